@@ -1,0 +1,196 @@
+"""Frozen settings and run parameters, made at the edge and handed down as arguments."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from btcml.candles import SeriesKey, interval_delta
+from btcml.errors import UsageError
+
+__all__ = ["RunParameters", "Settings", "duration", "load_settings", "run_parameters"]
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def duration(text: str) -> timedelta:
+    """Length of time from a number and a unit: s, m, h or d.
+
+    Raises
+    ------
+    UsageError
+        If the text is of another form or not positive.
+
+    Examples
+    --------
+    >>> duration("15m")
+    datetime.timedelta(seconds=900)
+    """
+    match = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    if match is None or int(match[1]) == 0:
+        msg = f"a duration is a positive number and one of s, m, h, d, such as 15m, found {text!r}"
+        raise UsageError(msg)
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def _duration_text(text: str) -> str:
+    duration(text)
+    return text
+
+
+def _interval_text(text: str) -> str:
+    interval_delta(text)
+    return text
+
+
+def _list(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _urls(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
+            msg = f"expected an address such as https://api.binance.com, found {value!r}"
+            raise ValueError(msg)
+    return tuple(value.rstrip("/") for value in values)
+
+
+class Settings(BaseSettings):
+    """Where things are and how often they happen, from the environment or ``.env``.
+
+    Examples
+    --------
+    >>> Settings(database_url=None, btcml_ingest_every="5m").btcml_interval
+    '5m'
+    """
+
+    model_config = SettingsConfigDict(frozen=True, env_file=".env", extra="ignore", env_ignore_empty=True)
+
+    database_url: SecretStr | None = Field(None, description="PostgreSQL server; unset: the embedded one.")
+    btcml_home: Path = Field(Path(".btcml"), description="State folder: embedded database, snapshots, caches.")
+    models_dir: Path | None = Field(None, description="Trained models; unset: models in the state folder.")
+    api_base_url: str = Field("http://127.0.0.1:8000", description="Where the dashboard finds the API.")
+    btcml_api_key: SecretStr | None = Field(None, description="Bearer key; needed to listen beyond loopback.")
+    btcml_binance_urls: Annotated[tuple[str, ...], NoDecode, AfterValidator(_urls)] = Field(
+        ("https://data-api.binance.vision", "https://api.binance.com"),
+        description="The exchange's hosts, tried in this order.",
+    )
+    btcml_archive_url: str = Field("https://data.binance.vision", description="The exchange's monthly archive.")
+    btcml_symbols: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("BTCUSDT",), description="Symbols that the scheduler keeps fresh."
+    )
+    btcml_interval: Annotated[str, AfterValidator(_interval_text)] = Field(
+        "5m", description="Interval where none is given."
+    )
+    btcml_source: str = Field("auto", description="binance, simulated, auto, or a file or folder of candles.")
+    btcml_ingest_every: Annotated[str, AfterValidator(_duration_text)] = Field(
+        "5m", description="Pause between ingests."
+    )
+    btcml_train_every: Annotated[str, AfterValidator(_duration_text)] = Field(
+        "15m", description="Pause between trainings."
+    )
+
+    @field_validator("btcml_binance_urls", "btcml_symbols", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return _list(value)
+
+    @property
+    def home(self) -> Path:
+        """Absolute path of the state folder."""
+        return self.btcml_home.expanduser().absolute()
+
+    @property
+    def models(self) -> Path:
+        """Absolute path of the folder of trained models."""
+        return (self.models_dir or self.home / "models").expanduser().absolute()
+
+
+def load_settings() -> Settings:
+    """Settings of this process, from the environment and ``.env``.
+
+    Raises
+    ------
+    UsageError
+        If a variable holds what it must not; the sentence names the variable.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"][:1]).upper()
+        msg = f"the setting {name} is wrong: {_plain(first['msg'])}, found {first['input']!r}"
+        raise UsageError(msg) from error
+
+
+def _end_text(text: str) -> str:
+    if text:
+        try:
+            datetime.fromisoformat(text)
+        except ValueError:
+            msg = f"expected a UTC time such as 2025-06-30T00:00, found {text!r}"
+            raise ValueError(msg) from None
+    return text
+
+
+class RunParameters(BaseModel):
+    """What one run is about; every field changes the result.
+
+    Examples
+    --------
+    >>> RunParameters(interval="15m", days=30).key("simulated").interval
+    '15m'
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    symbol: str = Field("BTCUSDT", pattern=r"^[A-Z0-9]{2,20}$", description="the exchange's symbol")
+    interval: Annotated[str, AfterValidator(_interval_text)] = Field("5m", description="length of a candle")
+    days: int = Field(1095, ge=1, le=20_000, description="span of candles before the end, in days")
+    end: Annotated[str, AfterValidator(_end_text)] = Field("", description="UTC time; empty: the source's own")
+    source: str = Field("auto", min_length=1, description="binance, simulated, auto, or a path")
+
+    def key(self, market: str) -> SeriesKey:
+        """Key of the series of this run in a market."""
+        return SeriesKey(market, self.symbol, self.interval)
+
+    @property
+    def end_time(self) -> datetime | None:
+        """End as a timezone-aware time, or None where the source decides."""
+        if not self.end:
+            return None
+        time = datetime.fromisoformat(self.end)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+def run_parameters(**values: Any) -> RunParameters:
+    """Validate the parameters of a run.
+
+    Raises
+    ------
+    UsageError
+        Naming the first parameter that is unknown, missing or ill-typed, with a suggestion.
+    """
+    try:
+        return RunParameters(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(name, RunParameters.model_fields, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(RunParameters.model_fields)}"
+            msg = f"unknown parameter {name}: {hint}"
+        else:
+            meaning = RunParameters.model_fields[name].description
+            msg = f"the parameter {name} ({meaning}) is wrong: {_plain(first['msg'])}, found {first['input']!r}"
+        raise UsageError(msg) from error
+
+
+def _plain(message: str) -> str:
+    return re.sub(r"^(Value error|Assertion failed), ", "", message)

@@ -1,0 +1,1 @@
+"""Where candles, forecasts, models and jobs rest: PostgreSQL, and only PostgreSQL."""
