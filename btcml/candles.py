@@ -58,7 +58,7 @@ OPTIONAL_COLUMNS: tuple[str, ...] = COLUMNS[7:]
 """Columns that a source may not know; NaN there."""
 
 INTERVALS: dict[str, pd.Timedelta] = {
-    name: pd.Timedelta(name)
+    name: pd.Timedelta(name.replace("d", "D"))
     for name in ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d")
 } | {"1w": pd.Timedelta(days=7)}
 """The exchange's intervals of fixed length, by name."""
