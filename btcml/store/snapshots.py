@@ -1,0 +1,222 @@
+"""Snapshots: all that a page shows from the database, immutable, named by its content."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from sqlalchemy import text
+
+from btcml.candles import TIME, SeriesKey, candle_gaps, content_hash
+from btcml.contract import rule_results
+from btcml.continuity import suspect_spans
+from btcml.errors import NotFoundError, NotReadyError, StoreError
+from btcml.store.candles import read_candles
+from btcml.store.ledger import count_trials
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from btcml.store.engine import Store
+
+__all__ = ["Snapshot", "load_snapshot", "read_snapshot", "record_snapshot", "save_snapshot"]
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the database held about one span of one series.
+
+    Attributes
+    ----------
+    key
+        Market, symbol and interval.
+    start, end
+        The span that was asked for: ``start <= open_time < end``.
+    trials
+        How many tries of models the series has seen.
+    heads
+        Sequence number and hash of the newest sealed forecast, empty where there is none.
+    candles
+        A candle frame.
+    gaps
+        ``start, end, missing, kind`` ("halt": the market has nothing there; "ours": not asked).
+    quarantine
+        Rows that broke the contract: candle columns, ``rule, source, seen_at, released_at``.
+    revisions
+        Old values of candles that the exchange restated: candle columns, ``source, seen_at``.
+    rules
+        Contract results: ``rule, description, checked, broken``.
+    suspects
+        Suspect spans: ``start, end, rule, rows``.
+    forecasts
+        Sealed forecasts with their outcomes.
+    """
+
+    key: SeriesKey
+    start: pd.Timestamp
+    end: pd.Timestamp
+    trials: int
+    heads: dict[str, str]
+    candles: pd.DataFrame
+    gaps: pd.DataFrame
+    quarantine: pd.DataFrame
+    revisions: pd.DataFrame
+    rules: pd.DataFrame
+    suspects: pd.DataFrame
+    forecasts: pd.DataFrame
+
+    @property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Frames by name, in a fixed order."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.type == "pd.DataFrame"}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Everything but the frames, as plain JSON values."""
+        return {
+            "format": _FORMAT,
+            "market": self.key.market,
+            "symbol": self.key.symbol,
+            "interval": self.key.interval,
+            "start": self.start.isoformat(),
+            "end": self.end.isoformat(),
+            "trials": self.trials,
+            "heads": self.heads,
+        }
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the content: 64 hexadecimal digits."""
+        facts = pd.DataFrame({"facts": [json.dumps(self.facts, sort_keys=True)]})
+        return content_hash([("facts", facts), *self.frames.items()])
+
+
+def read_snapshot(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Timestamp) -> Snapshot:
+    """Gather a snapshot from the database.
+
+    Raises
+    ------
+    NotReadyError
+        If there are no candles in the span.
+    """
+    candles = read_candles(store, key, start, end)
+    if candles.empty:
+        msg = f"no candles of {key} from {start:%Y-%m-%d} to {end:%Y-%m-%d}: ingest them first (btcml ingest)"
+        raise NotReadyError(msg)
+    span = {"market": key.market, "symbol": key.symbol, "interval": key.interval, "start": start, "end": end}
+    with store.engine.connect() as connection:
+        known = _frame(connection, "SELECT start, kind FROM gaps WHERE {span}", span, "start")
+        quarantine = _frame(connection, "SELECT * FROM quarantine WHERE {span} ORDER BY id", span)
+        revisions = _frame(connection, "SELECT * FROM candle_revisions WHERE {span} ORDER BY id", span)
+    gaps = candle_gaps(candles["open_time"], key.interval).merge(known, on="start", how="left")
+    identity = ["id", "market", "symbol", "interval"]
+    return Snapshot(
+        key=key,
+        start=start,
+        end=end,
+        trials=count_trials(store, key),
+        heads={},
+        candles=candles,
+        gaps=gaps.fillna({"kind": "ours"}),
+        quarantine=quarantine.drop(columns=identity),
+        revisions=revisions.drop(columns=identity),
+        rules=rule_results(candles, key.interval),
+        suspects=suspect_spans(candles, key.interval),
+        forecasts=pd.DataFrame(),
+    )
+
+
+_SPAN = "market = :market AND symbol = :symbol AND interval = :interval AND {time} >= :start AND {time} < :end"
+
+
+def _frame(connection: Connection, query: str, values: dict[str, Any], time: str = "open_time") -> pd.DataFrame:
+    """Small frame with stable types, whether or not it has rows."""
+    result = connection.execute(text(query.format(span=_SPAN.format(time=time))), values)
+    frame = pd.DataFrame(result.fetchall(), columns=list(result.keys()))
+    for name in frame.columns:
+        if name == "start" or name.endswith(("_time", "_at")):
+            frame[name] = pd.to_datetime(frame[name], utc=True).astype(TIME)
+        elif name in {"market", "symbol", "interval", "kind", "rule", "source"}:
+            frame[name] = frame[name].astype("str")
+        elif name != "id":
+            frame[name] = frame[name].astype("float64")
+    return frame
+
+
+def save_snapshot(snapshot: Snapshot, folder: Path) -> Path:
+    """Write a snapshot under its hash, aside and then renamed; one that is there stays.
+
+    Returns
+    -------
+    Path
+        The bundle: ``snapshot.json`` and one Parquet file a frame.
+    """
+    bundle = folder / snapshot.hash
+    if bundle.exists():
+        return bundle
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".snapshot-", dir=folder))
+    aside.chmod(0o755)
+    try:
+        for name, frame in snapshot.frames.items():
+            frame.to_parquet(aside / f"{name}.parquet", index=False)
+        facts = snapshot.facts | {"hash": snapshot.hash, "candles": len(snapshot.candles)}
+        (aside / "snapshot.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        for file in aside.iterdir():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        aside.rename(bundle)
+    except OSError as error:
+        if bundle.exists():  # another process was first
+            return bundle
+        msg = f"the snapshot cannot be written to {folder}: {error.strerror}; make room or set BTCML_HOME"
+        raise StoreError(msg) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return bundle
+
+
+def load_snapshot(bundle: Path) -> Snapshot:
+    """Read a snapshot back and check it against its hash.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no snapshot in the folder.
+    StoreError
+        If its content is not what its hash says.
+    """
+    try:
+        facts = json.loads((bundle / "snapshot.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"no snapshot in {bundle}: make one with btcml report"
+        raise NotFoundError(msg) from error
+    frames = {f.name: pd.read_parquet(bundle / f"{f.name}.parquet") for f in fields(Snapshot) if f.type == "pd.DataFrame"}
+    key = SeriesKey(facts["market"], facts["symbol"], facts["interval"])
+    times = {name: pd.Timestamp(facts[name]) for name in ("start", "end")}
+    snapshot = Snapshot(key=key, trials=facts["trials"], heads=facts["heads"], **times, **frames)
+    if snapshot.hash != facts["hash"]:
+        msg = f"the snapshot in {bundle} was changed: its content gives {snapshot.hash[:12]}, expected {facts['hash'][:12]}"
+        raise StoreError(msg)
+    return snapshot
+
+
+def record_snapshot(store: Store, snapshot: Snapshot, at: pd.Timestamp) -> None:
+    """List a snapshot in the database, once."""
+    key = snapshot.key
+    values = {"hash": snapshot.hash, "market": key.market, "symbol": key.symbol, "interval": key.interval}
+    values |= {"start": snapshot.start, "end": snapshot.end, "candles": len(snapshot.candles), "at": at}
+    with store.engine.begin() as connection:
+        connection.execute(text(_RECORD), values)
+
+
+_RECORD = """INSERT INTO snapshots (hash, market, symbol, interval, start, "end", candles, made_at)
+VALUES (:hash, :market, :symbol, :interval, :start, :end, :candles, :at) ON CONFLICT DO NOTHING"""
