@@ -1,0 +1,174 @@
+"""Candles as arrays to fit and forecast on: one function for back-test, training and serving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from btcml.candles import interval_delta
+from btcml.errors import UsageError
+from btcml.forecast.features import Prepared, features_of
+from btcml.forecast.features.windows import lag, rolling_max
+from btcml.forecast.models.sample import Sample
+from btcml.forecast.targets import TARGETS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+__all__ = ["Dataset", "make_dataset", "scaled_path", "ticks"]
+
+EPOCH = pd.Timestamp(0, tz="UTC")
+
+SUSPECT_REACH = 12
+"""A suspect candle spoils the rows that look at it most: itself and the next SUSPECT_REACH - 1."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Everything about n candle rows that forecasting one target needs.
+
+    Parameters
+    ----------
+    sample
+        All rows, ready or not; features of rows that are not ready are 0.
+    target_time
+        Open time of the candle after each row, shape (n,), in microseconds of UTC.
+    ready
+        Rows whose features and scale are known: they can be forecast.
+    known
+        Rows whose outcome is known, the next candle being there.
+    suspect
+        Rows not to fit on.
+    level
+        Outcome in the target's own unit; NaN where not known.
+    persistence
+        Persistence's forecast of the level.
+    prepared
+        Shared quantities of the candles.
+    target
+        Name of the target.
+    """
+
+    sample: Sample
+    target_time: NDArray[np.int64]
+    ready: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+    suspect: NDArray[np.bool_]
+    level: Array
+    persistence: Array
+    prepared: Prepared
+    target: str
+
+    def level_of(self, rows: NDArray[np.int64], scaled: Array) -> Array:
+        """Forecast levels of scaled forecasts made at `rows`."""
+        whole = np.full(len(self.ready), np.nan)
+        whole[rows] = scaled
+        return TARGETS[self.target].level(self.prepared, whole)[rows]
+
+    def between(self, start: pd.Timestamp, end: pd.Timestamp) -> NDArray[np.bool_]:
+        """Rows whose target candle opens in [start, end]."""
+        return (self.target_time >= ticks(start)) & (self.target_time <= ticks(end))
+
+    def training_rows(self, start: pd.Timestamp, cutoff: pd.Timestamp) -> NDArray[np.int64]:
+        """Positions of rows to fit on, their target candles in [start, cutoff]."""
+        return np.flatnonzero(self.ready & self.known & ~self.suspect & self.between(start, cutoff))
+
+
+def ticks(time: pd.Timestamp) -> int:
+    """Microseconds of UTC since the epoch."""
+    return int((time - EPOCH) // pd.Timedelta(microseconds=1))
+
+
+def scaled_path(prepared: Prepared) -> Array:
+    """Scaled log returns r_t / s_(t-1), 0 where unknown."""
+    return np.nan_to_num(prepared.log_return / lag(prepared.scale, 1), nan=0.0)
+
+
+def _matrix(
+    prepared: Prepared, features: str | Iterable[str]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Features as float32 with unknown optional ones at 0, and the rows where all others are known."""
+    items = features_of(features)
+    ready = np.isfinite(prepared.scale)
+    x = np.empty((len(ready), len(items)), dtype="float32")
+    for column, item in enumerate(items):
+        values = item.values(prepared)
+        if not item.optional:
+            ready &= np.isfinite(values)
+        x[:, column] = np.nan_to_num(values, nan=0.0)
+    x[~ready] = 0.0
+    return x, ready
+
+
+def _suspect_rows(suspects: NDArray[np.bool_] | None, n: int) -> NDArray[np.bool_]:
+    if suspects is None:
+        return np.zeros(n, dtype=bool)
+    if len(suspects) != n:
+        msg = (
+            f"suspects must be one boolean a candle ({n}), found {len(suspects)}: align them with the candles"
+        )
+        raise UsageError(msg)
+    padded = np.concatenate([np.zeros(SUSPECT_REACH - 1), np.asarray(suspects, dtype="float64")])
+    spoiled = rolling_max(padded, SUSPECT_REACH)[SUSPECT_REACH - 1 :] > 0
+    spoiled[:-1] |= spoiled[1:]
+    return spoiled
+
+
+def make_dataset(
+    candles: pd.DataFrame,
+    interval: str,
+    features: str | Iterable[str] = "core",
+    target: str = "close",
+    suspects: NDArray[np.bool_] | None = None,
+) -> Dataset:
+    """Features, outcomes and masks of a candle frame.
+
+    Parameters
+    ----------
+    candles
+        Candle frame of n rows.
+    interval
+        Its interval.
+    features
+        Set or names of features.
+    target
+        A name in `targets.TARGETS`.
+    suspects
+        One boolean a candle, True for rows not to fit on; they are forecast all the same.
+
+    Raises
+    ------
+    UsageError
+        If target or feature is unknown, or `suspects` has another length.
+    """
+    if target not in TARGETS:
+        msg = f"a target is one of {', '.join(TARGETS)}, found {target!r}: name one of them"
+        raise UsageError(msg)
+    prepared = Prepared(candles, interval)
+    x, ready = _matrix(prepared, features)
+    y = TARGETS[target].scaled(prepared)
+    known = np.isfinite(y)
+    names = tuple(item.name for item in features_of(features))
+    return Dataset(
+        Sample(x, names, scaled_path(prepared), np.arange(len(x)), np.where(known, y, 0.0)),
+        prepared.ticks + ticks_of(interval),
+        ready,
+        known,
+        _suspect_rows(suspects, len(x)),
+        TARGETS[target].level(prepared, y),
+        TARGETS[target].persistence(prepared),
+        prepared,
+        target,
+    )
+
+
+def ticks_of(interval: str) -> int:
+    """Length of an interval in microseconds."""
+    return int(interval_delta(interval) // pd.Timedelta(microseconds=1))

@@ -1,0 +1,120 @@
+"""What every feature starts from: candles as arrays, log returns, their scale and the age of a segment."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from btcml.candles import interval_delta
+from btcml.forecast.features.windows import ewm, lag, rolling_max, rolling_min, segment_age
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+__all__ = ["SCALE_SPAN", "Prepared"]
+
+SCALE_SPAN = 96
+"""Span of the exponentially weighted deviation that scales features and targets."""
+
+FLOOR = 1e-6
+"""Least scale, 0.01 basis points: a dead market does not divide by zero."""
+
+_MINUTE_US = 60_000_000
+
+
+class Prepared:
+    """Candles as float64 arrays, with the quantities that many features share.
+
+    Parameters
+    ----------
+    candles
+        Candle frame of n rows.
+    interval
+        Name of its interval.
+
+    Attributes
+    ----------
+    age
+        Rows since the last gap, shape (n,); a gap begins the series anew.
+    """
+
+    def __init__(self, candles: pd.DataFrame, interval: str) -> None:
+        self._candles = candles
+        self.step_us = int(interval_delta(interval).total_seconds() * 1e6)
+        self.ticks = candles["open_time"].dt.as_unit("us").astype("int64").to_numpy()
+        self.age = segment_age(self.ticks, self.step_us)
+
+    def column(self, name: str) -> Array:
+        """One column of the candle frame as float64; NaN where the source does not know it."""
+        return self._candles[name].to_numpy(dtype="float64")
+
+    @cached_property
+    def open(self) -> Array:
+        """Opening price."""
+        return self.column("open")
+
+    @cached_property
+    def high(self) -> Array:
+        """Highest price."""
+        return self.column("high")
+
+    @cached_property
+    def low(self) -> Array:
+        """Lowest price."""
+        return self.column("low")
+
+    @cached_property
+    def close(self) -> Array:
+        """Closing price."""
+        return self.column("close")
+
+    @cached_property
+    def volume(self) -> Array:
+        """Base volume."""
+        return self.column("volume")
+
+    @cached_property
+    def log_close(self) -> Array:
+        """Natural logarithm of the close."""
+        return np.log(self.close)
+
+    @cached_property
+    def log_return(self) -> Array:
+        """log(close / close of the candle before); NaN after a gap."""
+        return np.where(self.age > 0, self.log_close - lag(self.log_close, 1), np.nan)
+
+    @cached_property
+    def log_range(self) -> Array:
+        """log(high / low), at least a tenth of the floor so that its logarithm exists."""
+        return np.maximum(np.log(self.high / self.low), FLOOR)
+
+    @cached_property
+    def scale(self) -> Array:
+        """Square root of the EWMA of squared log returns, `SCALE_SPAN`; NaN until the span is full."""
+        s = np.maximum(np.sqrt(self.ewm(self.log_return**2, SCALE_SPAN)), FLOOR)
+        return np.where(self.age >= SCALE_SPAN, s, np.nan)
+
+    @cached_property
+    def next_minute(self) -> Array:
+        """Minutes from the epoch to the open of the NEXT candle: known at this candle's close."""
+        return (self.ticks + self.step_us) / _MINUTE_US
+
+    def ewm(self, x: Array, span: int) -> Array:
+        """`windows.ewm` that starts anew after gaps."""
+        return ewm(x, self.age, span)
+
+    def past_return(self, n: int) -> Array:
+        """log(close / close of n candles before)."""
+        return self.log_close - lag(self.log_close, n)
+
+    def position(self, n: int) -> Array:
+        """Where the close lies in the range of the last n candles, -1 (low) to 1 (high)."""
+        top, bottom = rolling_max(self.high, n), rolling_min(self.low, n)
+        width = top - bottom
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(width == 0, 0.0, (2 * self.close - top - bottom) / width)

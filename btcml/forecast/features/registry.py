@@ -1,0 +1,137 @@
+"""The registry: a feature is a name, a formula, a window, a source and one function."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from btcml.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
+
+    from btcml.forecast.features.prepared import Prepared
+
+    Compute = Callable[[Prepared], NDArray[np.float64]]
+
+__all__ = ["REGISTRY", "SETS", "Feature", "feature", "features_of", "register"]
+
+SETS: dict[str, list[str]] = {"core": [], "all": [], "ohlcv": [], "range": [], "system0": [], "system1": []}
+"""Names of the features of each set, in the order of registration."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature: what it is, what it needs and how it is computed.
+
+    Parameters
+    ----------
+    name
+        Column name.
+    formula
+        The formula in words; part of the definition's hash.
+    warmup
+        Rows of an unbroken segment before the first value.
+    memory
+        Rows that carry weight, the current one included; a tail of this length gives the value.
+    source
+        Where it comes from.
+    compute
+        Function of the prepared candles; its warm-up is nulled by the registry.
+    optional
+        True when it needs columns that a source may not know: null there.
+    """
+
+    name: str
+    formula: str
+    warmup: int
+    memory: int
+    source: str
+    compute: Compute
+    optional: bool = False
+
+    def values(self, prepared: Prepared) -> NDArray[np.float64]:
+        """Values of shape (n,), null in the warm-up of each segment."""
+        return np.where(prepared.age >= self.warmup, self.compute(prepared), np.nan)
+
+    @property
+    def definition(self) -> str:
+        """One line that changes when the feature's meaning does."""
+        return f"{self.name}|{self.formula}|{self.warmup}|{self.memory}"
+
+
+REGISTRY: dict[str, Feature] = {}
+"""Every feature by name."""
+
+
+def register(item: Feature, sets: Iterable[str] = ()) -> Feature:
+    """Enter a feature into the registry, into ``all`` and into the named sets.
+
+    Raises
+    ------
+    UsageError
+        If the name is taken.
+    """
+    if item.name in REGISTRY:
+        msg = f"feature names are unique, {item.name!r} is registered already: choose another name"
+        raise UsageError(msg)
+    REGISTRY[item.name] = item
+    for name in ("all", *sets):
+        SETS[name].append(item.name)
+    return item
+
+
+def feature(  # noqa: PLR0913 - the fields of a feature, once
+    name: str,
+    formula: str,
+    *,
+    warmup: int,
+    memory: int | None = None,
+    source: str,
+    sets: Iterable[str] = (),
+    optional: bool = False,
+) -> Callable[[Compute], Compute]:
+    """Register the decorated function of the prepared candles as a feature.
+
+    `memory` is the warm-up plus the current row when it is left out.
+    """
+
+    def enter(compute: Compute) -> Compute:
+        item = Feature(name, formula, warmup, memory or warmup + 1, source, compute, optional)
+        register(item, sets)
+        return compute
+
+    return enter
+
+
+def features_of(features: str | Iterable[str]) -> list[Feature]:
+    """Features of a set's name, or of a list of names.
+
+    Raises
+    ------
+    UsageError
+        If the set or a name is unknown.
+    """
+    if isinstance(features, str):
+        if features not in SETS:
+            msg = f"a feature set is one of {', '.join(SETS)}, found {features!r}: name one or list features"
+            raise UsageError(msg)
+        names: Iterable[str] = SETS[features]
+    else:
+        names = features
+    unknown = [name for name in names if name not in REGISTRY]
+    if unknown:
+        msg = f"features must be registered, unknown: {', '.join(unknown)}: see btcml.forecast.features.REGISTRY"
+        raise UsageError(msg)
+    return [REGISTRY[name] for name in names]
+
+
+def definition_hash(features: str | Iterable[str]) -> str:
+    """SHA-256 of the definitions of these features, in order: 64 hexadecimal digits."""
+    lines = "\n".join(item.definition for item in features_of(features))
+    return hashlib.sha256(lines.encode()).hexdigest()

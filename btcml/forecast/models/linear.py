@@ -1,0 +1,84 @@
+"""Linear models: ridge on clipped outcomes, and least absolute deviations."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from sklearn.linear_model import Ridge
+
+from btcml.forecast.models.sample import Model, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+__all__ = ["MODELS", "Linear"]
+
+REACH = 5.0
+"""Standardised features are clipped to ±REACH, so that no outlier rules the line."""
+
+
+class Linear(Model):
+    """Ridge on standardised features; the scaler is fitted on the training rows only.
+
+    Parameters
+    ----------
+    clip
+        Outcomes are clipped to ±clip.
+    passes
+        Re-weightings towards least absolute deviations (Schlossmacher 1973); 0 is ridge.
+    penalty
+        Ridge penalty.
+    """
+
+    def __init__(self, clip: float = 3.0, passes: int = 0, penalty: float = 100.0) -> None:
+        self.clip, self.passes, self.penalty = clip, passes, penalty
+        self.center = self.width = self.weights = np.zeros(1)
+        self.constant = 0.0
+
+    def _standard(self, sample: Sample) -> Array:
+        return np.clip((sample.x.astype("float64") - self.center) / self.width, -REACH, REACH)
+
+    def fit(self, sample: Sample) -> Self:
+        """Fit scaler and weights on the sample."""
+        x = sample.x.astype("float64")
+        self.center, width = x.mean(axis=0), x.std(axis=0)
+        self.width = np.where(width > 0, width, 1.0)
+        standard, y = self._standard(sample), np.clip(sample.y, -self.clip, self.clip)
+        line = Ridge(self.penalty).fit(standard, y)
+        for _ in range(self.passes):
+            apart = np.maximum(np.abs(y - line.predict(standard)), 0.05)
+            line.fit(standard, y, sample_weight=1 / apart)
+        self.weights, self.constant = np.asarray(line.coef_), float(line.intercept_)
+        return self
+
+    def predict(self, sample: Sample) -> Array:
+        """Sum feature by feature, in one order whatever the number of rows."""
+        standard = self._standard(sample)
+        out = np.full(len(standard), self.constant)
+        for column, weight in zip(standard.T, self.weights, strict=True):
+            out += weight * column
+        return out
+
+    def dump(self) -> dict[str, bytes]:
+        """Numbers as JSON."""
+        numbers = {name: getattr(self, name).tolist() for name in ("center", "width", "weights")}
+        return {"linear.json": json.dumps(numbers | {"constant": self.constant}).encode()}
+
+    def load(self, files: dict[str, bytes]) -> Self:
+        """Read the numbers."""
+        numbers = json.loads(files["linear.json"])
+        self.constant = float(numbers["constant"])
+        self.center, self.width, self.weights = (
+            np.array(numbers[name], dtype="float64") for name in ("center", "width", "weights")
+        )
+        return self
+
+
+MODELS: dict[str, Callable[[], Model]] = {"ridge": Linear, "lad": partial(Linear, passes=20)}

@@ -1,0 +1,73 @@
+"""What a model is given and what it must be able to do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+__all__ = ["Model", "Sample"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows to fit on or to forecast for.
+
+    Parameters
+    ----------
+    x
+        Features, float32 of shape (n, k), finite.
+    names
+        Their k names.
+    path
+        Scaled log returns r_t / s_(t-1) of the whole series in order, shape (m,), 0 where unknown.
+    rows
+        Positions of the n rows in `path`; a model may look at ``path[: row + 1]`` only.
+    y
+        Scaled outcomes, shape (n,); empty when forecasting.
+    """
+
+    x: NDArray[np.float32]
+    names: tuple[str, ...]
+    path: Array
+    rows: NDArray[np.int64]
+    y: Array
+
+    def at(self, chosen: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Sample:
+        """Return the chosen rows."""
+        y = self.y[chosen] if len(self.y) else self.y
+        return replace(self, x=self.x[chosen], rows=self.rows[chosen], y=y)
+
+    def column(self, name: str) -> Array:
+        """One feature by name as float64."""
+        return self.x[:, self.names.index(name)].astype("float64")
+
+
+class Model(ABC):
+    """A forecaster of one scaled target: fitted once, saved without pickle."""
+
+    multiplier = 1.0
+    """What the forecast is multiplied by before earlier forecasts have told better."""
+
+    @abstractmethod
+    def fit(self, sample: Sample) -> Self:
+        """Fit on a sample with outcomes; equal samples give equal bits."""
+
+    @abstractmethod
+    def predict(self, sample: Sample) -> Array:
+        """Scaled forecasts of shape (n,)."""
+
+    @abstractmethod
+    def dump(self) -> dict[str, bytes]:
+        """Everything that `load` needs, as files of a format that runs no code."""
+
+    @abstractmethod
+    def load(self, files: dict[str, bytes]) -> Self:
+        """Take over what `dump` gave; `self` is as the factory made it."""

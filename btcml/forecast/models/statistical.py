@@ -1,0 +1,116 @@
+"""statsmodels on the path of scaled returns: autoregression and ARMA, order by AIC in the fold."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from btcml.forecast.models.sample import Model, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+__all__ = ["LAGS", "MODELS", "Arma", "AutoRegression"]
+
+LAGS = 48
+"""Longest memory: an ARMA's infinite autoregression is cut here."""
+
+CLIP = 3.0
+"""Scaled returns are clipped to ±CLIP: least squares would follow the crashes."""
+
+
+class _LagModel(Model):
+    """A constant plus weights on the newest scaled returns, whatever statsmodels fitted."""
+
+    def __init__(self) -> None:
+        self.constant = 0.0
+        self.weights = np.zeros(1)
+        self.summary: dict[str, Any] = {}
+
+    @abstractmethod
+    def _estimate(self, path: Array) -> None:
+        """Set constant, weights and summary from a path of clipped scaled returns."""
+
+    def fit(self, sample: Sample) -> Self:
+        """Fit on the path from the first training row to the last training outcome."""
+        self._estimate(np.clip(sample.path[sample.rows[0] : sample.rows[-1] + 2], -CLIP, CLIP))
+        return self
+
+    def predict(self, sample: Sample) -> Array:
+        """One-step forecasts."""
+        path = np.clip(sample.path, -CLIP, CLIP)
+        return self.constant + np.convolve(path, self.weights)[: len(path)][sample.rows]
+
+    def dump(self) -> dict[str, bytes]:
+        """Numbers as JSON."""
+        numbers = {"constant": self.constant, "weights": self.weights.tolist(), "summary": self.summary}
+        return {"lags.json": json.dumps(numbers, sort_keys=True).encode()}
+
+    def load(self, files: dict[str, bytes]) -> Self:
+        """Read the numbers."""
+        numbers = json.loads(files["lags.json"])
+        self.constant, self.summary = float(numbers["constant"]), dict(numbers["summary"])
+        self.weights = np.array(numbers["weights"], dtype="float64")
+        return self
+
+
+class AutoRegression(_LagModel):
+    """AutoReg by least squares on the last `window` scaled returns, order 1 to `most` by AIC."""
+
+    def __init__(self, window: int = 300_000, most: int = 12) -> None:
+        super().__init__()
+        self.window, self.most = window, most
+
+    def _estimate(self, path: Array) -> None:
+        from statsmodels.tsa.ar_model import AutoReg, ar_select_order  # noqa: PLC0415 - serving needs no statsmodels
+
+        path = path[-self.window :]
+        chosen = ar_select_order(path, self.most, ic="aic").ar_lags or [1]
+        fitted = AutoReg(path, lags=max(chosen)).fit()
+        self.constant, self.weights = float(fitted.params[0]), np.asarray(fitted.params[1:])
+        self.summary = {"order": int(max(chosen)), "aic": float(fitted.aic), "observations": int(fitted.nobs)}
+
+
+class Arma(_LagModel):
+    """ARMA by innovations maximum likelihood on the last `window` scaled returns, order by AIC."""
+
+    def __init__(
+        self, window: int = 25_920, orders: tuple[tuple[int, int], ...] = ((1, 0), (0, 1), (1, 1))
+    ) -> None:
+        super().__init__()
+        self.window, self.orders = window, orders
+
+    def _estimate(self, path: Array) -> None:
+        from statsmodels.tsa.arima.model import ARIMA  # noqa: PLC0415 - serving needs no statsmodels
+
+        fits: list[Any] = []
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for p, q in self.orders:
+                fits.append(ARIMA(path[-self.window :], order=(p, 0, q)).fit(method="innovations_mle"))
+        best = min(fits, key=lambda fit: fit.aic)
+        self.weights = -_infinite_ar(best.polynomial_ar, best.polynomial_ma)[1:]
+        self.constant = float(best.params[0]) * (1 - float(self.weights.sum()))
+        order = [len(best.polynomial_ar) - 1, len(best.polynomial_ma) - 1]
+        self.summary = {"order": order, "aic": float(best.aic), "warnings": [str(w.message) for w in caught]}
+
+
+def _infinite_ar(ar: Array, ma: Array) -> Array:
+    """Coefficients of ar(L) / ma(L) up to `LAGS`."""
+    out = np.zeros(LAGS + 1)
+    padded = np.pad(ar, (0, LAGS + 1 - len(ar)))
+    for k in range(LAGS + 1):
+        reach = min(k, len(ma) - 1)
+        out[k] = padded[k] - ma[1 : reach + 1] @ out[k - reach : k][::-1]
+    return out
+
+
+MODELS: dict[str, Callable[[], Model]] = {"autoreg": AutoRegression, "arma": Arma}

@@ -1,0 +1,159 @@
+"""Walk-forward folds: train on the past, forecast what comes after, move on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from btcml.candles import interval_delta
+from btcml.errors import NotReadyError, UsageError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = ["HORIZON", "Fold", "WalkForward"]
+
+HORIZON = 1
+"""Candles from the row that forecasts to the candle that is forecast."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One model's life: fitted on ``[train_start, cutoff]``, used for ``[test_start, test_end)``.
+
+    All four are open times of target candles, timezone-aware UTC.
+    """
+
+    train_start: pd.Timestamp
+    cutoff: pd.Timestamp
+    test_start: pd.Timestamp
+    test_end: pd.Timestamp
+
+    def __str__(self) -> str:
+        times = [
+            f"{time:%Y-%m-%d %H:%M}"
+            for time in (self.train_start, self.cutoff, self.test_start, self.test_end)
+        ]
+        return "train {} to {}, test {} to {}".format(*times)
+
+
+@dataclass(frozen=True)
+class WalkForward:
+    """A walk-forward plan.
+
+    Parameters
+    ----------
+    test_from, test_to
+        First target candle that is forecast, and the end (exclusive); an absent end is the end
+        of the candles.
+    window
+        Training window: a number of candles, ``"N days"`` or ``"N months"`` (rolling), or None
+        for everything before (expanding).
+    refit
+        How long a model is used: candles, days or months.
+    purge
+        Candles left out between the last training outcome and the first forecast. The outcome of
+        row t is known at the close of t + `HORIZON`; with a label of one candle nothing overlaps
+        beyond that, so `HORIZON` is enough, and less is refused. More costs nothing: models do
+        not age within weeks.
+    burn_in
+        Span before the test that is forecast too, by a model of its own, so that multipliers,
+        calibration and intervals have earlier out-of-sample forecasts to learn from; it is left
+        out where candles are too few, and None does without.
+
+    Raises
+    ------
+    UsageError
+        If a span cannot be read, or the purge is shorter than the horizon.
+
+    Examples
+    --------
+    >>> open_time = pd.Series(pd.date_range("2024-01-01", "2024-03-31 23:00", freq="h", tz="UTC"))
+    >>> plan = WalkForward("2024-03-01", window="1 months", refit="10 days", purge=24, burn_in=None)
+    >>> for fold in plan.folds(open_time, "1h"):
+    ...     print(fold)
+    train 2024-02-01 00:00 to 2024-02-28 23:00, test 2024-03-01 00:00 to 2024-03-11 00:00
+    train 2024-02-11 00:00 to 2024-03-09 23:00, test 2024-03-11 00:00 to 2024-03-21 00:00
+    train 2024-02-21 00:00 to 2024-03-19 23:00, test 2024-03-21 00:00 to 2024-03-31 00:00
+    train 2024-02-29 00:00 to 2024-03-29 23:00, test 2024-03-31 00:00 to 2024-04-01 00:00
+    """
+
+    test_from: str | datetime
+    test_to: str | datetime | None = None
+    window: int | str | None = "48 months"
+    refit: int | str = "6 months"
+    purge: int = 288
+    burn_in: int | str | None = "6 months"
+
+    def __post_init__(self) -> None:
+        if self.purge < HORIZON:
+            msg = f"the purge must be at least the horizon ({HORIZON}), found {self.purge}: outcomes would overlap"
+            raise UsageError(msg)
+        for span in (self.window, self.refit):
+            if span is not None:
+                _offset(span, pd.Timedelta(1))
+
+    @property
+    def first_test(self) -> pd.Timestamp:
+        """First target candle that counts."""
+        return _utc(self.test_from)
+
+    def folds(self, open_time: pd.Series, interval: str) -> list[Fold]:
+        """Folds over a series of candles, in order of time, forecasting each candle once.
+
+        Those that end at or before `first_test` are the burn-in.
+
+        Raises
+        ------
+        NotReadyError
+            If no candle lies before the first test, or none in the test.
+        """
+        delta = interval_delta(interval)
+        first, end = open_time.iloc[0], open_time.iloc[-1] + delta
+        stop = end if self.test_to is None else min(end, _utc(self.test_to))
+        folds = self._burn_in(first, delta)
+        start = self.first_test
+        while start < stop:
+            test_end = min(start + _offset(self.refit, delta), stop)
+            folds.append(self._fold(first, start, test_end, delta))
+            start = test_end
+        if not folds or folds[-1].test_end <= self.first_test:
+            msg = f"the test must begin before the candles end, found {start} and {stop}: test earlier"
+            raise NotReadyError(msg)
+        return folds
+
+    def _burn_in(self, first: pd.Timestamp, delta: pd.Timedelta) -> list[Fold]:
+        if self.burn_in is None:
+            return []
+        start = self.first_test - _offset(self.burn_in, delta)
+        if start - first < 2 * (self.first_test - start) + self.purge * delta:
+            return []
+        return [self._fold(first, start, self.first_test, delta)]
+
+    def _fold(self, first: pd.Timestamp, start: pd.Timestamp, end: pd.Timestamp, delta: pd.Timedelta) -> Fold:
+        cutoff = start - (self.purge + 1) * delta
+        begin = first if self.window is None else max(first, start - _offset(self.window, delta))
+        if cutoff <= begin:
+            msg = f"training needs candles before {start}, found them from {first}: test later or ingest more"
+            raise NotReadyError(msg)
+        return Fold(begin, cutoff, start, end)
+
+
+def _utc(time: str | datetime) -> pd.Timestamp:
+    stamp = pd.Timestamp(time)
+    return stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
+
+
+def _offset(span: int | str, delta: pd.Timedelta) -> pd.DateOffset | pd.Timedelta:
+    if isinstance(span, int):
+        found = None if span < 1 else span * delta
+    else:
+        match = re.fullmatch(r"(\d+) (days?|months?)", span)
+        found = match and pd.DateOffset(**{match[2].rstrip("s") + "s": int(match[1])})
+    if not found:
+        msg = f'a span is a number of candles, "N days" or "N months", found {span!r}: write for example "6 months"'
+        raise UsageError(msg)
+    return found
