@@ -1,4 +1,4 @@
-"""Can the next candle be forecast, how well, and what does the model say now?"""
+"""btcml answers: can the next candle be forecast, how well, and what does the model say now."""
 
 from __future__ import annotations
 

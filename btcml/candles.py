@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,8 @@ __all__ = [
     "resample_candles",
 ]
 
-TIME = "datetime64[us, UTC]"
+TIME: Final = "datetime64[us, UTC]"
+"""Dtype of every time in a frame."""
 
 COLUMNS: tuple[str, ...] = (
     "open_time",
@@ -257,7 +258,7 @@ def candle_gaps(open_time: pd.Series, interval: str) -> pd.DataFrame:
         {
             "start": (open_time.shift(1) + delta)[after].astype(TIME),
             "end": open_time[after].astype(TIME),
-            "missing": (step[after] // delta - 1).astype("int64"),
+            "missing": np.array([round(wait / delta) - 1 for wait in step[after]], dtype="int64"),
         }
     ).reset_index(drop=True)
 

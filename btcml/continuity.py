@@ -7,6 +7,7 @@ they were final. What is odd is learned from the symbol's own accepted past.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def _breaks(candles: pd.DataFrame, interval: str) -> tuple[NDArray[Any], NDArray
     starts = np.concatenate([[0], np.flatnonzero(np.diff(days)) + 1, [len(days)]])
     jumps, dries, suspect = np.zeros((3, len(days)), dtype=bool)
     past = np.zeros(0, dtype=np.int64)
-    for first, stop in zip(starts[:-1], starts[1:], strict=True):
+    for first, stop in itertools.pairwise(starts):
         if len(past) >= _LEARN_AT_LEAST_DAYS * day_rows:
             most, least = _bounds(jump[past], volume[past])
             jumps[first:stop], dries[first:stop] = jump[first:stop] > most, volume[first:stop] < least
@@ -105,7 +106,10 @@ def suspect_spans(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
     jumps, dries, suspect = _breaks(candles, interval)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], suspect, [False]]).astype("int8")))
     firsts, stops = edges[::2], edges[1::2]
-    rules = ["continuity" if jumps[a:b].sum() >= dries[a:b].sum() else "volume_collapse" for a, b in zip(firsts, stops, strict=True)]
+    rules = [
+        "continuity" if jumps[a:b].sum() >= dries[a:b].sum() else "volume_collapse"
+        for a, b in zip(firsts, stops, strict=True)
+    ]
     return pd.DataFrame(
         {
             "start": candles["open_time"].iloc[firsts].reset_index(drop=True),

@@ -130,15 +130,17 @@ def sql_functions() -> list[str]:
     steps = " ".join(f"WHEN '{name}' THEN interval '{_micro(d) // 1_000_000} s'" for name, d in INTERVALS.items())
     origins = {name: interval_origin(name) for name in INTERVALS}
     starts = " ".join(f"WHEN '{n}' THEN timestamptz '{o.isoformat()}'" for n, o in origins.items() if o.value)
-    step, origin = f"(CASE i {steps} END)", f"(CASE i {starts} ELSE timestamptz '1970-01-01T00:00:00+00:00' END)"
-    head = "CREATE OR REPLACE FUNCTION"
-    tail = "LANGUAGE sql IMMUTABLE PARALLEL SAFE"
-    return [  # only immutable operators inside: PostgreSQL inlines these, a stable one would cost a call a row
-        f"{head} on_grid(t timestamptz, i text) RETURNS boolean {tail} "
-        f"AS $$ SELECT coalesce(date_bin({step}, t, {origin}) = t, false) $$",
-        f"{head} plausible_close(t timestamptz, c timestamptz, i text) RETURNS boolean {tail} "
-        f"AS $$ SELECT coalesce(c >= t AND c - t < {step}, false) $$",
-    ]
+    step, origin = (
+        f"(CASE i {steps} END)",
+        f"(CASE i {starts} ELSE timestamptz '1970-01-01T00:00:00+00:00' END)",
+    )
+    # Only immutable operators inside: PostgreSQL inlines these, a stable one would cost a call a row.
+    on_grid = f"SELECT coalesce(date_bin({step}, t, {origin}) = t, false)"
+    plausible_close = f"SELECT coalesce(c >= t AND c - t < {step}, false)"
+    heads = {"on_grid(t timestamptz, i text)": on_grid}
+    heads["plausible_close(t timestamptz, c timestamptz, i text)"] = plausible_close
+    tail = "RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE"
+    return [f"CREATE OR REPLACE FUNCTION {head} {tail} AS $$ {body} $$" for head, body in heads.items()]
 
 
 def _micro(delta: pd.Timedelta) -> int:
@@ -160,8 +162,8 @@ def _fold(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _WORDS: dict[str, Any] = {
-    "greatest": _fold(np.fmax),  # type: ignore[arg-type]
-    "least": _fold(np.fmin),  # type: ignore[arg-type]
+    "greatest": _fold(np.fmax),
+    "least": _fold(np.fmin),
     "on_grid": _on_grid,
     "plausible_close": _plausible_close,
 }

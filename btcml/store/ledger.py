@@ -23,7 +23,11 @@ def _values(key: SeriesKey) -> dict[str, Any]:
 
 
 def record_gaps(
-    store: Store, key: SeriesKey, gaps: pd.DataFrame, asked: tuple[pd.Timestamp, pd.Timestamp], at: pd.Timestamp
+    store: Store,
+    key: SeriesKey,
+    gaps: pd.DataFrame,
+    asked: tuple[pd.Timestamp, pd.Timestamp],
+    at: pd.Timestamp,
 ) -> None:
     """Note that the market was asked for a span and has nothing in these holes of it.
 
@@ -34,8 +38,9 @@ def record_gaps(
     asked
         The span: from, to (exclusive). Holes known there before and filled since are struck off.
     """
-    values = _values(key) | {"from": asked[0], "to": asked[1], "at": at}
-    rows = [values | {"start": g.start, "end": g.end, "missing": int(g.missing)} for g in gaps.itertuples()]
+    values: dict[str, Any] = _values(key) | {"from": asked[0], "to": asked[1], "at": at}
+    spans = gaps[["start", "end", "missing"]]
+    rows = [values | {str(name): value for name, value in row.items()} for row in spans.to_dict("records")]
     with store.engine.begin() as connection:
         inside = f'DELETE FROM gaps WHERE {_KEY} AND start >= :from AND "end" <= :to'  # noqa: S608 - only constants
         connection.execute(text(inside), values)
@@ -74,10 +79,13 @@ class BanLedger:
 
 
 _BAN = """INSERT INTO bans (host, until, reason, seen_at) VALUES (:host, :until, :reason, now())
-ON CONFLICT (host) DO UPDATE SET until = greatest(bans.until, excluded.until), reason = excluded.reason, seen_at = now()"""
+ON CONFLICT (host) DO UPDATE SET until = greatest(bans.until, excluded.until),
+reason = excluded.reason, seen_at = now()"""
 
 
-def append_trials(store: Store, key: SeriesKey, snapshot: str, trials: Iterable[dict[str, Any]], at: pd.Timestamp) -> None:
+def append_trials(
+    store: Store, key: SeriesKey, snapshot: str, trials: Iterable[dict[str, Any]], at: pd.Timestamp
+) -> None:
     """Count tries of models; the same try on the same snapshot counts once.
 
     Parameters

@@ -82,5 +82,7 @@ def migrate(url: URL, revision: str = "head") -> None:
         try:
             command.upgrade(config, revision)
         except ProgrammingError as error:
-            msg = f"the schema cannot be brought up to date ({error.orig}): run btcml db migrate as the database's owner"
+            msg = (
+                f"the schema cannot be brought up to date ({error.orig}): run btcml db migrate as the database's owner"
+            )
             raise StoreError(msg) from error

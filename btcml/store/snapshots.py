@@ -14,8 +14,8 @@ import pandas as pd
 from sqlalchemy import text
 
 from btcml.candles import TIME, SeriesKey, candle_gaps, content_hash
-from btcml.contract import rule_results
 from btcml.continuity import suspect_spans
+from btcml.contract import rule_results
 from btcml.errors import NotFoundError, NotReadyError, StoreError
 from btcml.store.candles import read_candles
 from btcml.store.ledger import count_trials
@@ -199,12 +199,15 @@ def load_snapshot(bundle: Path) -> Snapshot:
     except OSError as error:
         msg = f"no snapshot in {bundle}: make one with btcml report"
         raise NotFoundError(msg) from error
-    frames = {f.name: pd.read_parquet(bundle / f"{f.name}.parquet") for f in fields(Snapshot) if f.type == "pd.DataFrame"}
+    frames = {
+        f.name: pd.read_parquet(bundle / f"{f.name}.parquet") for f in fields(Snapshot) if f.type == "pd.DataFrame"
+    }
     key = SeriesKey(facts["market"], facts["symbol"], facts["interval"])
-    times = {name: pd.Timestamp(facts[name]) for name in ("start", "end")}
-    snapshot = Snapshot(key=key, trials=facts["trials"], heads=facts["heads"], **times, **frames)
+    start, end = pd.Timestamp(facts["start"]), pd.Timestamp(facts["end"])
+    snapshot = Snapshot(key, start, end, facts["trials"], facts["heads"], **frames)
     if snapshot.hash != facts["hash"]:
-        msg = f"the snapshot in {bundle} was changed: its content gives {snapshot.hash[:12]}, expected {facts['hash'][:12]}"
+        found, expected = snapshot.hash[:12], facts["hash"][:12]
+        msg = f"the snapshot in {bundle} was changed (its content gives {found}, expected {expected}): delete it"
         raise StoreError(msg)
     return snapshot
 
@@ -212,8 +215,14 @@ def load_snapshot(bundle: Path) -> Snapshot:
 def record_snapshot(store: Store, snapshot: Snapshot, at: pd.Timestamp) -> None:
     """List a snapshot in the database, once."""
     key = snapshot.key
-    values = {"hash": snapshot.hash, "market": key.market, "symbol": key.symbol, "interval": key.interval}
-    values |= {"start": snapshot.start, "end": snapshot.end, "candles": len(snapshot.candles), "at": at}
+    values: dict[str, Any] = {"hash": snapshot.hash, "market": key.market, "symbol": key.symbol}
+    values |= {
+        "interval": key.interval,
+        "start": snapshot.start,
+        "end": snapshot.end,
+        "candles": len(snapshot.candles),
+        "at": at,
+    }
     with store.engine.begin() as connection:
         connection.execute(text(_RECORD), values)
 

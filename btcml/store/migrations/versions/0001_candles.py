@@ -66,5 +66,12 @@ _GRANTS = (
 
 def upgrade() -> None:
     """Make the tables and the two roles."""
-    for statement in (_ROLES, *sql_functions(), load_contract().create_table_sql(), *_TABLES, _ANALYZE, *_GRANTS):
+    for statement in (
+        _ROLES,
+        *sql_functions(),
+        load_contract().create_table_sql(),
+        *_TABLES,
+        _ANALYZE,
+        *_GRANTS,
+    ):
         op.execute(statement)
