@@ -83,6 +83,9 @@ _SHARE = 0.1
 _USD_A_MINUTE = 600_000.0
 _LAGS = 16
 _ZERO, _FLOW, _PATH = range(3)
+# Log volatility over the minutes of a day: quiet at night, loud when New York opens.
+_ANGLE = 2 * np.pi * (np.arange(_DAY) / _DAY - 14.5 / 24)
+_SEASON = 0.30 * np.cos(_ANGLE) + 0.12 * np.cos(2 * _ANGLE)
 
 
 def true_r2(interval: str) -> float:
@@ -218,13 +221,6 @@ def _autoregression(noise: Array, half_life: float) -> Array:
     return np.asarray(lfilter([np.sqrt(1 - phi**2)], [1.0, -phi], noise, axis=-1), dtype=np.float64)
 
 
-@lru_cache(maxsize=1)
-def _season() -> Array:
-    """Return log volatility over the minutes of a day: quiet at night, loud when New York opens."""
-    angle = 2 * np.pi * (np.arange(_DAY) / _DAY - 14.5 / 24)
-    return 0.30 * np.cos(angle) + 0.12 * np.cos(2 * angle)
-
-
 @lru_cache(maxsize=16)
 def _days(seed: int, symbol: str) -> tuple[Array, Array, Array]:
     """Return log volatility and log level at each midnight, and the variance of each day."""
@@ -232,7 +228,7 @@ def _days(seed: int, symbol: str) -> tuple[Array, Array, Array]:
     weekday = (np.arange(_LAST_DAY + 1) + ORIGIN.weekday()) % 7
     weekend = np.where(weekday >= 5, -0.30, 0.0)  # noqa: PLR2004 - Saturday is day 5
     volatility = 0.35 * _autoregression(slow, 45) + 0.28 * _autoregression(quick, 3) + weekend
-    scale = _DAY * _MINUTE_VOLATILITY**2 * np.mean(np.exp(2 * _season()))
+    scale = _DAY * _MINUTE_VOLATILITY**2 * np.mean(np.exp(2 * _SEASON))
     variance = scale * np.exp(volatility[:-1] + volatility[1:])
     shocks = np.concatenate([[0.0], np.sqrt(variance) * step[1:]])
     level = lfilter([1.0], [1.0, LEVEL_REVERSION - 1], shocks) + np.log(SYMBOLS[symbol])
@@ -258,7 +254,7 @@ def _simulate_days(seed: int, symbol: str, first: int, last: int) -> dict[str, A
     x, quick = _flow(seed, symbol, rows)
     share = np.arange(1, _DAY + 1) / _DAY
     at, after = volatility[np.maximum(rows, 0), None], volatility[rows + 1, None]
-    slow = np.exp(at * (1 - share) + after * share + _season()) * _MINUTE_VOLATILITY
+    slow = np.exp(at * (1 - share) + after * share + _SEASON) * _MINUTE_VOLATILITY
     noise = np.stack([_normal(seed, symbol, _PATH, d, (6, _DAY)) for d in range(first - 1, last)])
     sigma = slow * np.exp(0.35 * quick + 0.30 * noise[:, 0])
     weight = sigma**2 / np.sum(sigma**2, axis=1, keepdims=True)
@@ -274,10 +270,8 @@ def _flow(seed: int, symbol: str, rows: npt.NDArray[np.int64]) -> tuple[Array, A
     """Order flow and fast log volatility of some days, each run in from the day before it."""
     drawn = np.stack([_normal(seed, symbol, _FLOW, d, (2, _DAY)) for d in range(rows[0] - 1, rows[-1] + 1)])
     joined = np.concatenate([drawn[:-1], drawn[1:]], axis=2)
-    return (
-        _autoregression(joined[:, 0], FLOW_HALF_LIFE)[:, _DAY:],
-        _autoregression(joined[:, 1], 180)[:, _DAY:],
-    )
+    flow, quick = _autoregression(joined[:, 0], FLOW_HALF_LIFE), _autoregression(joined[:, 1], 180)
+    return flow[:, _DAY:], quick[:, _DAY:]
 
 
 def _columns(price: Array, sigma: Array, x: Array, noise: Array, level: float) -> dict[str, Array]:

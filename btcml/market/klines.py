@@ -1,0 +1,237 @@
+"""The exchange's kline rows, in any of their dresses, into candle frames.
+
+The one place where milliseconds and microseconds exist. The exchange answers rows of twelve
+fields (`FIELDS`); its archive writes the same as CSV, in milliseconds until the end of 2024 and in
+microseconds since, sometimes below a header; other programs rename the columns (`ALIASES`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from btcml.candles import COLUMNS, as_candles, empty_candles, interval_delta
+from btcml.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "ALIASES",
+    "FIELDS",
+    "format_klines",
+    "merge_candles",
+    "parse_columns",
+    "parse_klines",
+    "parse_times",
+]
+
+FIELDS: tuple[str, ...] = (*COLUMNS, "ignore")
+"""The twelve fields of a kline, in the exchange's order."""
+
+ALIASES: dict[str, str] = {
+    "time": "open_time",
+    "timestamp": "open_time",
+    "datetime": "open_time",
+    "date": "open_time",
+    "count": "trades",
+    "number_of_trades": "trades",
+    "quote_asset_volume": "quote_volume",
+    "taker_buy_volume": "taker_buy_base",
+    "taker_buy_base_volume": "taker_buy_base",
+    "taker_buy_base_asset_volume": "taker_buy_base",
+    "taker_buy_quote_volume": "taker_buy_quote",
+    "taker_buy_quote_asset_volume": "taker_buy_quote",
+}
+"""Other programs' names of the columns, lower case with underscores."""
+
+# Bounds of a time in each unit: the years 2009 (the first bitcoin) to 2200.
+_FIRST, _LAST = 1_230_768_000, 7_258_118_400
+_UNITS = (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9))
+_MILLISECOND = pd.Timedelta(milliseconds=1)
+
+
+def parse_times(column: pd.Series, name: str) -> pd.Series:
+    """Read times of any kind as datetime64[us, UTC], cut to the exchange's milliseconds.
+
+    Parameters
+    ----------
+    column
+        Timezone-aware times; naive times, which are UTC; ISO 8601 text; or integers since the
+        epoch, whose unit (s, ms, µs, ns) is told value by value from its magnitude, so that a
+        file may change its unit half-way.
+    name
+        Name of the column, for the error.
+
+    Returns
+    -------
+    Series
+        Microseconds below a millisecond are cut: the archive writes the close of a minute as
+        ``…59.999999`` since 2025 where the API says ``…59.999``, and both are one candle.
+
+    Raises
+    ------
+    SourceError
+        If a value is missing, is no time, or lies outside the years 2009 to 2200 in every unit.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> parse_times(pd.Series([1735689659999, 1735689659999999]), "close_time").nunique()
+    1
+    """
+    if isinstance(column.dtype, pd.DatetimeTZDtype) or pd.api.types.is_datetime64_any_dtype(column):
+        times = pd.to_datetime(column, utc=True)
+    elif pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        times = _epoch_times(column, name)
+    else:
+        times = _text_times(column, name)
+    if times.isna().any():
+        _refuse(column, times.isna(), name, "a time")
+    return times.astype("datetime64[us, UTC]").dt.floor("ms")
+
+
+def _epoch_times(column: pd.Series, name: str) -> pd.Series:
+    values = column.to_numpy(dtype="float64")
+    micros = np.full(len(values), np.iinfo(np.int64).min, dtype="int64")
+    whole = column.fillna(0).to_numpy(dtype="int64")
+    for _, scale in _UNITS:
+        fits = (values >= _FIRST * scale) & (values < _LAST * scale)
+        micros[fits] = whole[fits] * (10**6 // scale) if scale <= 10**6 else whole[fits] // (scale // 10**6)
+    bad = pd.Series(micros == np.iinfo(np.int64).min, column.index)
+    if bad.any():
+        _refuse(column, bad, name, "a time in s, ms or µs since 1970, in the years 2009 to 2200")
+    return pd.Series(pd.to_datetime(micros, unit="us", utc=True), column.index)
+
+
+def _text_times(column: pd.Series, name: str) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce")
+    if len(column) and not numbers.isna().any():
+        return _epoch_times(numbers, name)
+    return pd.to_datetime(column.astype("str"), utc=True, format="ISO8601", errors="coerce")
+
+
+def _refuse(column: pd.Series, bad: pd.Series, name: str, expected: str) -> None:
+    row = int(np.flatnonzero(bad.to_numpy())[0])
+    msg = f"row {row + 1}, column {name}: expected {expected}, found {column.iloc[row]!r}"
+    raise SourceError(msg)
+
+
+def parse_columns(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
+    """Columns under any known name, of any known kind, into a candle frame.
+
+    Parameters
+    ----------
+    frame
+        One row a candle; names are `COLUMNS` or their `ALIASES`, in any case; others are ignored.
+    interval
+        Fills an absent close time.
+
+    Returns
+    -------
+    DataFrame
+        A candle frame, unique: of several rows of one open time the last is kept.
+
+    Raises
+    ------
+    SourceError
+        If a required column is missing, or a value is text where a number or a time belongs: the
+        sentence names row (counted from 1) and column.
+    """
+    known = _renamed(frame)
+    if "open_time" not in known:
+        msg = f"these are no candles: no column open_time or time among {', '.join(map(str, frame.columns))}"
+        raise SourceError(msg)
+    for name in known.columns:
+        known[name] = parse_times(known[name], name) if name.endswith("_time") else _floats(known[name], name)
+    return merge_candles([as_candles(known, interval)])
+
+
+def _renamed(frame: pd.DataFrame) -> pd.DataFrame:
+    names: dict[str, Any] = {}
+    for column in frame.columns:
+        plain = str(column).strip().lower().replace(" ", "_")
+        name = ALIASES.get(plain, plain)
+        if name in COLUMNS and (name not in names or plain == name):
+            names[name] = column
+    return pd.DataFrame({name: frame[column] for name, column in names.items()})
+
+
+def _floats(column: pd.Series, name: str) -> pd.Series:
+    if pd.api.types.is_numeric_dtype(column):
+        return column.astype("float64")
+    numbers = pd.to_numeric(column, errors="coerce")
+    wrong = numbers.isna() & column.notna() & ~column.astype("str").str.strip().str.lower().isin(("", "nan"))
+    if wrong.any():
+        _refuse(column, wrong, name, "a number")
+    return numbers.astype("float64")
+
+
+def parse_klines(rows: Sequence[Sequence[Any]], interval: str) -> pd.DataFrame:
+    """Rows of an answer of ``/api/v3/klines`` as a candle frame, sorted and unique.
+
+    Raises
+    ------
+    SourceError
+        If a row has not the twelve fields, or a field is no number.
+
+    Examples
+    --------
+    >>> row = [1735689600000, "1.5", "2", "1", "1.8", "10", 1735689659999, "17", 3, "4", "7", "0"]
+    >>> parse_klines([row], "1m")["close"].tolist()
+    [1.8]
+    """
+    if not rows:
+        return empty_candles()
+    widths = {len(row) if isinstance(row, list | tuple) else 0 for row in rows}
+    if widths != {len(FIELDS)}:
+        msg = f"a kline has {len(FIELDS)} fields, found {', '.join(map(str, sorted(widths)))}"
+        raise SourceError(msg)
+    return parse_columns(pd.DataFrame(list(rows), columns=list(FIELDS)), interval)
+
+
+def merge_candles(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Frames of one series into one, sorted and unique: of equal open times the last given wins."""
+    filled = [frame for frame in frames if not frame.empty]
+    if not filled:
+        return empty_candles()
+    joined = pd.concat(filled, ignore_index=True) if len(filled) > 1 else filled[0]
+    if joined["open_time"].is_unique and joined["open_time"].is_monotonic_increasing:
+        return joined.reset_index(drop=True)
+    joined = joined.drop_duplicates("open_time", keep="last")
+    return joined.sort_values("open_time", kind="stable").reset_index(drop=True)
+
+
+def format_klines(frame: pd.DataFrame, interval: str, unit: str = "ms") -> list[list[Any]]:
+    """Candles as the exchange writes them: the inverse of `parse_klines`, value for value.
+
+    Times are integers in `unit` (``ms``, or ``us`` as in the archive since 2025, where a close
+    ends in ``999999``); numbers are text that reads back to the same float. What is unknown is the
+    text ``NaN``, and an unknown number of trades None: the exchange itself knows everything.
+    """
+    scale = 1000 if unit == "ms" else 1
+    opened, closed = (frame[name].astype("int64") // scale for name in ("open_time", "close_time"))
+    if unit == "us":
+        usual = frame["close_time"] == frame["open_time"] + interval_delta(interval) - _MILLISECOND
+        closed = closed + usual * 999
+    columns: dict[str, list[Any]] = {
+        name: [_text(value) for value in frame[name].tolist()] for name in _TEXTS
+    }
+    columns["open_time"], columns["close_time"] = opened.tolist(), closed.tolist()
+    columns["trades"] = [None if np.isnan(value) else int(value) for value in frame["trades"].tolist()]
+    columns["ignore"] = ["0"] * len(frame)
+    return [list(row) for row in zip(*(columns[name] for name in FIELDS), strict=True)]
+
+
+_TEXTS = tuple(name for name in COLUMNS if name not in {"open_time", "close_time", "trades"})
+
+
+def _text(value: float) -> str:
+    """Shortest text that reads back to the same float, never in scientific notation."""
+    text = repr(value)
+    if "e" in text:
+        text = np.format_float_positional(value, unique=True, trim="0")
+    head, _, tail = text.partition(".")
+    return f"{head}.{tail.ljust(8, '0')}" if tail else "NaN"
