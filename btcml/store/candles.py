@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from btcml.store.engine import Store
 
-__all__ = ["Upserted", "read_candles", "read_last_candles", "read_series_keys", "upsert_candles"]
+__all__ = ["Upserted", "read_candles", "read_last_candles", "read_open_times", "read_series_keys", "upsert_candles"]
 
 _KEYS = ("market", "symbol", "interval")
 _VALUES = COLUMNS[1:]
@@ -186,6 +186,16 @@ def read_last_candles(store: Store, key: SeriesKey, n: int) -> pd.DataFrame:
     with store.bulk() as connection, connection.cursor() as cursor:
         cursor.execute(_SELECT + " ORDER BY open_time DESC LIMIT $4", (key.market, key.symbol, key.interval, n))
         return cast("pd.DataFrame", cursor.fetch_arrow_table().to_pandas())[::-1].reset_index(drop=True)
+
+
+def read_open_times(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Timestamp) -> pd.Series:
+    """Read the open times of a series with ``start <= open_time < end``, ascending."""
+    query = f"SELECT open_time FROM candles WHERE {_WHERE} "  # noqa: S608 - only constants
+    query += "AND open_time >= $4::text::timestamptz AND open_time < $5::text::timestamptz ORDER BY open_time"
+    values = (key.market, key.symbol, key.interval, start.isoformat(), end.isoformat())
+    with store.bulk() as connection, connection.cursor() as cursor:
+        cursor.execute(query, values)
+        return cast("pd.Series", cursor.fetch_arrow_table().to_pandas()["open_time"])
 
 
 def read_series_keys(store: Store) -> list[SeriesKey]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from btcml.candles import SeriesKey
     from btcml.store.engine import Store
 
-__all__ = ["BanLedger", "append_trials", "count_trials", "record_gaps"]
+__all__ = ["BanLedger", "append_trials", "count_trials", "read_halts", "record_gaps"]
 
 _KEY = "market = :market AND symbol = :symbol AND interval = :interval"
 
@@ -46,6 +46,13 @@ def record_gaps(
         connection.execute(text(inside), values)
         if rows:
             connection.execute(text(_GAP), rows)
+
+
+def read_halts(store: Store, key: SeriesKey) -> set[pd.Timestamp]:
+    """Read the first open times of holes in which the market has nothing."""
+    query = f"SELECT start FROM gaps WHERE {_KEY} AND kind = 'halt'"  # noqa: S608 - only constants
+    with store.engine.connect() as connection:
+        return {pd.Timestamp(start) for start in connection.execute(text(query), _values(key)).scalars()}
 
 
 _GAP = """INSERT INTO gaps (market, symbol, interval, start, "end", missing, kind, checked_at)

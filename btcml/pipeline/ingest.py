@@ -1,0 +1,215 @@
+"""Ingest and backfill: fetch what is missing, re-read what may have changed, store it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from btcml.candles import TIME, SeriesKey, candle_gaps, interval_delta, interval_floor
+from btcml.continuity import suspect_spans
+from btcml.store.candles import Upserted, read_candles, read_last_candles, read_open_times, upsert_candles
+from btcml.store.engine import database_lock
+from btcml.store.ledger import read_halts, record_gaps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from btcml.market.source import Source
+    from btcml.store.engine import Store
+
+__all__ = ["Ingested", "Span", "backfill", "ingest", "missing_spans"]
+
+Span = tuple[pd.Timestamp, pd.Timestamp]
+"""From, to (exclusive), of open times."""
+
+REREAD = 720
+"""Candles that each ingest reads again, to see what the exchange restated: still one page."""
+
+FIRST_DAYS = 90
+"""Days that the first ingest of an empty series fetches."""
+
+_CHUNK = 250_000  # candles a transaction: what a kill in the middle of a backfill can lose
+_JUDGED = pd.Timedelta(days=45)
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What an ingest did, in candles.
+
+    Attributes
+    ----------
+    fetched, inserted, revised, quarantined
+        Rows that came, that were new, that had changed, and that broke the contract.
+    calls
+        Spans that were asked for.
+    suspect
+        Rows that still lie in suspect spans of the last 45 days.
+    """
+
+    key: SeriesKey
+    fetched: int = 0
+    inserted: int = 0
+    revised: int = 0
+    quarantined: int = 0
+    calls: int = 0
+    suspect: int = 0
+
+    def _and(self, fetched: int, stored: Upserted) -> Ingested:
+        return replace(
+            self,
+            fetched=self.fetched + fetched,
+            inserted=self.inserted + stored.inserted,
+            revised=self.revised + stored.revised,
+            quarantined=self.quarantined + stored.quarantined,
+            calls=self.calls + 1,
+        )
+
+
+def _series(source: Source, symbol: str, interval: str, market: str | None) -> SeriesKey:
+    return SeriesKey(market or source.market, symbol, interval)
+
+
+def ingest(
+    store: Store,
+    source: Source,
+    symbol: str,
+    interval: str,
+    *,
+    market: str | None = None,
+    on_page: Callable[[int, int], None] | None = None,
+) -> Ingested:
+    """Bring a series up to the market's present: new candles, restated ones, suspect spans.
+
+    Parameters
+    ----------
+    market
+        Market to store under, where it is not the source's own: an explicit merge.
+    on_page
+        Told of rows fetched and rows expected.
+
+    Raises
+    ------
+    BusyError
+        If another process fetches the same series.
+    MarketError
+        If the market fails; what was stored before stays.
+    """
+    key = _series(source, symbol, interval, market)
+    now = source.now()
+    with database_lock(store, f"fetching {key}"):
+        known = read_last_candles(store, key, REREAD)
+        start = known["open_time"].iloc[0] if len(known) else now - pd.Timedelta(days=FIRST_DAYS)
+        done = _fetch(store, source, Ingested(key), (interval_floor(start, interval), now), on_page)
+        doubts = _suspects(store, key, now)
+        for span in doubts.itertuples():
+            done = _fetch(store, source, done, (span.start, span.end), on_page)
+        left = int(_suspects(store, key, now)["rows"].sum()) if len(doubts) else 0
+    return replace(done, suspect=left)
+
+
+def _suspects(store: Store, key: SeriesKey, now: pd.Timestamp) -> pd.DataFrame:
+    return suspect_spans(read_candles(store, key, start=now - _JUDGED), key.interval)
+
+
+def backfill(
+    store: Store,
+    source: Source,
+    symbol: str,
+    interval: str,
+    span: Span,
+    *,
+    market: str | None = None,
+    audit: bool = False,
+    on_page: Callable[[int, int], None] | None = None,
+) -> Ingested:
+    """Fetch what is missing of a span, or, as an audit, all of it again.
+
+    Parameters
+    ----------
+    span
+        From, to (exclusive). What the market's clock has not closed yet is left to the next ingest.
+    audit
+        Read everything again, to find candles that the exchange has restated.
+
+    Raises
+    ------
+    BusyError
+        If another process fetches the same series.
+    MarketError
+        If the market fails; what was stored before stays, and a second call goes on from there.
+    """
+    key = _series(source, symbol, interval, market)
+    start, end = interval_floor(span[0], interval), min(span[1], source.now())
+    with database_lock(store, f"fetching {key}"):
+        spans = [(start, end)] if audit else _missing(store, key, (start, end))
+        done = Ingested(key)
+        for wanted in spans:
+            done = _fetch(store, source, done, wanted, on_page)
+    return done
+
+
+def _missing(store: Store, key: SeriesKey, span: Span) -> list[Span]:
+    known = read_open_times(store, key, *span)
+    return missing_spans(known, read_halts(store, key), span, interval_delta(key.interval))
+
+
+def missing_spans(known: pd.Series, halts: set[pd.Timestamp], span: Span, delta: pd.Timedelta) -> list[Span]:
+    """Parts of a span of which no candle is known.
+
+    Parameters
+    ----------
+    known
+        Open times that are known inside the span, ascending.
+    halts
+        First open times of holes in which the market has nothing: not asked for again.
+    span
+        From, to (exclusive).
+    delta
+        Length of a candle.
+
+    Returns
+    -------
+    list of (Timestamp, Timestamp)
+        Ascending; holes less than `REREAD` candles apart come as one, for they are one page.
+    """
+    merged: list[Span] = []
+    for first, last in _holes(known, span, delta):
+        if first in halts:
+            continue
+        if merged and first - merged[-1][1] < REREAD * delta:
+            merged[-1] = (merged[-1][0], last)
+        else:
+            merged.append((first, last))
+    return merged
+
+
+def _holes(known: pd.Series, span: Span, delta: pd.Timedelta) -> list[Span]:
+    """Parts of the span between the known open times, its bounds counting as known."""
+    times = pd.concat([pd.Series([span[0] - delta]), known, pd.Series([span[1]])], ignore_index=True).astype(TIME)
+    after = times.diff() > delta
+    return list(zip((times.shift(1) + delta)[after], times[after], strict=True))
+
+
+def _fetch(
+    store: Store, source: Source, done: Ingested, span: Span, on_page: Callable[[int, int], None] | None
+) -> Ingested:
+    """Fetch and store a span, chunk by chunk, each in a transaction of its own."""
+    key, step = done.key, interval_delta(done.key.interval) * _CHUNK
+    start, end = span
+    while start < end:
+        stop = min(start + step, end)
+        frame = source.fetch_candles(key.symbol, key.interval, start, stop, on_page)
+        at = source.now()
+        stored = upsert_candles(store, key, frame, source=source.market, at=at)
+        record_gaps(store, key, _nothing_there(frame["open_time"], start, key.interval), (start, stop), at)
+        done = done._and(len(frame), stored)  # noqa: SLF001 - our own class
+        start = stop
+    return done
+
+
+def _nothing_there(open_time: pd.Series, start: pd.Timestamp, interval: str) -> pd.DataFrame:
+    """Holes in an answer, also before its first candle; its end may only be the present."""
+    before = pd.Series([start - interval_delta(interval)]).astype(TIME)
+    return candle_gaps(pd.concat([before, open_time], ignore_index=True), interval)

@@ -1,0 +1,49 @@
+"""Which market a run draws its candles from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from btcml.errors import SourceError
+from btcml.market.binance import BinanceMarket
+from btcml.market.files import FileMarket
+from btcml.market.simulate import SimulatedMarket
+from btcml.store.ledger import BanLedger
+
+if TYPE_CHECKING:
+    from btcml.market.source import Source
+    from btcml.settings import Settings
+    from btcml.store.engine import Store
+
+__all__ = ["make_source"]
+
+
+def make_source(settings: Settings, name: str, store: Store) -> Source:
+    """Find the market that a source names.
+
+    Parameters
+    ----------
+    settings
+        Where Binance and its archive are.
+    name
+        ``binance``, ``simulated``, ``auto`` (Binance where it answers within seconds, else the
+        simulated market), or a file or folder of candles.
+    store
+        Remembers bans of the exchange.
+
+    Raises
+    ------
+    SourceError
+        If `name` is none of these.
+    """
+    if name == "simulated":
+        return SimulatedMarket()
+    if name in {"binance", "auto"}:
+        binance = BinanceMarket(settings.btcml_binance_urls, bans=BanLedger(store))
+        return binance if name == "binance" or binance.reachable() else SimulatedMarket()
+    path = Path(name).expanduser()
+    if not path.exists():
+        msg = f"a source is binance, simulated, auto or a file or folder of candles, found {name!r}, which does not exist"
+        raise SourceError(msg)
+    return FileMarket(path)
