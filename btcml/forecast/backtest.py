@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
-from threadpoolctl import threadpool_limits
 
 from btcml.forecast.dataset import Dataset, make_dataset, ticks
+from btcml.forecast.intervals import AdaptiveInterval
 from btcml.forecast.models import make_model
-from btcml.forecast.multiplier import trailing_multiplier
-from btcml.forecast.splits import Fold, WalkForward
+from btcml.forecast.multiplier import (
+    calibrated,
+    probability_losses,
+    return_losses,
+    trailing_factor,
+)
+from btcml.forecast.walk import test_rows, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from btcml.forecast.models.sample import Sample
+    from btcml.forecast.splits import Fold, WalkForward
 
     Array = NDArray[np.float64]
+    Rows = NDArray[np.int64]
 
-__all__ = ["COLUMNS", "MEANS", "run_backtest"]
+__all__ = ["COLUMNS", "DIRECTION", "MEANS", "RANGE", "Backtest", "run_backtest", "run_backtests"]
 
 COLUMNS = ("cutoff", "open_time", "model", "y", "y_hat", "lo", "hi", "prob_up", "base")
 """Columns of a forecast frame."""
@@ -35,6 +41,29 @@ BOLD = ("close", "open")
 MEANS: dict[str, tuple[str, ...]] = {"lightgbm_mean": ("lightgbm_huber", "lightgbm_l1")}
 """Models that are the mean of others, which are fitted once for both."""
 
+DIRECTION = "direction"
+"""The classifier that gives prob_up."""
+
+RANGE = "range_boosting"
+"""The range model that scales the intervals."""
+
+
+class Backtest(NamedTuple):
+    """Forecast frames of one walk-forward."""
+
+    close: pd.DataFrame
+    log_range: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Walked:
+    """Raw out-of-sample forecasts over all folds, burn-in included."""
+
+    data: Dataset
+    rows: Rows
+    cutoff: NDArray[np.int64]
+    raw: dict[str, Array]
+
 
 def run_backtest(  # noqa: PLR0913 - an experiment has this many knobs
     candles: pd.DataFrame,
@@ -42,7 +71,7 @@ def run_backtest(  # noqa: PLR0913 - an experiment has this many knobs
     models: Sequence[str],
     plan: WalkForward,
     *,
-    features: str | Iterable[str] = "core",
+    features: str | Iterable[str] | None = None,
     target: str = "close",
     jobs: int = 2,
     backend: str = "loky",
@@ -61,7 +90,7 @@ def run_backtest(  # noqa: PLR0913 - an experiment has this many knobs
     plan
         The folds.
     features
-        Set or names of features.
+        Set or names of features; left out, ``core``, or ``range`` for ranges and volatility.
     target
         A name in `targets.TARGETS`.
     jobs, backend
@@ -74,7 +103,8 @@ def run_backtest(  # noqa: PLR0913 - an experiment has this many knobs
     DataFrame
         `COLUMNS`, sorted by model and open_time: one row for each model and each test candle that
         follows another without a gap. Where features are not warm the forecast is persistence's.
-        lo, hi and prob_up are NaN where nothing gives them.
+        For the close, lo and hi are the 90 % interval around the last close and prob_up the
+        calibrated probability of a rise (not for persistence); for other targets they are NaN.
 
     Raises
     ------
@@ -83,91 +113,132 @@ def run_backtest(  # noqa: PLR0913 - an experiment has this many knobs
     NotReadyError
         If there are no candles before the test.
     """
+    if target == "close":
+        both = run_backtests(
+            candles, interval, models, plan, features=features or "core", jobs=jobs, backend=backend, suspects=suspects
+        )
+        return both.close
+    features = features or ("range" if target in {"log_range", "realized_volatility", "amplitude"} else "core")
     data = make_dataset(candles, interval, features, target, suspects)
-    folds = plan.folds(candles["open_time"], interval)
-    rows = [_test_rows(data, fold) for fold in folds]
-    raw = _forecasts(data, folds, rows, _members(models), jobs, backend)
-    cutoff = np.repeat(np.array([ticks(fold.cutoff) for fold in folds]), [len(part) for part in rows])
-    frame = _long(data, np.concatenate(rows), cutoff, _combined(data, np.concatenate(rows), raw, models))
-    return frame[frame["open_time"] >= plan.first_test].reset_index(drop=True)
+    walked = _walk([(data, _members(models))], plan.folds(candles["open_time"], interval), jobs, backend)[0]
+    return _tested(_long(walked, _bold(walked, models)), plan)
+
+
+def run_backtests(  # noqa: PLR0913 - an experiment has this many knobs
+    candles: pd.DataFrame,
+    interval: str,
+    models: Sequence[str],
+    plan: WalkForward,
+    *,
+    range_models: Sequence[str] = (RANGE,),
+    features: str | Iterable[str] = "core",
+    jobs: int = 2,
+    backend: str = "loky",
+    suspects: NDArray[np.bool_] | None = None,
+) -> Backtest:
+    """Back-test close and log range in one walk, as `run_backtest` does; nothing is fitted twice.
+
+    Returns
+    -------
+    Backtest
+        Frames ``close`` (with intervals and probabilities) and ``log_range``.
+    """
+    close = make_dataset(candles, interval, features, "close", suspects)
+    ranges = make_dataset(candles, interval, "range", "log_range", suspects)
+    work = [
+        (ranges, list(dict.fromkeys([RANGE, *_members(range_models)]))),
+        (close.with_target("direction"), [DIRECTION]),
+        (close, _members(models)),
+    ]
+    ranged, directed, closed = _walk(work, plan.folds(candles["open_time"], interval), jobs, backend)
+    frame = _long(closed, _bold(closed, models))
+    frame = _with_interval(frame, closed, ranged)
+    frame = _with_probability(frame, directed)
+    kept = {name: ranged.raw[name] for name in range_models}
+    return Backtest(_tested(frame, plan), _tested(_long(ranged, _bold_free(kept, ranged)), plan))
 
 
 def _members(models: Sequence[str]) -> list[str]:
-    """Names to fit: means stand for their members."""
-    return list(dict.fromkeys(member for name in models for member in MEANS.get(name, (name,))))
+    """Names to fit: means stand for their members, persistence needs no fit."""
+    names = dict.fromkeys(member for name in models for member in MEANS.get(name, (name,)))
+    return [name for name in names if name != "persistence"]
 
 
-def _test_rows(data: Dataset, fold: Fold) -> NDArray[np.int64]:
-    last = fold.test_end - pd.Timedelta(microseconds=1)
-    return np.flatnonzero(data.known & data.between(fold.test_start, last))
+def _walk(
+    work: Sequence[tuple[Dataset, Sequence[str]]], folds: Sequence[Fold], jobs: int, backend: str
+) -> list[_Walked]:
+    """All fits of all datasets in one pool."""
+    flat = [(name, data) for data, names in work for name in names]
+    forecasts = iter(walk(flat, folds, jobs, backend))
+    walked = []
+    for data, names in work:
+        parts = [test_rows(data, fold) for fold in folds]
+        cutoff = np.repeat(np.array([ticks(fold.cutoff) for fold in folds]), [len(part) for part in parts])
+        walked.append(_Walked(data, np.concatenate(parts), cutoff, {name: next(forecasts) for name in names}))
+    return walked
 
 
-def _forecasts(  # noqa: PLR0913 - what one round of fits needs
-    data: Dataset,
-    folds: Sequence[Fold],
-    rows: Sequence[NDArray[np.int64]],
-    names: Sequence[str],
-    jobs: int,
-    backend: str,
-) -> dict[str, Array]:
-    """Scaled forecasts of each model, folds one after the other."""
-    tasks = [(name, fold, test) for name in names for fold, test in zip(folds, rows, strict=True)]
-    calls = [
-        delayed(_fit_predict)(
-            name, data.sample, data.training_rows(fold.train_start, fold.cutoff), test, data.ready
-        )
-        for name, fold, test in tasks
-    ]
-    parts = Parallel(n_jobs=jobs, backend=backend)(calls)
-    chunks = [parts[first : first + len(folds)] for first in range(0, len(parts), len(folds))]
-    return {name: np.concatenate(chunk) for name, chunk in zip(names, chunks, strict=True)}
+def _bold_free(raw: dict[str, Array], walked: _Walked) -> dict[str, Array]:
+    """Forecasts as they are, with persistence (NaN) beside them."""
+    return {"persistence": np.full(len(walked.rows), np.nan)} | raw
 
 
-def _fit_predict(
-    name: str, sample: Sample, train: NDArray[np.int64], test: NDArray[np.int64], ready: NDArray[np.bool_]
-) -> Array:
-    """One task: fit on the training rows, forecast the test rows, NaN where features are not warm."""
-    with threadpool_limits(1):
-        fitted = make_model(name).fit(sample.at(train))
-        return np.where(ready[test], fitted.predict(sample.at(test)), np.nan)
-
-
-def _combined(
-    data: Dataset, rows: NDArray[np.int64], raw: dict[str, Array], models: Sequence[str]
-) -> dict[str, Array]:
-    """Scaled forecasts by model name, means made and multipliers applied; NaN is persistence."""
-    out = {"persistence": np.full(len(rows), np.nan)}
-    day = data.target_time[rows] // DAY_US
+def _bold(walked: _Walked, models: Sequence[str]) -> dict[str, Array]:
+    """Scaled forecasts by model name: means made, and multiplied where the target is a move."""
+    data, rows = walked.data, walked.rows
+    out = {}
     for name in models:
         members = MEANS.get(name, (name,))
-        scaled = np.mean([raw[member] for member in members], axis=0)
+        if name == "persistence":
+            continue
+        scaled = np.mean([walked.raw[member] for member in members], axis=0)
         if data.target in BOLD:
+            losses = return_losses(scaled, data.sample.y[rows], data.prepared.scale[rows])
             prior = float(np.mean([make_model(member).multiplier for member in members]))
-            scaled = scaled * trailing_multiplier(
-                scaled, data.sample.y[rows], data.prepared.scale[rows], day, prior
-            )
+            scaled = scaled * trailing_factor(losses, data.target_time[rows] // DAY_US, prior)
         out[name] = scaled
-    return out
+    return _bold_free(out, walked)
 
 
-def _long(
-    data: Dataset, rows: NDArray[np.int64], cutoff: NDArray[np.int64], scaled: dict[str, Array]
-) -> pd.DataFrame:
-    """One block of rows a model, models in order of their names."""
-    base, parts = data.persistence[rows], []
-    shared = {
-        "cutoff": _times(cutoff),
-        "open_time": _times(data.target_time[rows]),
-        "y": data.level[rows],
-        "base": base,
-    }
+def _long(walked: _Walked, scaled: dict[str, Array]) -> pd.DataFrame:
+    """One block of rows a model, in order of their names."""
+    data, rows = walked.data, walked.rows
+    base = data.persistence[rows]
+    shared = pd.DataFrame(
+        {"cutoff": _times(walked.cutoff), "open_time": _times(data.target_time[rows]), "y": data.level[rows]}
+    )
+    parts = []
     for name in sorted(scaled):
         level = data.level_of(rows, scaled[name])
-        part = pd.DataFrame(shared).assign(model=name, y_hat=np.where(np.isnan(level), base, level))
-        parts.append(part.assign(lo=np.nan, hi=np.nan, prob_up=np.nan)[list(COLUMNS)])
-    frame = pd.concat(parts, ignore_index=True)
-    return frame.assign(model=frame["model"].astype(pd.CategoricalDtype(sorted(scaled))))
+        parts.append(shared.assign(model=name, y_hat=np.where(np.isnan(level), base, level), base=base))
+    frame = pd.concat(parts, ignore_index=True).assign(lo=np.nan, hi=np.nan, prob_up=np.nan)
+    return frame.assign(model=frame["model"].astype(pd.CategoricalDtype(sorted(scaled))))[list(COLUMNS)]
 
 
 def _times(stamps: NDArray[np.int64]) -> pd.DatetimeIndex:
     return pd.to_datetime(stamps, unit="us", utc=True).as_unit("us")
+
+
+def _with_interval(frame: pd.DataFrame, closed: _Walked, ranged: _Walked) -> pd.DataFrame:
+    """Bounds around the last close, scaled by the range forecast."""
+    forecast = pd.Series(ranged.data.level_of(ranged.rows, ranged.raw[RANGE]), ranged.rows).reindex(closed.rows)
+    base = closed.data.persistence[closed.rows]
+    bounds = AdaptiveInterval(level=0.9).run(np.log(closed.data.level[closed.rows] / base), np.exp(forecast.to_numpy()))
+    copies = frame["model"].nunique()
+    lo, hi = (np.tile(base * np.exp(bounds[side].to_numpy()), copies) for side in ("lo", "hi"))
+    return frame.assign(lo=lo, hi=hi)
+
+
+def _with_probability(frame: pd.DataFrame, directed: _Walked) -> pd.DataFrame:
+    """Calibrated probability of a rise, beside every model but persistence."""
+    raw, rows = directed.raw[DIRECTION], directed.rows
+    losses = probability_losses(raw, directed.data.sample.y[rows])
+    day = directed.data.target_time[rows] // DAY_US
+    prob = calibrated(raw, trailing_factor(losses, day, make_model(DIRECTION).multiplier))
+    tiled = np.tile(prob, frame["model"].nunique())
+    return frame.assign(prob_up=np.where(frame["model"] == "persistence", np.nan, tiled))
+
+
+def _tested(frame: pd.DataFrame, plan: WalkForward) -> pd.DataFrame:
+    """Rows of the test, without the burn-in."""
+    return frame[frame["open_time"] >= plan.first_test].reset_index(drop=True)

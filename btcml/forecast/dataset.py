@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,6 +72,19 @@ class Dataset:
         whole[rows] = scaled
         return TARGETS[self.target].level(self.prepared, whole)[rows]
 
+    def with_target(self, target: str) -> Dataset:
+        """Return the same rows and features with another outcome."""
+        y = TARGETS[target].scaled(self.prepared)
+        known = np.isfinite(y)
+        return replace(
+            self,
+            sample=replace(self.sample, y=np.where(known, y, 0.0)),
+            known=known,
+            level=TARGETS[target].level(self.prepared, y),
+            persistence=TARGETS[target].persistence(self.prepared),
+            target=target,
+        )
+
     def between(self, start: pd.Timestamp, end: pd.Timestamp) -> NDArray[np.bool_]:
         """Rows whose target candle opens in [start, end]."""
         return (self.target_time >= ticks(start)) & (self.target_time <= ticks(end))
@@ -91,9 +104,7 @@ def scaled_path(prepared: Prepared) -> Array:
     return np.nan_to_num(prepared.log_return / lag(prepared.scale, 1), nan=0.0)
 
 
-def _matrix(
-    prepared: Prepared, features: str | Iterable[str]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _matrix(prepared: Prepared, features: str | Iterable[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Features as float32 with unknown optional ones at 0, and the rows where all others are known."""
     items = features_of(features)
     ready = np.isfinite(prepared.scale)
@@ -111,9 +122,7 @@ def _suspect_rows(suspects: NDArray[np.bool_] | None, n: int) -> NDArray[np.bool
     if suspects is None:
         return np.zeros(n, dtype=bool)
     if len(suspects) != n:
-        msg = (
-            f"suspects must be one boolean a candle ({n}), found {len(suspects)}: align them with the candles"
-        )
+        msg = f"suspects must be one boolean a candle ({n}), found {len(suspects)}: align them with the candles"
         raise UsageError(msg)
     padded = np.concatenate([np.zeros(SUSPECT_REACH - 1), np.asarray(suspects, dtype="float64")])
     spoiled = rolling_max(padded, SUSPECT_REACH)[SUSPECT_REACH - 1 :] > 0
@@ -153,20 +162,19 @@ def make_dataset(
         raise UsageError(msg)
     prepared = Prepared(candles, interval)
     x, ready = _matrix(prepared, features)
-    y = TARGETS[target].scaled(prepared)
-    known = np.isfinite(y)
     names = tuple(item.name for item in features_of(features))
+    nothing, never = np.zeros(len(x)), np.zeros(len(x), dtype=bool)
     return Dataset(
-        Sample(x, names, scaled_path(prepared), np.arange(len(x)), np.where(known, y, 0.0)),
+        Sample(x, names, scaled_path(prepared), np.arange(len(x)), nothing),
         prepared.ticks + ticks_of(interval),
         ready,
-        known,
+        never,
         _suspect_rows(suspects, len(x)),
-        TARGETS[target].level(prepared, y),
-        TARGETS[target].persistence(prepared),
+        nothing,
+        nothing,
         prepared,
         target,
-    )
+    ).with_target(target)
 
 
 def ticks_of(interval: str) -> int:

@@ -1,4 +1,4 @@
-"""How bold to be: the factor on a model's forecasts, learned from its earlier out-of-sample ones."""
+"""How bold to be: factors on forecasts and log-odds, learned from earlier out-of-sample ones."""
 
 from __future__ import annotations
 
@@ -10,8 +10,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
+    Days = NDArray[np.int64]
 
-__all__ = ["GRID", "LEAST_DAYS", "WINDOW_DAYS", "newest_multiplier", "trailing_multiplier"]
+__all__ = [
+    "GRID",
+    "LEAST_DAYS",
+    "WINDOW_DAYS",
+    "calibrated",
+    "newest_factor",
+    "probability_losses",
+    "return_losses",
+    "trailing_factor",
+]
 
 GRID = np.round(np.arange(0.4, 2.01, 0.1), 1)
 """Factors that are tried."""
@@ -23,33 +33,40 @@ LEAST_DAYS = 30
 """Days before the prior gives way."""
 
 
-def _daily_errors(
-    scaled: Array, outcome: Array, scale: Array, day: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], Array]:
-    """Sums of absolute errors by day and factor, shape (days, factors)."""
-    days, position = np.unique(day, return_inverse=True)
-    sums = np.empty((len(days), len(GRID)))
-    for column, factor in enumerate(GRID):
-        error = np.abs(outcome - factor * scaled) * scale
-        sums[:, column] = np.bincount(position, np.nan_to_num(error), len(days))
-    return days, sums
+def return_losses(scaled: Array, outcome: Array, scale: Array) -> Array:
+    """Absolute errors in log return for each factor of `GRID`, shape (n, factors); NaN counts 0."""
+    errors = [np.abs(outcome - factor * scaled) * scale for factor in GRID]
+    return np.nan_to_num(np.column_stack(errors))
 
 
-def trailing_multiplier(
-    scaled: Array, outcome: Array, scale: Array, day: NDArray[np.int64], prior: float
-) -> Array:
-    """Best factor of the last `WINDOW_DAYS` days BEFORE each row's day, by absolute error.
+def calibrated(probability: Array, factor: Array | float) -> Array:
+    """Probabilities with their log-odds multiplied.
+
+    Examples
+    --------
+    >>> calibrated(np.array([0.5, 0.8]), 1.0)
+    array([0.5, 0.8])
+    """
+    with np.errstate(divide="ignore"):
+        return 1 / (1 + ((1 - probability) / probability) ** factor)
+
+
+def probability_losses(probability: Array, up: Array) -> Array:
+    """Squared errors (Brier) for each factor of `GRID` on the log-odds, shape (n, factors)."""
+    errors = [(up - calibrated(probability, factor)) ** 2 for factor in GRID]
+    return np.nan_to_num(np.column_stack(errors))
+
+
+def trailing_factor(losses: Array, day: Days, prior: float) -> Array:
+    """Best factor of the last `WINDOW_DAYS` days BEFORE each row's day.
 
     Parameters
     ----------
-    scaled, outcome
-        Forecasts and outcomes in units of the scale, shape (n,), in order of time; NaN is no
-        forecast.
-    scale
-        The scale: errors count in log returns.
+    losses
+        Loss of each row under each factor of `GRID`, shape (n, factors).
     day
-        Day number of each forecast candle. Every outcome of an earlier day is known when a day's
-        first forecast is made, so nothing of the present day is used.
+        Day number of each forecast candle, ascending. Every outcome of an earlier day is known
+        when a day's first forecast is made; nothing of the present day is used.
     prior
         Factor until `LEAST_DAYS` days are there.
 
@@ -58,19 +75,19 @@ def trailing_multiplier(
     ndarray
         Shape (n,).
     """
-    days, sums = _daily_errors(scaled, outcome, scale, day)
+    days, position = np.unique(day, return_inverse=True)
+    sums = np.column_stack([np.bincount(position, column, len(days)) for column in losses.T])
     total = np.vstack([np.zeros(len(GRID)), np.cumsum(sums, axis=0)])
     first = np.searchsorted(days, days - WINDOW_DAYS)
     window = total[np.arange(len(days))] - total[first]
     enough = np.arange(len(days)) - first >= LEAST_DAYS
     best = np.where(enough, GRID[np.argmin(window, axis=1)], prior)
-    return best[np.searchsorted(days, day)]
+    return best[position]
 
 
-def newest_multiplier(
-    scaled: Array, outcome: Array, scale: Array, day: NDArray[np.int64], prior: float
-) -> float:
-    """Factor for the day after the last: what `trailing_multiplier` would use next."""
-    following = np.append(day, day[-1] + 1) if len(day) else np.array([0])
-    padded = (np.append(values, np.nan) for values in (scaled, outcome, scale))
-    return float(trailing_multiplier(*padded, following, prior)[-1])
+def newest_factor(losses: Array, day: Days, prior: float) -> float:
+    """Factor for the day after the last: what `trailing_factor` would use next."""
+    if not len(day):
+        return prior
+    padded = np.vstack([losses, np.zeros(len(GRID))])
+    return float(trailing_factor(padded, np.append(day, day[-1] + 1), prior)[-1])

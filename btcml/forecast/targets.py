@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from btcml.errors import UsageError
-from btcml.forecast.features import Prepared
+from btcml.forecast.features import RANGE_FLOOR, Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 __all__ = ["TARGETS", "NextCandle", "Target", "next_value", "price_of", "prices", "target_frame"]
-
-FLOOR = 1e-6
 
 
 def next_value(values: Array, age: NDArray[np.int64]) -> Array:
@@ -56,7 +54,7 @@ def _log_range(p: Prepared) -> Array:
 def _deviation(p: Prepared) -> Array:
     body = np.log(p.close / p.open)
     variance = 0.5 * np.log(p.high / p.low) ** 2 - (2 * np.log(2) - 1) * body**2
-    return np.sqrt(np.maximum(variance, FLOOR**2))
+    return np.sqrt(np.maximum(variance, RANGE_FLOOR**2))
 
 
 def _realized_volatility(p: Prepared) -> Array:
@@ -95,9 +93,7 @@ log(log(H' / L') / s); realized_volatility log(v' / s) with the Garman-Klass (19
 Levels are prices, price differences, probabilities and logarithms of log(H' / L') and v'."""
 
 
-def target_frame(
-    candles: pd.DataFrame, interval: str, targets: Iterable[str] = tuple(TARGETS)
-) -> pd.DataFrame:
+def target_frame(candles: pd.DataFrame, interval: str, targets: Iterable[str] = tuple(TARGETS)) -> pd.DataFrame:
     """Targets of every candle: what the NEXT candle does, in units of the scale known now.
 
     Parameters
@@ -150,9 +146,7 @@ class NextCandle(NamedTuple):
     amp: Array
 
 
-def prices(
-    last_close: ArrayLike, close: ArrayLike, high: ArrayLike, low: ArrayLike, scale: ArrayLike
-) -> NextCandle:
+def prices(last_close: ArrayLike, close: ArrayLike, high: ArrayLike, low: ArrayLike, scale: ArrayLike) -> NextCandle:
     """Prices of the next candle from scaled forecasts of its close, high and low.
 
     The open is the last close: the market is continuous, and persistence is its best forecast.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from btcml.forecast.features import flow, price
-from btcml.forecast.features.prepared import SCALE_SPAN, Prepared
+from btcml.forecast.features import flow, price, ranges
+from btcml.forecast.features.prepared import RANGE_FLOOR, SCALE_SPAN, Prepared
 from btcml.forecast.features.registry import (
     REGISTRY,
     SETS,
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "RANGE_FLOOR",
     "REGISTRY",
     "SCALE_SPAN",
     "SETS",
@@ -37,12 +38,10 @@ __all__ = [
     "tail_length",
 ]
 
-_ = (flow, price)
+_ = (flow, price, ranges)
 
 
-def feature_frame(
-    candles: pd.DataFrame, interval: str, features: str | Iterable[str] = "core"
-) -> pd.DataFrame:
+def feature_frame(candles: pd.DataFrame, interval: str, features: str | Iterable[str] = "core") -> pd.DataFrame:
     """Features of every candle, each from that candle and earlier ones only.
 
     Parameters
@@ -73,9 +72,7 @@ def tail_length(features: str | Iterable[str] = "core") -> int:
     return max(item.memory for item in features_of(features))
 
 
-def newest_features(
-    candles_tail: pd.DataFrame, interval: str, features: str | Iterable[str] = "core"
-) -> pd.Series:
+def newest_features(candles_tail: pd.DataFrame, interval: str, features: str | Iterable[str] = "core") -> pd.Series:
     """Features of the last candle of a tail of at least `tail_length` candles.
 
     Equal to the last row of `feature_frame` on the whole series to 1e-9 of a feature's scale;

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["SCALE_SPAN", "Prepared"]
+__all__ = ["RANGE_FLOOR", "SCALE_SPAN", "Prepared"]
 
 SCALE_SPAN = 96
 """Span of the exponentially weighted deviation that scales features and targets."""
 
 FLOOR = 1e-6
 """Least scale, 0.01 basis points: a dead market does not divide by zero."""
+
+RANGE_FLOOR = 5e-5
+"""Least log range, half a basis point: below it a range is a tick or two, and its logarithm is noise."""
 
 _MINUTE_US = 60_000_000
 
@@ -90,8 +93,8 @@ class Prepared:
 
     @cached_property
     def log_range(self) -> Array:
-        """log(high / low), at least a tenth of the floor so that its logarithm exists."""
-        return np.maximum(np.log(self.high / self.low), FLOOR)
+        """log(high / low), at least `RANGE_FLOOR`."""
+        return np.maximum(np.log(self.high / self.low), RANGE_FLOOR)
 
     @cached_property
     def scale(self) -> Array:

@@ -102,7 +102,7 @@ def _make() -> None:
             Feature(
                 f"volatility_ratio_{fast}_{slow}",
                 f"log(s{fast} / s{slow}), s by EWMA of squared log returns",
-                slow,
+                SCALE_SPAN,
                 ewm_memory(slow) + 1,
                 RECIPE,
                 partial(_volatility_ratio, fast=fast, slow=slow),

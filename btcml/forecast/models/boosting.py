@@ -85,9 +85,7 @@ class Boosting(Model):
         unpack = zlib.decompressobj()
         text = unpack.decompress(files["model.txt.z"], MOST_TEXT)
         if not unpack.eof:
-            msg = (
-                f"a model's text unpacks to at most {MOST_TEXT} bytes, found more or a torn file: train again"
-            )
+            msg = f"a model's text unpacks to at most {MOST_TEXT} bytes, found more or a torn file: train again"
             raise ArtifactError(msg)
         self._booster = lightgbm.Booster(model_str=text.decode(), params={"num_threads": 1, "verbose": -1})
         return self
@@ -96,5 +94,6 @@ class Boosting(Model):
 MODELS: dict[str, Callable[[], Model]] = {
     "lightgbm_huber": partial(Boosting, objective="huber", alpha=1.0),
     "lightgbm_l1": partial(Boosting, objective="l1"),
+    "direction": partial(Boosting, 200, objective="binary", learning_rate=0.03),
     "lightgbm_fast": partial(Boosting, 120, objective="huber", alpha=1.0, learning_rate=0.05, max_bin=63),
 }

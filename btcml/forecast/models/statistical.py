@@ -82,9 +82,7 @@ class AutoRegression(_LagModel):
 class Arma(_LagModel):
     """ARMA by innovations maximum likelihood on the last `window` scaled returns, order by AIC."""
 
-    def __init__(
-        self, window: int = 25_920, orders: tuple[tuple[int, int], ...] = ((1, 0), (0, 1), (1, 1))
-    ) -> None:
+    def __init__(self, window: int = 25_920, orders: tuple[tuple[int, int], ...] = ((1, 0), (0, 1), (1, 1))) -> None:
         super().__init__()
         self.window, self.orders = window, orders
 
