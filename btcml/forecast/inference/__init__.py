@@ -15,6 +15,7 @@ from btcml.forecast.inference.sharpe import (
     probabilistic_sharpe,
     sharpe_ratio,
 )
+from btcml.forecast.inference.skill import skill_interval
 
 __all__ = [
     "Comparison",
@@ -29,5 +30,6 @@ __all__ = [
     "pesaran_timmermann",
     "probabilistic_sharpe",
     "sharpe_ratio",
+    "skill_interval",
     "wilson_interval",
 ]

@@ -1,4 +1,4 @@
-"""Bootstraps by `arch`: superior ability of many models, their confidence set, interval of skill.
+"""Bootstraps by `arch`: superior ability of many models, and their confidence set.
 
 Imported where it is needed, not by the package: `arch` takes a second to load, which a service
 that only compares two models should not pay.
@@ -8,23 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from arch.bootstrap import MCS, SPA, IIDBootstrap
+from arch.bootstrap import MCS, SPA
 
 from btcml.errors import UsageError
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    Floats = NDArray[np.float64]
 
 __all__ = [
     "SuperiorAbility",
     "model_confidence_set",
-    "skill_interval",
     "superior_predictive_ability",
 ]
 
@@ -129,45 +122,6 @@ def model_confidence_set(
     result = p.rename("p").rename_axis("model").reset_index()
     result["included"] = result["p"] > size
     return result.sort_values(["p", "model"], ascending=[False, True], ignore_index=True)
-
-
-def skill_interval(
-    loss: ArrayLike, benchmark: ArrayLike, *, level: float = 0.95, reps: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """Block-bootstrap interval of the skill 1 - mean(loss) / mean(benchmark).
-
-    Parameters
-    ----------
-    loss, benchmark
-        Losses on the same rows in order of time, shape (n,), without NaN.
-    level
-        Confidence of the percentile interval.
-    reps, seed
-        Replications by `arch`, and its seed.
-
-    Returns
-    -------
-    tuple of float
-        Lower and upper end; NaN where the benchmark has no loss at all.
-
-    Notes
-    -----
-    Blocks of about sqrt(n) consecutive rows are drawn whole (Carlstein 1986), so dependence
-    within hours (5m candles: two days) survives; the remainder of the rows joins the last block.
-    """
-    ours, theirs = np.asarray(loss, dtype=float), np.asarray(benchmark, dtype=float)
-    if not theirs.sum() > 0:
-        return math.nan, math.nan
-    starts = np.arange(max(math.isqrt(len(theirs)), 1)) * max(math.isqrt(len(theirs)), 1)
-    sums = np.column_stack([np.add.reduceat(ours, starts), np.add.reduceat(theirs, starts)])
-    bootstrap = IIDBootstrap(sums, seed=seed)
-    low, high = bootstrap.conf_int(_skill, reps=reps, method="percentile", size=level)[:, 0]
-    return float(low), float(high)
-
-
-def _skill(sums: Floats) -> Floats:
-    ours, theirs = sums.sum(axis=0)
-    return np.array([1 - ours / theirs])
 
 
 def _thin(losses: pd.DataFrame) -> pd.DataFrame:

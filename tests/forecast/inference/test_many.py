@@ -1,8 +1,6 @@
-"""Bootstraps across models: arch's figures, thinned spans, twins and persistence itself."""
+"""Bootstraps across models: arch's figures, thinned spans, twins."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import pandas as pd
@@ -12,7 +10,6 @@ from arch.bootstrap import MCS, SPA
 from btcml.errors import UsageError
 from btcml.forecast.inference.many import (
     model_confidence_set,
-    skill_interval,
     superior_predictive_ability,
 )
 
@@ -71,25 +68,6 @@ def test_twins_share_their_place_in_the_confidence_set() -> None:
     ours = model_confidence_set(table, reps=300).set_index("model")
     assert ours["p"][["twin", "better"]].tolist() == [1.0, 1.0]
     assert model_confidence_set(table[["twin", "better"]])["included"].all()
-
-
-def test_the_interval_of_skill_holds_the_truth_at_its_level() -> None:
-    """Over 200 series of autocorrelated losses the 90 % interval holds the truth in 85 to 95 %."""
-    rng, held = np.random.default_rng(5), 0
-    for seed in range(200):
-        noise = rng.exponential(size=(2, 901))
-        theirs = 1 + noise[0, 1:] + noise[0, :-1]
-        ours = 0.8 * theirs + 0.1 * (noise[1, 1:] - 1)
-        low, high = skill_interval(ours, theirs, level=0.9, reps=200, seed=seed)
-        held += low <= 0.2 <= high
-    assert 0.85 <= held / 200 <= 0.95
-
-
-def test_the_skill_of_persistence_is_zero_without_doubt() -> None:
-    """The interval of equal losses is the point 0; a benchmark without loss has none."""
-    ours = np.abs(np.random.default_rng(6).normal(size=500))
-    assert skill_interval(ours, ours) == (0.0, 0.0)
-    assert all(math.isnan(end) for end in skill_interval(ours, np.zeros(500)))
 
 
 def test_a_benchmark_that_is_not_there_is_refused() -> None:
