@@ -1,0 +1,94 @@
+"""The command line: argument parsing only; the verbs live in `btcml.pipeline` and `btcml.serve`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict, is_dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from btcml.errors import BtcmlError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["main", "make_parser"]
+
+Verb = "Callable[[argparse.Namespace], Any]"
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one sentence and exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        msg = f"{message}: see {self.prog} --help"
+        raise UsageError(msg)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Parser of all verbs; each sets ``run``, a function of the parsed arguments."""
+    from btcml import __version__, commands
+
+    parser = _Parser(prog="btcml", description="Can the next candle be forecast, how well, and what does the model say?")
+    parser.add_argument("--version", action="version", version=f"btcml {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
+    for name, (declare, summary) in commands.VERBS.items():
+        verb = verbs.add_parser(name, help=summary, description=summary)
+        verb.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+        declare(verb)
+    return parser
+
+
+def _plain(value: object) -> object:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
+
+
+def _show(result: Any, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(result, default=_plain) + "\n")
+    elif isinstance(result, str):
+        sys.stdout.write(result + "\n")
+    elif result is not None:
+        values = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
+        sys.stdout.write("\n".join(f"{name}: {value}" for name, value in values.items()) + "\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 2 for the user's mistake, 1 for a failure, always with one sentence.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that locks and servers are left in order
+    as_json = "--json" in (sys.argv if argv is None else argv)
+    try:
+        args = make_parser().parse_args(argv)
+        _show(args.run(args), as_json=as_json)
+    except BtcmlError as error:
+        return _fail(error, str(error), error.exit_code, as_json=as_json)
+    except KeyboardInterrupt:
+        return _fail(None, "stopped before the end: what was finished is kept", 130, as_json=as_json)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _fail(error, f"the system refused ({error}): make room or correct the path, then run again", 1, as_json=as_json)
+    return 0
+
+
+def _fail(error: BaseException | None, sentence: str, status: int, *, as_json: bool) -> int:
+    if error is not None and os.environ.get("BTCML_DEBUG"):
+        raise error
+    sys.stderr.write(f"btcml: {' '.join(sentence.split())}\n")
+    if as_json:
+        sys.stdout.write(json.dumps({"status": "error", "error": sentence}) + "\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
