@@ -115,6 +115,11 @@ class FileMarket:
             raise SourceError(msg)
         return found
 
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Symbols that the names of the files tell; none where they do not say."""
+        return tuple(sorted({symbol for symbol, _ in self.series if symbol}))
+
     def now(self) -> pd.Timestamp:
         """Return the time just after the last close: everything in the file is final."""
         return max(_end(frame, interval) for (_, interval), frame in self.series.items())
