@@ -134,7 +134,7 @@ def running_exchange(
         thread.join()
 
 
-def serve_exchange(  # noqa: PLR0913 - one for each option of the command
+def serve_exchange(
     source: Source,
     host: str = "127.0.0.1",
     port: int = 8090,

@@ -43,6 +43,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 from btcml.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = ["KINDS", "RULES", "Fault", "FaultBook", "Row", "load_faults", "parse_faults", "spoil_rows"]
@@ -79,6 +80,9 @@ RULES: dict[str, dict[int, Any]] = {
     "close_time_plausible": {6: -864_000_000},
 }
 """Rules of the contract that `bad_row` can break: the fields that it writes (times: added ms)."""
+
+
+_TIMES = {0, 6}
 
 
 class Fault(BaseModel):
@@ -121,25 +125,28 @@ class FaultBook:
     """
 
     def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
-        self._faults = [[fault, 0] for fault in faults]
+        self._faults: list[Fault] = []
+        self._seen: list[int] = []
+        self.add(*faults)
 
     def add(self, *faults: Fault) -> None:
         """Add faults while the exchange runs; their requests count from now."""
-        self._faults += [[fault, 0] for fault in faults]
+        self._faults += faults
+        self._seen += [0] * len(faults)
 
     def due(self, route: str) -> list[Fault]:
         """Count a request of a route and return the faults that it suffers."""
         suffered: list[Fault] = []
         alone = False
-        for entry in self._faults:
-            fault, seen = entry
+        for i, fault in enumerate(self._faults):
             if fault.on not in {route, "any"}:
                 continue
             together = fault.kind in {"restated", "clock"}
-            due = seen >= fault.after and (fault.times == 0 or seen < fault.after + fault.times)
+            past = self._seen[i] - fault.after
+            due = past >= 0 and (fault.times == 0 or past < fault.times)
             if due and alone and not together:
                 continue
-            entry[1] += 1
+            self._seen[i] += 1
             if due:
                 suffered.append(fault)
                 alone = alone or not together
@@ -187,30 +194,25 @@ def spoil_rows(rows: list[Row], fault: Fault) -> list[Row]:
     >>> spoil_rows([[1], [2], [3], [4], [5]], Fault(kind="hole", row=1, rows=2))
     [[1], [4], [5]]
     """
-    if fault.kind == "duplicated":
-        return [row for row in rows for _ in range(2)]
-    if fault.kind == "unordered":
-        return rows[1::2] + rows[::-2]
-    if fault.kind == "hole":
-        return rows[: fault.row] + rows[fault.row + fault.rows :]
-    if fault.kind == "bad_row" and len(rows) > fault.row:
-        return [*rows[: fault.row], _break(rows[fault.row], fault.rule), *rows[fault.row + 1 :]]
-    if fault.kind == "partial":
-        return rows[:-2] + [_unfinished(row) for row in rows[-2:]]
-    if fault.kind == "restated":
-        return [_restate(row) if _within(row, fault) else row for row in rows]
-    return rows
+    i, j = fault.row, fault.row + fault.rows
+    changes: dict[str, Callable[[], list[Row]]] = {
+        "duplicated": lambda: [row for row in rows for _ in range(2)],
+        "unordered": lambda: rows[1::2] + rows[::2][::-1],
+        "hole": lambda: rows[:i] + rows[j:],
+        "bad_row": lambda: rows[:i] + [_break(row, fault.rule) for row in rows[i : i + 1]] + rows[i + 1 :],
+        "partial": lambda: rows[:-2] + [_unfinished(row) for row in rows[-2:]],
+        "restated": lambda: [_restate(row) if _within(row, fault) else row for row in rows],
+    }
+    return changes.get(fault.kind, lambda: rows)()
 
 
 def _break(row: Row, rule: str) -> Row:
     if rule == "short_row":
         return row[:6]
-    return [
-        (value + RULES[rule][i] if isinstance(value, int) and i in {0, 6} else RULES[rule].get(i, value))
-        if i in RULES[rule]
-        else value
-        for i, value in enumerate(row)
-    ]
+    spoilt = list(row)
+    for i, value in RULES[rule].items():
+        spoilt[i] = row[i] + value if i in _TIMES else value
+    return spoilt
 
 
 def _within(row: Row, fault: Fault) -> bool:

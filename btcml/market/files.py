@@ -130,9 +130,7 @@ class FileMarket:
 
     def span(self, symbol: str) -> tuple[pd.Timestamp, pd.Timestamp]:
         """Return the open time of the first candle of the symbol and the end of its last."""
-        return min(frame["open_time"].iloc[0] for frame in self._of(symbol).values()), self.default_end(
-            symbol
-        )
+        return min(frame["open_time"].iloc[0] for frame in self._of(symbol).values()), self.default_end(symbol)
 
     def fetch_candles(
         self,

@@ -216,9 +216,7 @@ def format_klines(frame: pd.DataFrame, interval: str, unit: str = "ms") -> list[
     if unit == "us":
         usual = frame["close_time"] == frame["open_time"] + interval_delta(interval) - _MILLISECOND
         closed = closed + usual * 999
-    columns: dict[str, list[Any]] = {
-        name: [_text(value) for value in frame[name].tolist()] for name in _TEXTS
-    }
+    columns: dict[str, list[Any]] = {name: [_text(value) for value in frame[name].tolist()] for name in _TEXTS}
     columns["open_time"], columns["close_time"] = opened.tolist(), closed.tolist()
     columns["trades"] = [None if np.isnan(value) else int(value) for value in frame["trades"].tolist()]
     columns["ignore"] = ["0"] * len(frame)

@@ -118,9 +118,7 @@ class Replay:
         frame = self.candles(symbol, interval, start, end, count)
         return format_klines(frame, interval)
 
-    def candles(
-        self, symbol: str, interval: str, start_ms: int | None, end_ms: int | None, count: int
-    ) -> pd.DataFrame:
+    def candles(self, symbol: str, interval: str, start_ms: int | None, end_ms: int | None, count: int) -> pd.DataFrame:
         """Candles of a page, the one in progress included: at most `count`, oldest first."""
         now = self.now()
         last = interval_floor(now, _known_interval(interval)) + _MS
@@ -188,9 +186,7 @@ def _required(query: Mapping[str, str], name: str) -> str:
     if not query.get(name):
         raise Refusal(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
     if name == "symbol" and not re.fullmatch(r"[A-Z0-9-_.]{1,20}", query[name]):
-        raise Refusal(
-            -1100, "Illegal characters found in parameter 'symbol'; legal range is '^[A-Z0-9-_.]{1,20}$'."
-        )
+        raise Refusal(-1100, "Illegal characters found in parameter 'symbol'; legal range is '^[A-Z0-9-_.]{1,20}$'.")
     return query[name]
 
 
@@ -204,9 +200,7 @@ def _integer(query: Mapping[str, str], name: str) -> int | None:
     if name not in query:
         return None
     if not re.fullmatch(r"[0-9]{1,20}", query[name]):
-        raise Refusal(
-            -1100, f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'."
-        )
+        raise Refusal(-1100, f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'.")
     return int(query[name])
 
 

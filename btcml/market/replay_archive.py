@@ -56,9 +56,7 @@ class ReplayArchive:
             return content
         return f"{hashlib.sha256(content).hexdigest()}  {match['name']}.zip\n".encode()
 
-    def _make_zip(
-        self, symbol: str, interval: str, name: str, start: pd.Timestamp, end: pd.Timestamp
-    ) -> bytes | None:
+    def _make_zip(self, symbol: str, interval: str, name: str, start: pd.Timestamp, end: pd.Timestamp) -> bytes | None:
         span_ms = int(start.value // 10**6), int(end.value // 10**6) - 1
         try:
             frame = self._replay.candles(symbol, interval, *span_ms, 31 * 1440)

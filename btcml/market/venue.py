@@ -86,7 +86,7 @@ class Exchange:
         Real time, by which weights and bans are counted.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a knob of the drill
+    def __init__(
         self,
         source: Source,
         clock: Clock | None = None,
@@ -133,9 +133,7 @@ class Exchange:
                 return refused
         route = _route(path)
         faults = self.faults.due(route)
-        self.replay.shift = pd.Timedelta(
-            seconds=sum(fault.seconds for fault in faults if fault.kind == "clock")
-        )
+        self.replay.shift = pd.Timedelta(seconds=sum(fault.seconds for fault in faults if fault.kind == "clock"))
         for fault in faults:
             refused = self._refuse(fault, now)
             if refused is not None:
@@ -168,9 +166,7 @@ class Exchange:
             wait = 1.0 if fault.retry_after is None else fault.retry_after
             return _refusal(429, -1003, _SLOW.format(self.weight_limit), retry_after=wait)
         if fault.kind == "ban":
-            self._banned_until = now + pd.Timedelta(
-                seconds=120 if fault.retry_after is None else fault.retry_after
-            )
+            self._banned_until = now + pd.Timedelta(seconds=120 if fault.retry_after is None else fault.retry_after)
             return self._ban_answer(now)
         if fault.kind == "location":
             return _refusal(451, 0, _LOCATION)
