@@ -1,0 +1,63 @@
+"""Ways to cut a forecast frame: by year, month, hour of the day and volatility third."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["GROUPS", "THIRDS", "volatility_third"]
+
+THIRDS = ("calm", "middle", "storm")
+"""Names of the volatility thirds, ascending."""
+
+_SPAN = 96
+
+
+def volatility_third(forecasts: pd.DataFrame) -> pd.Series:
+    """Third of the span to which a row belongs by the volatility known before its candle.
+
+    Volatility is the EWMA(96) of squared log changes of ``base`` (frames of log ranges, whose
+    base may be negative: the EWMA(96) of ``base`` itself); the thirds hold equally many rows.
+
+    Parameters
+    ----------
+    forecasts
+        Frame of one model, sorted by ``open_time``.
+
+    Returns
+    -------
+    Series
+        ``calm``, ``middle`` or ``storm`` on the index of `forecasts`; an ordered category.
+    """
+    base = forecasts["base"].astype(float)
+    if (base > 0).all():
+        base = pd.Series(np.log(base.to_numpy()), base.index).diff().fillna(0.0) ** 2
+    rank = base.ewm(span=_SPAN).mean().rank(method="first").to_numpy()
+    codes = ((rank - 1) * len(THIRDS) // max(len(rank), 1)).astype(np.int8)
+    return pd.Series(pd.Categorical.from_codes(codes, pd.Index(THIRDS), ordered=True), forecasts.index)
+
+
+def _year(forecasts: pd.DataFrame) -> pd.Series:
+    return pd.Series(forecasts["open_time"].dt.strftime("%Y"))
+
+
+def _month(forecasts: pd.DataFrame) -> pd.Series:
+    return pd.Series(forecasts["open_time"].dt.strftime("%Y-%m"))
+
+
+def _hour(forecasts: pd.DataFrame) -> pd.Series:
+    return pd.Series(forecasts["open_time"].dt.hour)
+
+
+GROUPS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "year": _year,
+    "month": _month,
+    "hour": _hour,
+    "third": volatility_third,
+}
+"""By name: one label for each row of one model's frame; times are those of the target candle, UTC."""
