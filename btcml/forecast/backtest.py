@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from btcml.forecast.dataset import Dataset, make_dataset, ticks
+from btcml.forecast.dataset import Dataset, make_dataset
 from btcml.forecast.intervals import AdaptiveInterval
 from btcml.forecast.models import make_model
 from btcml.forecast.multiplier import (
@@ -17,7 +16,8 @@ from btcml.forecast.multiplier import (
     return_losses,
     trailing_factor,
 )
-from btcml.forecast.walk import test_rows, walk
+from btcml.forecast.naming import DIRECTION, RANGE, members_of
+from btcml.forecast.walk import Walked, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,23 +29,27 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Rows = NDArray[np.int64]
 
-__all__ = ["COLUMNS", "DIRECTION", "MEANS", "RANGE", "Backtest", "run_backtest", "run_backtests"]
+__all__ = [
+    "COLUMNS",
+    "Backtest",
+    "WalkedAll",
+    "assemble",
+    "boldness",
+    "interval_inputs",
+    "run_backtest",
+    "run_backtests",
+    "walk_all",
+    "work_of",
+]
 
 COLUMNS = ("cutoff", "open_time", "model", "y", "y_hat", "lo", "hi", "prob_up", "base")
 """Columns of a forecast frame."""
 
-DAY_US = 86_400_000_000
 BOLD = ("close", "open")
 """Targets whose forecasts are multiplied: moves around 0."""
 
-MEANS: dict[str, tuple[str, ...]] = {"lightgbm_mean": ("lightgbm_huber", "lightgbm_l1")}
-"""Models that are the mean of others, which are fitted once for both."""
-
-DIRECTION = "direction"
-"""The classifier that gives prob_up."""
-
-RANGE = "range_boosting"
-"""The range model that scales the intervals."""
+VOLATILE = ("log_range", "realized_volatility", "amplitude")
+"""Targets that are forecast from the range features unless others are named."""
 
 
 class Backtest(NamedTuple):
@@ -53,16 +57,6 @@ class Backtest(NamedTuple):
 
     close: pd.DataFrame
     log_range: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class _Walked:
-    """Raw out-of-sample forecasts over all folds, burn-in included."""
-
-    data: Dataset
-    rows: Rows
-    cutoff: NDArray[np.int64]
-    raw: dict[str, Array]
 
 
 def run_backtest(  # noqa: PLR0913 - an experiment has this many knobs
@@ -118,10 +112,10 @@ def run_backtest(  # noqa: PLR0913 - an experiment has this many knobs
             candles, interval, models, plan, features=features or "core", jobs=jobs, backend=backend, suspects=suspects
         )
         return both.close
-    features = features or ("range" if target in {"log_range", "realized_volatility", "amplitude"} else "core")
-    data = make_dataset(candles, interval, features, target, suspects)
-    walked = _walk([(data, _members(models))], plan.folds(candles["open_time"], interval), jobs, backend)[0]
-    return _tested(_long(walked, _bold(walked, models)), plan)
+    chosen = features or ("range" if target in VOLATILE else "core")
+    data = make_dataset(candles, interval, chosen, target, suspects)
+    walked = walk([(data, _members(models))], plan.folds(candles["open_time"], interval), jobs, backend)[0]
+    return _tested(_long(walked, _named(walked, models)), plan)
 
 
 def run_backtests(  # noqa: PLR0913 - an experiment has this many knobs
@@ -144,63 +138,74 @@ def run_backtests(  # noqa: PLR0913 - an experiment has this many knobs
         Frames ``close`` (with intervals and probabilities) and ``log_range``.
     """
     close = make_dataset(candles, interval, features, "close", suspects)
-    ranges = make_dataset(candles, interval, "range", "log_range", suspects)
-    work = [
-        (ranges, list(dict.fromkeys([RANGE, *_members(range_models)]))),
-        (close.with_target("direction"), [DIRECTION]),
-        (close, _members(models)),
-    ]
-    ranged, directed, closed = _walk(work, plan.folds(candles["open_time"], interval), jobs, backend)
-    frame = _long(closed, _bold(closed, models))
-    frame = _with_interval(frame, closed, ranged)
-    frame = _with_probability(frame, directed)
-    kept = {name: ranged.raw[name] for name in range_models}
-    return Backtest(_tested(frame, plan), _tested(_long(ranged, _bold_free(kept, ranged)), plan))
+    folds = plan.folds(candles["open_time"], interval)
+    walked = walk_all(close, folds, models, range_models, jobs, backend)
+    return assemble(walked, models, range_models, plan)
+
+
+class WalkedAll(NamedTuple):
+    """Raw forecasts of close, direction and range over the same folds."""
+
+    close: Walked
+    direction: Walked
+    ranges: Walked
+
+
+def work_of(
+    close: Dataset, models: Sequence[str], range_models: Sequence[str] = (RANGE,)
+) -> list[tuple[Dataset, list[str]]]:
+    """Datasets with the models that learn from them: close, direction and range, in this order."""
+    ranges = close.with_features("range").with_target("log_range")
+    range_names = dict.fromkeys([RANGE, *_members(range_models)])
+    return [(close, _members(models)), (close.with_target("direction"), [DIRECTION]), (ranges, list(range_names))]
+
+
+def walk_all(  # noqa: PLR0913 - what one walk needs
+    close: Dataset,
+    folds: Sequence[Fold],
+    models: Sequence[str],
+    range_models: Sequence[str] = (RANGE,),
+    jobs: int = 2,
+    backend: str = "loky",
+) -> WalkedAll:
+    """Raw forecasts of the models, the classifier and the range models, all fits in one pool."""
+    return WalkedAll(*walk(work_of(close, models, range_models), folds, jobs, backend))
+
+
+def assemble(walked: WalkedAll, models: Sequence[str], range_models: Sequence[str], plan: WalkForward) -> Backtest:
+    """Forecast frames of the test out of raw forecasts that include the burn-in."""
+    frame = _long(walked.close, _named(walked.close, models))
+    frame = _with_probability(_with_interval(frame, walked), walked.direction)
+    ranges = _long(walked.ranges, _named(walked.ranges, range_models))
+    return Backtest(_tested(frame, plan), _tested(ranges, plan))
 
 
 def _members(models: Sequence[str]) -> list[str]:
-    """Names to fit: means stand for their members, persistence needs no fit."""
-    names = dict.fromkeys(member for name in models for member in MEANS.get(name, (name,)))
-    return [name for name in names if name != "persistence"]
+    """Names to fit, each once."""
+    return list(dict.fromkeys(member for name in models for member in members_of(name)))
 
 
-def _walk(
-    work: Sequence[tuple[Dataset, Sequence[str]]], folds: Sequence[Fold], jobs: int, backend: str
-) -> list[_Walked]:
-    """All fits of all datasets in one pool."""
-    flat = [(name, data) for data, names in work for name in names]
-    forecasts = iter(walk(flat, folds, jobs, backend))
-    walked = []
-    for data, names in work:
-        parts = [test_rows(data, fold) for fold in folds]
-        cutoff = np.repeat(np.array([ticks(fold.cutoff) for fold in folds]), [len(part) for part in parts])
-        walked.append(_Walked(data, np.concatenate(parts), cutoff, {name: next(forecasts) for name in names}))
-    return walked
+def boldness(walked: Walked, name: str) -> tuple[Array, Array, float]:
+    """Raw forecast of a model or mean, its losses under each factor, and its prior factor."""
+    members = members_of(name)
+    raw = np.mean([walked.raw[member] for member in members], axis=0)
+    prior = float(np.mean([make_model(member).multiplier for member in members]))
+    return raw, return_losses(raw, walked.outcome, walked.scale), prior
 
 
-def _bold_free(raw: dict[str, Array], walked: _Walked) -> dict[str, Array]:
-    """Forecasts as they are, with persistence (NaN) beside them."""
-    return {"persistence": np.full(len(walked.rows), np.nan)} | raw
-
-
-def _bold(walked: _Walked, models: Sequence[str]) -> dict[str, Array]:
-    """Scaled forecasts by model name: means made, and multiplied where the target is a move."""
-    data, rows = walked.data, walked.rows
-    out = {}
+def _named(walked: Walked, models: Sequence[str]) -> dict[str, Array]:
+    """Scaled forecasts by model name, multiplied where the target is a move; NaN is persistence."""
+    out = {"persistence": np.full(len(walked.rows), np.nan)}
     for name in models:
-        members = MEANS.get(name, (name,))
         if name == "persistence":
             continue
-        scaled = np.mean([walked.raw[member] for member in members], axis=0)
-        if data.target in BOLD:
-            losses = return_losses(scaled, data.sample.y[rows], data.prepared.scale[rows])
-            prior = float(np.mean([make_model(member).multiplier for member in members]))
-            scaled = scaled * trailing_factor(losses, data.target_time[rows] // DAY_US, prior)
-        out[name] = scaled
-    return _bold_free(out, walked)
+        raw, losses, prior = boldness(walked, name)
+        bold = walked.data.target in BOLD
+        out[name] = raw * trailing_factor(losses, walked.day, prior) if bold else raw
+    return out
 
 
-def _long(walked: _Walked, scaled: dict[str, Array]) -> pd.DataFrame:
+def _long(walked: Walked, scaled: dict[str, Array]) -> pd.DataFrame:
     """One block of rows a model, in order of their names."""
     data, rows = walked.data, walked.rows
     base = data.persistence[rows]
@@ -219,23 +224,28 @@ def _times(stamps: NDArray[np.int64]) -> pd.DatetimeIndex:
     return pd.to_datetime(stamps, unit="us", utc=True).as_unit("us")
 
 
-def _with_interval(frame: pd.DataFrame, closed: _Walked, ranged: _Walked) -> pd.DataFrame:
+def interval_inputs(walked: WalkedAll) -> tuple[Array, Array]:
+    """Realised log returns and the range forecasts that scale their intervals, shape (n,)."""
+    close, ranges = walked.close, walked.ranges
+    level = ranges.data.level_of(ranges.rows, ranges.raw[RANGE])
+    forecast = pd.Series(level, ranges.rows).reindex(close.rows)
+    return np.log(close.data.level[close.rows] / close.data.persistence[close.rows]), np.exp(forecast.to_numpy())
+
+
+def _with_interval(frame: pd.DataFrame, walked: WalkedAll) -> pd.DataFrame:
     """Bounds around the last close, scaled by the range forecast."""
-    forecast = pd.Series(ranged.data.level_of(ranged.rows, ranged.raw[RANGE]), ranged.rows).reindex(closed.rows)
-    base = closed.data.persistence[closed.rows]
-    bounds = AdaptiveInterval(level=0.9).run(np.log(closed.data.level[closed.rows] / base), np.exp(forecast.to_numpy()))
+    bounds = AdaptiveInterval(level=0.9).run(*interval_inputs(walked))
+    base = walked.close.data.persistence[walked.close.rows]
     copies = frame["model"].nunique()
     lo, hi = (np.tile(base * np.exp(bounds[side].to_numpy()), copies) for side in ("lo", "hi"))
     return frame.assign(lo=lo, hi=hi)
 
 
-def _with_probability(frame: pd.DataFrame, directed: _Walked) -> pd.DataFrame:
+def _with_probability(frame: pd.DataFrame, directed: Walked) -> pd.DataFrame:
     """Calibrated probability of a rise, beside every model but persistence."""
-    raw, rows = directed.raw[DIRECTION], directed.rows
-    losses = probability_losses(raw, directed.data.sample.y[rows])
-    day = directed.data.target_time[rows] // DAY_US
-    prob = calibrated(raw, trailing_factor(losses, day, make_model(DIRECTION).multiplier))
-    tiled = np.tile(prob, frame["model"].nunique())
+    raw = directed.raw[DIRECTION]
+    factor = trailing_factor(probability_losses(raw, directed.outcome), directed.day, 1.0)
+    tiled = np.tile(calibrated(raw, factor), frame["model"].nunique())
     return frame.assign(prob_up=np.where(frame["model"] == "persistence", np.nan, tiled))
 
 

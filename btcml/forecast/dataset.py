@@ -85,6 +85,12 @@ class Dataset:
             target=target,
         )
 
+    def with_features(self, features: str | Iterable[str]) -> Dataset:
+        """Return the same rows and outcome with other features."""
+        x, ready = _matrix(self.prepared, features)
+        names = tuple(item.name for item in features_of(features))
+        return replace(self, sample=replace(self.sample, x=x, names=names), ready=ready)
+
     def between(self, start: pd.Timestamp, end: pd.Timestamp) -> NDArray[np.bool_]:
         """Rows whose target candle opens in [start, end]."""
         return (self.target_time >= ticks(start)) & (self.target_time <= ticks(end))

@@ -14,7 +14,7 @@ from btcml.errors import NotReadyError, UsageError
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["HORIZON", "Fold", "WalkForward"]
+__all__ = ["HORIZON", "Fold", "WalkForward", "span_offset"]
 
 HORIZON = 1
 """Candles from the row that forecasts to the candle that is forecast."""
@@ -33,10 +33,7 @@ class Fold:
     test_end: pd.Timestamp
 
     def __str__(self) -> str:
-        times = [
-            f"{time:%Y-%m-%d %H:%M}"
-            for time in (self.train_start, self.cutoff, self.test_start, self.test_end)
-        ]
+        times = [f"{time:%Y-%m-%d %H:%M}" for time in (self.train_start, self.cutoff, self.test_start, self.test_end)]
         return "train {} to {}, test {} to {}".format(*times)
 
 
@@ -94,7 +91,7 @@ class WalkForward:
             raise UsageError(msg)
         for span in (self.window, self.refit):
             if span is not None:
-                _offset(span, pd.Timedelta(1))
+                span_offset(span, pd.Timedelta(1))
 
     @property
     def first_test(self) -> pd.Timestamp:
@@ -117,7 +114,7 @@ class WalkForward:
         folds = self._burn_in(first, delta)
         start = self.first_test
         while start < stop:
-            test_end = min(start + _offset(self.refit, delta), stop)
+            test_end = min(start + span_offset(self.refit, delta), stop)
             folds.append(self._fold(first, start, test_end, delta))
             start = test_end
         if not folds or folds[-1].test_end <= self.first_test:
@@ -128,14 +125,14 @@ class WalkForward:
     def _burn_in(self, first: pd.Timestamp, delta: pd.Timedelta) -> list[Fold]:
         if self.burn_in is None:
             return []
-        start = self.first_test - _offset(self.burn_in, delta)
+        start = self.first_test - span_offset(self.burn_in, delta)
         if start - first < 2 * (self.first_test - start) + self.purge * delta:
             return []
         return [self._fold(first, start, self.first_test, delta)]
 
     def _fold(self, first: pd.Timestamp, start: pd.Timestamp, end: pd.Timestamp, delta: pd.Timedelta) -> Fold:
         cutoff = start - (self.purge + 1) * delta
-        begin = first if self.window is None else max(first, start - _offset(self.window, delta))
+        begin = first if self.window is None else max(first, start - span_offset(self.window, delta))
         if cutoff <= begin:
             msg = f"training needs candles before {start}, found them from {first}: test later or ingest more"
             raise NotReadyError(msg)
@@ -147,7 +144,14 @@ def _utc(time: str | datetime) -> pd.Timestamp:
     return stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
 
 
-def _offset(span: int | str, delta: pd.Timedelta) -> pd.DateOffset | pd.Timedelta:
+def span_offset(span: int | str, delta: pd.Timedelta) -> pd.DateOffset | pd.Timedelta:
+    """Length of a span: a number of candles of length `delta`, or ``"N days"`` or ``"N months"``.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read.
+    """
     if isinstance(span, int):
         found = None if span < 1 else span * delta
     else:

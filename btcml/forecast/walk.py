@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
+from btcml.forecast.dataset import ticks
 from btcml.forecast.models import make_model
 
 if TYPE_CHECKING:
@@ -17,13 +19,52 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from btcml.forecast.dataset import Dataset
-    from btcml.forecast.models import Sample
+    from btcml.forecast.models import Model, Sample
     from btcml.forecast.splits import Fold
 
     Array = NDArray[np.float64]
     Rows = NDArray[np.int64]
 
-__all__ = ["test_rows", "walk"]
+DAY_US = 86_400_000_000
+
+__all__ = ["Walked", "fit_all", "test_rows", "walk"]
+
+
+@dataclass(frozen=True)
+class Walked:
+    """Raw out-of-sample forecasts of one dataset over all folds, burn-in included.
+
+    Parameters
+    ----------
+    data
+        The dataset.
+    rows
+        The rows that were forecast, in order of time, shape (n,).
+    cutoff
+        The last training outcome's open time for each row, microseconds of UTC.
+    raw
+        Scaled forecasts by model before any factor, shape (n,); NaN where features are not warm.
+    """
+
+    data: Dataset
+    rows: Rows
+    cutoff: Rows
+    raw: dict[str, Array]
+
+    @property
+    def day(self) -> Rows:
+        """Day number of each target candle."""
+        return self.data.target_time[self.rows] // DAY_US
+
+    @property
+    def outcome(self) -> Array:
+        """Scaled outcome of each row."""
+        return self.data.sample.y[self.rows]
+
+    @property
+    def scale(self) -> Array:
+        """Scale of each row."""
+        return self.data.prepared.scale[self.rows]
 
 
 def test_rows(data: Dataset, fold: Fold) -> Rows:
@@ -33,14 +74,17 @@ def test_rows(data: Dataset, fold: Fold) -> Rows:
 
 
 def walk(
-    work: Sequence[tuple[str, Dataset]], folds: Sequence[Fold], jobs: int = 1, backend: str = "loky"
-) -> list[Array]:
-    """Scaled out-of-sample forecasts of each (model, dataset), folds one after the other.
+    work: Sequence[tuple[Dataset, Sequence[str]]],
+    folds: Sequence[Fold],
+    jobs: int = 1,
+    backend: str = "loky",
+) -> list[Walked]:
+    """Out-of-sample forecasts of every model of every dataset, all fits in one pool.
 
     Parameters
     ----------
     work
-        Models by name with the data they learn from.
+        Datasets, each with the names of the models that learn from it; the slowest first.
     folds
         The folds, in order.
     jobs, backend
@@ -48,11 +92,9 @@ def walk(
 
     Returns
     -------
-    list of ndarray
-        One array for each piece of work, over the concatenated `test_rows`; NaN where the
-        features are not warm.
+    list of Walked
+        One for each dataset.
     """
-    tasks = [(name, data, fold) for name, data in work for fold in folds]
     calls = [
         delayed(_fit_predict)(
             name,
@@ -61,10 +103,34 @@ def walk(
             test_rows(data, fold),
             data.ready,
         )
-        for name, data, fold in tasks
+        for data, names in work
+        for name in names
+        for fold in folds
     ]
-    parts = Parallel(n_jobs=jobs, backend=backend)(calls)
-    return [np.concatenate(parts[at : at + len(folds)]) for at in range(0, len(parts), len(folds))]
+    parts = iter(Parallel(n_jobs=jobs, backend=backend)(calls))
+    walked = []
+    for data, names in work:
+        tests = [test_rows(data, fold) for fold in folds]
+        cutoff = np.repeat([ticks(fold.cutoff) for fold in folds], [len(test) for test in tests])
+        raw = {name: np.concatenate([next(parts) for _ in folds]) for name in names}
+        walked.append(Walked(data, np.concatenate(tests), cutoff, raw))
+    return walked
+
+
+def fit_all(
+    work: Sequence[tuple[Dataset, Sequence[str]]], start: pd.Timestamp, cutoff: pd.Timestamp, jobs: int = 1
+) -> dict[str, Model]:
+    """Models by name, fitted on the target candles of [start, cutoff] in parallel processes."""
+    tasks = [(name, data) for data, names in work for name in names]
+    calls = [delayed(_fit_dump)(name, data.sample, data.training_rows(start, cutoff)) for name, data in tasks]
+    dumps = Parallel(n_jobs=jobs)(calls)
+    return {name: make_model(name).load(files) for (name, _), files in zip(tasks, dumps, strict=True)}
+
+
+def _fit_dump(name: str, sample: Sample, train: Rows) -> dict[str, bytes]:
+    """Fit in another process; the model travels as the files that it is saved as."""
+    with threadpool_limits(1):
+        return make_model(name).fit(sample.at(train)).dump()
 
 
 def _fit_predict(name: str, sample: Sample, train: Rows, test: Rows, ready: NDArray[np.bool_]) -> Array:

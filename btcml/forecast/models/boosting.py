@@ -87,7 +87,7 @@ class Boosting(Model):
         if not unpack.eof:
             msg = f"a model's text unpacks to at most {MOST_TEXT} bytes, found more or a torn file: train again"
             raise ArtifactError(msg)
-        self._booster = lightgbm.Booster(model_str=text.decode(), params={"num_threads": 1, "verbose": -1})
+        self._booster = lightgbm.Booster(model_str=text.decode())
         return self
 
 
