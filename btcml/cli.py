@@ -10,14 +10,14 @@ import sys
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from btcml import __version__
+from btcml.commands import VERBS
 from btcml.errors import BtcmlError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["main", "make_parser"]
-
-Verb = "Callable[[argparse.Namespace], Any]"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -30,12 +30,10 @@ class _Parser(argparse.ArgumentParser):
 
 def make_parser() -> argparse.ArgumentParser:
     """Parser of all verbs; each sets ``run``, a function of the parsed arguments."""
-    from btcml import __version__, commands
-
-    parser = _Parser(prog="btcml", description="Can the next candle be forecast, how well, and what does the model say?")
+    parser = _Parser(prog="btcml", description="Can the next candle be forecast, how well, what does the model say?")
     parser.add_argument("--version", action="version", version=f"btcml {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
-    for name, (declare, summary) in commands.VERBS.items():
+    for name, (declare, summary) in VERBS.items():
         verb = verbs.add_parser(name, help=summary, description=summary)
         verb.add_argument("--json", action="store_true", help="print one JSON object on standard output")
         declare(verb)
@@ -77,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return _fail(error, f"the system refused ({error}): make room or correct the path, then run again", 1, as_json=as_json)
+        sentence = f"the system refused ({error}): make room or correct the path, then run again"
+        return _fail(error, sentence, 1, as_json=as_json)
     return 0
 
 

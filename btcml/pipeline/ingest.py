@@ -67,25 +67,19 @@ class Ingested:
         )
 
 
-def _series(source: Source, symbol: str, interval: str, market: str | None) -> SeriesKey:
-    return SeriesKey(market or source.market, symbol, interval)
-
-
 def ingest(
     store: Store,
     source: Source,
-    symbol: str,
-    interval: str,
+    key: SeriesKey,
     *,
-    market: str | None = None,
     on_page: Callable[[int, int], None] | None = None,
 ) -> Ingested:
     """Bring a series up to the market's present: new candles, restated ones, suspect spans.
 
     Parameters
     ----------
-    market
-        Market to store under, where it is not the source's own: an explicit merge.
+    key
+        The series. Its market is the source's own, except for an explicit merge of a file.
     on_page
         Told of rows fetched and rows expected.
 
@@ -96,12 +90,11 @@ def ingest(
     MarketError
         If the market fails; what was stored before stays.
     """
-    key = _series(source, symbol, interval, market)
     now = source.now()
     with database_lock(store, f"fetching {key}"):
         known = read_last_candles(store, key, REREAD)
         start = known["open_time"].iloc[0] if len(known) else now - pd.Timedelta(days=FIRST_DAYS)
-        done = _fetch(store, source, Ingested(key), (interval_floor(start, interval), now), on_page)
+        done = _fetch(store, source, Ingested(key), (interval_floor(start, key.interval), now), on_page)
         doubts = _suspects(store, key, now)
         for span in doubts.itertuples():
             done = _fetch(store, source, done, (span.start, span.end), on_page)
@@ -116,11 +109,9 @@ def _suspects(store: Store, key: SeriesKey, now: pd.Timestamp) -> pd.DataFrame:
 def backfill(
     store: Store,
     source: Source,
-    symbol: str,
-    interval: str,
+    key: SeriesKey,
     span: Span,
     *,
-    market: str | None = None,
     audit: bool = False,
     on_page: Callable[[int, int], None] | None = None,
 ) -> Ingested:
@@ -128,6 +119,8 @@ def backfill(
 
     Parameters
     ----------
+    key
+        The series. Its market is the source's own, except for an explicit merge of a file.
     span
         From, to (exclusive). What the market's clock has not closed yet is left to the next ingest.
     audit
@@ -140,8 +133,7 @@ def backfill(
     MarketError
         If the market fails; what was stored before stays, and a second call goes on from there.
     """
-    key = _series(source, symbol, interval, market)
-    start, end = interval_floor(span[0], interval), min(span[1], source.now())
+    start, end = interval_floor(span[0], key.interval), min(span[1], source.now())
     with database_lock(store, f"fetching {key}"):
         spans = [(start, end)] if audit else _missing(store, key, (start, end))
         done = Ingested(key)

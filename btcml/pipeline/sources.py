@@ -44,6 +44,6 @@ def make_source(settings: Settings, name: str, store: Store) -> Source:
         return binance if name == "binance" or binance.reachable() else SimulatedMarket()
     path = Path(name).expanduser()
     if not path.exists():
-        msg = f"a source is binance, simulated, auto or a file or folder of candles, found {name!r}, which does not exist"
+        msg = f"expected binance, simulated, auto or a file or folder of candles, found {name!r}, which does not exist"
         raise SourceError(msg)
     return FileMarket(path)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from btcml.candles import SeriesKey, interval_floor
+from btcml.errors import NotFoundError
 from btcml.pipeline.ingest import backfill
+from btcml.report.build import adopt_bundle, build_report
+from btcml.report.files import write_text
 from btcml.store.snapshots import read_snapshot, record_snapshot, save_snapshot
 
 if TYPE_CHECKING:
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
     from btcml.settings import RunParameters, Settings
     from btcml.store.engine import Store
 
-__all__ = ["Plan", "plan_story", "snapshot_story"]
+__all__ = ["Plan", "build_story", "load_plan", "plan_story", "save_plan", "snapshot_story"]
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,6 @@ class Plan:
         end = pd.Timestamp(self.end)
         return f"{self.market.replace(':', '-')}/{self.symbol}/{self.interval}/{self.days}d-{end:%Y-%m-%dT%H%M}"
 
-    def to_dict(self) -> dict[str, str | int]:
-        """Plain values, as they stand in a file."""
-        return asdict(self)
-
 
 def plan_story(source: Source, run: RunParameters) -> Plan:
     """Decide what a run is about.
@@ -81,8 +81,9 @@ def plan_story(source: Source, run: RunParameters) -> Plan:
     """
     end = source.default_end(run.symbol) if run.end_time is None else pd.Timestamp(run.end_time)
     end = interval_floor(end, run.interval)
-    name = source.market if source.market in {"simulated"} else run.source
-    name = "binance" if name == "auto" else name
+    name = run.source
+    if name == "auto":
+        name = "simulated" if source.market == "simulated" else "binance"
     return Plan(source.market, run.symbol, run.interval, run.days, end.isoformat(), name)
 
 
@@ -101,7 +102,51 @@ def snapshot_story(
     NotReadyError
         If the market has no candles in the span.
     """
-    backfill(store, source, plan.symbol, plan.interval, plan.span, on_page=on_page)
+    backfill(store, source, plan.key, plan.span, on_page=on_page)
     snapshot = read_snapshot(store, plan.key, *plan.span)
     record_snapshot(store, snapshot, source.now())
     return save_snapshot(snapshot, settings.home / "snapshots")
+
+
+def save_plan(plan: Plan, file: Path, out: Path) -> Path:
+    """Write a plan as a file that make includes: the run folder, and the plan as a comment."""
+    text = f"RUN := {out / plan.path}\n# {json.dumps(asdict(plan), sort_keys=True)}\n"
+    return write_text(file, text)
+
+
+def load_plan(file: Path) -> Plan:
+    """Read a plan back.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no plan in the file.
+    """
+    try:
+        comment = file.read_text(encoding="utf-8").splitlines()[1]
+        return Plan(**json.loads(comment.removeprefix("# ")))
+    except (OSError, IndexError, ValueError, TypeError) as error:
+        msg = f"{file} holds no plan: make it again with btcml report --plan {file}"
+        raise NotFoundError(msg) from error
+
+
+def build_story(
+    settings: Settings,
+    store: Store,
+    source: Source,
+    plan: Plan,
+    out: Path,
+    *,
+    progress: Callable[[str], None],
+    on_page: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Ingest, freeze and tell: every page of a plan's report that is not up to date.
+
+    Returns
+    -------
+    Path
+        ``index.html``.
+    """
+    folder = out / plan.path
+    adopt_bundle(folder, snapshot_story(settings, store, source, plan, on_page))
+    return build_report(folder, progress=progress)

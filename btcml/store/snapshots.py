@@ -130,7 +130,7 @@ def read_snapshot(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Tim
         revisions=revisions.drop(columns=identity),
         rules=rule_results(candles, key.interval),
         suspects=suspect_spans(candles, key.interval),
-        forecasts=pd.DataFrame(),
+        forecasts=pd.DataFrame({"open_time": pd.Series(dtype=TIME)}),
     )
 
 

@@ -1,0 +1,107 @@
+# The front door. Targets are files where they can be; logic lives in `btcml VERB`.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+SYMBOL ?= BTCUSDT
+INTERVAL ?= 5m
+DAYS ?= 1095
+END ?=
+SOURCE ?= auto
+PYTHON ?= python3
+BTCML_HOME ?= .btcml
+SOAK_SHARE ?= 1
+export BTCML_HOME
+
+BIN := .venv/bin
+READY := .venv/ready
+CODE := $(shell find btcml notebooks reports/template data_contracts -type f \( -name '*.py' -o -name '*.ipynb' -o -path 'reports/*' -o -name '*.yaml' \) -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*')
+STORY := --symbol '$(SYMBOL)' --interval '$(INTERVAL)' --days '$(DAYS)' --end '$(END)' --source '$(SOURCE)'
+# Every parameter of the story is in the plan's name; the decided market and end are in the plan.
+SPACE := $(subst ,, )
+SLUG = $(subst $(SPACE),_,$(subst :,,$(subst /,_,$(strip $(1)))))
+PLAN := $(BTCML_HOME)/plans/$(call SLUG,$(SYMBOL)-$(INTERVAL)-$(DAYS)d-$(or $(END),latest)-$(SOURCE)).mk
+
+.PHONY: help report refresh verify test test-all soak check lab api dashboard up bench lock env clean
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@echo 'Parameters: SYMBOL=$(SYMBOL) INTERVAL=$(INTERVAL) DAYS=$(DAYS) END=$(END) SOURCE=$(SOURCE)'
+
+# ---- set-up: a virtual environment from the hashed lock, once ----
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'btcml: needs Python 3.11 or newer: make PYTHON=python3.12' >&2; exit 2; }
+	@echo 'Setting up .venv (once) ...' >&2
+	@$(PYTHON) -m venv .venv
+	@awk '/^[^ ]/ {on = /^uv==/} on' requirements.lock > .venv/uv.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
+	@$(BIN)/uv pip sync --quiet --system-certs --require-hashes --python $(BIN)/python requirements.lock
+	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --no-build-isolation --no-deps --editable .
+	@touch $@
+
+# ---- the story ----
+ifneq ($(filter report verify,$(MAKECMDGOALS)),)
+include $(PLAN)
+endif
+
+$(PLAN): $(wildcard $(SOURCE)) | $(READY)
+	@mkdir -p '$(@D)'
+	@$(BIN)/btcml report $(STORY) --plan '$@'
+
+report: $(RUN)/pages/index.html ## the story as HTML pages, from candles to verdict
+	@echo 'report: $<'
+
+$(RUN)/pages/index.html: $(PLAN) $(CODE) requirements.lock | $(READY)
+	@$(BIN)/btcml report --from-plan '$(PLAN)'
+	@touch $@
+
+refresh: ## forget decided sources and ends, so that the next report asks again
+	@rm -rf '$(BTCML_HOME)/plans'
+
+verify: $(RUN)/pages/index.html ## make the report again in a clean folder and compare every byte
+	@$(BIN)/btcml verify '$(RUN)'
+
+# ---- tests ----
+test: $(READY) ## all tests that need nothing but Python packages
+	@$(BIN)/pytest -q -n 2 -m 'not soak and not browser'
+	@echo 'left out: browser (make test-all) and the long drills (make soak)'
+
+test-all: $(READY) ## the same and the browser (needs chromium)
+	@$(BIN)/pytest -q -n 2 -m 'not soak'
+	@echo 'left out: the long drills (make soak)'
+
+soak: $(READY) ## the long drills; SOAK_SHARE=0.1 draws a tenth of them
+	@SOAK_SHARE=$(SOAK_SHARE) $(BIN)/pytest -q -m soak
+
+check: $(READY) ## lint, format, types, floors, notebooks without outputs
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/nbstripout --verify --keep-id $$(git ls-files '*.ipynb')
+
+bench: $(READY) ## speed, as ratios within one run
+	@$(BIN)/python -m tests.bench
+
+# ---- ways in ----
+lab: $(READY) ## JupyterLab with the notebooks
+	@$(BIN)/jupyter lab --notebook-dir=notebooks
+
+api: $(READY) ## the HTTP service
+	@$(BIN)/btcml api
+
+dashboard: $(READY) ## the dashboard, and the API where none answers
+	@$(BIN)/btcml dashboard
+
+up: $(READY) ## API, scheduler and dashboard together, without Docker
+	@$(BIN)/btcml up
+
+# ---- upkeep ----
+lock: $(READY) ## resolve the dependencies again into requirements.lock
+	@$(BIN)/uv pip compile --quiet --system-certs --universal --python-version 3.11 --generate-hashes --upgrade \
+	  --no-emit-index-url --no-header --no-annotate --group dev pyproject.toml -o requirements.lock > /dev/null
+
+clean: ## remove everything that was made, except the database and the environment
+	@rm -rf reports/build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis '$(BTCML_HOME)/plans'

@@ -1,0 +1,14 @@
+"""Verbs of the command line: what each takes, and the call that it makes.
+
+A group of verbs is a module with a table ``VERBS``: name to (declare, one line of help). Imports
+stand inside the functions, so that ``btcml --help`` does not load what only one verb needs.
+"""
+
+from __future__ import annotations
+
+from btcml.commands import candles, story
+
+__all__ = ["VERBS"]
+
+VERBS = candles.VERBS | story.VERBS
+"""Every verb, in the order of the help page."""

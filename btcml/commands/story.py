@@ -1,0 +1,63 @@
+"""Verbs of the report: report and verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from btcml.commands.session import declare_series, open_session, progress, say
+from btcml.settings import load_settings
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable
+
+__all__ = ["VERBS"]
+
+
+def _declare_report(parser: ArgumentParser) -> None:
+    declare_series(parser)
+    parser.add_argument("--end", help="UTC time at which the story ends (default: the source's own)")
+    parser.add_argument("--out", type=Path, default=Path("reports/build"), help="where reports are built")
+    parser.add_argument("--plan", type=Path, help="only decide market and end, and write them to this file")
+    parser.add_argument("--from-plan", type=Path, help="build what such a file says")
+    parser.set_defaults(run=_report)
+
+
+def _report(args: Namespace) -> Any:
+    from btcml.pipeline.sources import make_source
+    from btcml.pipeline.story import build_story, load_plan, plan_story, save_plan
+    from btcml.store.engine import open_store
+
+    if args.from_plan:
+        plan, settings = load_plan(args.from_plan), load_settings()
+        store = open_store(settings)
+        source = make_source(settings, plan.source, store)
+    else:
+        session = open_session(args)
+        settings, store, source = session.settings, session.store, session.source
+        plan = plan_story(source, session.run)
+    if args.plan:
+        return {"plan": str(save_plan(plan, args.plan, args.out)), "market": plan.market, "end": plan.end}
+    if plan.market != "binance":
+        say(f"NOTE: these are not live Binance candles: the market is {plan.market}")
+    index = build_story(settings, store, source, plan, args.out, progress=say, on_page=progress(str(plan.key)))
+    return {"report": str(index), "market": plan.market, "end": plan.end}
+
+
+def _declare_verify(parser: ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="a report's run folder")
+    parser.set_defaults(run=_verify)
+
+
+def _verify(args: Namespace) -> Any:
+    from btcml.report.verify import verify_report
+
+    return verify_report(args.folder, progress=say)
+
+
+VERBS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
+    "report": (_declare_report, "tell the story as HTML pages"),
+    "verify": (_declare_verify, "make a report again and compare every byte"),
+}
+"""What each verb takes, and one line about it."""
