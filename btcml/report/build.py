@@ -1,0 +1,266 @@
+"""Makes a report in a run folder: each page is a file target, whole or absent.
+
+The run folder::
+
+    snapshot/    the bundle               products/CHAPTER/   what the chapters leave
+    executed/    executed notebooks       pages/              the report: HTML, data/*.csv, manifest.json
+    run.json     timings, outside of everything that is hashed
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from btcml.errors import ReportError, UsageError
+from btcml.report.files import file_hash, write_bytes, write_text
+from btcml.report.index import index_page
+from btcml.report.kernel import Limits
+from btcml.report.manifest import (
+    NEEDS,
+    NOTEBOOKS,
+    Inputs,
+    bundle_facts,
+    chapter_key,
+    gather_inputs,
+    manifest_text,
+    site_of,
+)
+from btcml.report.masthead import INDEX, PAGES, SLIDES, Page
+from btcml.report.page import chapter_page, check_page
+from btcml.report.runner import Progress, run_chapter, say_nothing
+from btcml.report.slides import slides_page
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["Run", "adopt_bundle", "build_chapter", "build_index", "build_report", "open_run"]
+
+_DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder and the inputs that decide its report.
+
+    Attributes
+    ----------
+    folder
+        The run folder.
+    inputs
+        Hashes and parameters, gathered once for all chapters.
+    notebooks
+        Folder of the chapters.
+    limits
+        Seconds for start, cell and chapter.
+    """
+
+    folder: Path
+    inputs: Inputs
+    notebooks: Path = NOTEBOOKS
+    limits: Limits = _DEFAULT_LIMITS
+
+    @property
+    def pages(self) -> Path:
+        """Folder of the report."""
+        return self.folder / "pages"
+
+    @property
+    def products(self) -> Path:
+        """Folder of what the chapters leave."""
+        return self.folder / "products"
+
+    def executed(self, page: Page) -> Path:
+        """Return where the executed notebook of a page rests."""
+        return self.folder / "executed" / f"{Path(page.href).stem}.ipynb"
+
+    def stamp(self, page: Page) -> Path:
+        """Return the file that says what a finished chapter was made from and what it made."""
+        return self.executed(page).with_suffix(".json")
+
+
+def open_run(folder: Path, *, notebooks: Path = NOTEBOOKS, limits: Limits = _DEFAULT_LIMITS) -> Run:
+    """Open a run folder that holds a bundle in ``snapshot/``.
+
+    Raises
+    ------
+    NotFoundError
+        If it holds none.
+    """
+    return Run(folder, gather_inputs(folder / "snapshot", notebooks), notebooks, limits)
+
+
+def adopt_bundle(folder: Path, bundle: Path) -> Path:
+    """Copy a snapshot bundle into a run folder, aside and then renamed; the same one stays.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no bundle.
+    """
+    place, wanted = folder / "snapshot", bundle_facts(bundle)["hash"]
+    if (place / "snapshot.json").exists() and bundle_facts(place)["hash"] == wanted:
+        return place
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".snapshot-") as aside:
+        shutil.copytree(bundle, Path(aside) / "new", copy_function=shutil.copyfile)
+        if place.exists():
+            place.rename(Path(aside) / "old")
+        (Path(aside) / "new").rename(place)
+    return place
+
+
+def build_report(
+    folder: Path,
+    *,
+    notebooks: Path = NOTEBOOKS,
+    limits: Limits = _DEFAULT_LIMITS,
+    workers: int = 2,
+    progress: Progress = say_nothing,
+) -> Path:
+    """Make every page of a run folder that is not there or was made from something else.
+
+    Parameters
+    ----------
+    folder
+        Run folder with a bundle in ``snapshot/``.
+    notebooks, limits
+        Folder of the chapters, and the seconds that they may take.
+    workers
+        Chapters that run side by side, each in a kernel of its own.
+    progress
+        Is told one line a cell.
+
+    Returns
+    -------
+    Path
+        ``index.html``.
+
+    Raises
+    ------
+    ReportError
+        If a chapter fails; its failed notebook lies in ``executed/``, and there is no page of it.
+    """
+    run = open_run(folder, notebooks=notebooks, limits=limits)
+    started: dict[str, Future[Path]] = {}
+
+    def one(page: Page) -> Path:
+        for earlier in NEEDS.get(page.chapter, ()):
+            started[earlier].result()
+        return build_chapter(run, page.chapter, progress=progress)
+
+    with ThreadPoolExecutor(workers) as pool:
+        for page in sorted(PAGES, key=_heavy_first):
+            started[page.chapter] = pool.submit(one, page)
+        try:
+            for page in PAGES:
+                started[page.chapter].result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return build_index(run)
+
+
+def _heavy_first(page: Page) -> int:
+    """Order in which chapters start: the one that trains first, the one that waits for it last."""
+    return {"training": 0, "evaluation": 2}.get(page.chapter, 1)
+
+
+def build_chapter(run: Run, chapter: str, *, progress: Progress = say_nothing) -> Path:
+    """Run one chapter and make its page, unless both are there and were made from the same inputs.
+
+    Raises
+    ------
+    UsageError
+        If there is no such chapter.
+    ReportError
+        If the chapter or its page did not come out right; an older page of it is gone then.
+    """
+    page = _page(chapter)
+    key, target = _key(run, page), run.pages / page.href
+    if _fresh(run, page, key):
+        return target
+    for old in (target, run.stamp(page)):
+        old.unlink(missing_ok=True)
+    begun = time.monotonic()
+    notebook = run.notebooks / f"{Path(page.href).stem}.ipynb"
+    run_chapter(
+        notebook, run.inputs.parameters, run.executed(page), folder=run.folder, limits=run.limits, progress=progress
+    )
+    outputs = _publish(run, page)
+    write_text(run.stamp(page), json.dumps({"key": key, "outputs": outputs}, indent=1) + "\n")
+    _note_time(run, chapter, time.monotonic() - begun)
+    progress(f"{notebook.stem}: {target.name} is ready")
+    return target
+
+
+def _page(chapter: str) -> Page:
+    found = [page for page in PAGES if page.chapter == chapter]
+    if not found:
+        msg = f"a chapter is one of {', '.join(page.chapter for page in PAGES)}, found {chapter!r}"
+        raise UsageError(msg)
+    return found[0]
+
+
+def _key(run: Run, page: Page) -> str:
+    """Key of a chapter: its inputs, and what the chapters before it left."""
+    earlier = [json.loads(run.stamp(_page(name)).read_text())["key"] for name in NEEDS.get(page.chapter, ())]
+    return "-".join([chapter_key(run.inputs, page.chapter), *earlier])
+
+
+def _fresh(run: Run, page: Page, key: str) -> bool:
+    if not run.stamp(page).exists():
+        return False
+    stamp = json.loads(run.stamp(page).read_text())
+    same = stamp["key"] == key
+    return same and all(_holds(run.pages / name, digest) for name, digest in stamp["outputs"].items())
+
+
+def _holds(path: Path, digest: str) -> bool:
+    return path.exists() and file_hash(path) == digest
+
+
+def _publish(run: Run, page: Page) -> dict[str, str]:
+    """Write the CSV files and then the page; return the hash of each."""
+    numbers = sorted((run.products / page.chapter).glob("*.csv"))
+    html = chapter_page(run.executed(page), page, site_of(run.inputs, page))
+    check_page(html, page.href, figures=[f"{page.chapter}-{path.stem}" for path in numbers])
+    for old in (run.pages / "data").glob(f"{page.chapter}-*.csv"):
+        old.unlink()
+    written = [write_bytes(run.pages / "data" / f"{page.chapter}-{path.name}", path.read_bytes()) for path in numbers]
+    written.append(write_text(run.pages / page.href, html))
+    return {path.relative_to(run.pages).as_posix(): file_hash(path) for path in written}
+
+
+def build_index(run: Run) -> Path:
+    """Make the opening page, the slides and the manifest out of what the chapters left.
+
+    Raises
+    ------
+    ReportError
+        If a chapter has not been made.
+    """
+    outputs: dict[str, str] = {}
+    for page in PAGES:
+        if not run.stamp(page).exists():
+            msg = f"the index needs chapter {page.chapter}, found no page of it: build it first"
+            raise ReportError(msg)
+        outputs |= json.loads(run.stamp(page).read_text())["outputs"]
+    made = {INDEX: index_page, SLIDES: slides_page}
+    for page, make in made.items():
+        html = check_page(make(run.products, site_of(run.inputs, page)), page.href)
+        outputs[page.href] = file_hash(write_text(run.pages / page.href, html))
+    write_text(run.pages / "manifest.json", manifest_text(run.inputs, outputs))
+    return run.pages / INDEX.href
+
+
+def _note_time(run: Run, chapter: str, seconds: float) -> None:
+    """Keep how long a chapter took, where nothing is hashed."""
+    path = run.folder / "run.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    write_text(path, json.dumps(known | {chapter: round(seconds, 1)}, indent=1, sort_keys=True) + "\n")

@@ -1,0 +1,310 @@
+"""Exhibits of the second chapter: what the market looks like before any model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.ticker import FuncFormatter
+from scipy import stats
+
+from btcml.report import claims as say
+from btcml.report import exploration
+from btcml.report.figure import INK, MUTED, SEQUENTIAL, SERIES, Chart, canvas, panels
+from btcml.report.tables import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from btcml.report.claims import Claim
+
+__all__ = [
+    "date_axis",
+    "draw_candles",
+    "flow_and_next_return",
+    "headline",
+    "memory",
+    "newest_candles",
+    "price_and_volume",
+    "quantiles",
+    "stationarity_tests",
+    "tails",
+    "volatility_clusters",
+    "week",
+]
+
+_POINTS = 700
+_LAGS = 48
+
+
+def date_axis(axes: Axes) -> None:
+    """Give an axis of times few, short labels."""
+    locator = AutoDateLocator(minticks=3, maxticks=8)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+def thousands(axes: Axes) -> None:
+    """Write the values of the upright axis with thousands separated."""
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def _thinned(frame: pd.DataFrame, most: int = _POINTS) -> pd.DataFrame:
+    return frame.iloc[:: max(1, len(frame) // most)]
+
+
+def headline(candles: pd.DataFrame, interval: str) -> Claim:
+    """What the chapter found: no memory in direction, much in size."""
+    returns = exploration.returns_bp(candles, interval)
+    sign, size = (exploration.autocorrelation(values, 1)["correlation"].iloc[0] for values in (returns, returns.abs()))
+    return say.claim(
+        "The direction of a move says almost nothing about the next one (correlation {sign}); its size says a lot "
+        "({size}).",
+        holds=abs(sign) < size,
+        otherwise="The direction of a move (correlation {sign}) says more about the next one than its size ({size}).",
+        sign=say.number(sign, 3),
+        size=say.number(size, 3),
+    )
+
+
+def price_and_volume(candles: pd.DataFrame) -> Chart:
+    """Daily close and volume over the whole span."""
+    days = exploration.daily_candles(candles)
+    figure, (upper, lower) = panels(2, 1, 3.9, sharex=True, height_ratios=[3, 1])
+    shown = _thinned(days)
+    upper.plot(shown["day"], shown["close"], color=SERIES[0])
+    lower.fill_between(shown["day"], shown["volume"], color=SERIES[6], step="mid", linewidth=0)
+    upper.set_ylabel("close, USD")
+    lower.set_ylabel("volume")
+    thousands(upper)
+    thousands(lower)
+    date_axis(lower)
+    says = say.claim(
+        "In this span the price went from {first} to {last}, between {low} and {high}.",
+        first=say.usd(days["open"].iloc[0], 0),
+        last=say.usd(days["close"].iloc[-1], 0),
+        low=say.usd(days["low"].min(), 0),
+        high=say.usd(days["high"].max(), 0),
+    )
+    return Chart("price-and-volume", figure, days, says, "Line of the daily close above an area of the daily volume.")
+
+
+def draw_candles(axes: Axes, candles: pd.DataFrame) -> None:
+    """Draw candles: rising ones blue and hollow, falling ones orange and filled."""
+    place = np.arange(len(candles))
+    for rising, color in ((True, SERIES[0]), (False, SERIES[1])):
+        part = ((candles["close"] >= candles["open"]) == rising).to_numpy()
+        rows = candles[part]
+        axes.vlines(place[part], rows["low"], rows["high"], color=color, linewidth=0.8)
+        body = rows["close"] - rows["open"]
+        axes.bar(
+            place[part],
+            body,
+            bottom=rows["open"],
+            width=0.64,
+            color="none" if rising else color,
+            edgecolor=color,
+        )
+    axes.set_xlim(-1, len(candles))
+
+
+def newest_candles(candles: pd.DataFrame, most: int = 72) -> Chart:
+    """The newest candles with their volume."""
+    newest = candles.tail(most).reset_index(drop=True)
+    figure, (upper, lower) = panels(2, 1, 3.9, sharex=True, height_ratios=[3, 1])
+    draw_candles(upper, newest)
+    lower.bar(newest.index, newest["volume"], width=0.64, color=SERIES[6])
+    ticks = np.linspace(0, len(newest) - 1, 5).astype(int)
+    lower.set_xticks(ticks, [newest["open_time"].iloc[tick].strftime("%d %b %H:%M") for tick in ticks])
+    upper.set_ylabel("USD")
+    lower.set_ylabel("volume")
+    thousands(upper)
+    size = (newest["high"] / newest["low"]).apply(np.log).median() * 1e4
+    says = say.claim(
+        "Half of the newest {rows} span less than {size} from their lowest to their highest price.",
+        rows=say.count(len(newest), "candle"),
+        size=say.bp(size, 1),
+    )
+    alt = "Candles of the newest hours above bars of their volume; rising candles are hollow, falling ones filled."
+    return Chart("newest-candles", figure, newest, says, alt)
+
+
+def tails(candles: pd.DataFrame, interval: str) -> Chart:
+    """How much more often large moves come than under a normal distribution."""
+    table = exploration.tail_shares(exploration.returns_bp(candles, interval))
+    shown = table[table["share"] > 0]
+    figure, axes = canvas(3.0)
+    axes.plot(shown["k"], shown["share"], marker="o", label="observed")
+    bell = table[table["normal"] > shown["share"].min() / 100]
+    axes.plot(bell["k"], bell["normal"], marker="s", linestyle="--", label="normal distribution")
+    axes.set(yscale="log", xlabel="size of the move, in standard deviations", ylabel="share of moves beyond")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+    axes.legend()
+    at = table.set_index("k").loc[4]
+    says = say.claim(
+        "Moves beyond {k} come {times} as often as a normal distribution allows: tails are fat, so that errors are "
+        "judged by their size, not by their square.",
+        holds=bool(at["share"] > at["normal"]),
+        otherwise="Moves beyond {k} are no more frequent than a normal distribution allows.",
+        k=say.count(4, "standard deviation"),
+        times=say.number(at["share"] / at["normal"], 0, "times"),
+    )
+    alt = "Share of moves beyond one to eight standard deviations on a log scale, observed far above normal."
+    return Chart("tails", figure, table, says, alt)
+
+
+def quantiles(candles: pd.DataFrame, interval: str) -> Chart:
+    """Quantiles of the returns against those of a normal distribution."""
+    returns = exploration.returns_bp(candles, interval).dropna()
+    share = np.concatenate(
+        [np.geomspace(1e-4, 0.05, 40), np.linspace(0.06, 0.94, 60), 1 - np.geomspace(0.05, 1e-4, 40)]
+    )
+    table = returns.quantile(share).rename("observed_bp").rename_axis("share").reset_index()
+    table["normal_bp"] = returns.mean() + returns.std() * stats.norm.ppf(table["share"])
+    figure, axes = canvas(3.2)
+    ends = [table["normal_bp"].min(), table["normal_bp"].max()]
+    axes.plot(ends, ends, color=MUTED, linestyle="--", linewidth=1, label="normal distribution")
+    axes.plot(
+        table["normal_bp"],
+        table["observed_bp"],
+        marker="o",
+        markersize=2.6,
+        linestyle="none",
+        label="observed",
+    )
+    axes.set(xlabel="normal quantile, bp", ylabel="observed quantile, bp")
+    axes.legend()
+    worst = table.iloc[0]
+    says = say.claim(
+        "One move in {one_in} falls below {observed}, where a normal distribution would say {normal}.",
+        one_in=say.count(round(1 / worst["share"])),
+        observed=say.bp(worst["observed_bp"], 0),
+        normal=say.bp(worst["normal_bp"], 0),
+    )
+    return Chart(
+        "quantiles",
+        figure,
+        table,
+        says,
+        "Quantile plot: an S-shaped curve, steeper than the normal line at both ends.",
+    )
+
+
+def memory(candles: pd.DataFrame, interval: str) -> Chart:
+    """Autocorrelation of returns and of their size."""
+    returns = exploration.returns_bp(candles, interval)
+    both = exploration.autocorrelation(returns, _LAGS)
+    both["of_size"] = exploration.autocorrelation(returns.abs(), _LAGS)["correlation"]
+    figure, (left, right) = panels(1, 2, 2.9, sharey=False)
+    for axes, column, title in ((left, "correlation", "of returns"), (right, "of_size", "of their size")):
+        axes.bar(both["lag"], both[column], width=0.7, color=SERIES[0])
+        axes.fill_between(
+            [0, _LAGS + 1],
+            -both["bound"].max(),
+            both["bound"].max(),
+            color=SERIES[4],
+            alpha=0.35,
+            linewidth=0,
+        )
+        axes.set(title=title, xlabel="candles between the two", xlim=(0, _LAGS + 1))
+    left.set_ylabel("correlation")
+    outside = int((both["of_size"] > both["bound"]).sum())
+    says = say.claim(
+        "What comes after a rise is nearly open (largest correlation {sign}), but a large move is followed by large "
+        "ones: the size of moves remembers at {outside}.",
+        sign=say.number(both["correlation"].iloc[both["correlation"].abs().argmax()], 3),
+        outside=say.claim("{some} of {all}", some=say.count(outside), all=say.count(len(both), "lag")).as_word(),
+    )
+    alt = "Two bar charts of autocorrelation by lag: near zero for returns, high and slowly falling for their size."
+    return Chart("memory", figure, both, says, alt)
+
+
+def volatility_clusters(candles: pd.DataFrame, interval: str) -> Chart:
+    """Volatility by day with its three regimes."""
+    table = exploration.daily_volatility(candles, interval)
+    shown = _thinned(table)
+    figure, axes = canvas(3.0)
+    axes.plot(shown["day"], shown["volatility_bp"], color=INK, linewidth=0.8)
+    bounds = table.groupby("third")["volatility_bp"].max()
+    for name, color in (("calm", SERIES[2]), ("usual", SERIES[4])):
+        axes.axhline(bounds[name], color=color, linewidth=1.2, linestyle="--", label=f"{name} below")
+    axes.set_ylabel("volatility of one candle, bp")
+    axes.set_ylim(bottom=0)
+    axes.legend(ncols=2)
+    date_axis(axes)
+    middle = table.groupby("third")["volatility_bp"].median()
+    says = say.claim(
+        "Calm and storm come in clusters: a stormy day moves {times} as much as a calm one. Later chapters judge the "
+        "forecasts in each third apart.",
+        times=say.number(middle["stormy"] / middle["calm"], 1, "times"),
+    )
+    return Chart("volatility-clusters", figure, table, says, "Line of daily volatility with the bounds of its thirds.")
+
+
+def week(candles: pd.DataFrame, interval: str) -> Chart:
+    """Volume and size of moves by hour of the week."""
+    table = exploration.weekly_rhythm(candles, interval)
+    figure, axes = panels(1, 2, 2.7, left=0.95, sharey=True)
+    days = list(dict.fromkeys(table["weekday"]))
+    for part, column in zip(axes, ("volume", "volatility"), strict=True):
+        grid = table.pivot(index="weekday", columns="hour", values=column).loc[days]
+        part.pcolormesh(grid.columns, np.arange(len(days)), grid, cmap=SEQUENTIAL, shading="nearest")
+        part.set(title=f"{column}, over its mean", xlabel="hour, UTC")
+        part.grid(visible=False)
+    axes[0].set_yticks(np.arange(len(days)), days)
+    axes[0].invert_yaxis()
+    top = table.loc[table["volatility"].idxmax()]
+    says = say.claim(
+        "The market has a rhythm: moves are largest on {weekday} around {hour}, {times} the average hour.",
+        weekday=say.word(f"{top['weekday']}s"),
+        hour=say.word(f"{top['hour']:02d}:00 UTC"),
+        times=say.number(top["volatility"], 1, "times"),
+    )
+    alt = "Two heat maps of weekday by hour: volume and size of moves, brighter where there is more."
+    return Chart("week", figure, table, says, alt)
+
+
+def stationarity_tests(candles: pd.DataFrame, interval: str) -> Table:
+    """Unit-root and stationarity tests and what they mean."""
+    table = exploration.stationarity(candles, interval)
+    calm = table.groupby("series")["stationary"].all()
+    table["meaning"] = np.where(table["stationary"], "keeps its level", "wanders")
+    says = say.claim(
+        "Prices wander and returns do not: models are fitted on returns.",
+        holds=bool(calm["log return"] and not calm["log price"]),
+        otherwise="The tests do not agree that prices wander and returns keep their level in this span; models are "
+        "fitted on returns all the same.",
+    )
+    columns = {
+        "series": ("Series", str),
+        "test": ("Test", str),
+        "statistic": ("Statistic", say.number),
+        "p": ("p-value", say.pvalue),
+        "meaning": ("It says that the series", str),
+    }
+    return Table("stationarity", table, says, columns)
+
+
+def flow_and_next_return(candles: pd.DataFrame, interval: str) -> Chart | Claim:
+    """Order flow of a candle and the return of the next one."""
+    table = exploration.order_flow_deciles(candles, interval)
+    if table.empty:
+        return say.claim("This source does not tell who took the trades: there is no order flow to look at.")
+    figure, axes = canvas(2.9)
+    axes.errorbar(table["decile"], table["next_return_bp"], yerr=table["error_bp"], fmt="o", capsize=3)
+    axes.axhline(0, color=MUTED, linewidth=0.8)
+    axes.set(xlabel="order flow, from most selling to most buying (tenths)", ylabel="mean next return, bp")
+    axes.set_xticks(table["decile"])
+    ends = table.iloc[[0, -1]]
+    gap = float(ends["next_return_bp"].diff().iloc[-1])
+    clear = abs(gap) > float(ends["error_bp"].sum())
+    says = say.claim(
+        "After the strongest buying the next return differs by {gap} from that after the strongest selling: clear "
+        "of chance, and far below any fee.",
+        holds=clear and abs(gap) < 10,  # noqa: PLR2004 - a usual taker fee in bp
+        otherwise="After the strongest buying the next return differs by {gap} from that after the strongest selling.",
+        gap=say.bp(gap, 2, sign=True),
+    )
+    return Chart("order-flow", figure, table, says, "Mean next return with its error bar for each tenth of order flow.")

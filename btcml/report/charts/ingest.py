@@ -1,0 +1,208 @@
+"""Exhibits of the first chapter: where the candles come from and what is wrong with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from matplotlib.collections import PatchCollection
+from matplotlib.patches import Rectangle
+
+from btcml.candles import interval_delta
+from btcml.report import claims as say
+from btcml.report import exploration
+from btcml.report.claims import Card
+from btcml.report.figure import SERIES, Chart, canvas
+from btcml.report.masthead import provenance
+from btcml.report.tables import Table
+
+if TYPE_CHECKING:
+    from btcml.report.claims import Claim
+    from btcml.store.snapshots import Snapshot
+
+__all__ = [
+    "calendar",
+    "cards",
+    "headline",
+    "longest_gaps",
+    "origin",
+    "quarantined",
+    "revised",
+    "rules_checked",
+    "suspect_spans",
+]
+
+_WEEKS = 53
+_FULL = 0.9999
+_MOST_ROWS = 12
+
+
+def _expected(snapshot: Snapshot) -> tuple[int, int]:
+    weeks = exploration.completeness(snapshot.candles, snapshot.key.interval)
+    return int(weeks["expected"].sum()), int(weeks["found"].sum())
+
+
+def origin(snapshot: Snapshot) -> Claim:
+    """Where the candles came from, how many, from when to when."""
+    candles = snapshot.candles
+    return say.claim(
+        "{source} The snapshot holds {rows} of {interval}, from {first} to {last}.",
+        source=say.word(provenance(snapshot.key.market)),
+        rows=say.count(len(candles), "final candle"),
+        interval=say.word(snapshot.key.interval),
+        first=say.minute(candles["open_time"].iloc[0]),
+        last=say.minute(candles["close_time"].iloc[-1].floor("min")),
+    )
+
+
+def headline(snapshot: Snapshot) -> Claim:
+    """Whether the data can carry a verdict: what is there, missing and refused."""
+    expected, found = _expected(snapshot)
+    return say.claim(
+        "{rows}, complete from the first to the last, none refused: the data can carry a verdict.",
+        holds=found == expected and snapshot.quarantine.empty,
+        otherwise="{rows}; {missing} of those expected are missing and {refused} were refused: what follows uses "
+        "only the good ones and says where they end.",
+        rows=say.count(found, "candle"),
+        missing=say.percent(1 - found / expected, 3),
+        refused=say.count(len(snapshot.quarantine), "row"),
+    )
+
+
+def cards(snapshot: Snapshot) -> tuple[Card, ...]:
+    """Key figures: candles, span and gaps."""
+    candles, (expected, found) = snapshot.candles, _expected(snapshot)
+    length = candles["open_time"].iloc[-1] - candles["open_time"].iloc[0] + interval_delta(snapshot.key.interval)
+    until = say.claim("until {last}", last=say.day(candles["open_time"].iloc[-1]))
+    gaps = say.claim("{missing} missing", missing=say.count(expected - found, "candle"))
+    return (
+        Card("Candles", say.count(len(candles)), f"of {snapshot.key.interval}, all final"),
+        Card("Span", say.span(length), str(until)),
+        Card("Gaps", say.count(len(snapshot.gaps)), str(gaps)),
+    )
+
+
+def calendar(snapshot: Snapshot) -> Chart:
+    """Completeness by week: one row a year."""
+    weeks = exploration.completeness(snapshot.candles, snapshot.key.interval)
+    years = sorted(weeks["year"].unique())
+    figure, axes = canvas(0.85 + 0.32 * len(years))
+    for color, part in ((SERIES[0], weeks["share"] >= _FULL), (SERIES[1], weeks["share"] < _FULL)):
+        boxes = [Rectangle((week.week, years.index(week.year) - 0.4), 0.86, 0.8) for week in weeks[part].itertuples()]
+        axes.add_collection(PatchCollection(boxes, facecolor=color, edgecolor="none"))
+    axes.set(xlim=(-0.3, _WEEKS + 0.3), ylim=(len(years) - 0.4, -0.6), xlabel="week of the year")
+    axes.set_yticks(range(len(years)), [str(year) for year in years])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    holes = int((weeks["share"] < _FULL).sum())
+    says = say.claim(
+        "Every week is complete.",
+        holds=holes == 0,
+        otherwise="{holes} of {weeks} lack candles (orange); all others are complete (blue).",
+        holes=say.count(holes),
+        weeks=say.count(len(weeks), "week"),
+    )
+    return Chart(
+        "calendar",
+        figure,
+        weeks,
+        says,
+        "Calendar with a box for each week: blue when complete, orange when not.",
+    )
+
+
+def longest_gaps(snapshot: Snapshot) -> Table | Claim:
+    """The longest holes and whose they are: the exchange's or ours."""
+    gaps = snapshot.gaps
+    if gaps.empty:
+        return say.claim("There is no gap between the first and the last candle.")
+    longest = gaps.sort_values(["missing", "start"], ascending=[False, True]).head(_MOST_ROWS)
+    says = say.claim(
+        "{gaps} in all; the longest lasts {longest}. Nothing is invented to fill them.",
+        gaps=say.count(len(gaps), "gap"),
+        longest=say.span(longest["missing"].iloc[0] * interval_delta(snapshot.key.interval)),
+    )
+    columns = {
+        "start": ("First missing", say.minute),
+        "end": ("Next candle", say.minute),
+        "missing": ("Missing candles", say.count),
+        "kind": ("Why", str),
+    }
+    return Table("gaps", longest[list(columns)], says, columns)
+
+
+def rules_checked(snapshot: Snapshot) -> Table:
+    """The data contract rule by rule."""
+    rules = snapshot.rules
+    broken = int((rules["broken"] > 0).sum())
+    says = say.claim(
+        "All {rules} of the data contract hold for every row.",
+        holds=broken == 0,
+        otherwise="{broken} of the {rules} of the data contract were broken by some row; those rows are in quarantine "
+        "or under suspicion.",
+        rules=say.count(len(rules), "rule"),
+        broken=say.count(broken),
+    )
+    columns = {
+        "rule": ("Rule", str),
+        "description": ("What it asks", str),
+        "checked": ("Rows checked", say.count),
+        "broken": ("Rows that break it", say.count),
+    }
+    return Table("rules", rules[list(columns)], says, columns)
+
+
+def quarantined(snapshot: Snapshot) -> Table | Claim:
+    """What was refused, by rule."""
+    refused = snapshot.quarantine
+    if refused.empty:
+        return say.claim("No row is in quarantine.")
+    by = refused.groupby("rule")["open_time"].agg(["size", "min", "max"]).reset_index()
+    says = say.claim(
+        "{rows} broke a rule and rest in quarantine, where no model sees them.",
+        rows=say.count(len(refused), "row"),
+    )
+    columns = {
+        "rule": ("Rule broken", str),
+        "size": ("Rows", say.count),
+        "min": ("First", say.minute),
+        "max": ("Last", say.minute),
+    }
+    return Table("quarantine", by, says, columns)
+
+
+def suspect_spans(snapshot: Snapshot) -> Table | Claim:
+    """Spans that pass row by row but are not believable as a whole."""
+    suspects = snapshot.suspects
+    if suspects.empty:
+        return say.claim("No span looks frozen or out of joint with its neighbours.")
+    says = say.claim(
+        "{rows} lie in spans that do not fit their neighbours: they are shown here, and no model learns from them.",
+        rows=say.count(int(suspects["rows"].sum()), "candle"),
+    )
+    columns = {
+        "start": ("From", say.minute),
+        "end": ("To", say.minute),
+        "rule": ("What is wrong", str),
+        "rows": ("Candles", say.count),
+    }
+    return Table("suspects", suspects[list(columns)].head(_MOST_ROWS), says, columns)
+
+
+def revised(snapshot: Snapshot) -> Table | Claim:
+    """Final candles that the source restated later: what was believed before, and what is now."""
+    if snapshot.revisions.empty:
+        return say.claim("No final candle has been restated by its source.")
+    old = snapshot.revisions.sort_values(["open_time", "seen_at"]).head(_MOST_ROWS)
+    table = old.merge(snapshot.candles, on="open_time", suffixes=("_old", "_new"))
+    says = say.claim(
+        "{rows} restated after being final; the old values are kept.",
+        rows=say.count(snapshot.revisions["open_time"].nunique(), "candle"),
+    )
+    columns = {
+        "open_time": ("Candle", say.minute),
+        "close_old": ("Close before", say.number),
+        "close_new": ("Close now", say.number),
+        "volume_old": ("Volume before", say.number),
+        "volume_new": ("Volume now", say.number),
+    }
+    return Table("revisions", table[list(columns)], says, columns)

@@ -1,0 +1,270 @@
+"""Sentences that cannot drift from their numbers.
+
+A `Quantity` is a computed value with its unit and rounding; it refuses NaN and infinity. A `Claim` is a
+sentence with named gaps that only quantities and words fill; a digit typed into the sentence is refused.
+A claim may state what must hold: when it does not, the sentence becomes the other one, and where there is
+no other one the build fails.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from btcml.errors import ReportError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = [
+    "Card",
+    "Claim",
+    "Quantity",
+    "bp",
+    "claim",
+    "count",
+    "day",
+    "minute",
+    "number",
+    "percent",
+    "pvalue",
+    "span",
+    "usd",
+    "word",
+]
+
+_MINUS = "\N{MINUS SIGN}"
+_THIN = "\N{NARROW NO-BREAK SPACE}"
+_TINY = 1e-4
+_DAY, _YEAR = 1.0, 365.25
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A computed value as a reader sees it.
+
+    Attributes
+    ----------
+    text
+        The formatted value with its unit.
+    value
+        What it was made of, for tests and comparisons; NaN for words and times.
+    """
+
+    text: str
+    value: float
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _finite(value: float, what: str) -> float:
+    number_ = float(value)
+    if not math.isfinite(number_):
+        msg = f"a claim needs a finite {what}, found {value}: compute it, or leave the claim out"
+        raise ReportError(msg)
+    return number_
+
+
+def _signed(value: float, digits: int, *, sign: bool = False) -> str:
+    text = f"{value:{'+' if sign else ''},.{digits}f}"
+    if float(text.replace(",", "")) == 0.0:
+        text = text.lstrip("+-")
+    return text.replace("-", _MINUS)
+
+
+def number(value: float, digits: int = 2, unit: str = "", *, sign: bool = False) -> Quantity:
+    """Return a plain number, rounded, with an optional unit.
+
+    Raises
+    ------
+    ReportError
+        If it is NaN or infinite.
+
+    Examples
+    --------
+    >>> str(number(1234.5678, 1))
+    '1,234.6'
+    """
+    text = _signed(_finite(value, "number"), digits, sign=sign)
+    return Quantity(f"{text}{_THIN}{unit}" if unit else text, float(value))
+
+
+def count(value: float, noun: str = "") -> Quantity:
+    """Return a whole number, with an optional noun in the singular.
+
+    Raises
+    ------
+    ReportError
+        If it is not whole.
+
+    Examples
+    --------
+    >>> count(1, "gap").text.split(), count(1234, "gap").text.split()
+    (['1', 'gap'], ['1,234', 'gaps'])
+    """
+    if _finite(value, "count") != int(value):
+        msg = f"a count is a whole number, found {value}: use number()"
+        raise ReportError(msg)
+    return number(value, 0, noun if not noun or value == 1 else f"{noun}s")
+
+
+def percent(fraction: float, digits: int = 1, *, sign: bool = False) -> Quantity:
+    """Return a fraction as a percentage.
+
+    Examples
+    --------
+    >>> percent(0.12345).text.replace("\\N{NARROW NO-BREAK SPACE}", " ")
+    '12.3 %'
+    """
+    shown = number(100 * _finite(fraction, "fraction"), digits, "%", sign=sign)
+    return Quantity(shown.text, float(fraction))
+
+
+def usd(value: float, digits: int = 2) -> Quantity:
+    """Return an amount of quote currency."""
+    return number(value, digits, "USD")
+
+
+def bp(value: float, digits: int = 2, *, sign: bool = False) -> Quantity:
+    """Return basis points: ten-thousandths of a price."""
+    return number(value, digits, "bp", sign=sign)
+
+
+def pvalue(value: float) -> Quantity:
+    """Return a probability as papers print it: ``p < 0.0001`` when it is tiny, else ``p = …``.
+
+    Raises
+    ------
+    ReportError
+        If it is not between zero and one.
+    """
+    if not 0.0 <= _finite(value, "p-value") <= 1.0:
+        msg = f"a p-value lies between 0 and 1, found {value}: check the test behind it"
+        raise ReportError(msg)
+    return Quantity(f"p < {_TINY:.4f}" if value < _TINY else f"p = {value:.4f}", float(value))
+
+
+def day(time: datetime | pd.Timestamp) -> Quantity:
+    """Return a date in UTC, ISO form."""
+    return Quantity(_time(time).strftime("%Y-%m-%d"), math.nan)
+
+
+def minute(time: datetime | pd.Timestamp) -> Quantity:
+    """Return a time in UTC to the minute."""
+    return Quantity(_time(time).strftime("%Y-%m-%d %H:%M UTC"), math.nan)
+
+
+def _time(time: datetime | pd.Timestamp) -> pd.Timestamp:
+    stamp = pd.Timestamp(time)
+    if pd.isna(stamp) or stamp.tzinfo is None:
+        msg = f"a claim needs a time with a zone, found {time}: compute it, or leave the claim out"
+        raise ReportError(msg)
+    return stamp.tz_convert("UTC")
+
+
+def span(length: pd.Timedelta) -> Quantity:
+    """Return a length of time in the unit that reads best.
+
+    Examples
+    --------
+    >>> span(pd.Timedelta(days=1096)).text.replace("\\N{NARROW NO-BREAK SPACE}", " ")
+    '3.0 years'
+    """
+    days = _finite(length / pd.Timedelta(days=1), "span")
+    if days >= _YEAR:
+        return number(days / _YEAR, 1, "years")
+    if days >= 2 * _DAY:
+        return number(days, 0, "days")
+    hours = days * 24
+    return number(hours, 1, "hours") if hours >= 1 else number(hours * 60, 0, "minutes")
+
+
+def word(text: str) -> Quantity:
+    """Return a name that was computed: a model, a weekday, a regime.
+
+    Raises
+    ------
+    ReportError
+        If it is empty.
+    """
+    if not text.strip():
+        msg = "a claim needs a name, found an empty text: compute it, or leave the claim out"
+        raise ReportError(msg)
+    return Quantity(text, math.nan)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence whose every number was computed.
+
+    Attributes
+    ----------
+    text
+        The sentence that is true.
+    holds
+        Whether what was stated first held.
+    """
+
+    text: str
+    holds: bool = True
+
+    def __str__(self) -> str:
+        return self.text
+
+    def as_word(self) -> Quantity:
+        """The sentence as a part of another one."""
+        return word(self.text)
+
+
+def claim(sentence: str, *, holds: bool | None = None, otherwise: str | None = None, **values: Quantity) -> Claim:
+    """Fill a sentence, or the other one when what it states does not hold.
+
+    Parameters
+    ----------
+    sentence
+        Text with named gaps such as ``{error}``; no digits.
+    holds
+        What the sentence states, as a computed truth value; None when it states no more than its values.
+    otherwise
+        What the page says when it does not hold.
+
+    Raises
+    ------
+    ReportError
+        If the statement does not hold and there is no other sentence, a digit is typed into the
+        sentence, or a gap has no value.
+
+    Examples
+    --------
+    >>> str(claim("It beats it by {gain}.", holds=False, otherwise="It does not beat it.", gain=bp(-1)))
+    'It does not beat it.'
+    """
+    chosen = sentence if holds is None or holds else otherwise
+    if chosen is None:
+        filled = {name: str(value) for name, value in values.items()}
+        msg = f"the page claims {sentence!r} of {filled}, and it does not hold: correct the claim or the data"
+        raise ReportError(msg)
+    gaps = {name for _, name, _, _ in string.Formatter().parse(chosen) if name is not None}
+    if missing := sorted(gaps - values.keys()):
+        msg = f"the claim {chosen!r} has no value for {', '.join(missing)}: compute it"
+        raise ReportError(msg)
+    if re.search(r"\d", re.sub(r"\{\w+\}", "", chosen)):
+        msg = f"a claim's digits are computed, found one typed in {chosen!r}: make it a quantity"
+        raise ReportError(msg)
+    text = chosen.format(**{name: str(value) for name, value in values.items()})
+    return Claim(text, holds is None or bool(holds))
+
+
+@dataclass(frozen=True)
+class Card:
+    """One key figure for the index: a label, a value, and what it means in half a sentence."""
+
+    label: str
+    value: Quantity
+    note: str

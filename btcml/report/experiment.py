@@ -1,0 +1,69 @@
+"""The experiment that the report tells of: which models, fitted and tested when."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from btcml.candles import interval_delta
+from btcml.continuity import suspect_rows
+from btcml.errors import UsageError
+from btcml.forecast.backtest import run_backtest
+from btcml.forecast.splits import WalkForward
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["MODELS", "TITLES", "plan_for", "walk_forward"]
+
+MODELS: tuple[str, ...] = ("autoreg", "ridge", "random_forest", "lightgbm_fast")
+"""What is set against persistence in the story, from the plainest to the most flexible."""
+
+TITLES: dict[str, str] = {
+    "persistence": "Persistence",
+    "drift": "Drift",
+    "autoreg": "AutoReg (statsmodels)",
+    "arma": "ARMA (statsmodels)",
+    "ridge": "Ridge regression",
+    "random_forest": "Random forest",
+    "extra_trees": "Extra trees",
+    "lightgbm_fast": "LightGBM, Huber",
+    "lightgbm_huber": "LightGBM, Huber, long",
+    "lightgbm_l1": "LightGBM, absolute loss",
+    "lightgbm_mean": "LightGBM, mean of two",
+}
+"""How models are called in the story; a model that is not here goes by its own name."""
+
+_LONGEST_TEST, _SHORTEST = 365, 20
+_DAY = pd.Timedelta(days=1)
+
+
+def plan_for(candles: pd.DataFrame, interval: str) -> WalkForward:
+    """Return the walk-forward plan: the last third of the span is tested, at most a year of it.
+
+    Models are fitted anew at half of the test and see everything before, less a day.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer than twenty days or too few candles.
+    """
+    first, last = candles["open_time"].iloc[0], candles["open_time"].iloc[-1]
+    days = (last - first) // _DAY
+    if days < _SHORTEST or len(candles) < 10 * _SHORTEST:
+        msg = f"the walk-forward needs {_SHORTEST} days and {10 * _SHORTEST} candles, found {days} days and {len(candles)}"
+        raise UsageError(f"{msg}: give more DAYS or a shorter INTERVAL")
+    test = min(_LONGEST_TEST, days // 3)
+    refit = f"{math.ceil(test / 2)} days"
+    purge = max(1, math.ceil(_DAY / interval_delta(interval)))
+    start = (last - test * _DAY).floor("D")
+    return WalkForward(start.to_pydatetime(), window="48 months", refit=refit, purge=purge, burn_in=refit)
+
+
+def walk_forward(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
+    """Forecast frame of the story's models over the plan; suspect candles are not fitted on."""
+    suspects: NDArray[np.bool_] = suspect_rows(candles, interval)
+    return run_backtest(candles, interval, MODELS, plan_for(candles, interval), suspects=suspects)

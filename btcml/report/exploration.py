@@ -1,0 +1,207 @@
+"""What is known of a series before any model: pure numbers for the first chapters.
+
+A candle frame goes in, a small frame comes out. Returns across a gap are NaN and take no part.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.tools.sm_exceptions import InterpolationWarning
+from statsmodels.tsa.stattools import adfuller, kpss
+
+from btcml.candles import interval_delta
+from btcml.errors import ReportError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "autocorrelation",
+    "completeness",
+    "daily_candles",
+    "daily_volatility",
+    "order_flow_deciles",
+    "returns_bp",
+    "stationarity",
+    "tail_shares",
+    "weekly_rhythm",
+]
+
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+def returns_bp(candles: pd.DataFrame, interval: str) -> pd.Series:
+    """Log returns of the close in basis points; NaN first and across a gap."""
+    returns = 1e4 * np.log(candles["close"]).diff()
+    whole = candles["open_time"].diff() == interval_delta(interval)
+    return returns.where(whole).rename("return_bp")
+
+
+def completeness(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
+    """Share of the candles of each week that are there.
+
+    Returns
+    -------
+    DataFrame
+        ``year``, ``week`` (of seven days from the first of January), ``expected``, ``found`` and
+        ``share``; only the span of the candles is expected.
+    """
+    first, last = candles["open_time"].iloc[0], candles["open_time"].iloc[-1]
+    expected = pd.Series(pd.date_range(first, last, freq=interval_delta(interval)))
+    both = pd.DataFrame({"expected": _weeks(expected), "found": _weeks(candles["open_time"])})
+    table = both.fillna(0).astype("int64").rename_axis(["year", "week"]).reset_index()
+    return table.assign(share=table["found"] / table["expected"])
+
+
+def _weeks(times: pd.Series) -> pd.Series:
+    week = (times.dt.dayofyear - 1) // 7
+    return times.groupby([times.dt.year.rename("year"), week.rename("week")]).size()
+
+
+def daily_candles(candles: pd.DataFrame) -> pd.DataFrame:
+    """Open, high, low, close and volume by UTC day; days without a candle are left out."""
+    day = candles["open_time"].dt.floor("D").rename("day")
+    by = candles.groupby(day)
+    table = by.agg(
+        open=("open", "first"),
+        high=("high", "max"),
+        low=("low", "min"),
+        close=("close", "last"),
+        volume=("volume", "sum"),
+    )
+    return table.reset_index()
+
+
+def daily_volatility(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
+    """Realized volatility by day and its third.
+
+    Returns
+    -------
+    DataFrame
+        ``day``, ``volatility_bp`` (root of the mean squared return of one candle) and ``third``
+        (calm, usual or stormy, by thirds of the whole span).
+    """
+    squares = returns_bp(candles, interval) ** 2
+    day = candles["open_time"].dt.floor("D").rename("day")
+    volatility = np.sqrt(squares.groupby(day).mean()).dropna().rename("volatility_bp").reset_index()
+    ranks = volatility["volatility_bp"].rank(method="first", pct=True)
+    third = np.select([ranks <= 1 / 3, ranks <= 2 / 3], ["calm", "usual"], "stormy")
+    return volatility.assign(third=third)
+
+
+def autocorrelation(values: pd.Series, lags: int) -> pd.DataFrame:
+    """Autocorrelation at lags 1 to `lags`, pairs with a missing value left out.
+
+    Returns
+    -------
+    DataFrame
+        ``lag``, ``correlation`` and ``bound`` (what 95 of 100 series without memory stay within:
+        1.96 over the root of the number of pairs).
+    """
+    centred = (values - values.mean()).to_numpy()
+    variance = np.nanmean(centred**2)
+    rows = [(lag, *_lagged(centred, lag, variance)) for lag in range(1, min(lags, len(values) - 1) + 1)]
+    return pd.DataFrame(rows, columns=["lag", "correlation", "bound"])
+
+
+def _lagged(centred: NDArray[np.float64], lag: int, variance: float) -> tuple[float, float]:
+    products = centred[lag:] * centred[:-lag]
+    pairs = np.isfinite(products).sum()
+    return float(np.nanmean(products) / variance), float(1.96 / np.sqrt(pairs))
+
+
+def tail_shares(returns: pd.Series) -> pd.DataFrame:
+    """How often returns exceed k standard deviations, beside a normal distribution.
+
+    Returns
+    -------
+    DataFrame
+        ``k`` (1 to 8), ``share`` (observed) and ``normal`` (expected).
+    """
+    sizes = (returns / returns.std()).abs().dropna()
+    k = np.arange(1, 9)
+    return pd.DataFrame({"k": k, "share": [(sizes > bound).mean() for bound in k], "normal": 2 * stats.norm.sf(k)})
+
+
+def weekly_rhythm(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
+    """Volume and size of returns by weekday and hour (UTC), each over its own mean.
+
+    Returns
+    -------
+    DataFrame
+        ``weekday`` (name), ``hour``, ``volume`` and ``volatility`` (one is the average hour).
+    """
+    time = candles["open_time"]
+    frame = pd.DataFrame(
+        {"place": time.dt.dayofweek, "hour": time.dt.hour, "volume": candles["volume"],
+         "volatility": returns_bp(candles, interval).abs()}
+    )  # fmt: skip
+    table = frame.groupby(["place", "hour"])[["volume", "volatility"]].mean()
+    table = (table / table.mean()).reset_index()
+    return table.assign(weekday=[_DAYS[place] for place in table["place"]])[["weekday", "hour", "volume", "volatility"]]
+
+
+def stationarity(candles: pd.DataFrame, interval: str, most: int = 20_000) -> pd.DataFrame:
+    """Unit-root (ADF) and stationarity (KPSS) tests of the log close and of its returns.
+
+    Parameters
+    ----------
+    most
+        Candles at most, evenly thinned beyond, for the tests' power grows with the span, not the rows.
+
+    Returns
+    -------
+    DataFrame
+        ``series``, ``test``, ``statistic``, ``p`` (KPSS tables end at 0.01 and 0.1) and
+        ``stationary`` (what the test says at five per cent).
+    """
+    step = max(1, len(candles) // most)
+    level = np.log(candles["close"].iloc[::step])
+    series = {"log price": level, "log return": level.diff().dropna()}
+    rows = [row for name, values in series.items() for row in _unit_roots(name, values)]
+    return pd.DataFrame(rows, columns=["series", "test", "statistic", "p", "stationary"])
+
+
+def _unit_roots(name: str, values: pd.Series) -> list[tuple[str, str, float, float, bool]]:
+    if len(values) < 50 or values.std() == 0:  # noqa: PLR2004 - fewer say nothing
+        msg = f"the stationarity tests need 50 moving values of the {name}, found {len(values)}: ask for more days"
+        raise ReportError(msg)
+    adf = adfuller(values, maxlag=12, autolag=None, result_object=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InterpolationWarning)  # the p-value is at its table's end: said in the page
+        level = kpss(values, nlags="auto", result_object=False)
+    return [
+        (name, "ADF", float(adf[0]), float(adf[1]), bool(adf[1] < 0.05)),
+        (name, "KPSS", float(level[0]), float(level[1]), bool(level[1] >= 0.05)),
+    ]
+
+
+def order_flow_deciles(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
+    """Mean next return by decile of this candle's order flow.
+
+    Order flow is the taker's buys minus sells over the volume, from -1 to 1.
+
+    Returns
+    -------
+    DataFrame
+        ``decile`` (1 to 10), ``flow``, ``next_return_bp``, ``error_bp`` (1.96 standard errors) and
+        ``rows``; empty where the source does not know the taker's side.
+    """
+    flow = 2 * candles["taker_buy_base"] / candles["volume"].where(candles["volume"] > 0) - 1
+    frame = pd.DataFrame({"flow": flow, "after": returns_bp(candles, interval).shift(-1)}).dropna()
+    if frame.empty:
+        return pd.DataFrame(columns=["decile", "flow", "next_return_bp", "error_bp", "rows"])
+    decile = (frame["flow"].rank(method="first", pct=True) * 10).apply(np.ceil).astype("int64").rename("decile")
+    by = frame.groupby(decile)
+    table = by.agg(
+        flow=("flow", "mean"),
+        next_return_bp=("after", "mean"),
+        error_bp=("after", "sem"),
+        rows=("after", "size"),
+    )
+    return table.assign(error_bp=1.96 * table["error_bp"]).reset_index()

@@ -1,0 +1,149 @@
+"""The kernel that a chapter runs in: this interpreter, a fixed environment, a deadline.
+
+No kernelspec need be installed: a kernel of another environment would be other code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.log import logger
+
+import btcml
+from btcml.errors import ReportError
+from btcml.report.protocol import NONCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nbformat import NotebookNode
+
+__all__ = ["ENGINE", "FIXED_ENVIRONMENT", "Limits", "kernel_environment"]
+
+ENGINE = "btcml"
+"""Name under which papermill knows our engine."""
+
+_THREADS = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM", "BLIS")
+
+FIXED_ENVIRONMENT: dict[str, str] = {
+    "PYTHONHASHSEED": "0",
+    "PYTHONNOUSERSITE": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    "TZ": "UTC",
+    "LC_ALL": "C.UTF-8",
+    "LANG": "C.UTF-8",
+    "MPLBACKEND": "svg",
+} | {f"{name}_NUM_THREADS": "1" for name in _THREADS}
+"""What a kernel must not take from the machine: hash seed, time zone, locale, threads, backend."""
+
+_KEPT = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds that a chapter may take.
+
+    Attributes
+    ----------
+    start
+        For the kernel to answer.
+    cell
+        For any one cell.
+    total
+        For the whole chapter.
+    """
+
+    start: float = 60.0
+    cell: float = 600.0
+    total: float = 1200.0
+
+
+def kernel_environment(nonce: str, ipython: Path) -> dict[str, str]:
+    """Environment of a kernel: little of ours, the rest fixed.
+
+    Parameters
+    ----------
+    nonce
+        The word that the last cell must say.
+    ipython
+        An empty folder, so that no profile or start-up file of the user takes part.
+    """
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    package = str(Path(btcml.__file__).resolve().parents[1])
+    own = {NONCE: nonce, "IPYTHONDIR": str(ipython), "PYTHONPATH": package}
+    return kept | FIXED_ENVIRONMENT | own
+
+
+class _Manager(AsyncKernelManager):
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        quiet = ["--HistoryManager.enabled=False", "--IPKernelApp.log_level=ERROR"]
+        return KernelSpec(argv=[*launch, *quiet], display_name="Python 3", language="python")
+
+
+class _Client(PapermillNotebookClient):  # type: ignore[misc]
+    """papermill's client with an environment for the kernel."""
+
+    environment: dict[str, str]
+
+    def start_new_kernel(self, **kwargs: Any) -> None:
+        super().start_new_kernel(env=self.environment, **kwargs)
+
+
+class _Engine(NBClientEngine):  # type: ignore[misc]
+    """papermill's engine over our kernel, with a deadline and a hook for progress."""
+
+    @classmethod
+    def execute_managed_notebook(
+        cls,
+        nb_man: Any,
+        kernel_name: str,
+        *,
+        environment: dict[str, str],
+        folder: Path,
+        limits: Limits,
+        on_cell: Callable[[int], None],
+        **_: object,
+    ) -> NotebookNode:
+        client = _Client(
+            nb_man,
+            kernel_manager_class=_Manager,
+            kernel_name=kernel_name,
+            startup_timeout=limits.start,
+            timeout_func=_deadline(limits),
+            resources={"metadata": {"path": str(folder)}},
+            on_cell_start=lambda cell, cell_index: on_cell(cell_index),  # noqa: ARG005 - nbclient's names
+            record_timing=False,
+            coalesce_streams=True,
+            shutdown_kernel="immediate",
+            log=logger,
+        )
+        client.environment = environment
+        return client.execute()
+
+
+def _deadline(limits: Limits) -> Callable[[object], float]:
+    end = time.monotonic() + limits.start + limits.total
+
+    def remaining(_cell: object) -> float:
+        left = end - time.monotonic()
+        if left <= 0:
+            msg = f"a chapter may take {limits.total:g} seconds, found more: raise the limit or shorten it"
+            raise ReportError(msg)
+        return min(limits.cell, left)
+
+    return remaining
+
+
+papermill_engines.register(ENGINE, _Engine)

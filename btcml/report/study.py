@@ -1,0 +1,209 @@
+"""How the models learn: small experiments on the training side, for the fourth chapter.
+
+Every ratio here is the mean absolute error of the next return over that of no change, both in the price's
+own volatility, on candles that the model was not fitted on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from statsmodels.stats.diagnostic import acorr_ljungbox, het_arch
+from statsmodels.tsa.ar_model import AutoReg
+
+from btcml.candles import interval_delta
+from btcml.continuity import suspect_rows
+from btcml.forecast.dataset import Dataset, make_dataset
+from btcml.forecast.models import make_model
+from btcml.report.experiment import MODELS, plan_for
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from btcml.forecast.models import Model
+
+    Rows = NDArray[np.int64]
+
+__all__ = [
+    "Study",
+    "autoregression",
+    "folds",
+    "model_sizes",
+    "open_study",
+    "permutation_importance",
+    "residual_tests",
+    "seed_spread",
+    "window_curve",
+]
+
+FOREST = "random_forest"
+_MOST_TEST = 40_000
+_PERMUTED = 12_000
+_CLIP = 3.0
+_ORDERS = 12
+_PATH = 60_000
+_WINDOWS_DAYS = (30, 90, 180, 365, 730, 1095)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The last fold of the plan: what was known when the newest model was fitted, and what came after.
+
+    Attributes
+    ----------
+    data
+        All candles as arrays.
+    train, test
+        Positions of the training and test rows; the test is thinned evenly beyond forty thousand.
+    """
+
+    data: Dataset
+    train: Rows
+    test: Rows
+
+    def ratio(self, fitted: Model, test: Rows | None = None) -> float:
+        """Error over that of no change on the test rows."""
+        rows = self.test if test is None else test
+        return self.ratio_of(fitted.predict(self.data.sample.at(rows)) * fitted.multiplier, rows)
+
+    def ratio_of(self, forecast: NDArray[np.float64], rows: Rows) -> float:
+        """Error of scaled forecasts over that of no change."""
+        y, scale = self.data.sample.y[rows], self.data.prepared.scale[rows]
+        return float((scale * np.abs(y - forecast)).sum() / (scale * np.abs(y)).sum())
+
+
+def open_study(candles: pd.DataFrame, interval: str) -> Study:
+    """Split the candles as the newest fold of the plan does."""
+    fold = plan_for(candles, interval).folds(candles["open_time"], interval)[-1]
+    data = make_dataset(candles, interval, suspects=suspect_rows(candles, interval))
+    test = np.flatnonzero(data.ready & data.known & data.between(fold.test_start, fold.test_end))
+    return Study(data, data.training_rows(fold.train_start, fold.cutoff), test[:: max(1, len(test) // _MOST_TEST)])
+
+
+def folds(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
+    """Folds of the plan: ``train_start, cutoff, test_start, test_end`` and the candles in each."""
+    plan = plan_for(candles, interval)
+    times = candles["open_time"]
+    rows = [
+        (
+            fold.train_start,
+            fold.cutoff,
+            fold.test_start,
+            fold.test_end,
+            int(times.between(fold.train_start, fold.cutoff).sum()),
+            int(times.between(fold.test_start, fold.test_end, inclusive="left").sum()),
+            "rehearsal" if fold.test_start < plan.first_test else "test",
+        )
+        for fold in plan.folds(times, interval)
+    ]
+    names = ["train_start", "cutoff", "test_start", "test_end", "train_candles", "test_candles", "part"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _path(study: Study) -> NDArray[np.float64]:
+    """Clipped scaled returns of the training span, the newest at most."""
+    path = study.data.sample.path[study.train[0] : study.train[-1] + 2]
+    return np.clip(path, -_CLIP, _CLIP)[-_PATH:]
+
+
+def autoregression(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Statsmodels' AutoReg on the scaled returns of the training span.
+
+    Returns
+    -------
+    tuple of DataFrame
+        ``order, aic`` for orders 1 to 12, and for the best order ``lag, coefficient, error, p``.
+    """
+    path = _path(study)
+    fits = [AutoReg(path, lags=order, hold_back=_ORDERS).fit() for order in range(1, _ORDERS + 1)]
+    aic = pd.DataFrame({"order": range(1, _ORDERS + 1), "aic": [fit.aic for fit in fits]})
+    best = fits[int(aic["aic"].argmin())]
+    lags = np.arange(len(best.params))
+    table = pd.DataFrame({"lag": lags, "coefficient": best.params, "error": best.bse, "p": best.pvalues})
+    return aic, table[table["lag"] > 0].reset_index(drop=True)
+
+
+def residual_tests(study: Study) -> pd.DataFrame:
+    """What the autoregression leaves: Ljung-Box for memory, ARCH-LM for memory in size.
+
+    Returns
+    -------
+    DataFrame
+        ``test, statistic, p, clean`` (nothing found at one per cent).
+    """
+    aic, _ = autoregression(study)
+    order = int(aic["order"].iloc[int(aic["aic"].argmin())])
+    residuals = AutoReg(_path(study), lags=order).fit().resid
+    ljung = acorr_ljungbox(residuals, lags=[24], model_df=order).iloc[0]
+    arch = het_arch(residuals, nlags=24)
+    rows = [
+        ("Ljung-Box: is there memory left?", float(ljung["lb_stat"]), float(ljung["lb_pvalue"])),
+        ("ARCH-LM: does the size remember?", float(arch[0]), float(arch[1])),
+    ]
+    table = pd.DataFrame(rows, columns=["test", "statistic", "p"])
+    return table.assign(clean=table["p"] >= 0.01)  # noqa: PLR2004 - one per cent
+
+
+def _forest(seed: int = 0) -> Any:
+    model: Any = make_model(FOREST)
+    model.settings = model.settings | {"random_state": seed}
+    return model
+
+
+def window_curve(study: Study, interval: str) -> pd.DataFrame:
+    """Ratio of the forest against the length of its training window.
+
+    Returns
+    -------
+    DataFrame
+        ``days, rows, ratio``, one row a window that the candles can fill.
+    """
+    day = int(pd.Timedelta(days=1) / interval_delta(interval))
+    longest = len(study.train) / day
+    days = [window for window in _WINDOWS_DAYS if window < longest]
+    rows = [(window, study.train[-window * day :]) for window in days] + [(round(longest), study.train)]
+    found = [(window, len(part), study.ratio(_forest().fit(study.data.sample.at(part)))) for window, part in rows]
+    return pd.DataFrame(found, columns=["days", "rows", "ratio"])
+
+
+def seed_spread(study: Study, seeds: int = 4) -> pd.DataFrame:
+    """Ratio of the forest for several seeds on half a year: ``seed, ratio``."""
+    part = study.data.sample.at(study.train[-50_000:])
+    ratios = [study.ratio(_forest(seed).fit(part)) for seed in range(seeds)]
+    return pd.DataFrame({"seed": range(seeds), "ratio": ratios})
+
+
+def permutation_importance(study: Study) -> pd.DataFrame:
+    """How much worse the forest's ratio gets out of sample when one feature is shuffled.
+
+    Returns
+    -------
+    DataFrame
+        ``feature, loss``, largest first, in hundredths of persistence's error.
+    """
+    fitted = _forest().fit(study.data.sample.at(study.train))
+    rows = study.test[:: max(1, len(study.test) // _PERMUTED)]
+    sample, random = study.data.sample.at(rows), np.random.default_rng(0)
+    whole = study.ratio_of(fitted.predict(sample) * fitted.multiplier, rows)
+    losses = []
+    for column, _ in enumerate(sample.names):
+        kept = sample.x[:, column].copy()
+        sample.x[:, column] = random.permutation(kept)
+        losses.append(study.ratio_of(fitted.predict(sample) * fitted.multiplier, rows) - whole)
+        sample.x[:, column] = kept
+    table = pd.DataFrame({"feature": sample.names, "loss": np.array(losses) * 100})
+    return table.sort_values("loss", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def model_sizes(study: Study) -> pd.DataFrame:
+    """Each model fitted once on the newest half year: ``model, rows, kilobytes, ratio``."""
+    part = study.data.sample.at(study.train[-50_000:])
+    rows = []
+    for name in MODELS:
+        fitted = make_model(name).fit(part)
+        size = sum(len(content) for content in fitted.dump().values()) / 1000
+        rows.append((name, len(part.rows), size, study.ratio(fitted)))
+    return pd.DataFrame(rows, columns=["model", "rows", "kilobytes", "ratio"])
