@@ -1,0 +1,120 @@
+"""The verdict keeps its rule, each clause of it, and says why."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from btcml.errors import UsageError
+from btcml.forecast.metrics import forecast_frame
+from btcml.forecast.verdict import decision_due, verdict
+
+N = 24 * 365
+RNG = np.random.default_rng(1)
+MOVE = RNG.normal(0, 1e-3, N)
+CLOSE = 100 * np.exp(np.concatenate([[0], np.cumsum(MOVE)]))
+OWN = np.random.default_rng(2).normal(0, 1e-3, (6, N))
+
+
+def knows(share: float | np.ndarray, noise: int = 0, size: float = 0.02) -> dict[str, np.ndarray]:
+    """Model that knows a share of each move, with a little noise of its own."""
+    return {"y_hat": CLOSE[:-1] * np.exp(share * MOVE + size * OWN[noise])}
+
+
+def frame(**models: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Year of hourly forecasts."""
+    return forecast_frame(CLOSE, models, interval="1h", start="2024-01-01")
+
+
+def test_the_lowest_error_among_those_that_beat_persistence_is_champion() -> None:
+    """Two models beat it; the better one is served, and the sentence shows the figures."""
+    result = verdict(frame(good=knows(0.1), better=knows(0.2, 1), bad=knows(-0.1, 2)))
+    assert result.champion == "better"
+    assert result.table["model"].tolist() == ["persistence", "better", "good", "bad"]
+    assert result.table["beats"].tolist() == [False, True, True, False]
+    assert result.reason.startswith("better is champion: it has 0.8")
+    assert "p < 0.001 after Holm over 3 challengers and 1 look)" in result.reason
+
+
+def test_skill_that_ended_half_a_year_ago_is_not_served() -> None:
+    """Clause of the last six months: the whole test is won, the recent part is lost."""
+    share = np.where(np.arange(N) < N // 2 - 100, 0.4, -0.02)
+    result = verdict(frame(faded=knows(share)))
+    assert result.table["p_holm"].iloc[1] < 1e-6
+    assert result.table["recent_ratio"].iloc[1] > 1
+    assert result.champion == "persistence"
+    assert "no challenger beats it; the best, faded, has 0.8" in result.reason
+
+
+def test_persistence_is_served_when_nothing_beats_it() -> None:
+    """A worse model, a copy of persistence and no model at all."""
+    assert verdict(frame(worse=knows(-0.1))).champion == "persistence"
+    assert verdict(frame(twin={"y_hat": CLOSE[:-1]})).champion == "persistence"
+    assert verdict(frame()).reason == "persistence is champion: there is no challenger."
+
+
+def test_challengers_and_looks_are_paid_for() -> None:
+    """A model significant alone is not after forty looks, or in a crowd of useless ones."""
+    slight = knows(0.0006, 3)
+    alone = verdict(frame(slight=slight))
+    p = float(alone.table["p"].iloc[1])
+    assert 1e-4 < p < 0.009
+    assert alone.champion == "slight"
+    crowd = {f"useless{i}": knows(0.0, i % 3, 0.3 + i / 100) for i in range(100)}
+    assert verdict(frame(slight=slight), looks=int(0.011 / p) + 1).champion == "persistence"
+    assert verdict(frame(slight=slight, **crowd)).champion == "persistence"
+
+
+def test_a_champion_is_replaced_only_by_one_that_beats_it() -> None:
+    """A hair better is not enough; much better is."""
+    models = {"old": knows(0.2, 0), "hair": knows(0.2001, 1), "much": knows(0.3, 2)}
+    kept = verdict(frame(old=models["old"], hair=models["hair"]), reigning="old")
+    assert kept.champion == "old"
+    assert kept.reason.startswith("old stays champion: no challenger beats it")
+    replaced = verdict(frame(**models), reigning="old")
+    assert replaced.champion == "much"
+    assert replaced.reason.endswith("and beats old.")
+
+
+def test_without_a_champion_to_defend_the_hair_decides() -> None:
+    """The same two models, none reigning: the lower error wins."""
+    result = verdict(frame(old=knows(0.2, 0), hair=knows(0.21, 1)))
+    assert result.champion == "hair"
+
+
+@pytest.mark.parametrize("reigning", ["fallen", "gone"])
+def test_a_champion_that_fell_below_persistence_or_is_gone_defends_nothing(reigning: str) -> None:
+    """Then the rule of persistence applies to all."""
+    result = verdict(frame(fallen=knows(-0.1), good=knows(0.2, 1)), reigning=reigning)
+    assert result.champion == "good"
+
+
+def test_few_candles_are_no_verdict() -> None:
+    """Below 200 candles persistence is served and the sentence counts them."""
+    few = frame(oracle=knows(1.0)).groupby("model").head(199)
+    result = verdict(few, reigning="oracle")
+    assert result.champion == "persistence"
+    assert result.reason == "persistence is champion: a verdict needs 200 candles, found 199."
+
+
+def test_equal_frames_give_equal_verdicts_in_any_order() -> None:
+    """A shuffled frame is judged alike."""
+    made = frame(good=knows(0.1), better=knows(0.2, 1))
+    assert verdict(made.sample(frac=1, random_state=1)) == verdict(made)
+
+
+def test_a_verdict_falls_at_most_once_a_day() -> None:
+    """Never before a day has passed, also when the clock goes back."""
+    last = pd.Timestamp("2025-01-01 12:00", tz="UTC")
+    due = [decision_due(last, last + pd.Timedelta(hours=h)) for h in (-5, 0, 0.25, 23.9, 24, 100)]
+    assert due == [False, False, False, False, True, True]
+    assert decision_due(None, last)
+
+
+def test_bad_calls_are_refused() -> None:
+    """No persistence and no look have their sentences."""
+    with pytest.raises(UsageError, match="persistence must be among the forecasts, found a"):
+        verdict(frame(a=knows(0.1)).query("model == 'a'"))
+    with pytest.raises(UsageError, match="looks must be at least 1"):
+        verdict(frame(a=knows(0.1)), looks=0)
