@@ -119,7 +119,7 @@ def _matrix(prepared: Prepared, features: str | Iterable[str]) -> tuple[NDArray[
         values = item.values(prepared)
         if not item.optional:
             ready &= np.isfinite(values)
-        x[:, column] = np.nan_to_num(values, nan=0.0)
+        x[:, column] = np.where(np.isnan(values), 0.0, values) if item.optional else values
     x[~ready] = 0.0
     return x, ready
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from btcml.errors import NotReadyError, UsageError
 from btcml.forecast.dataset import Dataset, make_dataset
-from btcml.forecast.features import features_of, tail_length
+from btcml.forecast.features import SETS, features_of, tail_length
 from btcml.forecast.intervals import AdaptiveInterval
 from btcml.forecast.models import make_model
 from btcml.forecast.multiplier import calibrated
@@ -130,24 +130,27 @@ class Forecaster:
         NotReadyError
             If the features of the last candle are not warm: too few candles since the last gap.
         """
-        data = make_dataset(tail.iloc[-self.tail_length :], self.interval, self.features)
+        data = self.dataset(tail.iloc[-self.tail_length :])
         return self._prediction(data, self.raw_forecasts(data, 1))
 
+    def dataset(self, candles: pd.DataFrame) -> Dataset:
+        """Candles with the features of close and range models together."""
+        return make_dataset(candles, self.interval, tuple(dict.fromkeys((*self.features, *SETS["range"]))))
+
     def raw_forecasts(self, data: Dataset, n: int) -> dict[str, Array]:
-        """Scaled forecasts of each fitted model for the last `n` rows, before any factor.
+        """Scaled forecasts of each fitted model for the last `n` rows of `dataset`, before any factor.
 
         Raises
         ------
         NotReadyError
             If a row's features are not warm.
         """
-        ranges = data.with_features("range")
-        if not (data.ready[-n:].all() and ranges.ready[-n:].all()):
-            need = max(item.warmup for item in (*features_of(self.features), *features_of("range"))) + n
+        if not data.ready[-n:].all():
+            need = max(item.warmup for item in features_of(data.sample.names)) + n
             msg = f"a forecast needs {need} candles without a gap, found {data.prepared.age[-1] + 1}: ingest more"
             raise NotReadyError(msg)
-        rows = np.arange(len(data.ready) - n, len(data.ready))
-        close, ranged = data.sample.at(rows), ranges.sample.at(rows)
+        newest = data.sample.at(np.arange(len(data.ready) - n, len(data.ready)))
+        close, ranged = newest.select(self.features), newest.select(tuple(SETS["range"]))
         return {name: model.predict(ranged if name == RANGE else close) for name, model in self.models.items()}
 
     def _prediction(self, data: Dataset, raw: dict[str, Array]) -> Prediction:

@@ -22,8 +22,8 @@ RECIPE = "measured recipe: volume against its own average"
 
 
 def _volume_ratio(p: Prepared, fast: int, slow: int) -> Array:
-    quick = p.volume if fast == 1 else p.ewm(p.volume, fast)
-    return np.log((quick + 1e-9) / (p.ewm(p.volume, slow) + 1e-9))
+    quick = p.volume if fast == 1 else p.mean("volume", fast)
+    return np.log((quick + 1e-9) / (p.mean("volume", slow) + 1e-9))
 
 
 def _taker_imbalance(p: Prepared, n: int) -> Array:
@@ -33,9 +33,8 @@ def _taker_imbalance(p: Prepared, n: int) -> Array:
 
 
 def _trades_ratio(p: Prepared, fast: int, slow: int) -> Array:
-    trades = p.column("trades")
-    quick = trades if fast == 1 else p.ewm(trades, fast)
-    return np.log((quick + 1) / (p.ewm(trades, slow) + 1))
+    quick = p.column("trades") if fast == 1 else p.mean("trades", fast)
+    return np.log((quick + 1) / (p.mean("trades", slow) + 1))
 
 
 def _make() -> None:

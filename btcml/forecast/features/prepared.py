@@ -51,6 +51,7 @@ class Prepared:
         self.step_us = int(interval_delta(interval).total_seconds() * 1e6)
         self.ticks = candles["open_time"].dt.as_unit("us").astype("int64").to_numpy()
         self.age = segment_age(self.ticks, self.step_us)
+        self._means: dict[tuple[str, int], Array] = {}
 
     def column(self, name: str) -> Array:
         """One column of the candle frame as float64; NaN where the source does not know it."""
@@ -97,9 +98,19 @@ class Prepared:
         return np.maximum(np.log(self.high / self.low), RANGE_FLOOR)
 
     @cached_property
+    def log_log_range(self) -> Array:
+        """Logarithm of the log range."""
+        return np.log(self.log_range)
+
+    @cached_property
+    def log_scale(self) -> Array:
+        """Logarithm of the scale."""
+        return np.log(self.scale)
+
+    @cached_property
     def scale(self) -> Array:
         """Square root of the EWMA of squared log returns, `SCALE_SPAN`; NaN until the span is full."""
-        s = np.maximum(np.sqrt(self.ewm(self.log_return**2, SCALE_SPAN)), FLOOR)
+        s = np.maximum(np.sqrt(self.mean("square", SCALE_SPAN)), FLOOR)
         return np.where(self.age >= SCALE_SPAN, s, np.nan)
 
     @cached_property
@@ -107,9 +118,27 @@ class Prepared:
         """Minutes from the epoch to the open of the NEXT candle: known at this candle's close."""
         return (self.ticks + self.step_us) / _MINUTE_US
 
-    def ewm(self, x: Array, span: int) -> Array:
-        """`windows.ewm` that starts anew after gaps."""
-        return ewm(x, self.age, span)
+    def mean(self, name: str, span: int) -> Array:
+        """Exponentially weighted mean of a named series, starting anew after gaps; kept once computed.
+
+        Parameters
+        ----------
+        name
+            ``log_close``, ``square`` (of log returns), ``log_range`` (its logarithm) or a column.
+        span
+            Span in rows.
+        """
+        key = (name, span)
+        if key not in self._means:
+            self._means[key] = ewm(self._series(name), self.age, span)
+        return self._means[key]
+
+    def _series(self, name: str) -> Array:
+        if name == "square":
+            return self.log_return**2
+        if name == "log_range":
+            return self.log_log_range
+        return self.log_close if name == "log_close" else self.column(name)
 
     def past_return(self, n: int) -> Array:
         """log(close / close of n candles before)."""

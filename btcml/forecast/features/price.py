@@ -24,7 +24,7 @@ _CORE = ("core", "ohlcv")
 
 
 def _ema_gap(p: Prepared, span: int) -> Array:
-    return (p.log_close - p.ewm(p.log_close, span)) / p.scale
+    return (p.log_close - p.mean("log_close", span)) / p.scale
 
 
 def _past_return(p: Prepared, n: int) -> Array:
@@ -44,8 +44,7 @@ def _vwap_gap(p: Prepared, n: int) -> Array:
 
 
 def _volatility_ratio(p: Prepared, fast: int, slow: int) -> Array:
-    square = p.log_return**2
-    return 0.5 * np.log((p.ewm(square, fast) + 1e-14) / (p.ewm(square, slow) + 1e-14))
+    return 0.5 * np.log((p.mean("square", fast) + 1e-14) / (p.mean("square", slow) + 1e-14))
 
 
 def _make() -> None:

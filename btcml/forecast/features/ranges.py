@@ -24,15 +24,15 @@ SEASON = "intraday season by harmonics: Andersen & Bollerslev 1997"
 
 
 def _range_lag(p: Prepared, n: int) -> Array:
-    return np.log(lag(p.log_range, n) / p.scale)
+    return lag(p.log_log_range, n) - p.log_scale
 
 
 def _range_mean(p: Prepared, n: int) -> Array:
-    return rolling_sum(np.log(p.log_range), n) / n - np.log(p.scale)
+    return rolling_sum(p.log_log_range, n) / n - p.log_scale
 
 
 def _range_ewm(p: Prepared, span: int) -> Array:
-    return p.ewm(np.log(p.log_range), span) - np.log(p.scale)
+    return p.mean("log_range", span) - p.log_scale
 
 
 def _season(p: Prepared, cycles: int, wave: str) -> Array:
@@ -102,7 +102,7 @@ def _absolute_return(p: Prepared) -> Array:
 
 @feature("log_scale", "log s", warmup=SCALE_SPAN, memory=SCALE_MEMORY, source=HAR, sets=("range",))
 def _log_scale(p: Prepared) -> Array:
-    return np.log(p.scale)
+    return p.log_scale
 
 
 @feature("on_hour", "1 when the next candle opens on the hour", warmup=0, source=SEASON, sets=("range",))

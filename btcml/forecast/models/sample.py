@@ -45,6 +45,11 @@ class Sample:
         y = self.y[chosen] if len(self.y) else self.y
         return replace(self, x=self.x[chosen], rows=self.rows[chosen], y=y)
 
+    def select(self, names: tuple[str, ...]) -> Sample:
+        """Return the same rows with some of the features."""
+        places = [self.names.index(name) for name in names]
+        return replace(self, x=np.ascontiguousarray(self.x[:, places]), names=names)
+
     def column(self, name: str) -> Array:
         """One feature by name as float64."""
         return self.x[:, self.names.index(name)].astype("float64")

@@ -1,0 +1,251 @@
+"""Served models on disk: a folder of safe formats that proves itself when it is loaded.
+
+``manifest.json`` names every file with its size and SHA-256, the definition of the features, and
+golden rows: a tail of candles with the forecasts that the models made of it when they were saved.
+No file can run code: LightGBM's text, ONNX graphs, JSON numbers, raw float64.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from btcml.candles import COLUMNS, as_candles
+from btcml.errors import ArtifactError, BtcmlError
+from btcml.forecast.features import definition_hash
+from btcml.forecast.forecaster import Forecaster, empty_models
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+__all__ = ["FORMAT", "load_forecaster", "save_forecaster"]
+
+FORMAT = 1
+"""Version of the folder's layout."""
+
+KIND = "btcml forecaster"
+GOLDEN = "golden.f8"
+GOLDEN_ROWS = 8
+GOLDEN_COLUMNS = tuple(name for name in COLUMNS if name not in {"open_time", "close_time"})
+TOLERANCE = 1e-6
+"""Greatest difference of a golden forecast, in units of the scale: other processors round otherwise."""
+
+MOST_BYTES = 32_000_000
+LIBRARIES = ("numpy", "scikit-learn", "lightgbm", "onnxruntime", "statsmodels")
+
+
+def save_forecaster(forecaster: Forecaster, folder: Path, golden: pd.DataFrame) -> Path:
+    """Write a forecaster: aside, synced, renamed, so that the folder is whole or not there.
+
+    Parameters
+    ----------
+    forecaster
+        What to save.
+    folder
+        Where; a folder that is there already is replaced.
+    golden
+        Candles; the last `Forecaster.tail_length` of them become the golden rows.
+
+    Returns
+    -------
+    Path
+        The folder.
+    """
+    tail = golden.iloc[-forecaster.tail_length :].reset_index(drop=True)
+    files = {
+        f"{name}.{part}": payload for name, model in forecaster.models.items() for part, payload in model.dump().items()
+    }
+    files[GOLDEN] = _golden_bytes(tail)
+    manifest = _manifest(forecaster, tail, files)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    for name, payload in (files | {"manifest.json": manifest}).items():
+        _write_synced(aside / name, payload)
+    _replace(aside, folder)
+    return folder
+
+
+def load_forecaster(folder: Path) -> Forecaster:
+    """Read a forecaster and check it on its golden rows.
+
+    Raises
+    ------
+    ArtifactError
+        If a file is missing, changed, too large or foreign, if the folder is of another format or
+        feature definition, or if the golden forecasts come out differently.
+    """
+    manifest = _read_manifest(folder)
+    try:
+        forecaster, tail = _forecaster(manifest, _read_files(folder, manifest))
+        found = _golden_forecasts(forecaster, tail)
+    except ArtifactError:
+        raise
+    except (BtcmlError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        msg = f"a saved model must be complete, found a damaged one in {folder.name}: {error}: train again"
+        raise ArtifactError(msg) from error
+    except Exception as error:  # a library that refuses its own format has its own classes
+        msg = f"a saved model's files must be readable, found {folder.name} refused: {error}: train again"
+        raise ArtifactError(msg) from error
+    _check_golden(manifest["golden"]["forecasts"], found, folder)
+    return forecaster
+
+
+def _manifest(forecaster: Forecaster, tail: pd.DataFrame, files: Mapping[str, bytes]) -> bytes:
+    facts = {
+        "kind": KIND,
+        "format": FORMAT,
+        "interval": forecaster.interval,
+        "features": list(forecaster.features),
+        "definition": _definition(forecaster.features),
+        "served": list(forecaster.served),
+        "champion": forecaster.champion,
+        "factors": dict(forecaster.factors),
+        "shape": list(forecaster.shape),
+        "interval_state": dict(forecaster.interval_state),
+        "metadata": dict(forecaster.metadata),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "files": {
+            name: {"bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
+            for name, payload in sorted(files.items())
+        },
+        "golden": {
+            "open_time": tail["open_time"].astype("int64").tolist(),
+            "forecasts": {name: rows.tolist() for name, rows in _golden_forecasts(forecaster, tail).items()},
+        },
+    }
+    return json.dumps(facts, indent=1, sort_keys=True, allow_nan=False).encode()
+
+
+def _definition(features: tuple[str, ...]) -> str:
+    """Hash of what the features of closes and ranges mean."""
+    return definition_hash([*features]) + definition_hash("range")
+
+
+def _golden_bytes(tail: pd.DataFrame) -> bytes:
+    return tail[list(GOLDEN_COLUMNS)].to_numpy(dtype="<f8").tobytes()
+
+
+def _golden_forecasts(forecaster: Forecaster, tail: pd.DataFrame) -> dict[str, Array]:
+    return forecaster.raw_forecasts(forecaster.dataset(tail), GOLDEN_ROWS)
+
+
+def _write_synced(path: Path, payload: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(payload)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace(aside: Path, folder: Path) -> None:
+    """Put the new folder in the place of the old one."""
+    old = aside.with_name(f"{aside.name}.old")
+    if folder.exists():
+        folder.rename(old)
+    aside.chmod(0o755)
+    aside.rename(folder)
+    descriptor = os.open(folder.parent, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    payload = _read_bounded(folder / "manifest.json", MOST_BYTES)
+    try:
+        manifest = json.loads(payload)
+        kind, layout, features = manifest["kind"], manifest["format"], tuple(manifest["features"])
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"a model folder has a manifest of btcml, found something else in {folder.name}: train again"
+        raise ArtifactError(msg) from error
+    if (kind, layout) != (KIND, FORMAT):
+        msg = f"a saved model must be of format {FORMAT}, found {kind!r} {layout!r} in {folder.name}: train again"
+        raise ArtifactError(msg)
+    if manifest.get("definition") != _known_definition(features, folder):
+        msg = f"features must mean what they meant in training, found them changed since {folder.name}: train again"
+        raise ArtifactError(msg)
+    return dict(manifest)
+
+
+def _known_definition(features: tuple[str, ...], folder: Path) -> str:
+    try:
+        return _definition(features)
+    except BtcmlError as error:
+        msg = f"a saved model's features must exist, found {folder.name} with others: {error}: train again"
+        raise ArtifactError(msg) from error
+
+
+def _read_bounded(path: Path, most: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            payload = file.read(most + 1)
+    except OSError as error:
+        msg = f"a saved model needs the file {path.name} in {path.parent.name}, found none: train again"
+        raise ArtifactError(msg) from error
+    if len(payload) > most:
+        msg = f"{path.name} must hold at most {most} bytes, found more: it is no model of ours, train again"
+        raise ArtifactError(msg)
+    return payload
+
+
+def _read_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
+    files = {}
+    for name, fact in manifest["files"].items():
+        if Path(name).name != name:
+            msg = f"a model's files lie in its folder, found {name!r}: train again"
+            raise ArtifactError(msg)
+        payload = _read_bounded(folder / name, min(int(fact["bytes"]), MOST_BYTES))
+        if hashlib.sha256(payload).hexdigest() != fact["sha256"]:
+            msg = f"{name} in {folder.name} must have the bytes that were saved, found others: train again"
+            raise ArtifactError(msg)
+        files[name] = payload
+    return files
+
+
+def _forecaster(manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> tuple[Forecaster, pd.DataFrame]:
+    models = {
+        name: model.load({key.removeprefix(f"{name}."): files[key] for key in files if key.startswith(f"{name}.")})
+        for name, model in empty_models(tuple(manifest["served"])).items()
+    }
+    high, low = manifest["shape"]
+    forecaster = Forecaster(
+        interval=manifest["interval"],
+        features=tuple(manifest["features"]),
+        served=tuple(manifest["served"]),
+        champion=manifest["champion"],
+        models=models,
+        factors=manifest["factors"],
+        shape=(float(high), float(low)),
+        interval_state=manifest["interval_state"],
+        metadata=manifest["metadata"],
+    )
+    return forecaster, _golden_tail(manifest, files[GOLDEN])
+
+
+def _golden_tail(manifest: Mapping[str, Any], payload: bytes) -> pd.DataFrame:
+    numbers = np.frombuffer(payload, dtype="<f8").reshape(-1, len(GOLDEN_COLUMNS))
+    frame = pd.DataFrame(numbers, columns=list(GOLDEN_COLUMNS))
+    times = pd.to_datetime(np.array(manifest["golden"]["open_time"]), unit="us", utc=True)
+    return as_candles(frame.assign(open_time=times), manifest["interval"])
+
+
+def _check_golden(expected: Mapping[str, list[float]], found: Mapping[str, Array], folder: Path) -> None:
+    for name, values in found.items():
+        apart = float(np.max(np.abs(values - np.array(expected.get(name, np.nan)))))
+        if not apart <= TOLERANCE:
+            msg = (
+                f"{name} must forecast its golden rows to {TOLERANCE}, found {apart:.2g} in {folder.name}: train again"
+            )
+            raise ArtifactError(msg)
