@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from btcml.errors import UsageError
 from btcml.market.source import Clock, utc_now
-from btcml.market.venue import MARKET_HEADER, Answer, Exchange, Seen
+from btcml.market.venue import Answer, Exchange, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from btcml.market.faults import Fault
     from btcml.market.source import Source
 
-__all__ = ["MARKET_HEADER", "Exchange", "Seen", "running_exchange", "serve_exchange"]
+__all__ = ["Exchange", "Seen", "running_exchange", "serve_exchange"]
 
 _PIECES = 10
 

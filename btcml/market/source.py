@@ -11,7 +11,10 @@ from typing import Protocol, runtime_checkable
 
 import pandas as pd
 
-__all__ = ["Clock", "OnPage", "Source", "utc_now"]
+__all__ = ["MARKET_HEADER", "Clock", "OnPage", "Source", "utc_now"]
+
+MARKET_HEADER = "X-Btcml-Market"
+"""Header in which the replay exchange says its name: no client takes it for the exchange."""
 
 Clock = Callable[[], pd.Timestamp]
 """Something that tells the time, timezone-aware, in UTC."""

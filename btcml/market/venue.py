@@ -22,7 +22,7 @@ from btcml.candles import INTERVALS
 from btcml.market.faults import Fault, FaultBook, spoil_rows
 from btcml.market.replay import Refusal, Replay
 from btcml.market.replay_archive import ReplayArchive
-from btcml.market.source import Clock, utc_now
+from btcml.market.source import MARKET_HEADER, Clock, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,10 +30,7 @@ if TYPE_CHECKING:
     from btcml.market.faults import Row
     from btcml.market.source import Source
 
-__all__ = ["MARKET_HEADER", "Answer", "Exchange", "Seen"]
-
-MARKET_HEADER = "X-Btcml-Market"
-"""Header in which the replay exchange says its name."""
+__all__ = ["Answer", "Exchange", "Seen"]
 
 _HTML = b"<html><head><title>503 Service Temporarily Unavailable</title></head><body>nginx</body></html>"
 _LOCATION = (

@@ -70,9 +70,7 @@ def test_every_kind_of_file_gives_the_same_candles(candles: pd.DataFrame, tmp_pa
 def test_the_older_systems_csv_is_read(candles: pd.DataFrame, tmp_path: Path) -> None:
     """`time,open,high,low,close,volume` with naive times, which are UTC."""
     path = tmp_path / "btc_candles.csv"
-    old = candles[["open_time", "open", "high", "low", "close", "volume"]].rename(
-        columns={"open_time": "time"}
-    )
+    old = candles[["open_time", "open", "high", "low", "close", "volume"]].rename(columns={"open_time": "time"})
     old.assign(time=old["time"].dt.strftime("%Y-%m-%d %H:%M:%S")).to_csv(path, index=False)
     interval, found = load_candles(path)
     assert interval == "5m"
@@ -169,16 +167,12 @@ def test_a_file_is_a_market_with_a_span_and_a_clock(candles: pd.DataFrame, tmp_p
     assert market.span("BTCUSDT") == (START, END)
     assert market.now() == market.default_end("BTCUSDT") == END
     pages: list[tuple[int, int]] = []
-    found = market.fetch_candles(
-        "BTCUSDT", "5m", START + pd.Timedelta("1h"), END, lambda *page: pages.append(page)
-    )
+    found = market.fetch_candles("BTCUSDT", "5m", START + pd.Timedelta("1h"), END, lambda *page: pages.append(page))
     pd.testing.assert_frame_equal(found, candles[12:].reset_index(drop=True), check_exact=True)
     assert pages == [(276, 276)]
 
 
-def test_longer_candles_are_made_of_shorter_ones_never_the_reverse(
-    candles: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_longer_candles_are_made_of_shorter_ones_never_the_reverse(candles: pd.DataFrame, tmp_path: Path) -> None:
     """Exact resampling; a shorter or indivisible interval is refused in one sentence."""
     path = tmp_path / "BTCUSDT-5m.parquet"
     candles.to_parquet(path)

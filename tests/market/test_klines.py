@@ -45,9 +45,7 @@ def test_unknown_columns_stay_unknown(candles: pd.DataFrame) -> None:
 @given(st.floats(min_value=1e-12, max_value=1e15))
 def test_any_number_reads_back_to_the_same_float(value: float) -> None:
     """No rounding to eight decimals, no scientific notation."""
-    frame = parse_klines(
-        [[1_700_000_000_000, "1", "1", "1", "1", "1", 1_700_000_059_999, "1", 1, "1", "1", "0"]], "1m"
-    )
+    frame = parse_klines([[1_700_000_000_000, "1", "1", "1", "1", "1", 1_700_000_059_999, "1", 1, "1", "1", "0"]], "1m")
     text = format_klines(frame.assign(volume=value), "1m")[0][5]
     assert float(text) == value
     assert "e" not in text

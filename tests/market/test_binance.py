@@ -1,0 +1,331 @@
+"""The client against the replay exchange: after every fault the candles are the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from btcml.errors import BannedError, LocationError, MarketError, SourceError, UsageError
+from btcml.market.bans import LocalBans
+from btcml.market.binance import BinanceMarket
+from btcml.market.exchange import Exchange, running_exchange
+from btcml.market.faults import RULES, Fault
+from btcml.market.files import FileMarket
+from btcml.market.simulate import SimulatedMarket
+from btcml.market.source import Source
+
+START = pd.Timestamp("2024-12-25", tz="UTC")
+END = START + pd.Timedelta("10D")
+NOW = END + pd.Timedelta("2min 30s")
+NEVER = pd.Timestamp("2099-01-01", tz="UTC")
+
+
+class Wall:
+    """Real time that passes only when somebody sleeps: the client's and the exchange's."""
+
+    def __init__(self) -> None:
+        self.time = pd.Timestamp("2026-01-01", tz="UTC")
+        self.slept: list[float] = []
+
+    def __call__(self) -> pd.Timestamp:
+        """Tell the time."""
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        """Let it pass."""
+        self.slept.append(seconds)
+        self.time += pd.Timedelta(seconds=seconds)
+
+
+@pytest.fixture(scope="module")
+def truth() -> pd.DataFrame:
+    return SimulatedMarket().fetch_candles("BTCUSDT", "5m", START, END)
+
+
+@contextmanager
+def drill(*faults: Fault, **knobs: Any) -> Iterator[tuple[Exchange, BinanceMarket, Wall]]:
+    """Run an exchange that stands at NOW, a client and the time that they share."""
+    wall = Wall()
+    limit = knobs.pop("weight_limit", 6000)
+    with running_exchange(
+        SimulatedMarket(), lambda: NOW, faults, name="drill", wall=wall, weight_limit=limit
+    ) as exchange:
+        knobs = {"timeout": 5.0, "clock": wall, "sleep": wall.sleep, "weight_limit": limit} | knobs
+        yield exchange, BinanceMarket([exchange.url], **knobs), wall
+
+
+def fetched(market: BinanceMarket, end: pd.Timestamp = NEVER) -> pd.DataFrame:
+    return market.fetch_candles("BTCUSDT", "5m", START, end)
+
+
+def calls(exchange: Exchange) -> int:
+    return sum(seen.path == "/api/v3/klines" for seen in exchange.log)
+
+
+def never_called_in_a_ban(exchange: Exchange) -> bool:
+    return not any(seen.during_ban for seen in exchange.log)
+
+
+def test_every_final_candle_comes_and_nothing_else(truth: pd.DataFrame) -> None:
+    """Value for value in every column, without the candle in progress, in as few calls as can be."""
+    with drill() as (exchange, market, _):
+        pages: list[tuple[int, int]] = []
+        found = market.fetch_candles("BTCUSDT", "5m", START, NEVER, lambda *page: pages.append(page))
+        pd.testing.assert_frame_equal(found, truth, check_exact=True)
+        assert calls(exchange) == 3
+        assert len(exchange.log) == 4
+        assert pages == [(1000, 2880), (2000, 2880), (2880, 2880)]
+
+
+def test_the_replay_exchange_is_never_taken_for_the_exchange() -> None:
+    """Its name comes from its header and is part of every key."""
+    with drill() as (_, market, _):
+        assert isinstance(market, Source)
+        assert market.market == "replay:drill"
+        assert market.now() == NOW
+        assert market.default_end("BTCUSDT") == NOW
+
+
+CONTENT = [
+    Fault(kind="duplicated", times=0),
+    Fault(kind="overlapping", times=0, after=1),
+    Fault(kind="unordered", times=0),
+    Fault(kind="hole", row=300, rows=40),
+    Fault(kind="hole", row=0, rows=5),
+    Fault(kind="hole", row=995, rows=5),
+    Fault(kind="hole", row=870, rows=10, after=2),
+    Fault(kind="not_json", times=2),
+    Fault(kind="bad_row", rule="text_price", times=2),
+    Fault(kind="bad_row", rule="short_row", row=7, times=2),
+]
+TRANSPORT = [
+    Fault(kind="server_error", after=1, times=2),
+    Fault(kind="server_error", route="time", times=2),
+    Fault(kind="reset", times=2),
+    Fault(kind="truncated", after=2, times=2),
+    Fault(kind="rate_limit", retry_after=3, times=2),
+    Fault(kind="rate_limit", retry_after=0, after=1),
+]
+
+
+@pytest.mark.parametrize("fault", [*CONTENT, *TRANSPORT], ids=lambda fault: f"{fault.kind}-{fault.on}-{fault.row}")
+def test_after_a_fault_the_candles_are_the_truth(truth: pd.DataFrame, fault: Fault) -> None:
+    """Faults of content and of transport pass; what comes is complete, exact and final."""
+    with drill(fault) as (exchange, market, _):
+        pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
+        assert never_called_in_a_ban(exchange)
+
+
+def test_a_drip_beyond_the_timeout_is_cut_off_and_asked_again(truth: pd.DataFrame) -> None:
+    """The timeout is for the whole answer, not for each byte."""
+    with drill(Fault(kind="drip", seconds=5), timeout=0.4) as (exchange, market, _):
+        pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
+        assert calls(exchange) == 4
+
+
+def test_a_short_slow_down_is_waited_for() -> None:
+    """429: not one request before Retry-After is over."""
+    with drill(Fault(kind="rate_limit", retry_after=7)) as (exchange, market, wall):
+        fetched(market)
+        refused = next(i for i, seen in enumerate(exchange.log) if seen.status == 429)
+        assert (exchange.log[refused + 1].time - exchange.log[refused].time).total_seconds() >= 7
+        assert sum(wall.slept) >= 7
+
+
+def test_a_long_slow_down_is_a_ban() -> None:
+    """429 with minutes to wait ends in one sentence with the time, remembered."""
+    with drill(Fault(kind="rate_limit", retry_after=600)) as (exchange, market, wall):
+        with pytest.raises(BannedError, match="until 2026-01-01 00:10:00 UTC") as caught:
+            fetched(market)
+        assert caught.value.until == wall() + pd.Timedelta("10min")
+        assert len(exchange.log) == 2
+
+
+def test_a_ban_is_remembered_across_restarts_and_nothing_is_called_before_it_ends(truth: pd.DataFrame) -> None:
+    """418: a new process with the same memory calls nothing until the ban is over, then all is well."""
+    bans = LocalBans()
+    with drill(Fault(kind="ban", retry_after=300), bans=bans) as (exchange, market, wall):
+        with pytest.raises(BannedError):
+            fetched(market)
+        asked = len(exchange.log)
+        again = BinanceMarket([exchange.url, "http://127.0.0.1:9"], bans, clock=wall, sleep=wall.sleep)
+        for call in (lambda: fetched(again), again.now, again.reachable, lambda: again.market):
+            with pytest.raises(BannedError, match="00:05:00 UTC"):
+                call()
+        assert len(exchange.log) == asked
+        wall.sleep(299)
+        pd.testing.assert_frame_equal(fetched(again), truth, check_exact=True)
+        assert never_called_in_a_ban(exchange)
+
+
+def test_the_used_weight_stays_under_half_of_the_limit(truth: pd.DataFrame) -> None:
+    """With a limit of 10 a minute, 5 are used; then the client waits for the next minute."""
+    with drill(weight_limit=10) as (exchange, market, wall):
+        pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
+        assert all(seen.status == 200 for seen in exchange.log)
+        per_minute = pd.Series([seen.time.floor("min") for seen in exchange.log]).value_counts()
+        assert per_minute.max() <= 2
+        assert sum(wall.slept) >= 60
+
+
+def test_an_exchange_that_stays_broken_ends_in_one_sentence() -> None:
+    """After bounded tries at every host: what each did, and what to do."""
+    with drill(Fault(kind="server_error", route="any", times=0)) as (exchange, market, wall):
+        with pytest.raises(MarketError, match=r"out of order .HTTP 503.: try again later") as caught:
+            fetched(market)
+        assert len(exchange.log) == 4
+        assert len(wall.slept) == 3
+        assert "\n" not in str(caught.value)
+
+
+def test_a_location_that_is_refused_is_explained() -> None:
+    """451 is not tried again at the same host, and the sentence says what to do."""
+    with drill(Fault(kind="location", route="any", times=0)) as (exchange, market, _):
+        with pytest.raises(LocationError, match=r"data-api\.binance\.vision"):
+            fetched(market)
+        assert len(exchange.log) == 1
+
+
+def test_the_next_host_is_asked_when_one_fails(truth: pd.DataFrame) -> None:
+    """A dead host, one that refuses this location, then one that answers: and that one stays first."""
+    with drill(Fault(kind="location", route="any", times=0)) as (refusing, _, wall), drill() as (exchange, _, _):
+        urls = ["http://127.0.0.1:9", refusing.url, exchange.url]
+        market = BinanceMarket(urls, clock=wall, sleep=wall.sleep)
+        pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
+        assert len(refusing.log) == 1
+
+
+def test_markets_never_mix_behind_one_client() -> None:
+    """A second host of another name is refused, whatever it would answer."""
+    with drill() as (exchange, _, wall), running_exchange(SimulatedMarket(), lambda: NOW, name="other") as other:
+        market = BinanceMarket([exchange.url, other.url], clock=wall, sleep=wall.sleep, attempts=1)
+        assert market.market == "replay:drill"
+        exchange.faults.add(Fault(kind="server_error", route="any", times=0))
+        with pytest.raises(MarketError, match="markets never mix"):
+            fetched(market)
+
+
+@pytest.mark.parametrize("seconds", [-7200, -200, 200, 7200])
+def test_the_exchanges_clock_alone_decides_what_is_final(seconds: float) -> None:
+    """Ahead or behind the local clock by hours: final is what has closed by the exchange's clock."""
+    with drill(Fault(kind="clock", times=0, seconds=seconds)) as (_, market, _):
+        found = fetched(market)
+        expected = (NOW + pd.Timedelta(seconds=seconds)).floor("5min")
+        assert found["open_time"].iloc[-1] + pd.Timedelta("5min") == expected
+
+
+def test_a_candle_served_unfinished_is_right_when_it_is_read_again(truth: pd.DataFrame) -> None:
+    """What the exchange served too early differs; reading the window again brings the truth."""
+    with drill(Fault(kind="partial", after=2)) as (_, market, _):
+        early = fetched(market)
+        assert (early["volume"] != truth["volume"]).sum() == 2
+        pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
+
+
+def test_a_restated_candle_is_read_as_it_is_now(truth: pd.DataFrame) -> None:
+    """The exchange changed history: exactly the candles of that span come with other values."""
+    span = {"start": START + pd.Timedelta("1h"), "end": START + pd.Timedelta("2h")}
+    with drill(Fault(kind="restated", times=0, after=3, **span)) as (_, market, _):
+        pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
+        restated = fetched(market)
+        changed = restated["open_time"][(restated != truth).any(axis=1)]
+        assert (changed.iloc[0], changed.iloc[-1], len(changed)) == (
+            span["start"],
+            span["end"] - pd.Timedelta("5min"),
+            12,
+        )
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule not in {"text_price", "short_row"}])
+def test_a_row_that_breaks_a_rule_is_handed_on_for_the_contract_to_judge(truth: pd.DataFrame, rule: str) -> None:
+    """The client neither judges nor drops: one row differs, as served."""
+    with drill(Fault(kind="bad_row", rule=rule, row=10)) as (_, market, _):
+        found = fetched(market)
+        merged = found.merge(truth, how="outer", indicator=True)
+        assert (merged["_merge"] == "left_only").sum() == 1
+        assert (merged["_merge"] == "right_only").sum() <= 1
+
+
+def test_rows_that_stay_no_candles_end_in_one_sentence() -> None:
+    """A page that is spoilt every time is the exchange's failure."""
+    with (
+        drill(Fault(kind="bad_row", rule="text_price", times=0)) as (_, market, _),
+        pytest.raises(MarketError, match="column close: expected a number, found 'n/a'"),
+    ):
+        fetched(market)
+
+
+def test_a_misspelt_symbol_is_named() -> None:
+    """-1121 is the user's mistake, not the exchange's."""
+    with drill() as (exchange, market, _):
+        with pytest.raises(UsageError, match="no symbol 'BTCUSTD'"):
+            market.fetch_candles("BTCUSTD", "5m", START, END)
+        with pytest.raises(UsageError, match="no symbol 'btc usdt'"):
+            market.fetch_candles("btc usdt", "5m", START, END)
+        assert calls(exchange) == 2
+
+
+def test_an_empty_range_is_an_empty_frame() -> None:
+    """Before the listing and in the future there is nothing, and that is no error."""
+    with drill() as (_, market, _):
+        assert market.fetch_candles("BTCUSDT", "5m", NOW, NEVER).empty
+        old = pd.Timestamp("2010-01-01", tz="UTC")
+        assert market.fetch_candles("BTCUSDT", "1d", old, old + pd.Timedelta("9D")).empty
+
+
+def test_ninety_days_of_5m_take_thirty_calls_and_sixty_of_weight() -> None:
+    """The budget of a backfill by REST alone."""
+    with drill() as (exchange, market, _):
+        found = market.fetch_candles("BTCUSDT", "5m", NOW.floor("5min") - pd.Timedelta("90D"), NEVER)
+        assert len(found) == 90 * 288
+        assert len(exchange.log) <= 30
+        assert 2 * calls(exchange) + 1 <= 60
+
+
+def test_whether_the_exchange_answers_is_known_in_seconds() -> None:
+    """True where any host answers; False where none does or this location is refused."""
+    with drill() as (exchange, _, _):
+        assert BinanceMarket(["http://127.0.0.1:9", exchange.url]).reachable()
+        exchange.faults.add(Fault(kind="location", route="any", times=0))
+        assert not BinanceMarket([exchange.url]).reachable()
+    assert not BinanceMarket(["http://127.0.0.1:9"]).reachable()
+
+
+def test_a_client_without_a_host_is_a_mistake() -> None:
+    """The sentence names the setting."""
+    with pytest.raises(UsageError, match="BTCML_BINANCE_URLS"):
+        BinanceMarket([])
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("fault", [*CONTENT, *TRANSPORT], ids=lambda fault: f"{fault.kind}-{fault.on}-{fault.row}")
+def test_real_candles_survive_every_fault(shared_data, fault: Fault) -> None:
+    """The older system's real dump, served and fetched: value for value."""
+    source, wall = FileMarket(shared_data / "seed" / "BTCUSDT-5m.parquet"), Wall()
+    start = source.now() - pd.Timedelta("10D")
+    known = source.fetch_candles("BTCUSDT", "5m", start, NEVER)
+    with running_exchange(source, source.now, [fault], name="seed", wall=wall) as exchange:
+        market = BinanceMarket([exchange.url], clock=wall, sleep=wall.sleep)
+        found = market.fetch_candles("BTCUSDT", "5m", start, NEVER)
+        pd.testing.assert_frame_equal(found, known, check_exact=True)
+        assert never_called_in_a_ban(exchange)
+
+
+@pytest.mark.real
+@pytest.mark.soak
+def test_a_year_of_real_candles_comes_back_value_for_value(shared_data) -> None:
+    """A file served over HTTP and fetched is the file, in every column that it has."""
+    source = FileMarket(shared_data / "BTCUSDT-5m.parquet")
+    start = source.now() - pd.Timedelta("365D")
+    with running_exchange(source, source.now, name="year") as exchange:
+        found = BinanceMarket([exchange.url]).fetch_candles("BTCUSDT", "5m", start, NEVER)
+    pd.testing.assert_frame_equal(found, source.fetch_candles("BTCUSDT", "5m", start, NEVER), check_exact=True)
+
+
+def test_a_damaged_row_is_the_sources_fault_only_in_a_file() -> None:
+    """SourceError stays the user's mistake; from the exchange it becomes a MarketError."""
+    assert not issubclass(MarketError, SourceError)
