@@ -24,6 +24,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are one sentence and exit status 2."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and leaving."""
         msg = f"{message}: see {self.prog} --help"
         raise UsageError(msg)
 

@@ -82,20 +82,20 @@ def _bar(label: str) -> Callable[[int, int], None]:
 
     bar = tqdm(desc=label, unit=" candles", leave=False)
 
-    def show(done: int, expected: int) -> None:
+    def _show(done: int, expected: int) -> None:
         bar.total, bar.n = expected, done
         bar.refresh()
 
-    return show
+    return _show
 
 
 def _log(label: str) -> Callable[[int, int], None]:
     last = time.monotonic()
 
-    def log(done: int, expected: int) -> None:
+    def _say(done: int, expected: int) -> None:
         nonlocal last
         if time.monotonic() - last > _LOG_EVERY_S:
             last = time.monotonic()
             say(f"{label}: {done:,} of {expected:,} candles")
 
-    return log
+    return _say

@@ -1,0 +1,194 @@
+"""Ingest and backfill: what is missing is fetched, what has changed is revised, the rest is left alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from btcml.candles import SeriesKey, as_candles, empty_candles, final_candles, interval_delta
+from btcml.errors import BusyError, MarketError
+from btcml.market.simulate import SimulatedMarket
+from btcml.pipeline.ingest import backfill, ingest, missing_spans
+from btcml.store.candles import read_candles, upsert_candles
+from btcml.store.engine import database_lock
+from btcml.store.ledger import read_halts
+
+START = pd.Timestamp("2025-01-01", tz="UTC")
+DELTA = interval_delta("5m")
+KEY = SeriesKey("simulated", "BTCUSDT", "5m")
+
+
+@dataclass
+class Market:
+    """A market that serves one frame by a clock that the test sets, and remembers what was asked."""
+
+    frame: pd.DataFrame
+    clock: pd.Timestamp
+    fails_after: int = 99
+    asked: list = field(default_factory=list)
+    market: str = "simulated"
+
+    def now(self):
+        """Return what the test has set."""
+        return self.clock
+
+    def default_end(self, symbol):  # noqa: ARG002 - the same for every symbol
+        return self.clock
+
+    def fetch_candles(self, symbol, interval, start, end, on_page=None):  # noqa: ARG002 - the protocol
+        self.asked.append((start, end))
+        if len(self.asked) > self.fails_after:
+            msg = "the market is down: try again later"
+            raise MarketError(msg)
+        inside = (self.frame["open_time"] >= start) & (self.frame["open_time"] < end)
+        return final_candles(self.frame[inside].reset_index(drop=True), self.clock)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return SimulatedMarket().fetch_candles("BTCUSDT", "5m", START, START + pd.Timedelta(days=20))
+
+
+def at(n):
+    """Open time of the n-th candle."""
+    return START + n * DELTA
+
+
+def stored(store):
+    return read_candles(store, KEY)
+
+
+def test_the_candle_in_progress_is_stored_only_when_it_is_final(store, truth):
+    """System 1's fault: a candle that changes after the first fetch must not be frozen unfinished."""
+    partial = truth.copy()
+    partial.loc[1000, "volume"] *= 0.008
+    ingest(store, Market(partial, clock=at(1000) + pd.Timedelta(seconds=20)), KEY)
+    assert len(stored(store)) == 1000
+    ingest(store, Market(truth, clock=at(1001)), KEY)
+    pd.testing.assert_frame_equal(stored(store), truth[:1001])
+
+
+def test_an_ingest_reads_a_recent_window_again_and_revises_it(store, truth):
+    """A candle that the exchange restated an hour later is put right without an audit."""
+    early = truth.copy()
+    early.loc[900, "close"] = early.loc[900, "low"]
+    ingest(store, Market(early, clock=at(1000)), KEY)
+    done = ingest(store, Market(truth, clock=at(1005)), KEY)
+    assert (done.inserted, done.revised) == (5, 1)
+    pd.testing.assert_frame_equal(stored(store), truth[:1005])
+
+
+def test_history_that_was_restated_long_ago_is_found_by_an_audit(store, truth):
+    """A plain backfill asks for nothing that is there; an audit reads it all again."""
+    early = truth.copy()
+    early.loc[10, "close"] = early.loc[10, "low"]
+    span = (START, at(2000))
+    backfill(store, Market(early, clock=at(2000)), KEY, span)
+    again = Market(truth, clock=at(2000))
+    assert backfill(store, again, KEY, span).calls == 0
+    assert backfill(store, again, KEY, span, audit=True).revised == 1
+    pd.testing.assert_frame_equal(stored(store), truth[:2000])
+
+
+def test_a_backfill_fetches_only_what_is_missing(store, truth):
+    """Before, after, and the hole between; nothing that is there."""
+    upsert_candles(store, KEY, truth[1000:1800], source="test", at=START)
+    upsert_candles(store, KEY, truth[3000:3800], source="test", at=START)
+    market = Market(truth, clock=at(4000))
+    backfill(store, market, KEY, (START, at(4000)))
+    assert market.asked == [(at(0), at(1000)), (at(1800), at(3000)), (at(3800), at(4000))]
+    pd.testing.assert_frame_equal(stored(store), truth[:4000])
+
+
+def test_an_exchange_halt_is_noted_and_not_asked_for_again(store, truth):
+    """A hole is a hole: no price is invented, and no call is wasted on it."""
+    halted = truth.drop(index=range(500, 512)).reset_index(drop=True)
+    span = (START, at(1000))
+    backfill(store, Market(halted, clock=at(1000)), KEY, span)
+    assert read_halts(store, KEY) == {at(500)}
+    again = Market(halted, clock=at(1000))
+    backfill(store, again, KEY, span)
+    assert again.asked == []
+    assert len(stored(store)) == 988
+
+
+def test_a_market_that_began_later_is_not_asked_for_its_past_again(store, truth):
+    """Nothing before the listing is a halt like any other."""
+    late = truth[300:].reset_index(drop=True)
+    span = (START, at(1000))
+    backfill(store, Market(late, clock=at(1000)), KEY, span)
+    again = Market(late, clock=at(1000))
+    backfill(store, again, KEY, span)
+    assert again.asked == []
+
+
+def test_frozen_candles_are_healed_by_the_next_ingest(store, truth):
+    """System 1's table: suspect spans are fetched again, old values kept as revisions."""
+    frozen = truth.copy()
+    rows = slice(4000, 4399)
+    frozen.loc[rows, "volume"] *= 0.008
+    frozen.loc[rows, ["quote_volume", "trades", "taker_buy_base", "taker_buy_quote"]] = np.nan
+    upsert_candles(store, KEY, frozen[:5500], source="system 1", at=START)
+    done = ingest(store, Market(truth, clock=at(5510)), KEY)
+    assert (done.inserted, done.revised, done.suspect) == (10, 400, 0)
+    pd.testing.assert_frame_equal(stored(store), truth[:5510])
+
+
+def test_a_market_that_fails_half_way_loses_nothing(store, truth, monkeypatch):
+    """What was stored stays, and the next call goes on from there."""
+    monkeypatch.setattr("btcml.pipeline.ingest._CHUNK", 500)
+    span = (START, at(2000))
+    with pytest.raises(MarketError):
+        backfill(store, Market(truth, clock=at(2000), fails_after=2), KEY, span)
+    assert len(stored(store)) == 1000
+    again = Market(truth, clock=at(2000))
+    backfill(store, again, KEY, span)
+    assert again.asked[0][0] == at(1000)
+    pd.testing.assert_frame_equal(stored(store), truth[:2000])
+
+
+def test_a_second_fetcher_of_the_same_series_is_told_so(store, truth):
+    """One fetcher per symbol and interval at a time, across processes and machines."""
+    with database_lock(store, f"fetching {KEY}"), pytest.raises(BusyError, match="fetching simulated/BTCUSDT/5m"):
+        ingest(store, Market(truth, clock=at(10)), KEY)
+
+
+def test_an_explicit_market_merges_a_file_into_another(store, truth):
+    """The key decides where candles go; by default it is the source's own market."""
+    key = SeriesKey("binance", "BTCUSDT", "5m")
+    backfill(store, Market(truth, clock=at(100)), key, (START, at(100)))
+    assert len(read_candles(store, key)) == 100
+    assert stored(store).empty
+
+
+def test_a_market_with_nothing_is_no_error(store):
+    """An empty answer stores nothing and says so."""
+    done = ingest(store, Market(empty_candles(), clock=at(10)), KEY)
+    assert (done.fetched, done.inserted) == (0, 0)
+
+
+def test_small_holes_close_together_are_one_call():
+    """Holes less than a page apart cost one request, not many."""
+    known = pd.Series([at(n) for n in range(1000) if n not in {100, 200, 950}])
+    spans = missing_spans(known.astype("datetime64[us, UTC]"), set(), (at(0), at(1000)), DELTA)
+    assert spans == [(at(100), at(201)), (at(950), at(951))]
+
+
+@pytest.mark.real
+def test_system_ones_database_is_healed_with_413_revisions(store, shared_data):
+    """Its 26,343 candles and an exchange that serves the truth: the table equals the truth."""
+    seed = as_candles(pd.read_parquet(shared_data / "seed/BTCUSDT-5m.parquet"), "5m")
+    compared = pd.read_csv(shared_data / "seed/partial_candles_vs_exchange.csv")
+    exact = seed.set_index("open_time")
+    times = pd.to_datetime(compared["open_time"], unit="ms", utc=True).dt.as_unit("us")
+    for name in ("open", "high", "low", "close", "volume"):
+        exact.loc[times, name] = compared[f"{name}_exchange"].to_numpy()
+    exact = as_candles(exact.reset_index(), "5m")
+    end = seed["open_time"].iloc[-1] + DELTA
+    upsert_candles(store, KEY, seed, source="system 1", at=end)
+    done = ingest(store, Market(exact, clock=end), KEY)
+    assert (done.revised, done.inserted) == (413, 0)
+    pd.testing.assert_frame_equal(stored(store), exact)
