@@ -123,9 +123,7 @@ def money(
     return pd.DataFrame(rows)
 
 
-def _entries(
-    frame: pd.DataFrame, stake: pd.Series, late: pd.Series | None
-) -> list[tuple[str, Floats, Floats]]:
+def _entries(frame: pd.DataFrame, stake: pd.Series, late: pd.Series | None) -> list[tuple[str, Floats, Floats]]:
     """Name, gross result and sides traded of each candle, for both ways to enter."""
     y, base = frame["y"].to_numpy(), frame["base"].to_numpy()
     joined = _joined(frame)
@@ -144,7 +142,7 @@ def _entries(
 
 def _joined(frame: pd.DataFrame) -> NDArray[np.bool_]:
     step = frame["open_time"].diff()
-    return (step == step.min()).to_numpy(dtype=bool)
+    return np.asarray(step == step.min(), dtype=bool)
 
 
 def _previous(stake: Floats) -> Floats:
@@ -158,9 +156,7 @@ def _sides(stake: Floats, joined: NDArray[np.bool_]) -> Floats:
     return np.abs(stake - held) + np.where(closes, np.abs(stake), 0.0)
 
 
-def _result(
-    frame: pd.DataFrame, gross: Floats, sides: Floats, cost_bp: float, trials: int
-) -> dict[str, float]:
+def _result(frame: pd.DataFrame, gross: Floats, sides: Floats, cost_bp: float, trials: int) -> dict[str, float]:
     trips = float(sides.sum()) / 2
     net = gross - sides / 2 * cost_bp / _BP
     daily = pd.Series(net).groupby(frame["open_time"].dt.floor("D")).sum().to_numpy()

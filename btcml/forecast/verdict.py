@@ -59,9 +59,7 @@ class Verdict:
     rows: int
 
 
-def verdict(
-    forecasts: pd.DataFrame, *, looks: int = 1, alpha: float = 0.01, reigning: str = PERSISTENCE
-) -> Verdict:
+def verdict(forecasts: pd.DataFrame, *, looks: int = 1, alpha: float = 0.01, reigning: str = PERSISTENCE) -> Verdict:
     """Judge walk-forward forecasts by the rule of this module.
 
     Parameters
@@ -142,9 +140,7 @@ def _table(losses: pd.DataFrame, looks: int, alpha: float) -> pd.DataFrame:
 
 def _compare(losses: pd.DataFrame, benchmark: str) -> pd.DataFrame:
     none = Comparison(0.0, 1.0, 1.0, 0, 0)
-    results = {
-        name: diebold_mariano(losses[name], losses[benchmark]) if len(losses) > 1 else none for name in losses
-    }
+    results = {name: diebold_mariano(losses[name], losses[benchmark]) if len(losses) > 1 else none for name in losses}
     return pd.DataFrame(
         {
             "z": {name: result.statistic for name, result in results.items()},

@@ -76,9 +76,7 @@ def long_run_variance(values: ArrayLike, lags: int) -> float:
     return total / len(centred)
 
 
-def diebold_mariano(
-    loss: ArrayLike, benchmark: ArrayLike, *, horizon: int = 1, lags: int | None = None
-) -> Comparison:
+def diebold_mariano(loss: ArrayLike, benchmark: ArrayLike, *, horizon: int = 1, lags: int | None = None) -> Comparison:
     """Diebold-Mariano test on two series of losses, with the correction of Harvey et al.
 
     The mean of ``loss - benchmark`` over its HAC standard error, times

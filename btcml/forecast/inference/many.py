@@ -87,9 +87,7 @@ def superior_predictive_ability(
     return SuperiorAbility(float(p["lower"]), float(p["consistent"]), float(p["upper"]), models.shape[1])
 
 
-def model_confidence_set(
-    losses: pd.DataFrame, *, size: float = 0.1, reps: int = 1000, seed: int = 0
-) -> pd.DataFrame:
+def model_confidence_set(losses: pd.DataFrame, *, size: float = 0.1, reps: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Models that cannot be told from the best one: Hansen, Lunde & Nason (2011), by `arch`.
 
     Parameters

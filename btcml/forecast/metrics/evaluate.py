@@ -19,9 +19,7 @@ __all__ = ["evaluate"]
 _PRICE_FAMILIES = ("point", "direction", "probability", "interval")
 
 
-def evaluate(
-    forecasts: pd.DataFrame, metrics: Iterable[str] | None = None, by: str | None = None
-) -> pd.DataFrame:
+def evaluate(forecasts: pd.DataFrame, metrics: Iterable[str] | None = None, by: str | None = None) -> pd.DataFrame:
     """Score every model by every metric, on the rows that all models forecast.
 
     Parameters
@@ -77,9 +75,7 @@ def _scores(part: pd.DataFrame, chosen: list[Metric]) -> dict[str, float]:
 def _common_frames(forecasts: pd.DataFrame) -> dict[str, pd.DataFrame]:
     missing = [name for name in FORECAST_COLUMNS if name not in forecasts]
     if missing:
-        msg = (
-            f"a forecast frame needs the columns {', '.join(FORECAST_COLUMNS)}, missing: {', '.join(missing)}"
-        )
+        msg = f"a forecast frame needs the columns {', '.join(FORECAST_COLUMNS)}, missing: {', '.join(missing)}"
         raise UsageError(msg)
     scorable = forecasts[forecasts[["y", "y_hat", "base"]].notna().all(axis=1)]
     models = list(dict.fromkeys(scorable["model"]))

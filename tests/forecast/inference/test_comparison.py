@@ -83,9 +83,7 @@ def test_long_run_variance_equals_the_definition_written_as_loops() -> None:
     """Sum over all pairs of rows, weighted by Bartlett's triangle."""
     x = np.random.default_rng(1).normal(size=40)
     d = x - x.mean()
-    slow = sum(
-        d[i] * d[j] * max(0.0, 1 - abs(i - j) / 6) for i in range(len(d)) for j in range(len(d))
-    ) / len(d)
+    slow = sum(d[i] * d[j] * max(0.0, 1 - abs(i - j) / 6) for i in range(len(d)) for j in range(len(d))) / len(d)
     assert long_run_variance(x, 5) == pytest.approx(slow, rel=1e-12)
 
 

@@ -56,9 +56,7 @@ def test_the_confidence_set_is_archs_and_holds_the_best() -> None:
     peer = MCS(table, size=0.1, reps=300, block_size=9, seed=3)
     peer.compute()
     ours = model_confidence_set(table, reps=300, seed=3).set_index("model")
-    pd.testing.assert_series_equal(
-        ours["p"].sort_index(), peer.pvalues["Pvalue"].sort_index(), check_names=False
-    )
+    pd.testing.assert_series_equal(ours["p"].sort_index(), peer.pvalues["Pvalue"].sort_index(), check_names=False)
     assert ours.index[ours["included"]].tolist() == ["better"]
 
 

@@ -36,7 +36,5 @@ def test_the_interval_is_that_of_archs_bootstrap_of_whole_blocks() -> None:
     ours, theirs = noise[0] + noise[1], 2 * noise[1]
     sums = np.column_stack([ours.reshape(20, 20).sum(axis=1), theirs.reshape(20, 20).sum(axis=1)])
     bootstrap = IIDBootstrap(sums, seed=1)
-    peer = bootstrap.conf_int(lambda x: 1 - x[:, 0].sum() / x[:, 1].sum(), reps=20_000, method="percentile")[
-        :, 0
-    ]
+    peer = bootstrap.conf_int(lambda x: 1 - x[:, 0].sum() / x[:, 1].sum(), reps=20_000, method="percentile")[:, 0]
     assert skill_interval(ours, theirs, reps=20_000) == pytest.approx(tuple(peer), abs=0.004)

@@ -14,9 +14,7 @@ def scores(close: list[float], said: list[float]) -> dict[str, float]:
     """Direction metrics of one model."""
     frame = forecast_frame(close, {"model": {"y_hat": said}})
     part = frame[frame["model"] == "model"]
-    return {
-        name: METRICS[name](part) for name in ("direction", "wda", "pt_p", "top_direction", "top_gain_bp")
-    }
+    return {name: METRICS[name](part) for name in ("direction", "wda", "pt_p", "top_direction", "top_gain_bp")}
 
 
 def test_candles_and_forecasts_without_a_move_do_not_count() -> None:

@@ -8,9 +8,7 @@ import pytest
 from btcml.forecast.metrics import METRICS, forecast_frame
 
 CLOSE = 50_000 * np.exp(np.cumsum(np.random.default_rng(1).normal(0, 1e-3, 801)))
-FRAME = forecast_frame(
-    CLOSE, {"oracle": {"y_hat": CLOSE[1:]}, "mirror": {"y_hat": CLOSE[:-1] ** 2 / CLOSE[1:]}}
-)
+FRAME = forecast_frame(CLOSE, {"oracle": {"y_hat": CLOSE[1:]}, "mirror": {"y_hat": CLOSE[:-1] ** 2 / CLOSE[1:]}})
 MODELS = {name: part.reset_index(drop=True) for name, part in FRAME.groupby("model")}
 
 

@@ -144,9 +144,7 @@ ORACLES: dict[str, Callable[[], float]] = {
     "pt_p": lambda: float(stats.norm.sf(math.sqrt(CHI2 * N / (N - 1)))),
     "brier": lambda: float(peers.brier_score_loss(UP, PROBABILITY)),
     "brier_skill": lambda: 1 - float(peers.brier_score_loss(UP, PROBABILITY)) / float(np.var(UP)),
-    "brier_z": lambda: hac(
-        [(p - u) ** 2 - (np.mean(UP) - u) ** 2 for p, u in zip(PROBABILITY, UP, strict=True)]
-    ),
+    "brier_z": lambda: hac([(p - u) ** 2 - (np.mean(UP) - u) ** 2 for p, u in zip(PROBABILITY, UP, strict=True)]),
     "calibration_error": calibration,
     "log_loss": lambda: float(peers.log_loss(UP, PROBABILITY)),
     "coverage": lambda: inside(ROWS),
