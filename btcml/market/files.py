@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -79,7 +80,8 @@ class FileMarket:
     path
         File or folder, see `load_series`.
     name
-        Name of the market after ``file:``; by default the name of the file without its suffix.
+        Name of the market after ``file:``; by default the name of the file without its suffix and
+        eight digits of the hash of its content, so that two files of one name never mix.
 
     Raises
     ------
@@ -96,10 +98,10 @@ class FileMarket:
 
     def __init__(self, path: str | Path, name: str | None = None) -> None:
         self.path = Path(path)
-        _files(self.path)
+        files = _files(self.path)
         stem = self.path.resolve().name if self.path.is_dir() else self.path.stem
-        safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name or stem).strip("-.")[:80]
-        self._market = f"file:{safe or 'candles'}"
+        safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name or stem).strip("-.")[:70] or "candles"
+        self._market = f"file:{safe}" if name else f"file:{safe}-{_content(files)[:8]}"
 
     @property
     def market(self) -> str:
@@ -175,6 +177,14 @@ class FileMarket:
             raise UsageError(msg)
         best = max(fitting, key=interval_delta)
         return best, found[best]
+
+
+def _content(files: list[Path]) -> str:
+    """Hash of the bytes of files, in order: the same wherever they lie."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def _end(frame: pd.DataFrame, interval: str) -> pd.Timestamp:

@@ -19,8 +19,9 @@ from btcml.market.simulate import SimulatedMarket
 from btcml.market.source import Source
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable
-    from pathlib import Path
+from pathlib import Path
 
 START = pd.Timestamp("2024-12-31 12:00", tz="UTC")
 END = START + pd.Timedelta("1D")
@@ -156,13 +157,23 @@ def test_a_folder_is_merged_by_symbol_and_interval(candles: pd.DataFrame, tmp_pa
     pd.testing.assert_frame_equal(series["BTCUSDT", "5m"], candles, check_exact=True)
 
 
+def test_two_files_of_one_name_are_two_markets(candles: pd.DataFrame, tmp_path: Path) -> None:
+    """Markets never mix: the content is in the name; the same content elsewhere is the same market."""
+    names = []
+    for folder, frame in (("a", candles), ("b", candles), ("c", candles[:-1])):
+        (tmp_path / folder).mkdir()
+        frame.to_parquet(tmp_path / folder / "x.parquet")
+        names.append(FileMarket(tmp_path / folder / "x.parquet").market)
+    assert names[0] == names[1] != names[2]
+
+
 def test_a_file_is_a_market_with_a_span_and_a_clock(candles: pd.DataFrame, tmp_path: Path) -> None:
     """END is the end of the last candle; everything in a file is final."""
     path = tmp_path / "my candles (old).parquet"
     candles.to_parquet(path)
     market = FileMarket(path)
     assert isinstance(market, Source)
-    assert market.market == "file:my-candles-old"
+    assert re.fullmatch(r"file:my-candles-old-[0-9a-f]{8}", market.market)
     assert FileMarket(path, name="kept").market == "file:kept"
     assert market.span("BTCUSDT") == (START, END)
     assert market.now() == market.default_end("BTCUSDT") == END
