@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,6 @@ from btcml.market.simulate import SimulatedMarket
 from btcml.market.source import Source
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Callable
 from pathlib import Path
 
