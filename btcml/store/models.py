@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ModelRecord",
     "champion_of",
-    "newest_verdict",
     "prunable",
     "read_models",
     "record_training",
@@ -105,9 +104,8 @@ def record_training(store: Store, records: list[ModelRecord]) -> None:
         connection.execute(text(_APPEND), rows)
 
 
-_APPEND = f"""INSERT INTO models ({", ".join(_COLUMNS)}) VALUES ({", ".join(":" + name for name in _COLUMNS)})""".replace(  # noqa: S608
-    ":metrics", "cast(:metrics AS jsonb)"
-).replace(":verdict", "cast(:verdict AS jsonb)")
+_BINDS = ", ".join(f"cast(:{name} AS jsonb)" if name in {"metrics", "verdict"} else f":{name}" for name in _COLUMNS)
+_APPEND = f"INSERT INTO models ({', '.join(_COLUMNS)}) VALUES ({_BINDS})"  # noqa: S608 - only constants
 
 
 def _retire(connection: Connection, key: SeriesKey) -> None:
@@ -145,16 +143,18 @@ def restore_training(store: Store, key: SeriesKey, artifact: str | None = None) 
         _retire(connection, key)
         for name, champion in rows:
             role = "champion" if name == champion else "challenger"
-            values = {"role": role, "artifact": chosen, "name": name}
-            connection.execute(text("UPDATE models SET role = :role WHERE artifact = :artifact AND name = :name"), values)
+            connection.execute(text(_SERVE), {"role": role, "artifact": chosen, "name": name})
     return str(chosen)
 
 
+_SERVE = "UPDATE models SET role = :role WHERE artifact = :artifact AND name = :name"
 _BEFORE = f"""SELECT artifact FROM models WHERE {_KEY} AND kept AND role = 'retired' AND trained_at <
 (SELECT max(trained_at) FROM models WHERE {_KEY} AND role = 'champion') ORDER BY trained_at DESC LIMIT 1"""  # noqa: S608
 
 
-def read_models(store: Store, key: SeriesKey | None = None, *, kept: bool = True, limit: int = 200) -> list[ModelRecord]:
+def read_models(
+    store: Store, key: SeriesKey | None = None, *, kept: bool = True, limit: int = 200
+) -> list[ModelRecord]:
     """Read models, the newest training first, its champion before its challengers."""
     clauses = ["true" if key is None else _KEY, "kept" if kept else "true"]
     query = f"""SELECT {", ".join(_COLUMNS)} FROM models WHERE {" AND ".join(clauses)}
@@ -176,12 +176,6 @@ def champion_of(store: Store, key: SeriesKey) -> ModelRecord | None:
     with store.engine.connect() as connection:
         row = connection.execute(text(query), _values(key)).mappings().first()
     return None if row is None else _record(dict(row))
-
-
-def newest_verdict(store: Store, key: SeriesKey) -> ModelRecord | None:
-    """Read the champion if a walk-forward has judged its training, else None."""
-    champion = champion_of(store, key)
-    return champion if champion is not None and champion.judged_at is not None else None
 
 
 def prunable(store: Store, key: SeriesKey) -> list[str]:

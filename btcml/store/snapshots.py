@@ -18,6 +18,7 @@ from btcml.continuity import suspect_spans
 from btcml.contract import rule_results
 from btcml.errors import NotFoundError, NotReadyError, StoreError
 from btcml.store.candles import read_candles
+from btcml.store.chain import heads
 from btcml.store.ledger import count_trials
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def read_snapshot(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Tim
         start=start,
         end=end,
         trials=count_trials(store, key),
-        heads={},
+        heads=heads(store, key),
         candles=candles,
         gaps=gaps.fillna({"kind": "ours"}),
         quarantine=quarantine.drop(columns=identity),

@@ -81,7 +81,8 @@ SET search_path = public, pg_temp AS $$
   SELECT encode(sha256(convert_to(array_to_string(ARRAY[
     f.market, f.symbol, f.interval, f.seq::text, utc_text(f.open_time), f.role, f.model, f.artifact,
     utc_text(f.cutoff), bits(f.base), bits(f.open), bits(f.high), bits(f.low), bits(f.close), bits(f.amp),
-    bits(f.lo), bits(f.hi), bits(f.prob_up), utc_text(f.made_at), f.status, f.previous], '|', ''), 'UTF8')), 'hex') $$"""
+    bits(f.lo), bits(f.hi), bits(f.prob_up), utc_text(f.made_at), f.status, f.previous],
+    '|', ''), 'UTF8')), 'hex') $$"""
 
 _SEAL = (
     """CREATE FUNCTION utc_text(t timestamptz) RETURNS text LANGUAGE sql IMMUTABLE

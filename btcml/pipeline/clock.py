@@ -1,0 +1,99 @@
+"""The market's clock, made known to the database, which seals forecasts by it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from btcml.errors import StoreError
+from btcml.store.clocks import clock_known, keep_clock, market_now
+
+if TYPE_CHECKING:
+    from btcml.market.source import Source
+    from btcml.store.engine import Store
+
+__all__ = ["clock_speed", "register_clock"]
+
+_ROUND, _WHOLE = 0.003, 0.015
+_SAMPLES = 4
+_LATENCY_S = 0.25
+
+
+def register_clock(store: Store, source: Source, *, listen: float = 1.0) -> pd.Timestamp:
+    """Tell the database the clock of a market, or check that it is the one that it knows.
+
+    A replay's origin and speed are written once; Binance's offset is measured anew each time; the
+    simulated market lives by real time and needs nothing.
+
+    Parameters
+    ----------
+    listen
+        Seconds to listen to a replay's clock before its speed is believed.
+
+    Returns
+    -------
+    Timestamp
+        The market's time.
+
+    Raises
+    ------
+    StoreError
+        If a replay of this name once ran by another clock, or Binance's clock is more than a
+        minute from the database's.
+    """
+    market = source.market
+    if market == "binance":
+        keep_clock(store, market, _told(source)[0])
+    if not market.startswith("replay:"):
+        return source.now()
+    speed = clock_known(store, market)
+    if speed is None:
+        first, at = _told(source)
+        time.sleep(listen)
+        later, then = _told(source)
+        speed = clock_speed((later - first).total_seconds() / (then - at))
+        keep_clock(store, market, later + pd.Timedelta(seconds=(time.monotonic() - then) * speed), speed)
+    return _checked(store, source, max(speed, 1.0))
+
+
+def _told(source: Source) -> tuple[pd.Timestamp, float]:
+    """Ask the market's time a few times; return the answer that came fastest, and when it was true."""
+    best, least = (pd.Timestamp(0, tz="UTC"), 0.0), float("inf")
+    for _ in range(_SAMPLES):
+        before = time.monotonic()
+        now = source.now()
+        after = time.monotonic()
+        if after - before < least:
+            best, least = (now, (before + after) / 2), after - before
+    return best
+
+
+def _checked(store: Store, source: Source, speed: float) -> pd.Timestamp:
+    now = source.now()
+    apart = (market_now(store, source.market) - now).total_seconds()
+    if abs(apart) > (_LATENCY_S * speed) + 2 * speed:
+        msg = (
+            f"the clock of {source.market} is {apart:.0f} s away from the one that the database knows: "
+            "a replay that begins anew needs another --name"
+        )
+        raise StoreError(msg)
+    return now
+
+
+def clock_speed(measured: float) -> float:
+    """Speed that a clock was probably set to: a round number near the measured one.
+
+    Examples
+    --------
+    >>> clock_speed(299.3), clock_speed(1.0008), clock_speed(288.4), clock_speed(1996.2)
+    (300.0, 1.0, 288.0, 2000.0)
+    """
+    if measured <= 0:
+        return 0.0
+    plain = float(f"{measured:.2g}")
+    if abs(measured - plain) <= _ROUND * measured:
+        return plain
+    whole = float(round(measured))
+    return whole if whole and abs(measured - whole) <= _WHOLE * measured else measured

@@ -1,0 +1,203 @@
+"""Predict: the newest final candle, the champion, one forecast; and the same one sealed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from btcml.errors import NotReadyError
+from btcml.forecast.artifacts import load_forecaster
+from btcml.pipeline.evaluate import series_folder
+from btcml.store.candles import read_last_candles
+from btcml.store.clocks import market_now
+from btcml.store.forecasts import append_forecasts, read_scored
+from btcml.store.models import ModelRecord, champion_of
+
+if TYPE_CHECKING:
+    from btcml.candles import SeriesKey
+    from btcml.forecast.forecaster import Forecaster, Prediction
+    from btcml.settings import Settings
+    from btcml.store.engine import Store
+
+__all__ = [
+    "GRACE",
+    "Forecast",
+    "Seal",
+    "Served",
+    "check_fresh",
+    "forecast_rows",
+    "load_served",
+    "predict",
+    "predict_newest",
+    "seal",
+]
+
+GRACE = 0.2
+"""Share of a candle for which the forecast of the one before may still be shown while its outcome comes in."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """The training in service: its record and its models, loaded and checked."""
+
+    record: ModelRecord
+    forecaster: Forecaster
+
+
+@dataclass(frozen=True)
+class Seal:
+    """Whether the forecast of a candle is sealed, when it was written, and as what."""
+
+    sealed: bool
+    made_at: pd.Timestamp | None = None
+    status: str | None = None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One forecast, with everything that a client must know about it.
+
+    Attributes
+    ----------
+    candle_time
+        Open time of the newest final candle; the forecast is for the next one.
+    prediction
+        Prices, interval and probability, of champion and challengers.
+    record
+        The training behind it.
+    """
+
+    key: SeriesKey
+    candle_time: pd.Timestamp
+    prediction: Prediction
+    record: ModelRecord
+    seal: Seal
+
+
+def load_served(store: Store, settings: Settings, key: SeriesKey, known: Served | None = None) -> Served:
+    """Load the training in service; one that is loaded already is kept.
+
+    Raises
+    ------
+    NotReadyError
+        If nothing has been trained yet.
+    ArtifactError
+        If its files are missing or damaged.
+    """
+    record = champion_of(store, key)
+    if record is None:
+        msg = f"no model of {key} has been trained yet: POST /train, or btcml train"
+        raise NotReadyError(msg)
+    if known is not None and known.record.artifact == record.artifact:
+        return Served(record, known.forecaster)
+    return Served(record, load_forecaster(series_folder(settings, key) / record.artifact))
+
+
+def predict_newest(store: Store, key: SeriesKey, served: Served) -> Forecast:
+    """Forecast the candle after the newest final one, whatever the time is.
+
+    Raises
+    ------
+    NotReadyError
+        If there are no candles, or too few since the last gap.
+    """
+    tail = read_last_candles(store, key, served.forecaster.tail_length)
+    if tail.empty:
+        msg = f"no candles of {key} yet: POST /init/backfill, or btcml backfill"
+        raise NotReadyError(msg)
+    prediction = served.forecaster.predict(tail)
+    return Forecast(
+        key, tail["open_time"].iloc[-1], prediction, served.record, _seal_of(store, key, prediction.open_time)
+    )
+
+
+def _seal_of(store: Store, key: SeriesKey, open_time: pd.Timestamp) -> Seal:
+    rows = read_scored(store, key, open_time, open_time + pd.Timedelta(microseconds=1), role="champion")
+    if rows.empty:
+        return Seal(sealed=False)
+    row = rows.iloc[0]
+    return Seal(row["status"] == "sealed", row["made_at"], str(row["status"]))
+
+
+def check_fresh(key: SeriesKey, candle_time: pd.Timestamp, now: pd.Timestamp) -> None:
+    """Refuse to forecast a candle that has closed already.
+
+    Raises
+    ------
+    NotReadyError
+        If the newest candle is too old; the sentence says how old.
+    """
+    closes = candle_time + 2 * key.delta
+    if now > closes + GRACE * key.delta:
+        msg = (
+            f"the newest candle of {key} closed at {closes - key.delta:%Y-%m-%d %H:%M} UTC and the next one is over "
+            f"too, at {now:%Y-%m-%d %H:%M} UTC: POST /ingest/run, or btcml ingest, first"
+        )
+        raise NotReadyError(msg)
+
+
+def predict(store: Store, settings: Settings, key: SeriesKey) -> Forecast:
+    """Forecast the next candle now.
+
+    Raises
+    ------
+    NotReadyError
+        If there are no candles, stale ones, or no training yet.
+    """
+    forecast = predict_newest(store, key, load_served(store, settings, key))
+    if not key.market.startswith("file:"):
+        check_fresh(key, forecast.candle_time, market_now(store, key.market))
+    return forecast
+
+
+def forecast_rows(forecast: Forecast, cutoff: pd.Timestamp) -> list[dict[str, Any]]:
+    """Rows to seal: the champion with all its prices, each challenger with its close.
+
+    Parameters
+    ----------
+    cutoff
+        Open time of the last candle that the models were fitted on.
+    """
+    made = forecast.prediction
+    shared = {
+        "open_time": made.open_time,
+        "artifact": forecast.record.artifact,
+        "cutoff": cutoff,
+        "base": made.last_close,
+    }
+    names = ("open", "high", "low", "close", "amp", "lo", "hi", "prob_up")
+    champion = shared | {name: getattr(made, name) for name in names} | {"role": "champion", "model": made.model}
+    others = [
+        shared | {"role": "challenger", "model": name, "close": close}
+        for name, close in made.closes.items()
+        if name not in {made.model, "persistence"} and math.isfinite(close)
+    ]
+    return [champion, *others]
+
+
+def seal(store: Store, settings: Settings, key: SeriesKey, known: Served | None = None) -> dict[str, Any]:
+    """Forecast the candle after the newest final one, and seal it.
+
+    Parameters
+    ----------
+    known
+        What is loaded already.
+
+    Returns
+    -------
+    dict
+        ``open_time``, ``close``, ``model``, and how many rows were ``sealed`` and ``late`` now.
+
+    Raises
+    ------
+    NotReadyError
+        If there is nothing to forecast with, or the candle has closed already.
+    """
+    served = load_served(store, settings, key, known)
+    forecast = predict_newest(store, key, served)
+    counts = append_forecasts(store, key, forecast_rows(forecast, served.record.window_end))
+    made = forecast.prediction
+    return {"open_time": made.open_time.isoformat(), "close": made.close, "model": made.model} | counts

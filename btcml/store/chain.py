@@ -1,0 +1,103 @@
+"""The chain of sealed forecasts: every hash recomputed here, in Python, from the rows alone."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import text
+
+from btcml.candles import SeriesKey
+from btcml.store.forecasts import FORECAST_COLUMNS, KEY_CLAUSE, read_frame, series_values
+
+if TYPE_CHECKING:
+    from btcml.store.engine import Store
+
+__all__ = ["ChainBreak", "chain_keys", "forecast_hash", "heads", "verify_chain"]
+
+
+@dataclass(frozen=True)
+class ChainBreak:
+    """Where a chain is not what it should be.
+
+    Attributes
+    ----------
+    seq
+        Sequence number of the row, or of the row that is missing.
+    reason
+        What is wrong there.
+    """
+
+    seq: int
+    reason: str
+
+
+def forecast_hash(key: SeriesKey, row: dict[str, Any]) -> str:
+    """SHA-256 of a row's canonical bytes: UTC times, IEEE 754 bits, joined by bars, the hash left out."""
+    head = [key.market, key.symbol, key.interval]
+    parts = head + [_canonical(row[name]) for name in FORECAST_COLUMNS if name != "hash"]
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()
+
+
+def _canonical(value: Any) -> str:
+    if isinstance(value, pd.Timestamp):
+        return value.tz_convert("UTC").strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if isinstance(value, float):
+        return "" if np.isnan(value) else struct.pack(">d", value).hex()
+    return str(value)
+
+
+def verify_chain(store: Store, key: SeriesKey, head: dict[str, str] | None = None) -> ChainBreak | None:
+    """Recompute a chain from its rows; tell the first place where it breaks.
+
+    Parameters
+    ----------
+    head
+        A head that was written down earlier (``seq`` and ``hash``): the chain must still hold it,
+        so that a tail cut off is noticed.
+
+    Returns
+    -------
+    ChainBreak or None
+        None where all is whole.
+    """
+    query = f"SELECT {', '.join(FORECAST_COLUMNS)} FROM forecasts WHERE {KEY_CLAUSE} ORDER BY seq"  # noqa: S608
+    rows = read_frame(store, query, series_values(key), FORECAST_COLUMNS)
+    previous = ""
+    for expected, row in enumerate(rows.to_dict("records"), start=1):
+        found = _broken(key, {str(name): value for name, value in row.items()}, expected, previous)
+        if found is not None:
+            return found
+        previous = str(row["hash"])
+    if head and (int(head["seq"]) > len(rows) or rows["hash"].iloc[int(head["seq"]) - 1] != head["hash"]):
+        return ChainBreak(int(head["seq"]), "the head that was written down is not in the chain")
+    return None
+
+
+def _broken(key: SeriesKey, row: dict[str, Any], expected: int, previous: str) -> ChainBreak | None:
+    if row["seq"] != expected:
+        return ChainBreak(expected, "the row is missing")
+    if row["previous"] != previous:
+        return ChainBreak(expected, "the row does not follow the row before")
+    if forecast_hash(key, row) != row["hash"]:
+        return ChainBreak(expected, "the row's content is not what its hash says")
+    return None
+
+
+def heads(store: Store, key: SeriesKey) -> dict[str, str]:
+    """Sequence number and hash of the newest sealed forecast; empty where there is none."""
+    query = f"SELECT seq, hash FROM forecasts WHERE {KEY_CLAUSE} ORDER BY seq DESC LIMIT 1"  # noqa: S608 - only constants
+    with store.engine.connect() as connection:
+        found = connection.execute(text(query), series_values(key)).first()
+    return {} if found is None else {"seq": str(found.seq), "hash": str(found.hash)}
+
+
+def chain_keys(store: Store) -> list[SeriesKey]:
+    """Keys of all series that have sealed forecasts."""
+    query = "SELECT DISTINCT market, symbol, interval FROM forecasts ORDER BY 1, 2, 3"
+    with store.engine.connect() as connection:
+        return [SeriesKey(*row) for row in connection.execute(text(query))]
