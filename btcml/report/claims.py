@@ -32,6 +32,7 @@ __all__ = [
     "minute",
     "number",
     "percent",
+    "probability",
     "pvalue",
     "span",
     "usd",
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 _MINUS = "\N{MINUS SIGN}"
+_SPACE = "\N{NO-BREAK SPACE}"
 _THIN = "\N{NARROW NO-BREAK SPACE}"
 _TINY = 1e-4
 _DAY, _YEAR = 1.0, 365.25
@@ -115,11 +117,11 @@ def count(value: float, noun: str = "") -> Quantity:
 
 
 def percent(fraction: float, digits: int = 1, *, sign: bool = False) -> Quantity:
-    """Return a fraction as a percentage.
+    r"""Return a fraction as a percentage.
 
     Examples
     --------
-    >>> percent(0.12345).text.replace("\\N{NARROW NO-BREAK SPACE}", " ")
+    >>> percent(0.12345).text.replace("\N{NARROW NO-BREAK SPACE}", " ")
     '12.3 %'
     """
     shown = number(100 * _finite(fraction, "fraction"), digits, "%", sign=sign)
@@ -144,10 +146,23 @@ def pvalue(value: float) -> Quantity:
     ReportError
         If it is not between zero and one.
     """
+    shown = probability(value)
+    sign = "" if shown.text.startswith("<") else f"={_SPACE}"
+    return Quantity(f"p{_SPACE}{sign}{shown.text}", shown.value)
+
+
+def probability(value: float) -> Quantity:
+    """Return a p-value as a table shows it: ``< 0.0001`` when it is tiny.
+
+    Raises
+    ------
+    ReportError
+        If it is not between zero and one.
+    """
     if not 0.0 <= _finite(value, "p-value") <= 1.0:
         msg = f"a p-value lies between 0 and 1, found {value}: check the test behind it"
         raise ReportError(msg)
-    return Quantity(f"p < {_TINY:.4f}" if value < _TINY else f"p = {value:.4f}", float(value))
+    return Quantity(f"<{_SPACE}{_TINY:.4f}" if value < _TINY else f"{value:.4f}", float(value))
 
 
 def day(time: datetime | pd.Timestamp) -> Quantity:
@@ -169,11 +184,11 @@ def _time(time: datetime | pd.Timestamp) -> pd.Timestamp:
 
 
 def span(length: pd.Timedelta) -> Quantity:
-    """Return a length of time in the unit that reads best.
+    r"""Return a length of time in the unit that reads best.
 
     Examples
     --------
-    >>> span(pd.Timedelta(days=1096)).text.replace("\\N{NARROW NO-BREAK SPACE}", " ")
+    >>> span(pd.Timedelta(days=1096)).text.replace("\N{NARROW NO-BREAK SPACE}", " ")
     '3.0 years'
     """
     days = _finite(length / pd.Timedelta(days=1), "span")

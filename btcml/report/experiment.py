@@ -17,7 +17,7 @@ from btcml.forecast.splits import WalkForward
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MODELS", "TITLES", "plan_for", "walk_forward"]
+__all__ = ["MODELS", "TITLES", "plan_for", "title_of", "walk_forward"]
 
 MODELS: tuple[str, ...] = ("autoreg", "ridge", "random_forest", "lightgbm_fast")
 """What is set against persistence in the story, from the plainest to the most flexible."""
@@ -37,6 +37,18 @@ TITLES: dict[str, str] = {
 }
 """How models are called in the story; a model that is not here goes by its own name."""
 
+
+def title_of(model: str) -> str:
+    """Return how a model is called in the story.
+
+    Examples
+    --------
+    >>> title_of("random_forest"), title_of("sklearn.linear_model.Lars")
+    ('Random forest', 'sklearn.linear_model.Lars')
+    """
+    return TITLES.get(model, model)
+
+
 _LONGEST_TEST, _SHORTEST = 365, 20
 _DAY = pd.Timedelta(days=1)
 
@@ -54,10 +66,13 @@ def plan_for(candles: pd.DataFrame, interval: str) -> WalkForward:
     first, last = candles["open_time"].iloc[0], candles["open_time"].iloc[-1]
     days = (last - first) // _DAY
     if days < _SHORTEST or len(candles) < 10 * _SHORTEST:
-        msg = f"the walk-forward needs {_SHORTEST} days and {10 * _SHORTEST} candles, found {days} days and {len(candles)}"
-        raise UsageError(f"{msg}: give more DAYS or a shorter INTERVAL")
+        msg = (
+            f"the walk-forward needs {_SHORTEST} days and {10 * _SHORTEST} candles, found {days} days and "
+            f"{len(candles)} candles: give more DAYS or a shorter INTERVAL"
+        )
+        raise UsageError(msg)
     test = min(_LONGEST_TEST, days // 3)
-    refit = f"{math.ceil(test / 2)} days"
+    refit = f"{math.ceil((test + 1) / 2)} days"
     purge = max(1, math.ceil(_DAY / interval_delta(interval)))
     start = (last - test * _DAY).floor("D")
     return WalkForward(start.to_pydatetime(), window="48 months", refit=refit, purge=purge, burn_in=refit)

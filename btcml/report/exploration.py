@@ -16,6 +16,7 @@ from statsmodels.tsa.stattools import adfuller, kpss
 
 from btcml.candles import interval_delta
 from btcml.errors import ReportError
+from btcml.forecast.metrics import THIRDS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +33,7 @@ __all__ = [
     "weekly_rhythm",
 ]
 
+_CHANCE = 0.05
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -84,13 +86,13 @@ def daily_volatility(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
     -------
     DataFrame
         ``day``, ``volatility_bp`` (root of the mean squared return of one candle) and ``third``
-        (calm, usual or stormy, by thirds of the whole span).
+        (calm, middle or storm, by thirds of the whole span).
     """
     squares = returns_bp(candles, interval) ** 2
     day = candles["open_time"].dt.floor("D").rename("day")
-    volatility = np.sqrt(squares.groupby(day).mean()).dropna().rename("volatility_bp").reset_index()
+    volatility = squares.groupby(day).mean().pow(0.5).dropna().rename("volatility_bp").reset_index()
     ranks = volatility["volatility_bp"].rank(method="first", pct=True)
-    third = np.select([ranks <= 1 / 3, ranks <= 2 / 3], ["calm", "usual"], "stormy")
+    third = np.select([ranks <= 1 / 3, ranks <= 2 / 3], list(THIRDS[:2]), THIRDS[2])
     return volatility.assign(third=third)
 
 
@@ -146,7 +148,7 @@ def weekly_rhythm(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
     return table.assign(weekday=[_DAYS[place] for place in table["place"]])[["weekday", "hour", "volume", "volatility"]]
 
 
-def stationarity(candles: pd.DataFrame, interval: str, most: int = 20_000) -> pd.DataFrame:
+def stationarity(candles: pd.DataFrame, most: int = 20_000) -> pd.DataFrame:
     """Unit-root (ADF) and stationarity (KPSS) tests of the log close and of its returns.
 
     Parameters
@@ -176,8 +178,8 @@ def _unit_roots(name: str, values: pd.Series) -> list[tuple[str, str, float, flo
         warnings.simplefilter("ignore", InterpolationWarning)  # the p-value is at its table's end: said in the page
         level = kpss(values, nlags="auto", result_object=False)
     return [
-        (name, "ADF", float(adf[0]), float(adf[1]), bool(adf[1] < 0.05)),
-        (name, "KPSS", float(level[0]), float(level[1]), bool(level[1] >= 0.05)),
+        (name, "ADF", float(adf[0]), float(adf[1]), bool(adf[1] < _CHANCE)),
+        (name, "KPSS", float(level[0]), float(level[1]), bool(level[1] >= _CHANCE)),
     ]
 
 

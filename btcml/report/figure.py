@@ -10,9 +10,10 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import matplotlib as mpl
+from cycler import cycler
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
@@ -53,7 +54,7 @@ _STYLE: dict[str, Any] = {
     "axes.titlecolor": INK,
     "axes.linewidth": 0.8,
     "axes.unicode_minus": True,
-    "axes.prop_cycle": mpl.cycler(color=list(SERIES)),
+    "axes.prop_cycle": cycler(color=list(SERIES)),
     "figure.facecolor": "none",
     "grid.color": RULE,
     "grid.linewidth": 0.6,
@@ -74,7 +75,7 @@ _STYLE: dict[str, Any] = {
 }
 
 _WIDTH = 7.6
-_LEFT, _RIGHT, _TOP, _BOTTOM = 0.78, 0.32, 0.26, 0.5
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.86, 0.32, 0.26, 0.5
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def panels(
 
 def _apply_style() -> None:
     mpl.rcdefaults()
-    mpl.rcParams.update(_STYLE)
+    mpl.rcParams.update(cast("Any", _STYLE))
     fonts = font_manager.fontManager
     fonts.ttflist = [font for font in fonts.ttflist if "mpl-data" in font.fname]
 

@@ -34,7 +34,7 @@ def write_bytes(path: Path, payload: bytes) -> Path:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write UTF-8 text with ``\\n`` line ends, as `write_bytes` does."""
+    r"""Write UTF-8 text with ``\n`` line ends, as `write_bytes` does."""
     return write_bytes(path, text.encode())
 
 

@@ -37,7 +37,7 @@ def chapter_page(executed: Path, page: Page, site: Site) -> str:
     ReportError
         If the page would not stand alone (see `check_page`).
     """
-    exporter = nbconvert.HTMLExporter(
+    exporter = nbconvert.HTMLExporter(  # type: ignore[no-untyped-call]
         template_name=TEMPLATE.name, extra_template_basedirs=[str(TEMPLATE.parent)], exclude_anchor_links=True
     )
     body, _ = exporter.from_notebook_node(load_notebook(executed))
@@ -50,6 +50,7 @@ def chapter_page(executed: Path, page: Page, site: Site) -> str:
 
 def layout(body: str, page: Page, site: Site, **steps: Page | None) -> str:
     """Put a body into the page that all share: bar, banner, contents, footer."""
+    body = re.sub(r"<h2>(.*?)</h2>", _with_id, body)
     contents = re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', body)
     values: dict[str, Any] = {"previous": None, "following": None} | steps
     return render(
@@ -64,6 +65,11 @@ def layout(body: str, page: Page, site: Site, **steps: Page | None) -> str:
         head_js=_safe((TEMPLATE / "page.js").read_text()),
         **values,
     )
+
+
+def _with_id(heading: re.Match[str]) -> str:
+    words = re.findall(r"[a-z0-9]+", heading[1].lower())
+    return f'<h2 id="{"-".join(words)}">{heading[1]}</h2>'
 
 
 @cache

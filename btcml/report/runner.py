@@ -60,7 +60,7 @@ def load_notebook(path: Path) -> NotebookNode:
         If there is no such file or it is no notebook.
     """
     try:
-        return nbformat.read(path, as_version=4)
+        return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         msg = f"a notebook was expected at {path}, found none that can be read: {error}"
         raise UsageError(msg) from error
@@ -115,10 +115,14 @@ def run_chapter(
         run = _Run(notebook.stem, nonce, Path(scratch), (folder or out.parent).resolve(), limits, progress)
         executed, problem = _execute(source, parameters, run)
     if problem := problem or _problem(executed, nonce):
-        write_text(failed_path(out), nbformat.writes(executed))
+        _save(failed_path(out), executed)
         msg = f"chapter {notebook.stem} did not finish: {problem}; the failed notebook is {failed_path(out)}"
         raise ReportError(msg)
-    return write_text(out, nbformat.writes(_normalized(executed)) + "\n")
+    return _save(out, _normalized(executed))
+
+
+def _save(path: Path, notebook: NotebookNode) -> Path:
+    return write_text(path, nbformat.writes(notebook) + "\n")  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,8 @@ def _normalized(notebook: NotebookNode) -> NotebookNode:
         cells.append(fresh)
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    return nbformat.from_dict({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
+    whole = {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    return nbformat.from_dict(whole)  # type: ignore[no-untyped-call]
 
 
 def _lasting(output: NotebookNode) -> bool:

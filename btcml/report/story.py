@@ -13,10 +13,10 @@ import shutil
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from IPython.display import HTML, display
+from IPython import display
 
 from btcml.candles import SeriesKey
 from btcml.errors import NotFoundError, ReportError, UsageError
@@ -71,7 +71,7 @@ class Story:
         """Put figures, tables and sentences on the page; leave their numbers in the products."""
         for item in items:
             markup = f"<p>{escape(str(item))}</p>" if isinstance(item, Claim) else self._exhibit(item)
-            display(HTML(markup))
+            _put(markup)
 
     def _exhibit(self, item: Chart | Table) -> str:
         """Write the numbers of a figure or table and return its markup."""
@@ -119,7 +119,7 @@ class Story:
         facts = {"headline": str(sentence), "cards": shown}
         path = self.products / self.chapter / "facts.json"
         write_text(path, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-        display(HTML(f'<p class="headline">{escape(str(sentence))}</p>'))
+        _put(f'<p class="headline">{escape(str(sentence))}</p>')
 
     def finish(self) -> None:
         """Say that the chapter is whole: the last cell of every notebook.
@@ -136,7 +136,15 @@ class Story:
                 msg = f"chapter {self.chapter} should leave {name}.json in its products, found none"
                 raise ReportError(msg)
         said = {"nonce": os.environ.get(NONCE, ""), "chapter": self.chapter, "figures": figures}
-        display({FINISHED: said, "text/plain": f"{CHAPTERS[self.chapter]}: done"}, raw=True)
+        _show({FINISHED: said, "text/plain": f"{CHAPTERS[self.chapter]}: done"})
+
+
+def _put(markup: str) -> None:
+    _show({"text/html": markup, "text/plain": ""})
+
+
+def _show(bundle: dict[str, Any]) -> None:
+    display.display(bundle, raw=True)  # type: ignore[no-untyped-call]
 
 
 def csv_text(data: pd.DataFrame) -> str:

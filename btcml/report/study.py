@@ -6,7 +6,7 @@ own volatility, on candles that the model was not fitted on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +45,8 @@ _PERMUTED = 12_000
 _CLIP = 3.0
 _ORDERS = 12
 _PATH = 60_000
-_WINDOWS_DAYS = (30, 90, 180, 365, 730, 1095)
+_WINDOWS_DAYS = (30, 90, 365)
+_HALF_YEAR = 50_000
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,14 @@ class Study:
         All candles as arrays.
     train, test
         Positions of the training and test rows; the test is thinned evenly beyond forty thousand.
+    forests
+        Forests fitted so far, by number of newest training rows and seed.
     """
 
     data: Dataset
     train: Rows
     test: Rows
+    forests: dict[tuple[int, int], Any] = field(default_factory=dict, compare=False, repr=False)
 
     def ratio(self, fitted: Model, test: Rows | None = None) -> float:
         """Error over that of no change on the test rows."""
@@ -147,10 +151,14 @@ def residual_tests(study: Study) -> pd.DataFrame:
     return table.assign(clean=table["p"] >= 0.01)  # noqa: PLR2004 - one per cent
 
 
-def _forest(seed: int = 0) -> Any:
-    model: Any = make_model(FOREST)
-    model.settings = model.settings | {"random_state": seed}
-    return model
+def _forest(study: Study, rows: Rows, seed: int = 0) -> Any:
+    """Forest fitted on rows; the same question is answered once."""
+    key = (len(rows), seed)
+    if key not in study.forests:
+        model: Any = make_model(FOREST)
+        model.settings = model.settings | {"random_state": seed}
+        study.forests[key] = model.fit(study.data.sample.at(rows))
+    return study.forests[key]
 
 
 def window_curve(study: Study, interval: str) -> pd.DataFrame:
@@ -163,16 +171,17 @@ def window_curve(study: Study, interval: str) -> pd.DataFrame:
     """
     day = int(pd.Timedelta(days=1) / interval_delta(interval))
     longest = len(study.train) / day
-    days = [window for window in _WINDOWS_DAYS if window < longest]
-    rows = [(window, study.train[-window * day :]) for window in days] + [(round(longest), study.train)]
-    found = [(window, len(part), study.ratio(_forest().fit(study.data.sample.at(part)))) for window, part in rows]
+    parts = {days: study.train[-days * day :] for days in _WINDOWS_DAYS if days < longest} | {
+        round(longest): study.train
+    }
+    found = [(days, len(part), study.ratio(_forest(study, part))) for days, part in parts.items()]
     return pd.DataFrame(found, columns=["days", "rows", "ratio"])
 
 
-def seed_spread(study: Study, seeds: int = 4) -> pd.DataFrame:
+def seed_spread(study: Study, seeds: int = 3) -> pd.DataFrame:
     """Ratio of the forest for several seeds on half a year: ``seed, ratio``."""
-    part = study.data.sample.at(study.train[-50_000:])
-    ratios = [study.ratio(_forest(seed).fit(part)) for seed in range(seeds)]
+    rows = study.train[-_HALF_YEAR:]
+    ratios = [study.ratio(_forest(study, rows, seed)) for seed in range(seeds)]
     return pd.DataFrame({"seed": range(seeds), "ratio": ratios})
 
 
@@ -184,7 +193,7 @@ def permutation_importance(study: Study) -> pd.DataFrame:
     DataFrame
         ``feature, loss``, largest first, in hundredths of persistence's error.
     """
-    fitted = _forest().fit(study.data.sample.at(study.train))
+    fitted = _forest(study, study.train)
     rows = study.test[:: max(1, len(study.test) // _PERMUTED)]
     sample, random = study.data.sample.at(rows), np.random.default_rng(0)
     whole = study.ratio_of(fitted.predict(sample) * fitted.multiplier, rows)
@@ -200,7 +209,7 @@ def permutation_importance(study: Study) -> pd.DataFrame:
 
 def model_sizes(study: Study) -> pd.DataFrame:
     """Each model fitted once on the newest half year: ``model, rows, kilobytes, ratio``."""
-    part = study.data.sample.at(study.train[-50_000:])
+    part = study.data.sample.at(study.train[-_HALF_YEAR:])
     rows = []
     for name in MODELS:
         fitted = make_model(name).fit(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,12 @@ from btcml.errors import ReportError
 from btcml.report.claims import Quantity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from btcml.report.claims import Claim
 
-__all__ = ["Table", "table_html"]
+__all__ = ["Columns", "Table", "table_html"]
 
-Shown = "Callable[[Any], Quantity | str]"
+Columns = Mapping[str, tuple[str, Callable[[Any], Quantity | str]]]
+"""For each column that is shown: its heading and how a value becomes text."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Table:
     name: str
     data: pd.DataFrame
     says: Claim
-    columns: Mapping[str, tuple[str, Callable[[Any], Quantity | str]]]
+    columns: Columns
     strong: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

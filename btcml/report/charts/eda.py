@@ -12,7 +12,7 @@ from scipy import stats
 from btcml.report import claims as say
 from btcml.report import exploration
 from btcml.report.figure import INK, MUTED, SEQUENTIAL, SERIES, Chart, canvas, panels
-from btcml.report.tables import Table
+from btcml.report.tables import Columns, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,14 +36,14 @@ __all__ = [
 ]
 
 _POINTS = 700
-_LAGS = 48
+_LAGS, _FAR = 48, 4
 
 
 def date_axis(axes: Axes) -> None:
     """Give an axis of times few, short labels."""
-    locator = AutoDateLocator(minticks=3, maxticks=8)
+    locator = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
 def thousands(axes: Axes) -> None:
@@ -142,13 +142,13 @@ def tails(candles: pd.DataFrame, interval: str) -> Chart:
     axes.set(yscale="log", xlabel="size of the move, in standard deviations", ylabel="share of moves beyond")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     axes.legend()
-    at = table.set_index("k").loc[4]
+    at = table[table["k"] == _FAR].iloc[0].to_dict()
     says = say.claim(
         "Moves beyond {k} come {times} as often as a normal distribution allows: tails are fat, so that errors are "
         "judged by their size, not by their square.",
         holds=bool(at["share"] > at["normal"]),
         otherwise="Moves beyond {k} are no more frequent than a normal distribution allows.",
-        k=say.count(4, "standard deviation"),
+        k=say.count(_FAR, "standard deviation"),
         times=say.number(at["share"] / at["normal"], 0, "times"),
     )
     alt = "Share of moves beyond one to eight standard deviations on a log scale, observed far above normal."
@@ -228,7 +228,7 @@ def volatility_clusters(candles: pd.DataFrame, interval: str) -> Chart:
     figure, axes = canvas(3.0)
     axes.plot(shown["day"], shown["volatility_bp"], color=INK, linewidth=0.8)
     bounds = table.groupby("third")["volatility_bp"].max()
-    for name, color in (("calm", SERIES[2]), ("usual", SERIES[4])):
+    for name, color in (("calm", SERIES[2]), ("middle", SERIES[4])):
         axes.axhline(bounds[name], color=color, linewidth=1.2, linestyle="--", label=f"{name} below")
     axes.set_ylabel("volatility of one candle, bp")
     axes.set_ylim(bottom=0)
@@ -238,7 +238,7 @@ def volatility_clusters(candles: pd.DataFrame, interval: str) -> Chart:
     says = say.claim(
         "Calm and storm come in clusters: a stormy day moves {times} as much as a calm one. Later chapters judge the "
         "forecasts in each third apart.",
-        times=say.number(middle["stormy"] / middle["calm"], 1, "times"),
+        times=say.number(middle["storm"] / middle["calm"], 1, "times"),
     )
     return Chart("volatility-clusters", figure, table, says, "Line of daily volatility with the bounds of its thirds.")
 
@@ -249,13 +249,13 @@ def week(candles: pd.DataFrame, interval: str) -> Chart:
     figure, axes = panels(1, 2, 2.7, left=0.95, sharey=True)
     days = list(dict.fromkeys(table["weekday"]))
     for part, column in zip(axes, ("volume", "volatility"), strict=True):
-        grid = table.pivot(index="weekday", columns="hour", values=column).loc[days]
+        grid = table.pivot_table(index="weekday", columns="hour", values=column).loc[days]
         part.pcolormesh(grid.columns, np.arange(len(days)), grid, cmap=SEQUENTIAL, shading="nearest")
         part.set(title=f"{column}, over its mean", xlabel="hour, UTC")
         part.grid(visible=False)
     axes[0].set_yticks(np.arange(len(days)), days)
     axes[0].invert_yaxis()
-    top = table.loc[table["volatility"].idxmax()]
+    top = table.iloc[int(table["volatility"].argmax())]
     says = say.claim(
         "The market has a rhythm: moves are largest on {weekday} around {hour}, {times} the average hour.",
         weekday=say.word(f"{top['weekday']}s"),
@@ -266,9 +266,9 @@ def week(candles: pd.DataFrame, interval: str) -> Chart:
     return Chart("week", figure, table, says, alt)
 
 
-def stationarity_tests(candles: pd.DataFrame, interval: str) -> Table:
+def stationarity_tests(candles: pd.DataFrame) -> Table:
     """Unit-root and stationarity tests and what they mean."""
-    table = exploration.stationarity(candles, interval)
+    table = exploration.stationarity(candles)
     calm = table.groupby("series")["stationary"].all()
     table["meaning"] = np.where(table["stationary"], "keeps its level", "wanders")
     says = say.claim(
@@ -277,11 +277,11 @@ def stationarity_tests(candles: pd.DataFrame, interval: str) -> Table:
         otherwise="The tests do not agree that prices wander and returns keep their level in this span; models are "
         "fitted on returns all the same.",
     )
-    columns = {
+    columns: Columns = {
         "series": ("Series", str),
         "test": ("Test", str),
         "statistic": ("Statistic", say.number),
-        "p": ("p-value", say.pvalue),
+        "p": ("p-value", say.probability),
         "meaning": ("It says that the series", str),
     }
     return Table("stationarity", table, says, columns)

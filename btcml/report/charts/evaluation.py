@@ -5,23 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
+from btcml.forecast.metrics import THIRDS, reliability
 from btcml.report import claims as say
-from btcml.report import scores
 from btcml.report.charts.eda import date_axis, draw_candles, thousands
 from btcml.report.claims import Card
-from btcml.report.experiment import TITLES
+from btcml.report.experiment import title_of
 from btcml.report.figure import INK, MUTED, SERIES, Chart, canvas
-from btcml.report.scores import PERSISTENCE
-from btcml.report.tables import Table
+from btcml.report.scores import PERSISTENCE, coverage, expert_tests
+from btcml.report.tables import Columns, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from matplotlib.axes import Axes
 
     from btcml.report.claims import Claim, Quantity
+    from btcml.report.scores import Scores
 
 __all__ = [
     "against_persistence",
@@ -31,6 +32,7 @@ __all__ = [
     "cards",
     "coverage_by_third",
     "direction",
+    "experts",
     "fees",
     "loss_difference",
     "newest_forecasts",
@@ -39,94 +41,86 @@ __all__ = [
 ]
 
 _POINTS = 500
-_LEVEL = 0.9
+_LEVEL, _NEAR = 0.9, 0.03
 _FEE = 10.0
+_ONCE, _STRONGEST, _EVERY = "at once", "top", "sign"
 
 
-def _title(model: str) -> str:
-    return TITLES.get(model, model)
+def _break_even(scores: Scores) -> float:
+    """Fee of a round trip at which the strongest forecasts earn nothing; not below zero."""
+    trades = scores.trades
+    found = trades[(trades["rule"] == _STRONGEST) & (trades["entry"] == _ONCE)]["break_even_bp"].iloc[0]
+    return max(0.0, float(np.nan_to_num(found)))
 
 
-def _best(table: pd.DataFrame) -> pd.Series:
-    """Row of the champion, or of the model that comes nearest when persistence wins."""
-    name = scores.champion(table)
-    return table.set_index("model", drop=False).loc[name] if name != PERSISTENCE else table.iloc[1]
-
-
-def _of(frame: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    return frame[frame["model"] == _best(table)["model"]]
-
-
-def verdict(table: pd.DataFrame, frame: pd.DataFrame) -> Claim:
+def verdict(scores: Scores) -> Claim:
     """The whole report in one sentence."""
-    best = _best(table)
-    wins = scores.champion(table) != PERSISTENCE
-    gross = scores.fee_curve(_of(frame, table)).set_index("share").loc[0.1, "gross_bp"]
+    best, fee = scores.best, _break_even(scores)
+    yes = "Yes, a little: {model} takes {skill} off the error of “no change” ({p}) on {candles} that it had not seen. "
+    no = (
+        "No: no model beats “no change” on {candles} that it had not seen; the nearest, {model}, has a skill of "
+        "{skill} ({p}). Persistence is what is served."
+    )
+    richer = yes + "Its strongest forecasts earn {fee} a trade before fees."
     return say.claim(
-        "Yes, a little: {model} takes {skill} off the error of “no change” ({p}, {candles} forecast unseen); "
-        "that is skill, not money, for a fee above {fee} a trade eats it up.",
-        holds=wins and gross < _FEE,
-        otherwise="Yes: {model} takes {skill} off the error of “no change” ({p}, {candles} forecast unseen), and earns "
-        "{fee} a trade before fees."
-        if wins
-        else "No: no model beats “no change” on {candles} that it had not seen; the nearest, {model}, has a skill of "
-        "{skill} ({p}). Persistence is what is served.",
-        model=say.word(_title(best["model"])),
+        yes + "That is skill, not money: a fee above {fee} a trade eats it up.",
+        holds=scores.wins and fee < _FEE,
+        otherwise=richer if scores.wins else no,
+        model=say.word(title_of(best["model"])),
         skill=say.percent(best["skill"], 2),
         p=say.pvalue(best["p_holm"]),
-        candles=say.count(frame["open_time"].nunique(), "candle"),
-        fee=say.bp(max(gross, 0.0), 1),
+        candles=say.count(len(scores.losses), "candle"),
+        fee=say.bp(fee, 1),
     )
 
 
-def cards(table: pd.DataFrame, frame: pd.DataFrame) -> tuple[Card, ...]:
+def cards(scores: Scores) -> tuple[Card, ...]:
     """Key figures: champion, skill, direction, coverage, break-even fee."""
-    best, part = _best(table), _of(frame, table)
+    best, held = scores.best, coverage(scores.of_best)
+    beaten = "beats “no change” by a rule fixed beforehand"
+    note = beaten if scores.wins else "no model beats it by the rule fixed beforehand"
     interval = say.claim(
         "{low} to {high}, {p}",
         low=say.percent(best["skill_low"], 2),
         high=say.percent(best["skill_high"], 2),
         p=say.pvalue(best["p_holm"]),
     )
-    held = scores.coverage(part, scores.thirds(frame))
-    curve = scores.fee_curve(part).set_index("share")
-    found = [
-        Card("Champion", say.word(_title(scores.champion(table))), "beats “no change” by a test fixed beforehand"),
+    promise = say.claim("of an interval that should hold {level}", level=say.percent(_LEVEL, 0))
+    shown = [Card("Coverage", say.percent(held["held"].iloc[0]), str(promise))] if len(held) else []
+    return (
+        Card("Champion", say.word(title_of(scores.verdict.champion)), note),
         Card("Skill", say.percent(best["skill"], 2), str(interval)),
-        Card("Direction", say.percent(best["right"]), "of the signs are right"),
-        Card("Break-even fee", say.bp(max(curve.loc[0.1, "gross_bp"], 0.0)), "a trade on the strongest tenth"),
-    ]
-    if len(held):
-        note = say.claim("of an interval that should hold {level}", level=say.percent(_LEVEL, 0))
-        found.insert(3, Card("Coverage", say.percent(held["held"].iloc[0]), str(note)))
-    return tuple(found)
+        Card("Direction", say.percent(best["direction"]), "of the signs are right"),
+        *shown,
+        Card("Break-even fee", say.bp(_break_even(scores)), "a trade on the strongest tenth of the forecasts"),
+    )
 
 
-def against_persistence(table: pd.DataFrame) -> Table:
+def against_persistence(scores: Scores) -> Table:
     """Every model beside persistence."""
-    best = _best(table)
-    shown = table.assign(title=[_title(name) for name in table["model"]])
+    best = scores.best
+    shown = scores.table.assign(title=[title_of(name) for name in scores.table["model"]])
     says = say.claim(
-        "{model} has the smallest error: {error} where “no change” has {base}; the difference is no chance ({p}).",
-        holds=scores.champion(table) != PERSISTENCE,
-        otherwise="No model beats persistence; the nearest is {model} with {error} against {base} ({p}).",
-        model=say.word(_title(best["model"])),
+        "{model} has the smallest error: {error} where “no change” has {base}. That is no chance ({p}).",
+        holds=scores.wins,
+        otherwise="No model beats persistence by the rule; the nearest is {model} with {error} against {base} ({p}).",
+        model=say.word(title_of(best["model"])),
         error=say.bp(best["mae_bp"], 3),
-        base=say.bp(table["mae_bp"].iloc[0], 3),
+        base=say.bp(scores.table["mae_bp"].iloc[0], 3),
         p=say.pvalue(best["p_holm"]),
     )
-    columns = {
+    columns: Columns = {
         "title": ("Model", str),
-        "mae_usd": ("Mean error, USD", say.number),
-        "mae_bp": ("Mean error, bp", _fine),
+        "mae_usd": ("Error, USD", say.number),
+        "mae_bp": ("Error, bp", _fine),
         "skill": ("Skill", _skill),
         "skill_low": ("from", _skill),
         "skill_high": ("to", _skill),
-        "p_holm": ("p-value", say.pvalue),
-        "right": ("Right signs", say.percent),
+        "p_holm": ("p-value", say.probability),
+        "direction": ("Right signs", say.percent),
         "wda": ("weighted", say.percent),
     }
-    return Table("against-persistence", shown, says, columns, strong=(_title(scores.champion(table)),))
+    return Table("against-persistence", shown, says, columns, strong=(title_of(scores.verdict.champion),))
 
 
 def _fine(value: float) -> Quantity:
@@ -137,88 +131,80 @@ def _skill(value: float) -> Quantity:
     return say.percent(value, 2, sign=True)
 
 
-def loss_difference(frame: pd.DataFrame, table: pd.DataFrame) -> Chart:
+def loss_difference(scores: Scores) -> Chart:
     """Cumulative error saved over persistence, model by model."""
-    errors = scores.errors_bp(frame)
-    saved = (-errors.sub(errors[PERSISTENCE], axis="index")).cumsum() / 1e4
+    losses = scores.losses
+    saved = (-losses.sub(losses[PERSISTENCE], axis="index")).cumsum() / 100
     shown = saved.iloc[:: max(1, len(saved) // _POINTS)]
     figure, axes = canvas(3.4)
-    axes.axhline(0, color=MUTED, linewidth=1.2, linestyle="--", label="Persistence")
-    for color, name in zip(SERIES, table["model"].iloc[1:], strict=False):
-        axes.plot(shown.index, shown[name], color=color, label=_title(name))
-    axes.set_ylabel("error saved so far, % of the price × 100")
+    axes.axhline(0, color=MUTED, linewidth=1.2, linestyle="--", label=title_of(PERSISTENCE))
+    for color, name in zip(SERIES, scores.table["model"].iloc[1:], strict=False):
+        axes.plot(shown.index, shown[name], color=color, label=title_of(name))
+    axes.set_ylabel("error saved so far, % of the price")
     axes.legend(ncols=2)
     date_axis(axes)
-    best = _best(table)
-    monthly = saved[best["model"]].resample("MS").last().diff().dropna()
+    monthly = (losses[PERSISTENCE] - losses[scores.best["model"]]).resample("MS").sum()
     says = say.claim(
-        "The lead of {model} grows month by month: better than “no change” in {good} of {months}.",
-        holds=scores.champion(table) != PERSISTENCE,
-        otherwise="No line rises for good: {model} is better than “no change” in {good} of {months}.",
-        model=say.word(_title(best["model"])),
+        "The lead of {model} grows month by month: it errs less than “no change” in {good} of {months}.",
+        holds=scores.wins,
+        otherwise="No line rises for good: {model} errs less than “no change” in {good} of {months}.",
+        model=say.word(title_of(scores.best["model"])),
         good=say.count(int((monthly > 0).sum())),
         months=say.count(len(monthly), "month"),
     )
-    data = shown.rename_axis("open_time").reset_index()
     alt = "Lines of the error saved over persistence since the test began, one a model; rising is better."
-    return Chart("loss-difference", figure, data, says, alt)
+    return Chart("loss-difference", figure, shown.rename_axis("open_time").reset_index(), says, alt)
 
 
-def _dots(axes: Axes, groups: pd.DataFrame, labels: Sequence[str]) -> None:
-    """Draw skill with its interval, one dot a group, above a line for persistence."""
+def _dots(axes: Axes, groups: pd.DataFrame, value: str, low: str, high: str) -> None:
+    """Draw a percentage with its interval, one dot a group."""
     place = np.arange(len(groups))
-    axes.vlines(place, 100 * groups["low"], 100 * groups["high"], color=SERIES[0], linewidth=2)
-    axes.plot(place, 100 * groups["skill"], "o", color=SERIES[0])
+    axes.vlines(place, 100 * groups[low], 100 * groups[high], color=SERIES[0], linewidth=2)
+    axes.plot(place, 100 * groups[value], "o", color=SERIES[0])
+    axes.grid(visible=False, axis="x")
+    axes.set_xlim(-0.6, len(groups) - 0.4)
+
+
+def _skill_chart(name: str, noun: str, groups: pd.DataFrame, labels: Sequence[str], turn: int = 0) -> Chart:
+    figure, axes = canvas(2.7, bottom=0.75 if turn else 0.4)
+    _dots(axes, groups, "skill", "skill_low", "skill_high")
     axes.axhline(0, color=MUTED, linewidth=1.2, linestyle="--")
     axes.set_ylabel("skill, %")
-    axes.set_xticks(place, labels)
-    axes.grid(visible=False, axis="x")
-
-
-def _skill_chart(name: str, what: str, groups: pd.DataFrame, labels: Sequence[str], turn: int = 0) -> Chart:
-    figure, axes = canvas(2.7, bottom=0.85 if turn else 0.4)
-    _dots(axes, groups, labels)
-    axes.tick_params(axis="x", rotation=turn)
+    axes.set_xticks(range(len(groups)), labels, rotation=turn)
     good = int((groups["skill"] > 0).sum())
     says = say.claim(
         "The skill is there in every one of the {all}.",
         holds=good == len(groups),
         otherwise="The skill is there in {good} of the {all}.",
         good=say.count(good),
-        all=say.count(len(groups), what),
+        all=say.count(len(groups), noun),
     )
     return Chart(
-        name, figure, groups, says, f"Skill with its interval for each {what}; the dashed line is persistence."
+        name, figure, groups, says, f"Skill with its interval for each {noun}; the dashed line is persistence."
     )
 
 
-def by_month(frame: pd.DataFrame, table: pd.DataFrame) -> Chart:
-    """Skill of the champion by month."""
-    errors = scores.errors_bp(frame)
-    month = pd.Series(errors.index.strftime("%Y-%m"), index=errors.index)
-    groups = scores.skill_by(errors, str(_best(table)["model"]), month)
-    return _skill_chart("by-month", "month", groups, list(groups["group"]), turn=60)
+def by_month(scores: Scores) -> Chart:
+    """Skill of the best model by month."""
+    groups = scores.skill_by("month")
+    return _skill_chart("by-month", "month", groups, list(groups["month"]), turn=60)
 
 
-def by_third(frame: pd.DataFrame, table: pd.DataFrame) -> Chart:
-    """Skill of the champion in calm, usual and stormy times."""
-    groups = scores.skill_by(scores.errors_bp(frame), str(_best(table)["model"]), scores.thirds(frame))
-    order = groups.set_index("group").reindex(["calm", "usual", "stormy"]).dropna().reset_index()
-    return _skill_chart("by-third", "kind of market", order, list(order["group"]))
+def by_third(scores: Scores) -> Chart:
+    """Skill of the best model in calm, middling and stormy times."""
+    groups = scores.skill_by("third").set_index("third").reindex(list(THIRDS)).rename_axis("third").reset_index()
+    return _skill_chart("by-third", "third of the volatility", groups.dropna(), list(THIRDS))
 
 
-def by_hour(frame: pd.DataFrame, table: pd.DataFrame) -> Chart:
-    """Skill of the champion by hour of the day."""
-    errors = scores.errors_bp(frame)
-    hour = pd.Series(errors.index.hour, index=errors.index)
-    groups = scores.skill_by(errors, str(_best(table)["model"]), hour)
-    return _skill_chart("by-hour", "hour of the day (UTC)", groups, [f"{hour:02d}" for hour in groups["group"]])
+def by_hour(scores: Scores) -> Chart:
+    """Skill of the best model by hour of the day."""
+    groups = scores.skill_by("hour")
+    return _skill_chart("by-hour", "hour", groups, [f"{hour:02d}" for hour in groups["hour"]])
 
 
-def newest_forecasts(frame: pd.DataFrame, table: pd.DataFrame, candles: pd.DataFrame, most: int = 36) -> Chart:
+def newest_forecasts(scores: Scores, candles: pd.DataFrame, most: int = 36) -> Chart:
     """The newest candles and what had been forecast for each."""
-    part = _of(frame, table).tail(most)
-    joined = part.merge(candles, on="open_time")
+    joined = scores.of_best.tail(most).merge(candles, on="open_time")
     figure, axes = canvas(3.6)
     place = np.arange(len(joined))
     if joined["lo"].notna().any():
@@ -230,104 +216,111 @@ def newest_forecasts(frame: pd.DataFrame, table: pd.DataFrame, candles: pd.DataF
     thousands(axes)
     axes.set_ylabel("USD")
     axes.legend()
-    error = float((joined["y_hat"] - joined["y"]).abs().mean())
-    size = float((joined["y_hat"] - joined["base"]).abs().mean())
     says = say.claim(
         "Forecasts stay close to the last price: they move it by {size} on average, and miss by {error}.",
-        size=say.usd(size),
-        error=say.usd(error),
+        size=say.usd((joined["y_hat"] - joined["base"]).abs().mean()),
+        error=say.usd((joined["y_hat"] - joined["y"]).abs().mean()),
     )
     alt = "The newest candles with a dash at the forecast close of each and a band that should hold it."
     return Chart("newest-forecasts", figure, joined, says, alt)
 
 
-def direction(frame: pd.DataFrame, table: pd.DataFrame) -> Chart | Claim:
+def direction(scores: Scores) -> Chart | Claim:
     """Whether “sixty per cent up” comes true six times in ten."""
-    bins = scores.calibration(_of(frame, table))
+    bins = reliability(scores.of_best)
     if bins.empty:
         return say.claim("No model gives a probability of a rise here.")
     figure, axes = canvas(3.0)
-    ends = [bins[["said", "low"]].min().min(), bins[["said", "high"]].max().max()]
-    axes.plot(ends, ends, color=MUTED, linestyle="--", linewidth=1.2, label="what is said comes true")
-    axes.vlines(bins["said"], bins["low"], bins["high"], color=SERIES[0], linewidth=2)
-    axes.plot(bins["said"], bins["seen"], "o", color=SERIES[0], label="seen")
-    axes.set(xlabel="said probability of a rise", ylabel="share that rose")
+    said, seen = 100 * bins["probability"], 100 * bins["frequency"]
+    axes.plot([said.min(), said.max()], [said.min(), said.max()], color=MUTED, linestyle="--", label="what is said")
+    axes.vlines(said, 100 * bins["low"], 100 * bins["high"], color=SERIES[0], linewidth=2)
+    axes.plot(said, seen, "o", color=SERIES[0], label="what came")
+    axes.set(xlabel="said probability of a rise, %", ylabel="candles that rose, %")
     axes.legend()
-    inside = int(((bins["said"] >= bins["low"]) & (bins["said"] <= bins["high"])).sum())
+    inside = int(bins["probability"].between(bins["low"], bins["high"]).sum())
     says = say.claim(
-        "When the model says {low} to {high} for a rise, the market agrees: {inside} of {bins} lie on the line within "
-        "chance.",
+        "When {low} to {high} is said for a rise, the market agrees: {inside} of {bins} lie on the line within chance.",
         holds=2 * inside >= len(bins),
         otherwise="The said probabilities, {low} to {high}, do not come true well: only {inside} of {bins} lie on the "
         "line within chance.",
-        low=say.percent(bins["said"].min(), 0),
-        high=say.percent(bins["said"].max(), 0),
+        low=say.percent(bins["probability"].min(), 0),
+        high=say.percent(bins["probability"].max(), 0),
         inside=say.count(inside),
-        bins=say.count(len(bins), "tenth"),
+        bins=say.count(len(bins), "group"),
     )
     alt = "Share of rises against the said probability, with intervals, along a diagonal line."
     return Chart("direction-calibration", figure, bins, says, alt)
 
 
-def coverage_by_third(frame: pd.DataFrame, table: pd.DataFrame) -> Chart | Claim:
+def coverage_by_third(scores: Scores) -> Chart | Claim:
     """Whether intervals keep their promise in calm and in storm."""
-    held = scores.coverage(_of(frame, table), scores.thirds(frame))
+    held = coverage(scores.of_best)
     if held.empty:
         return say.claim("No intervals are given here.")
     figure, axes = canvas(2.6, bottom=0.4)
-    place = np.arange(len(held))
-    axes.vlines(place, 100 * held["low"], 100 * held["high"], color=SERIES[0], linewidth=2)
-    axes.plot(place, 100 * held["held"], "o", color=SERIES[0])
+    _dots(axes, held, "held", "low", "high")
     axes.axhline(100 * _LEVEL, color=SERIES[1], linewidth=1.2, linestyle="--", label="promised")
-    axes.set_xticks(place, list(held["group"]))
+    axes.set_xticks(range(len(held)), list(held["group"]))
     axes.set_ylabel("outcomes inside, %")
-    axes.legend()
-    worst = held.iloc[(held["held"] - _LEVEL).abs().argmax()]
+    axes.legend(loc="upper center")
+    worst = held.iloc[int((held["held"] - _LEVEL).abs().argmax())]
+    miss = abs(float(worst["held"]) - _LEVEL)
     says = say.claim(
         "Intervals that promise {level} hold {all}, and nowhere miss the promise by more than {miss}.",
-        holds=abs(worst["held"] - _LEVEL) < 0.03,  # noqa: PLR2004 - three points
-        otherwise="Intervals that promise {level} hold {all}; in {kind} times the promise is missed by {miss}.",
+        holds=miss < _NEAR,
+        otherwise="Intervals that promise {level} hold {all}; where they are worst ({where}) they miss by {miss}.",
         level=say.percent(_LEVEL, 0),
         all=say.percent(held["held"].iloc[0]),
-        kind=say.word("all" if worst["group"] == "all" else str(worst["group"])),
-        miss=say.number(100 * abs(worst["held"] - _LEVEL), 1, "points"),
+        where=say.word(str(worst["group"])),
+        miss=say.number(100 * miss, 1, "points"),
     )
     alt = "Share of outcomes inside the interval, for all candles and by third of volatility, beside the promise."
     return Chart("coverage", figure, held, says, alt)
 
 
-def fees(frame: pd.DataFrame, table: pd.DataFrame) -> Chart:
-    """What a trade on the forecasts earns, by how strong they must be."""
-    curve = scores.fee_curve(_of(frame, table))
+def fees(scores: Scores) -> Chart:
+    """What is left of a trade at each fee, by what is traded and when."""
+    trades = scores.trades.dropna(subset=["net_bp"])
+    late = next((entry for entry in trades["entry"].unique() if entry != _ONCE), _ONCE)
     figure, axes = canvas(2.9)
-    place = np.arange(len(curve))
-    axes.bar(place, curve["gross_bp"], width=0.6, color=SERIES[0], label="gain before fees")
-    for fee, color in ((2.0, SERIES[4]), (_FEE, SERIES[1])):
-        axes.axhline(fee, color=color, linestyle="--", linewidth=1.4, label=f"a fee of {fee:g} bp")
-    axes.set_xticks(place, [f"{100 * share:g} %" for share in curve["share"]])
-    axes.set(xlabel="strongest share of the forecasts that is traded", ylabel="bp a trade")
+    lines = {
+        (_STRONGEST, _ONCE): "strongest tenth, at once",
+        (_STRONGEST, late): f"strongest tenth, {late}",
+        (_EVERY, _ONCE): "every forecast, at once",
+    }
+    for color, ((rule, entry), label) in zip(SERIES, lines.items(), strict=False):
+        part = trades[(trades["rule"] == rule) & (trades["entry"] == entry)]
+        axes.plot(part["cost_bp"], part["net_bp"], marker="o", color=color, label=label)
+    axes.axhline(0, color=MUTED, linewidth=1.2, linestyle="--")
+    axes.set(xlabel="fee of a round trip, bp", ylabel="left of a trade, bp")
     axes.legend()
-    most = float(curve["gross_bp"].max())
+    fee = _break_even(scores)
     says = say.claim(
-        "Not money: even the strongest forecasts earn {most} a trade before fees, and a usual fee is {fee}.",
-        holds=most < _FEE,
-        otherwise="The strongest forecasts earn {most} a trade, more than a usual fee of {fee}; whether orders would be "
+        "Skill is not money: at a fee of {fee} a trade on the strongest forecasts has nothing left, and a usual fee is "
+        "{usual}.",
+        holds=fee < _FEE,
+        otherwise="Nothing is left of a trade only at a fee of {fee}, above the usual {usual}; whether orders would be "
         "filled at these prices is not known.",
-        most=say.bp(most, 1),
-        fee=say.bp(_FEE, 0),
+        fee=say.bp(fee, 1),
+        usual=say.bp(_FEE, 0),
     )
-    return Chart(
-        "fees", figure, curve, says, "Bars of the mean gain a trade by share of forecasts traded, with lines for fees."
+    return Chart("fees", figure, trades, says, "Lines of what is left of a trade as the fee grows, crossing zero.")
+
+
+def experts(scores: Scores) -> Table:
+    """Tests that allow for many models at once, for those who ask."""
+    says = say.claim(
+        "{tries} counted; these tests allow for the chance that one of many looks good by luck.",
+        tries=say.count(scores.trials, "trial"),
     )
+    columns: Columns = {"test": ("Test", str), "asks": ("It asks", str), "value": ("Answer", _fine)}
+    return Table("experts", expert_tests(scores), says, columns)
 
 
 def sealed(forecasts: pd.DataFrame) -> Claim:
     """The forecasts that were stored before their candles closed."""
-    known = (
-        forecasts.dropna(subset=["y", "y_hat", "base"])
-        if {"y", "y_hat", "base"} <= set(forecasts)
-        else forecasts.head(0)
-    )
+    needed = {"y", "y_hat", "base"}
+    known = forecasts.dropna(subset=sorted(needed)) if needed <= set(forecasts) else forecasts.head(0)
     if known.empty:
         return say.claim(
             "No forecast has been sealed in this span yet: everything above was forecast in the walk-forward. Sealed "

@@ -12,7 +12,7 @@ from btcml.forecast.features import feature_frame, features_of
 from btcml.report import claims as say
 from btcml.report import exploration
 from btcml.report.figure import DIVERGING, MUTED, SERIES, Chart, canvas
-from btcml.report.tables import Table
+from btcml.report.tables import Columns, Table
 
 if TYPE_CHECKING:
     from btcml.report.claims import Claim
@@ -64,18 +64,18 @@ def catalogue() -> Table:
             "name": [item.name for item in items],
             "formula": [item.formula for item in items],
             "warmup": [item.warmup for item in items],
-            "source": [item.source for item in items],
+            "memory": [item.memory for item in items],
         }
     )
     says = say.claim(
         "{features}, most of them divided by the current volatility s, so that they mean the same in calm and storm.",
         features=say.count(len(items), "feature"),
     )
-    columns = {
+    columns: Columns = {
         "name": ("Feature", str),
         "formula": ("Formula", str),
         "warmup": ("Candles to warm up", say.count),
-        "source": ("Idea", str),
+        "memory": ("Candles that count", say.count),
     }
     return Table("catalogue", data, says, columns)
 
@@ -112,7 +112,7 @@ def look_ahead(candles: pd.DataFrame, interval: str) -> Table:
         holds=not proof["changed"].any(),
         values=say.count(int(proof["values"].sum()), "value"),
     )
-    columns = {
+    columns: Columns = {
         "cut": ("Everything scrambled from", say.minute),
         "values": ("Values compared before it", say.count),
         "result": ("They are", str),
@@ -194,15 +194,16 @@ def correlations(features: pd.DataFrame) -> Chart:
     axes.set_yticks(np.arange(size), list(table.index))
     axes.invert_yaxis()
     axes.grid(visible=False)
-    upper = table.where(np.triu(np.ones((size, size), dtype=bool), 1)).stack()
-    pair = upper.abs().idxmax()
+    first, second = np.triu_indices(size, 1)
+    upper = np.abs(table.to_numpy()[first, second])
+    closest = int(upper.argmax())
     says = say.claim(
         "{close} of {pairs} of features say nearly the same (the closest: {first} and {second}); trees do not mind, "
         "linear models are held by a penalty.",
-        close=say.count(int((upper.abs() > _STRONG).sum())),
+        close=say.count(int((upper > _STRONG).sum())),
         pairs=say.count(len(upper), "pair"),
-        first=say.word(str(pair[0])),
-        second=say.word(str(pair[1])),
+        first=say.word(str(table.index[first[closest]])),
+        second=say.word(str(table.index[second[closest]])),
     )
     data = table.rename_axis("feature").reset_index()
     return Chart("correlations", figure, data, says, "Heat map of the rank correlation between each two features.")

@@ -13,7 +13,7 @@ from btcml.report import exploration
 from btcml.report.claims import Card
 from btcml.report.figure import SERIES, Chart, canvas
 from btcml.report.masthead import provenance
-from btcml.report.tables import Table
+from btcml.report.tables import Columns, Table
 
 if TYPE_CHECKING:
     from btcml.report.claims import Claim
@@ -87,7 +87,8 @@ def calendar(snapshot: Snapshot) -> Chart:
     years = sorted(weeks["year"].unique())
     figure, axes = canvas(0.85 + 0.32 * len(years))
     for color, part in ((SERIES[0], weeks["share"] >= _FULL), (SERIES[1], weeks["share"] < _FULL)):
-        boxes = [Rectangle((week.week, years.index(week.year) - 0.4), 0.86, 0.8) for week in weeks[part].itertuples()]
+        places = zip(weeks["week"][part].tolist(), weeks["year"][part].tolist(), strict=True)
+        boxes = [Rectangle((week, years.index(year) - 0.4), 0.86, 0.8) for week, year in places]
         axes.add_collection(PatchCollection(boxes, facecolor=color, edgecolor="none"))
     axes.set(xlim=(-0.3, _WEEKS + 0.3), ylim=(len(years) - 0.4, -0.6), xlabel="week of the year")
     axes.set_yticks(range(len(years)), [str(year) for year in years])
@@ -121,7 +122,7 @@ def longest_gaps(snapshot: Snapshot) -> Table | Claim:
         gaps=say.count(len(gaps), "gap"),
         longest=say.span(longest["missing"].iloc[0] * interval_delta(snapshot.key.interval)),
     )
-    columns = {
+    columns: Columns = {
         "start": ("First missing", say.minute),
         "end": ("Next candle", say.minute),
         "missing": ("Missing candles", say.count),
@@ -142,7 +143,7 @@ def rules_checked(snapshot: Snapshot) -> Table:
         rules=say.count(len(rules), "rule"),
         broken=say.count(broken),
     )
-    columns = {
+    columns: Columns = {
         "rule": ("Rule", str),
         "description": ("What it asks", str),
         "checked": ("Rows checked", say.count),
@@ -161,7 +162,7 @@ def quarantined(snapshot: Snapshot) -> Table | Claim:
         "{rows} broke a rule and rest in quarantine, where no model sees them.",
         rows=say.count(len(refused), "row"),
     )
-    columns = {
+    columns: Columns = {
         "rule": ("Rule broken", str),
         "size": ("Rows", say.count),
         "min": ("First", say.minute),
@@ -179,7 +180,7 @@ def suspect_spans(snapshot: Snapshot) -> Table | Claim:
         "{rows} lie in spans that do not fit their neighbours: they are shown here, and no model learns from them.",
         rows=say.count(int(suspects["rows"].sum()), "candle"),
     )
-    columns = {
+    columns: Columns = {
         "start": ("From", say.minute),
         "end": ("To", say.minute),
         "rule": ("What is wrong", str),
@@ -198,7 +199,7 @@ def revised(snapshot: Snapshot) -> Table | Claim:
         "{rows} restated after being final; the old values are kept.",
         rows=say.count(snapshot.revisions["open_time"].nunique(), "candle"),
     )
-    columns = {
+    columns: Columns = {
         "open_time": ("Candle", say.minute),
         "close_old": ("Close before", say.number),
         "close_new": ("Close now", say.number),

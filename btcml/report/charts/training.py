@@ -9,9 +9,9 @@ import numpy as np
 from btcml.report import claims as say
 from btcml.report import study as work
 from btcml.report.charts.eda import date_axis
-from btcml.report.experiment import MODELS, TITLES
+from btcml.report.experiment import MODELS, title_of
 from btcml.report.figure import MUTED, SERIES, Chart, canvas
-from btcml.report.tables import Table
+from btcml.report.tables import Columns, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,7 @@ def plan(candles: pd.DataFrame, interval: str) -> Chart:
     """The folds of the walk-forward on a time line."""
     table = work.folds(candles, interval)
     figure, axes = canvas(0.8 + 0.34 * len(table))
-    for place, fold in table.iterrows():
+    for place, fold in enumerate(table.to_dict("records")):
         axes.barh(place, fold["cutoff"] - fold["train_start"], left=fold["train_start"], height=0.5, color=SERIES[6])
         color = SERIES[0] if fold["part"] == "test" else SERIES[5]
         axes.barh(place, fold["test_end"] - fold["test_start"], left=fold["test_start"], height=0.5, color=color)
@@ -89,11 +89,11 @@ def coefficients(study: Study) -> Table:
         otherwise="The weight of the last return is {weight}.",
         weight=say.number(first["coefficient"], 4),
     )
-    columns = {
+    columns: Columns = {
         "lag": ("Candles back", say.count),
         "coefficient": ("Weight", _fine),
         "error": ("Standard error", _fine),
-        "p": ("p-value", say.pvalue),
+        "p": ("p-value", say.probability),
     }
     return Table("coefficients", table, says, columns)
 
@@ -112,8 +112,12 @@ def residuals(study: Study) -> Table:
         holds=not bool(table["clean"].iloc[1]),
         otherwise="Nothing is left in the size of the residuals at one per cent.",
     )
-    columns = {"test": ("Test", str), "statistic": ("Statistic", say.number), "p": ("p-value", say.pvalue)}
-    return Table("residuals", table, says, columns | {"answer": ("Answer", str)})
+    columns: Columns = {
+        "test": ("Test", str),
+        "statistic": ("Statistic", say.number),
+        "p": ("p-value", say.probability),
+    }
+    return Table("residuals", table, says, {**columns, "answer": ("Answer", str)})
 
 
 def windows(study: Study, interval: str) -> Chart:
@@ -172,13 +176,13 @@ def seeds(study: Study) -> Claim:
 def sizes(study: Study) -> Table:
     """Each model's size on disk and skill when fitted on the newest half year."""
     table = work.model_sizes(study)
-    table["title"] = [TITLES.get(name, name) for name in table["model"]]
+    table["title"] = [title_of(name) for name in table["model"]]
     table["skill"] = 1 - table["ratio"]
     says = say.claim(
         "{models}, all of them small, none of them stored in a format that could run code.",
         models=say.count(len(MODELS), "model"),
     )
-    columns = {
+    columns: Columns = {
         "title": ("Model", str),
         "rows": ("Rows fitted on", say.count),
         "kilobytes": ("Size, kB", lambda value: say.number(value, 1)),
