@@ -160,7 +160,7 @@ def work_of(
     return [(close, _members(models)), (close.with_target("direction"), [DIRECTION]), (ranges, list(range_names))]
 
 
-def walk_all(  # noqa: PLR0913 - what one walk needs
+def walk_all(
     close: Dataset,
     folds: Sequence[Fold],
     models: Sequence[str],

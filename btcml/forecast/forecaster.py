@@ -115,7 +115,7 @@ class Forecaster:
     @property
     def tail_length(self) -> int:
         """Candles that `predict` needs to see."""
-        return max(tail_length(self.features), tail_length("range"))
+        return max(tail_length(self._features_of(model)) for model in self.models.values())
 
     def predict(self, tail: pd.DataFrame) -> Prediction:
         """Forecast the candle after the last one.
@@ -134,8 +134,12 @@ class Forecaster:
         return self._prediction(data, self.raw_forecasts(data, 1))
 
     def dataset(self, candles: pd.DataFrame) -> Dataset:
-        """Candles with the features of close and range models together."""
-        return make_dataset(candles, self.interval, tuple(dict.fromkeys((*self.features, *SETS["range"]))))
+        """Candles with the features of all models together."""
+        sets = [self._features_of(model) for model in self.models.values()]
+        return make_dataset(candles, self.interval, tuple(dict.fromkeys(name for names in sets for name in names)))
+
+    def _features_of(self, model: Model) -> tuple[str, ...]:
+        return tuple(SETS[model.features]) if model.features else self.features
 
     def raw_forecasts(self, data: Dataset, n: int) -> dict[str, Array]:
         """Scaled forecasts of each fitted model for the last `n` rows of `dataset`, before any factor.
@@ -150,8 +154,7 @@ class Forecaster:
             msg = f"a forecast needs {need} candles without a gap, found {data.prepared.age[-1] + 1}: ingest more"
             raise NotReadyError(msg)
         newest = data.sample.at(np.arange(len(data.ready) - n, len(data.ready)))
-        close, ranged = newest.select(self.features), newest.select(tuple(SETS["range"]))
-        return {name: model.predict(ranged if name == RANGE else close) for name, model in self.models.items()}
+        return {name: model.predict(newest.select(self._features_of(model))) for name, model in self.models.items()}
 
     def _prediction(self, data: Dataset, raw: dict[str, Array]) -> Prediction:
         last, scale = float(data.prepared.close[-1]), float(data.prepared.scale[-1])

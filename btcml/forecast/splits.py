@@ -152,12 +152,13 @@ def span_offset(span: int | str, delta: pd.Timedelta) -> pd.DateOffset | pd.Time
     UsageError
         If it cannot be read.
     """
+    found: pd.DateOffset | pd.Timedelta | None = None
     if isinstance(span, int):
-        found = None if span < 1 else span * delta
-    else:
-        match = re.fullmatch(r"(\d+) (days?|months?)", span)
-        found = match and pd.DateOffset(**{match[2].rstrip("s") + "s": int(match[1])})
-    if not found:
+        found = span * delta if span >= 1 else None
+    elif match := re.fullmatch(r"(\d+) (day|month)s?", span):
+        count = int(match[1])
+        found = pd.DateOffset(days=count) if match[2] == "day" else pd.DateOffset(months=count)
+    if found is None:
         msg = f'a span is a number of candles, "N days" or "N months", found {span!r}: write for example "6 months"'
         raise UsageError(msg)
     return found

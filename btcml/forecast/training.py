@@ -13,7 +13,7 @@ from btcml.forecast.dataset import Dataset, make_dataset
 from btcml.forecast.features import features_of
 from btcml.forecast.forecaster import Forecaster
 from btcml.forecast.intervals import AdaptiveInterval
-from btcml.forecast.multiplier import newest_factor, probability_losses, return_losses
+from btcml.forecast.multiplier import newest_factor, probability_losses
 from btcml.forecast.naming import DIRECTION, RANGE
 from btcml.forecast.splits import WalkForward, span_offset
 from btcml.forecast.targets import TARGETS

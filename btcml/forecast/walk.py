@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships none
 
 from btcml.forecast.dataset import ticks
 from btcml.forecast.models import make_model
@@ -98,13 +98,12 @@ def walk(
     calls = [
         delayed(_fit_predict)(
             name,
-            data.sample,
-            data.training_rows(fold.train_start, fold.cutoff),
-            test_rows(data, fold),
-            data.ready,
+            own.sample,
+            own.training_rows(fold.train_start, fold.cutoff),
+            test_rows(own, fold),
+            own.ready,
         )
-        for data, names in work
-        for name in names
+        for name, own in _tasks(work)
         for fold in folds
     ]
     parts = iter(Parallel(n_jobs=jobs, backend=backend)(calls))
@@ -121,10 +120,20 @@ def fit_all(
     work: Sequence[tuple[Dataset, Sequence[str]]], start: pd.Timestamp, cutoff: pd.Timestamp, jobs: int = 1
 ) -> dict[str, Model]:
     """Models by name, fitted on the target candles of [start, cutoff] in parallel processes."""
-    tasks = [(name, data) for data, names in work for name in names]
+    tasks = _tasks(work)
     calls = [delayed(_fit_dump)(name, data.sample, data.training_rows(start, cutoff)) for name, data in tasks]
     dumps = Parallel(n_jobs=jobs)(calls)
     return {name: make_model(name).load(files) for (name, _), files in zip(tasks, dumps, strict=True)}
+
+
+def _tasks(work: Sequence[tuple[Dataset, Sequence[str]]]) -> list[tuple[str, Dataset]]:
+    """Models with their data; a recipe that insists on its own features gets them."""
+    tasks = []
+    for data, names in work:
+        for name in names:
+            own = make_model(name).features
+            tasks.append((name, data.with_features(own) if own else data))
+    return tasks
 
 
 def _fit_dump(name: str, sample: Sample, train: Rows) -> dict[str, bytes]:

@@ -86,7 +86,7 @@ def register(item: Feature, sets: Iterable[str] = ()) -> Feature:
     return item
 
 
-def feature(  # noqa: PLR0913 - the fields of a feature, once
+def feature(
     name: str,
     formula: str,
     *,

@@ -54,7 +54,7 @@ class Boosting(Model):
         LightGBM's parameters over `SETTINGS`.
     """
 
-    def __init__(self, rounds: int = 300, multiplier: float = 1.0, **settings: Any) -> None:  # noqa: ANN401
+    def __init__(self, rounds: int = 300, multiplier: float = 1.0, **settings: Any) -> None:
         self.rounds, self.multiplier = rounds, multiplier
         self.settings = SETTINGS | settings
         self._booster: Any = None

@@ -37,7 +37,7 @@ class EstimatorModel(Model):
         Its keyword arguments.
     """
 
-    def __init__(self, dotted: str, clip: float = 3.0, multiplier: float = 1.0, **settings: Any) -> None:  # noqa: ANN401
+    def __init__(self, dotted: str, clip: float = 3.0, multiplier: float = 1.0, **settings: Any) -> None:
         self.dotted, self.clip, self.multiplier, self.settings = dotted, clip, multiplier, settings
         self._graph = b""
         self._session: Any = None
@@ -55,7 +55,7 @@ class EstimatorModel(Model):
         model._class()
         return model
 
-    def _class(self) -> Any:  # noqa: ANN401
+    def _class(self) -> Any:
         module, _, name = self.dotted.rpartition(".")
         try:
             found = getattr(import_module(module), name)

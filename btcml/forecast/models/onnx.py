@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["graph_of", "run_graph", "session_of"]
 
 
-def graph_of(estimator: Any, width: int) -> bytes:  # noqa: ANN401 - any fitted scikit-learn estimator
+def graph_of(estimator: Any, width: int) -> bytes:
     """Convert a fitted estimator on `width` float32 features into an ONNX file."""
     from skl2onnx import convert_sklearn  # noqa: PLC0415 - two seconds that serving does not need
     from skl2onnx.common.data_types import FloatTensorType  # noqa: PLC0415
@@ -21,7 +21,7 @@ def graph_of(estimator: Any, width: int) -> bytes:  # noqa: ANN401 - any fitted 
     return bytes(graph.SerializeToString())
 
 
-def session_of(graph: bytes) -> Any:  # noqa: ANN401 - onnxruntime has no types
+def session_of(graph: bytes) -> Any:
     """Open an ONNX file for forecasting, on one thread so that bits do not depend on the machine."""
     import onnxruntime  # noqa: PLC0415 - only those who have a graph need it
 
@@ -31,6 +31,6 @@ def session_of(graph: bytes) -> Any:  # noqa: ANN401 - onnxruntime has no types
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def run_graph(session: Any, x: NDArray[np.float32]) -> NDArray[np.float64]:  # noqa: ANN401
+def run_graph(session: Any, x: NDArray[np.float32]) -> NDArray[np.float64]:
     """Forecast of each row of `x`, shape (n,)."""
     return np.asarray(session.run(None, {"x": x})[0], dtype="float64").ravel()

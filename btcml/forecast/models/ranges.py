@@ -37,6 +37,8 @@ class Har(Model):
         Keep the one column that fits best (the best EWMA) instead of all.
     """
 
+    features = "range"
+
     def __init__(self, columns: tuple[str, ...] = HAR_COLUMNS, *, single: bool = False) -> None:
         self.candidates, self.single = columns, single
         self.columns: tuple[str, ...] = columns
@@ -76,6 +78,8 @@ class Har(Model):
 
 class LinearBoosting(Model):
     """A line, and LightGBM on what the line leaves: trees alone are fragile on levels."""
+
+    features = "range"
 
     def __init__(self, rounds: int = 250) -> None:
         self._line = Linear(clip=np.inf)

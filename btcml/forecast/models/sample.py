@@ -61,6 +61,9 @@ class Model(ABC):
     multiplier = 1.0
     """What the forecast is multiplied by before earlier forecasts have told better."""
 
+    features = ""
+    """The feature set that a recipe insists on; empty for whatever it is given."""
+
     @abstractmethod
     def fit(self, sample: Sample) -> Self:
         """Fit on a sample with outcomes; equal samples give equal bits."""
