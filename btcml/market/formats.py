@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["NAME", "SUFFIXES", "load_candles", "parse_csv"]
+__all__ = ["NAME", "SUFFIXES", "load_candles", "parse_csv", "parse_zip"]
 
 NAME = re.compile(r"(?P<symbol>[A-Z0-9]{5,20})-(?P<interval>\d{1,2}[mhdw])(?![A-Za-z0-9])")
 """The exchange's names of files: symbol, interval and, after them, anything."""
@@ -55,7 +55,8 @@ def parse_csv(data: bytes) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(data), engine="pyarrow", header=None, names=list(FIELDS[: len(names)]))
 
 
-def _read_zip(data: bytes) -> pd.DataFrame:
+def parse_zip(data: bytes) -> pd.DataFrame:
+    """Raw columns of the one CSV in a zip, as the exchange's archive packs them."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         names = [name for name in archive.namelist() if name.lower().endswith(".csv")]
         if len(names) != 1:
@@ -75,7 +76,7 @@ def _read_json(data: bytes) -> pd.DataFrame:
 _READERS: dict[str, Callable[[bytes], pd.DataFrame]] = {
     ".parquet": _read_parquet,
     ".csv": parse_csv,
-    ".zip": _read_zip,
+    ".zip": parse_zip,
     ".json": _read_json,
 }
 

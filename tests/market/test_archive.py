@@ -1,0 +1,236 @@
+"""The archive: months and days by file, verified and resumed, and REST for the rest only."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from btcml.errors import MarketError
+from btcml.market import archive as module
+from btcml.market.archive import Archive, ArchiveMarket, Piece, plan
+from btcml.market.binance import BinanceMarket
+from btcml.market.exchange import Exchange, running_exchange
+from btcml.market.faults import Fault
+from btcml.market.files import FileMarket
+from btcml.market.simulate import SimulatedMarket
+from btcml.market.source import Source
+
+START = pd.Timestamp("2024-11-20 07:30", tz="UTC")
+NOW = pd.Timestamp("2025-02-03 10:02:30", tz="UTC")
+NEVER = pd.Timestamp("2099-01-01", tz="UTC")
+NO_SLEEP = {"sleep": lambda _: None}
+
+
+@pytest.fixture(autouse=True)
+def _small_ranges_by_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a small range go the long range's way: the drills need no years."""
+    monkeypatch.setattr(module, "_BY_REST", 100)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> FileMarket:
+    """Four months in a file: quicker to serve than the simulated market itself."""
+    path = tmp_path_factory.mktemp("source") / "BTCUSDT-15m.parquet"
+    start, end = pd.Timestamp("2024-10-30", tz="UTC"), NOW + pd.Timedelta("2D")
+    SimulatedMarket(clock=lambda: end).fetch_candles("BTCUSDT", "15m", start, end).to_parquet(path)
+    return FileMarket(path)
+
+
+@pytest.fixture(scope="module")
+def truth(source: FileMarket) -> pd.DataFrame:
+    return source.fetch_candles("BTCUSDT", "15m", START, NOW.floor("15min"))
+
+
+@contextmanager
+def drill(source: Source, cache: Path, *faults: Fault, **knobs: Any) -> Iterator[tuple[Exchange, ArchiveMarket]]:
+    """Run an exchange with its archive that stands at NOW, and a client of both."""
+    with running_exchange(source, lambda: NOW, faults, name="drill") as exchange:
+        rest = BinanceMarket([exchange.url], **NO_SLEEP)
+        yield exchange, ArchiveMarket(rest, exchange.url, cache, **(NO_SLEEP | knobs))
+
+
+def fetched(market: ArchiveMarket, **more: Any) -> pd.DataFrame:
+    return market.fetch_candles("BTCUSDT", "15m", START, NEVER, **more)
+
+
+def seen(exchange: Exchange, part: str, status: int = 200) -> list[str]:
+    return [entry.path.rsplit("/", 1)[-1] for entry in exchange.log if part in entry.path and entry.status == status]
+
+
+def test_a_long_range_comes_by_months_then_days_then_rest(
+    source: FileMarket, truth: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Milliseconds until 2024, microseconds since, the running month by days, today by one page."""
+    with drill(source, tmp_path) as (exchange, market):
+        assert isinstance(market, Source)
+        assert market.market == "replay:drill"
+        progress: list[tuple[int, int]] = []
+        found = fetched(market, on_page=lambda *page: progress.append(page))
+        pd.testing.assert_frame_equal(found, truth, check_exact=True)
+        files = [name for name in seen(exchange, "/data/") if name.endswith(".zip")]
+        assert sorted(files) == sorted(
+            f"BTCUSDT-15m-{label}.zip" for label in ("2024-11", "2024-12", "2025-01", "2025-02-01", "2025-02-02")
+        )
+        assert len(seen(exchange, "klines?") + seen(exchange, "/api/v3/klines")) == 1
+        assert progress[-1] == (len(truth), len(truth))
+
+
+FAULTS = [
+    Fault(kind="wrong_checksum", times=2),
+    Fault(kind="wrong_checksum", times=0),
+    Fault(kind="truncated_zip", times=2),
+    Fault(kind="truncated_zip", times=0),
+    Fault(kind="missing", times=1),
+    Fault(kind="missing", route="checksum", times=1, after=2),
+    Fault(kind="missing", route="checksum", times=0),
+    Fault(kind="server_error", route="archive", times=3),
+    Fault(kind="reset", route="archive", times=2),
+    Fault(kind="rate_limit", route="archive", retry_after=2, times=2),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.kind}-{fault.on}-{fault.times}")
+def test_after_a_fault_of_the_archive_the_candles_are_the_truth(
+    source: FileMarket, truth: pd.DataFrame, tmp_path: Path, fault: Fault, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that is wrong is fetched again; one that stays wrong, or is not there, comes by REST."""
+    caplog.set_level(logging.ERROR)
+    with drill(source, tmp_path, fault) as (_, market):
+        pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
+    assert all(path.suffix == ".zip" for path in tmp_path.rglob("*.*") if path.is_file())
+
+
+def test_a_month_that_is_not_there_yet_comes_by_days(source: FileMarket, truth: pd.DataFrame, tmp_path: Path) -> None:
+    """On the first days of a month the last one is not published: its days are."""
+    january = Fault(kind="missing", route="checksum", after=2)
+    with drill(source, tmp_path, january, workers=1) as (exchange, market):
+        pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
+        days = [name for name in seen(exchange, "/data/spot/daily/") if name.endswith(".zip")]
+        assert len(days) == 31 + 2
+        assert len(seen(exchange, "/api/v3/klines")) == 1
+
+
+def test_an_interrupted_download_goes_on_where_it_stopped(
+    source: FileMarket, truth: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Files that are there and verified are not fetched again; a half-written one is."""
+    with drill(source, tmp_path) as (exchange, market):
+        parts = market.fetch_parts("BTCUSDT", "15m", START, NEVER)
+        next(parts)
+        parts.close()
+        kept = list(tmp_path.rglob("*.zip"))
+        assert kept
+        kept[0].write_bytes(kept[0].read_bytes()[:-10])
+        exchange.log.clear()
+        pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
+        again = [name for name in seen(exchange, "/data/") if name.endswith(".zip")]
+        assert len(again) == 5 - len(kept) + 1
+        exchange.log.clear()
+        pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
+        assert not [name for name in seen(exchange, "/data/") if name.endswith(".zip")]
+
+
+def test_parts_come_in_order_and_none_is_longer_than_a_month(
+    source: FileMarket, truth: pd.DataFrame, tmp_path: Path
+) -> None:
+    """A backfill can store each part before it reads the next."""
+    with drill(source, tmp_path) as (_, market):
+        parts = list(market.fetch_parts("BTCUSDT", "15m", START, NEVER))
+    assert max(map(len, parts)) <= 31 * 96
+    pd.testing.assert_frame_equal(pd.concat(parts, ignore_index=True), truth, check_exact=True)
+
+
+def test_a_short_range_comes_by_rest_alone(source: FileMarket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty pages are faster than files."""
+    monkeypatch.setattr(module, "_BY_REST", 30_000)
+    with drill(source, tmp_path) as (exchange, market):
+        assert len(market.fetch_candles("BTCUSDT", "15m", NOW.floor("15min") - pd.Timedelta("2D"), NEVER)) == 192
+        assert not seen(exchange, "/data/")
+
+
+def test_an_archive_of_another_market_is_refused(source: FileMarket, tmp_path: Path) -> None:
+    """A replay's REST with the real archive, or the reverse, would mix two markets."""
+    with (
+        drill(source, tmp_path) as (exchange, _),
+        running_exchange(SimulatedMarket(), lambda: NOW, name="other") as other,
+    ):
+        market = ArchiveMarket(BinanceMarket([exchange.url]), other.url, tmp_path, **NO_SLEEP)
+        with pytest.raises(MarketError, match="of the market replay:other, expected replay:drill"):
+            fetched(market)
+
+
+def test_an_archive_that_cannot_be_reached_is_asked_once_and_replaced_by_rest(
+    source: FileMarket, truth: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Not every month waits for its own timeouts."""
+    with drill(source, tmp_path) as (exchange, _):
+        market = ArchiveMarket(BinanceMarket([exchange.url]), "http://127.0.0.1:9", tmp_path, workers=1, **NO_SLEEP)
+        pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
+
+
+def test_before_the_listing_there_is_nothing_and_little_is_asked(tmp_path: Path) -> None:
+    """Months long before the first candle are one question each, not thirty."""
+    start, end = (pd.Timestamp(day, tz="UTC") for day in ("2017-01-01", "2017-09-01"))
+    with drill(SimulatedMarket(), tmp_path) as (exchange, market):
+        found = market.fetch_candles("BTCUSDT", "15m", start, end)
+        assert found["open_time"].iloc[0] == pd.Timestamp("2017-08-17", tz="UTC")
+        assert len(seen(exchange, "/data/", 404)) == 7
+
+
+def test_a_plan_covers_the_range_once() -> None:
+    """Pieces touch, in order, from start to end; today comes by REST."""
+    pieces = plan(START, NOW, NOW)
+    assert pieces[0].start == START
+    assert pieces[-1] == Piece("", NOW.normalize(), NOW)
+    assert all(left.end == right.start for left, right in pairwise(pieces))
+
+
+def test_a_year_of_1m_takes_at_most_twenty_calls_of_rest() -> None:
+    """Months and days by file; the plan leaves at most two days to REST."""
+    pieces = plan(NOW - pd.Timedelta("365D"), NOW, NOW)
+    rest = sum((piece.end - piece.start) // pd.Timedelta("1min") for piece in pieces if not piece.period)
+    assert -(-rest // 1000) + 3 <= 20
+    assert sum(piece.period == "monthly" for piece in pieces) == 12
+
+
+@pytest.mark.soak
+def test_a_year_of_1m_is_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """525,600 candles, value for value, with at most twenty calls of REST in all."""
+    monkeypatch.setattr(module, "_BY_REST", 30_000)
+    start = NOW.floor("min") - pd.Timedelta("365D")
+    with drill(SimulatedMarket(), tmp_path) as (exchange, market):
+        found = market.fetch_candles("BTCUSDT", "1m", start, NEVER)
+        assert len(seen(exchange, "/api/v3/")) <= 20
+    expected = SimulatedMarket(clock=lambda: NOW).fetch_candles("BTCUSDT", "1m", start, NEVER)
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
+
+@pytest.mark.real
+def test_real_months_come_back_value_for_value(shared_data: Path, tmp_path: Path) -> None:
+    """Hourly candles over the change from milliseconds to microseconds, and an exchange halt."""
+    source = FileMarket(shared_data / "BTCUSDT-1h.parquet")
+    start, end = pd.Timestamp("2024-10-10", tz="UTC"), source.now()
+    with running_exchange(source, source.now, name="real") as exchange:
+        market = ArchiveMarket(BinanceMarket([exchange.url]), exchange.url, tmp_path)
+        found = market.fetch_candles("BTCUSDT", "1h", start, end)
+        early = market.fetch_candles(
+            "BTCUSDT", "1h", pd.Timestamp("2018-01-15", tz="UTC"), pd.Timestamp("2018-03-01", tz="UTC")
+        )
+    pd.testing.assert_frame_equal(found, source.fetch_candles("BTCUSDT", "1h", start, end), check_exact=True)
+    assert early["open_time"].diff().max() == pd.Timedelta("34h")
+
+
+def test_a_file_is_kept_by_market(source: FileMarket, tmp_path: Path) -> None:
+    """Two markets never share a cached file."""
+    with drill(source, tmp_path) as (exchange, _):
+        path = Archive(exchange.url, tmp_path, "replay:drill").load(
+            "BTCUSDT", "15m", Piece("daily", START, START, "2025-01-01")
+        )
+    assert path == tmp_path / "replay-drill" / "daily" / "BTCUSDT-15m-2025-01-01.zip"
