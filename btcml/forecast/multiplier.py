@@ -26,7 +26,7 @@ __all__ = [
 GRID = np.round(np.arange(0.4, 2.01, 0.1), 1)
 """Factors that are tried."""
 
-WINDOW_DAYS = 90
+WINDOW_DAYS = 60
 """Days of earlier forecasts that are looked at."""
 
 LEAST_DAYS = 30

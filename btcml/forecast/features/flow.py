@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from btcml.forecast.features.prepared import Prepared
-from btcml.forecast.features.registry import Feature, register
+from btcml.forecast.features.registry import feature
 from btcml.forecast.features.windows import ewm_memory, rolling_sum
 
 if TYPE_CHECKING:
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 RECIPE = "measured recipe: volume against its own average"
+ROADMAP = "system 1's roadmap: taker-buy imbalance"
+SLOW = 96
 
 
-def _volume_ratio(p: Prepared, fast: int, slow: int) -> Array:
-    quick = p.volume if fast == 1 else p.mean("volume", fast)
-    return np.log((quick + 1e-9) / (p.mean("volume", slow) + 1e-9))
+def _volume_ratio(p: Prepared, span: int) -> Array:
+    quick = p.volume if span == 1 else p.mean("volume", span)
+    return np.log((quick + 1e-9) / (p.mean("volume", SLOW) + 1e-9))
 
 
 def _taker_imbalance(p: Prepared, n: int) -> Array:
@@ -32,49 +34,34 @@ def _taker_imbalance(p: Prepared, n: int) -> Array:
         return np.where(volume > 0, 2 * rolling_sum(p.column("taker_buy_base"), n) / volume - 1, 0.0)
 
 
-def _trades_ratio(p: Prepared, fast: int, slow: int) -> Array:
-    quick = p.column("trades") if fast == 1 else p.mean("trades", fast)
-    return np.log((quick + 1) / (p.mean("trades", slow) + 1))
+for span, sets in ((1, ("core", "ohlcv", "range")), (12, ("range",))):
+    feature(
+        f"volume_ratio_{span}_{SLOW}",
+        f"log(EMA{span} of volume / EMA{SLOW} of volume)",
+        warmup=SLOW,
+        memory=ewm_memory(SLOW),
+        source=RECIPE,
+        sets=sets,
+    )(partial(_volume_ratio, span=span))
+for n, sets in ((1, ("range",)), (12, ())):
+    feature(
+        f"taker_imbalance_{n}",
+        f"2 taker buy volume / volume - 1 over {n}",
+        warmup=n - 1,
+        source=ROADMAP,
+        sets=sets,
+        optional=True,
+    )(partial(_taker_imbalance, n=n))
 
 
-def _make() -> None:
-    for fast, slow in ((1, 96), (12, 96)):
-        register(
-            Feature(
-                f"volume_ratio_{fast}_{slow}",
-                f"log(EMA{fast} of volume / EMA{slow} of volume)",
-                slow,
-                ewm_memory(slow),
-                RECIPE,
-                partial(_volume_ratio, fast=fast, slow=slow),
-            ),
-            ("core", "ohlcv"),
-        )
-    for n in (1, 12):
-        register(
-            Feature(
-                f"taker_imbalance_{n}",
-                f"2 taker buy volume / volume - 1 over {n}",
-                n - 1,
-                n,
-                "system 1's roadmap: taker-buy imbalance",
-                partial(_taker_imbalance, n=n),
-                optional=True,
-            ),
-            ("core",),
-        )
-    register(
-        Feature(
-            "trades_ratio_1_96",
-            "log(trades / EMA96 of trades)",
-            96,
-            ewm_memory(96),
-            RECIPE,
-            partial(_trades_ratio, fast=1, slow=96),
-            optional=True,
-        ),
-        ("core",),
-    )
-
-
-_make()
+@feature(
+    "trades_ratio_1_96",
+    "log(trades / EMA96 of trades)",
+    warmup=SLOW,
+    memory=ewm_memory(SLOW),
+    source=RECIPE,
+    sets=("range",),
+    optional=True,
+)
+def _trades_ratio(p: Prepared) -> Array:
+    return np.log((p.column("trades") + 1) / (p.mean("trades", SLOW) + 1))

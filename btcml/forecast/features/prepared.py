@@ -83,6 +83,12 @@ class Prepared:
         return self.column("volume")
 
     @cached_property
+    def spent(self) -> Array:
+        """Quote volume; where a source does not know it, the typical price times the volume."""
+        known = self.column("quote_volume")
+        return np.where(np.isnan(known), (self.high + self.low + self.close) / 3 * self.volume, known)
+
+    @cached_property
     def log_close(self) -> Array:
         """Natural logarithm of the close."""
         return np.log(self.close)

@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from btcml.forecast.features.prepared import SCALE_SPAN, Prepared
-from btcml.forecast.features.registry import Feature, feature, register
-from btcml.forecast.features.windows import ewm_memory, rolling_sum
+from btcml.forecast.features.registry import feature
+from btcml.forecast.features.windows import ewm_memory, lag, rolling_sum
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
 
-__all__: list[str] = []
+__all__ = ["SCALE_MEMORY"]
 
 SCALE_MEMORY = ewm_memory(SCALE_SPAN) + 1
+"""Rows that a feature divided by the scale looks at."""
+
 RECIPE = "measured recipe: mean reversion of volatility-scaled returns"
-_CORE = ("core", "ohlcv")
+BOTH = ("core", "ohlcv")
+
+_scaled = partial(feature, warmup=SCALE_SPAN, memory=SCALE_MEMORY, source=RECIPE)
+_clock = partial(feature, warmup=0, source=RECIPE)
 
 
 def _ema_gap(p: Prepared, span: int) -> Array:
@@ -31,115 +36,85 @@ def _past_return(p: Prepared, n: int) -> Array:
     return p.past_return(n) / (p.scale * np.sqrt(n))
 
 
-def _position(p: Prepared, n: int) -> Array:
-    return p.position(n)
+def _average_gap(p: Prepared, spent: Array, n: int) -> Array:
+    volume = rolling_sum(p.volume, n)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        average = np.where(volume > 0, rolling_sum(spent, n) / volume, p.close)
+    return np.log(p.close / average) / p.scale
+
+
+def _typical_gap(p: Prepared, n: int) -> Array:
+    return _average_gap(p, (p.high + p.low + p.close) / 3 * p.volume, n)
 
 
 def _vwap_gap(p: Prepared, n: int) -> Array:
-    typical = (p.high + p.low + p.close) / 3
-    volume = rolling_sum(p.volume, n)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        vwap = np.where(volume > 0, rolling_sum(typical * p.volume, n) / volume, p.close)
-    return np.log(p.close / vwap) / p.scale
+    return _average_gap(p, p.spent, n)
 
 
 def _volatility_ratio(p: Prepared, fast: int, slow: int) -> Array:
     return 0.5 * np.log((p.mean("square", fast) + 1e-14) / (p.mean("square", slow) + 1e-14))
 
 
-def _make() -> None:
-    for span in (2, 4, 16, 32):
-        register(
-            Feature(
-                f"ema_gap_{span}",
-                f"(log close - EMA{span} of log close) / s",
-                SCALE_SPAN,
-                SCALE_MEMORY,
-                RECIPE,
-                partial(_ema_gap, span=span),
-            ),
-            _CORE,
-        )
-    for n in (1, 3, 6, 12):
-        register(
-            Feature(
-                f"return_{n}",
-                f"log(close / close {n} before) / (s sqrt {n})",
-                SCALE_SPAN,
-                SCALE_MEMORY,
-                RECIPE,
-                partial(_past_return, n=n),
-            ),
-            _CORE,
-        )
-    for n in (3, 12, 48):
-        register(
-            Feature(
-                f"position_{n}",
-                f"(2 close - max high - min low) / (max high - min low) over {n}",
-                n,
-                n + 1,
-                RECIPE,
-                partial(_position, n=n),
-            ),
-            _CORE,
-        )
-    for n in (12, 48):
-        register(
-            Feature(
-                f"vwap_gap_{n}",
-                f"log(close / VWAP over {n}) / s",
-                SCALE_SPAN,
-                SCALE_MEMORY,
-                RECIPE,
-                partial(_vwap_gap, n=n),
-            ),
-            _CORE,
-        )
-    for fast, slow in ((6, 96), (24, 96), (96, 288)):
-        register(
-            Feature(
-                f"volatility_ratio_{fast}_{slow}",
-                f"log(s{fast} / s{slow}), s by EWMA of squared log returns",
-                SCALE_SPAN,
-                ewm_memory(slow) + 1,
-                RECIPE,
-                partial(_volatility_ratio, fast=fast, slow=slow),
-            ),
-            _CORE,
-        )
+for n in (2, 4, 16, 32, 96):
+    _scaled(f"ema_gap_{n}", f"(log close - EMA{n} of log close) / s", sets=BOTH)(partial(_ema_gap, span=n))
+for n in (1, 3, 6, 12):
+    _scaled(f"return_{n}", f"log(close / close {n} before) / (s sqrt {n})", sets=BOTH)(partial(_past_return, n=n))
+for n in (1, 3, 12, 48):
+    feature(f"position_{n}", f"(2 close - top - bottom) / (top - bottom) of {n}", warmup=n, source=RECIPE, sets=BOTH)(
+        partial(Prepared.position, n=n)
+    )
+for n in (1, 3, 12):
+    _scaled(f"vwap_gap_{n}", f"log(close / VWAP over {n}) / s", sets=("core",))(partial(_vwap_gap, n=n))
+for n in (1, 12, 48):
+    _scaled(f"typical_gap_{n}", f"log(close / VWAP of typical prices over {n}) / s", sets=("ohlcv",))(
+        partial(_typical_gap, n=n)
+    )
+for fast, slow, sets in ((6, 96, (*BOTH, "range")), (24, 96, ("range",)), (96, 288, (*BOTH, "range"))):
+    feature(
+        f"volatility_ratio_{fast}_{slow}",
+        f"log(s{fast} / s{slow}), s by EWMA of squared log returns",
+        warmup=SCALE_SPAN,
+        memory=ewm_memory(slow) + 1,
+        source=RECIPE,
+        sets=sets,
+    )(partial(_volatility_ratio, fast=fast, slow=slow))
 
 
-_make()
-
-
-@feature(
-    "range_ratio",
-    "log(log(high / low) / s)",
-    warmup=SCALE_SPAN,
-    memory=SCALE_MEMORY,
-    source=RECIPE,
-    sets=_CORE,
-)
+@_scaled("range_ratio", "log(log(high / low) / s)", sets=(*BOTH, "range"))
 def _range_ratio(p: Prepared) -> Array:
-    return np.log(p.log_range / p.scale)
+    return p.log_log_range - p.log_scale
 
 
-@feature("body", "log(close / open) / s", warmup=SCALE_SPAN, memory=SCALE_MEMORY, source=RECIPE)
+@_scaled("body", "log(close / open) / s", sets=BOTH)
 def _body(p: Prepared) -> Array:
     return np.log(p.close / p.open) / p.scale
 
 
-@feature("minute", "minute of the hour at which the next candle opens", warmup=0, source=RECIPE, sets=_CORE)
+@_scaled("shadow_up", "log(high / max(open, close)) / s")
+def _shadow_up(p: Prepared) -> Array:
+    return np.log(p.high / np.maximum(p.open, p.close)) / p.scale
+
+
+@_scaled("shadow_down", "log(min(open, close) / low) / s")
+def _shadow_down(p: Prepared) -> Array:
+    return np.log(np.minimum(p.open, p.close) / p.low) / p.scale
+
+
+@_scaled("return_before", "log return of the candle before / s")
+def _return_before(p: Prepared) -> Array:
+    return lag(p.log_return, 1) / p.scale
+
+
+@_clock("minute", "minute of the hour at which the next candle opens", sets=(*BOTH, "range"))
 def _minute(p: Prepared) -> Array:
     return p.next_minute % 60
 
 
-@feature("hour", "hour of the day (UTC) at which the next candle opens", warmup=0, source=RECIPE, sets=_CORE)
+@_clock("hour", "hour of the day (UTC) at which the next candle opens", sets=BOTH)
 def _hour(p: Prepared) -> Array:
     return p.next_minute // 60 % 24
 
 
-@feature("weekday", "day of the week (Monday 0) on which the next candle opens", warmup=0, source=RECIPE)
+@_clock("weekday", "day of the week (Monday 0) on which the next candle opens", sets=(*BOTH, "range"))
 def _weekday(p: Prepared) -> Array:
     return (p.next_minute // 1440 + 3) % 7

@@ -101,12 +101,12 @@ def feature(
     `memory` is the warm-up plus the current row when it is left out.
     """
 
-    def enter(compute: Compute) -> Compute:
+    def _enter(compute: Compute) -> Compute:
         item = Feature(name, formula, warmup, memory or warmup + 1, source, compute, optional)
         register(item, sets)
         return compute
 
-    return enter
+    return _enter
 
 
 def features_of(features: str | Iterable[str]) -> list[Feature]:
