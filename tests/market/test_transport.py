@@ -1,0 +1,105 @@
+"""One GET: whole or refused, within its time, and tried again a bounded number of times."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from btcml.market.transport import Jittered, Reply, TransientError, fetch_reply, host_of, new_session
+
+
+@contextmanager
+def server(*pieces: bytes, pause: float = 0.0) -> Iterator[str]:
+    """Serve raw bytes to one connection, then close it."""
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                for piece in pieces:
+                    try:
+                        connection.sendall(piece)
+                    except OSError:
+                        return
+                    stop.wait(pause)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        stop.set()
+        thread.join(5)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\n"
+
+
+def test_a_whole_answer_comes_back_whole() -> None:
+    """Status, headers in any case, and every byte."""
+    with server(HEAD + b"0123456789") as url:
+        reply = fetch_reply(new_session(), url)
+    assert (reply.status, reply.body, reply.headers["content-length"]) == (200, b"0123456789", "10")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "pause", "words"),
+    [
+        ((HEAD + b"012",), 0.0, "broke off"),
+        ((), 0.0, "broke off"),
+        ((HEAD, *(bytes([c]) for c in b"0123456789")), 0.2, "did not finish its answer in 0.5 s"),
+        ((b"HTTP/1.1 200 OK\r\n",), 2.0, "did not answer in time"),
+    ],
+)
+def test_an_answer_that_does_not_come_whole_in_time_is_transient(
+    pieces: tuple[bytes, ...], pause: float, words: str
+) -> None:
+    """Cut off, empty, dripping, silent: each is named, each may be tried again."""
+    with server(*pieces, pause=pause) as url, pytest.raises(TransientError, match=words):
+        fetch_reply(new_session(), url, timeout=0.5)
+
+
+def test_a_host_that_is_not_there_is_named() -> None:
+    """Nobody listens there."""
+    with pytest.raises(TransientError, match=r"127\.0\.0\.1:9 refused the connection"):
+        fetch_reply(new_session(), "http://127.0.0.1:9/", timeout=2)
+
+
+def test_retries_are_bounded_jittered_and_never_shorter_than_told() -> None:
+    """Four tries, three pauses, each at least as long as the server asked for."""
+    slept: list[float] = []
+    tried: list[int] = []
+
+    def work() -> Reply:
+        tried.append(1)
+        raise TransientError("no", wait=2.0)  # noqa: EM101 - a test's
+
+    with pytest.raises(TransientError, match="no"):
+        Jittered(4, slept.append)(work)
+    assert len(tried) == 4
+    assert len(slept) == 3
+    assert min(slept) >= 2
+
+
+def test_any_other_error_is_not_tried_again() -> None:
+    """A mistake stays a mistake."""
+    tried: list[int] = []
+
+    def work() -> Reply:
+        tried.append(1)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        Jittered(4, lambda _: None)(work)
+    assert len(tried) == 1
+
+
+def test_seconds_of_a_header_are_a_number_or_nothing() -> None:
+    """Retry-After may be absent or a date."""
+    reply = Reply(429, {"Retry-After": "7", "Other": "Wed, 21 Oct 2026 07:28:00 GMT"}, b"")
+    assert (reply.seconds("Retry-After"), reply.seconds("Other"), reply.seconds("None")) == (7.0, None, None)
+    assert host_of("http://127.0.0.1:8090/api") == "127.0.0.1:8090"
