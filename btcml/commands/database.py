@@ -1,0 +1,114 @@
+"""Verbs about the database: btcml db ACTION."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from btcml.candles import SeriesKey
+from btcml.errors import ContractError, NotFoundError, UsageError
+from btcml.settings import load_settings
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable
+
+    import pandas as pd
+
+    from btcml.store.engine import Store
+
+__all__ = ["VERBS"]
+
+
+def _store() -> Store:
+    from btcml.store.engine import open_store
+
+    return open_store(load_settings())
+
+
+def _rows(frame: pd.DataFrame, args: Namespace, none: str) -> Any:
+    """A table for people, records for programs."""
+    if args.json:
+        return {"rows": frame.to_dict("records")}
+    return frame.to_string(index=False) if len(frame) else none
+
+
+def _series(args: Namespace) -> Any:
+    from btcml.store.audit import list_series
+
+    return _rows(list_series(_store()), args, "no candles yet: btcml ingest")
+
+
+def _snapshots(args: Namespace) -> Any:
+    from btcml.store.audit import list_snapshots
+
+    return _rows(list_snapshots(_store()), args, "no snapshots yet: btcml report")
+
+
+def _check(args: Namespace) -> Any:
+    from btcml.store.audit import check_contract
+
+    results = check_contract(_store())
+    broken = results[results["broken"] > 0]
+    if len(broken):
+        first = broken.iloc[0]
+        msg = f"{first['broken']} stored candles break the rule {first['rule']}: run btcml ingest --audit"
+        raise ContractError(msg)
+    return _rows(results, args, "")
+
+
+def _migrate(_: Namespace) -> Any:
+    from btcml.store.engine import owner_url
+    from btcml.store.schema import head_revision, migrate
+
+    migrate(owner_url(load_settings()))
+    return {"schema": head_revision()}
+
+
+def _export(args: Namespace) -> Any:
+    from btcml.store.audit import export_candles
+    from btcml.store.candles import read_series_keys
+
+    if args.file.suffix not in {".parquet", ".csv"}:
+        msg = f"candles are exported to a .parquet or .csv file, found {args.file.name!r}"
+        raise UsageError(msg)
+    store = _store()
+    key = SeriesKey(*args.series.split("/")) if args.series.count("/") == 2 else None  # noqa: PLR2004 - market/symbol/interval
+    keys = read_series_keys(store)
+    if key not in keys:
+        known = ", ".join(map(str, keys)) or "none"
+        msg = f"expected a series MARKET/SYMBOL/INTERVAL that has candles ({known}), found {args.series!r}"
+        raise NotFoundError(msg)
+    return {"file": str(args.file), "candles": export_candles(store, key, args.file)}
+
+
+def _export_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("series", help="MARKET/SYMBOL/INTERVAL, as btcml db series lists them")
+    parser.add_argument("file", type=Path, help="a .parquet or .csv file")
+
+
+def _nothing(_: ArgumentParser) -> None:
+    pass
+
+
+ACTIONS: dict[str, tuple[Callable[[Namespace], Any], Callable[[ArgumentParser], None], str]] = {
+    "series": (_series, _nothing, "list the series, their spans and holes"),
+    "snapshots": (_snapshots, _nothing, "list the snapshots"),
+    "check": (_check, _nothing, "run the data contract over everything"),
+    "migrate": (_migrate, _nothing, "bring the schema up to date, as the database's owner"),
+    "export": (_export, _export_arguments, "write a series to a file"),
+}
+"""What each action does, what it takes, and one line about it."""
+
+
+def _declare(parser: ArgumentParser) -> None:
+    actions = parser.add_subparsers(metavar="ACTION", required=True, parser_class=type(parser))
+    for name, (run, arguments, summary) in ACTIONS.items():
+        action = actions.add_parser(name, help=summary, description=summary)
+        action.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+        arguments(action)
+        action.set_defaults(run=run)
+
+
+VERBS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {"db": (_declare, "look after the database")}
+"""What each verb takes, and one line about it."""

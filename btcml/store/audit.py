@@ -1,0 +1,73 @@
+"""Look over everything that is stored: the contract in SQL, series by series, and export."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from sqlalchemy import text
+
+from btcml.contract import load_contract
+from btcml.store.candles import read_candles, read_series_keys
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from btcml.candles import SeriesKey
+    from btcml.store.engine import Store
+
+__all__ = ["check_contract", "export_candles", "list_series", "list_snapshots"]
+
+
+def check_contract(store: Store) -> pd.DataFrame:
+    """Run the contract's own queries over all candles in the database.
+
+    Returns
+    -------
+    DataFrame
+        ``rule``, ``description`` and ``broken``, the number of rows that break it.
+    """
+    rules = load_contract().rules
+    with store.engine.connect() as connection:
+        broken = [int(connection.scalar(text(rule.query)) or 0) for rule in rules]
+    return pd.DataFrame(
+        {"rule": [r.name for r in rules], "description": [r.description for r in rules], "broken": broken}
+    )
+
+
+def list_series(store: Store) -> pd.DataFrame:
+    """List every series with its span, number of candles, holes and rows in quarantine."""
+    rows = []
+    with store.engine.connect() as connection:
+        for key in read_series_keys(store):
+            values = {"market": key.market, "symbol": key.symbol, "interval": key.interval}
+            found = connection.execute(text(_SERIES), values).one()
+            rows.append(values | dict(found._mapping))  # noqa: SLF001 - SQLAlchemy's public name for a row as mapping
+    return pd.DataFrame(rows)
+
+
+_KEY = "market = :market AND symbol = :symbol AND interval = :interval"
+_SERIES = f"""SELECT min(open_time) AS first, max(open_time) AS last, count(*) AS candles,
+(SELECT count(*) FROM gaps WHERE {_KEY}) AS gaps,
+(SELECT count(*) FROM quarantine WHERE {_KEY} AND released_at IS NULL) AS quarantined,
+(SELECT count(*) FROM candle_revisions WHERE {_KEY}) AS revisions
+FROM candles WHERE {_KEY}"""  # noqa: S608 - only constants
+
+
+def list_snapshots(store: Store) -> pd.DataFrame:
+    """List the snapshots that were taken, newest first."""
+    query = 'SELECT hash, market, symbol, interval, start, "end", candles, made_at FROM snapshots ORDER BY made_at DESC'
+    with store.engine.connect() as connection:
+        return pd.read_sql(text(query), connection)
+
+
+def export_candles(store: Store, key: SeriesKey, file: Path) -> int:
+    """Write a series to a Parquet or CSV file; return the number of candles."""
+    candles = read_candles(store, key)
+    aside = file.with_name(f".{file.name}.aside")
+    if file.suffix == ".csv":
+        candles.to_csv(aside, index=False)
+    else:
+        candles.to_parquet(aside, index=False)
+    aside.replace(file)
+    return len(candles)
