@@ -30,10 +30,10 @@ TITLES: dict[str, str] = {
     "ridge": "Ridge regression",
     "random_forest": "Random forest",
     "extra_trees": "Extra trees",
-    "lightgbm_fast": "LightGBM, Huber",
-    "lightgbm_huber": "LightGBM, Huber, long",
-    "lightgbm_l1": "LightGBM, absolute loss",
-    "lightgbm_mean": "LightGBM, mean of two",
+    "lightgbm_fast": "LightGBM (Huber)",
+    "lightgbm_huber": "LightGBM (Huber, long)",
+    "lightgbm_l1": "LightGBM (absolute loss)",
+    "lightgbm_mean": "LightGBM (mean of two)",
 }
 """How models are called in the story; a model that is not here goes by its own name."""
 

@@ -48,7 +48,9 @@ def chapter_page(executed: Path, page: Page, site: Site) -> str:
     return check_page(html, page.href)
 
 
-def layout(body: str, page: Page, site: Site, **steps: Page | None) -> str:
+def layout(
+    body: str, page: Page, site: Site, *, pages: tuple[Page, ...] = (INDEX, *PAGES), **steps: Page | None
+) -> str:
     """Put a body into the page that all share: bar, banner, contents, footer."""
     body = re.sub(r"<h2>(.*?)</h2>", _with_id, body)
     contents = re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', body)
@@ -57,7 +59,7 @@ def layout(body: str, page: Page, site: Site, **steps: Page | None) -> str:
         "layout.html.j2",
         title=page.title,
         here=page.href,
-        pages=(INDEX, *PAGES),
+        pages=pages,
         site=site,
         contents=contents,
         body=_safe(body),

@@ -14,6 +14,7 @@ from typing import Any
 
 from btcml.errors import NotFoundError, ReportError
 from btcml.report.files import file_hash
+from btcml.report.manifest import NOTEBOOKS
 
 __all__ = ["Difference", "Verification", "verify_report"]
 
@@ -29,7 +30,7 @@ _INPUTS: dict[str, str] = {
 _AROUND = 60
 _AGAIN = (
     "import sys; from pathlib import Path; from btcml.report.build import build_report; "
-    "build_report(Path(sys.argv[1]), progress=lambda line: print(line, file=sys.stderr, flush=True))"
+    "build_report(Path(sys.argv[1]), notebooks=Path(sys.argv[2]), progress=lambda line: print(line, file=sys.stderr, flush=True))"
 )
 
 
@@ -74,7 +75,7 @@ class Verification:
         return "\n".join([*lines, *(f"  {found.file}: {found.where}" for found in self.differences)])
 
 
-def verify_report(folder: Path) -> Verification:
+def verify_report(folder: Path, notebooks: Path = NOTEBOOKS) -> Verification:
     """Rebuild the report of a run folder from its snapshot and compare it with the pages that are there.
 
     The rebuild runs in a process and a temporary folder of its own, with the notebooks and code of today.
@@ -83,6 +84,8 @@ def verify_report(folder: Path) -> Verification:
     ----------
     folder
         A run folder (with ``pages/`` and ``snapshot/``), or its ``pages``.
+    notebooks
+        Folder of the chapters.
 
     Raises
     ------
@@ -97,7 +100,7 @@ def verify_report(folder: Path) -> Verification:
         again = Path(scratch) / "run"
         again.mkdir()
         (again / "snapshot").symlink_to((run / "snapshot").resolve())
-        _rebuild(again)
+        _rebuild(again, notebooks)
         now = _manifest(again / "pages")
         found = tuple(_differences(run / "pages", again / "pages", then, now))
     return Verification(len(then["outputs"]), found, tuple(_causes(then, now)))
@@ -112,9 +115,13 @@ def _manifest(pages: Path) -> dict[str, Any]:
     return found
 
 
-def _rebuild(folder: Path) -> None:
+def _rebuild(folder: Path, notebooks: Path) -> None:
     done = subprocess.run(  # noqa: S603 - our own interpreter and code
-        [sys.executable, "-c", _AGAIN, str(folder)], capture_output=True, text=True, check=False, env=_environment()
+        [sys.executable, "-c", _AGAIN, str(folder), str(notebooks.resolve())],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=_environment(),
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["it said nothing"]

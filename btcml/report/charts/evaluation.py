@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from btcml.forecast.metrics import THIRDS, reliability
+from btcml.forecast.metrics.point import r2
+from btcml.market.simulate import attainable_r2
 from btcml.report import claims as say
 from btcml.report.charts.eda import date_axis, draw_candles, thousands
 from btcml.report.claims import Card
@@ -18,7 +21,6 @@ from btcml.report.tables import Columns, Table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
     from matplotlib.axes import Axes
 
     from btcml.report.claims import Claim, Quantity
@@ -37,6 +39,7 @@ __all__ = [
     "loss_difference",
     "newest_forecasts",
     "sealed",
+    "truth",
     "verdict",
 ]
 
@@ -99,7 +102,9 @@ def cards(scores: Scores) -> tuple[Card, ...]:
 def against_persistence(scores: Scores) -> Table:
     """Every model beside persistence."""
     best = scores.best
-    shown = scores.table.assign(title=[title_of(name) for name in scores.table["model"]])
+    table = scores.table
+    between = [_between(*ends) for ends in zip(table["skill_low"], table["skill_high"], strict=True)]
+    shown = table.assign(title=[title_of(name) for name in table["model"]], interval=pd.Series(between))
     says = say.claim(
         "{model} has the smallest error: {error} where “no change” has {base}. That is no chance ({p}).",
         holds=scores.wins,
@@ -114,8 +119,7 @@ def against_persistence(scores: Scores) -> Table:
         "mae_usd": ("Error, USD", say.number),
         "mae_bp": ("Error, bp", _fine),
         "skill": ("Skill", _skill),
-        "skill_low": ("from", _skill),
-        "skill_high": ("to", _skill),
+        "interval": ("between", str),
         "p_holm": ("p-value", say.probability),
         "direction": ("Right signs", say.percent),
         "wda": ("weighted", say.percent),
@@ -125,6 +129,11 @@ def against_persistence(scores: Scores) -> Table:
 
 def _fine(value: float) -> Quantity:
     return say.number(value, 3)
+
+
+def _between(low: float, high: float) -> str | None:
+    """An interval of a skill as a cell, or nothing where it is not known."""
+    return f"{_skill(low)} and {_skill(high)}" if np.isfinite([low, high]).all() else None
 
 
 def _skill(value: float) -> Quantity:
@@ -187,13 +196,14 @@ def _skill_chart(name: str, noun: str, groups: pd.DataFrame, labels: Sequence[st
 def by_month(scores: Scores) -> Chart:
     """Skill of the best model by month."""
     groups = scores.skill_by("month")
+    groups = groups[groups["rows"] > groups["rows"].median() / 10].reset_index(drop=True)
     return _skill_chart("by-month", "month", groups, list(groups["month"]), turn=60)
 
 
 def by_third(scores: Scores) -> Chart:
     """Skill of the best model in calm, middling and stormy times."""
     groups = scores.skill_by("third").set_index("third").reindex(list(THIRDS)).rename_axis("third").reset_index()
-    return _skill_chart("by-third", "third of the volatility", groups.dropna(), list(THIRDS))
+    return _skill_chart("by-third", "regime", groups.dropna(), list(THIRDS))
 
 
 def by_hour(scores: Scores) -> Chart:
@@ -315,6 +325,24 @@ def experts(scores: Scores) -> Table:
     )
     columns: Columns = {"test": ("Test", str), "asks": ("It asks", str), "value": ("Answer", _fine)}
     return Table("experts", expert_tests(scores), says, columns)
+
+
+def truth(scores: Scores, market: str, interval: str) -> Claim:
+    """How much of what could be found was found, where that is known."""
+    found = r2(scores.of_best)
+    if market != "simulated":
+        return say.claim(
+            "Squared errors tell the same story from another side: {found} of the variance of the next return is "
+            "forecast. How much could have been is not known on a market that nobody made.",
+            found=say.percent(found, 2),
+        )
+    known = attainable_r2(interval)
+    return say.claim(
+        "This market was made by a program, so the truth is known: {known} of the variance of the next return can be "
+        "forecast from the candles, and {found} was found.",
+        known=say.percent(known, 2),
+        found=say.percent(found, 2),
+    )
 
 
 def sealed(forecasts: pd.DataFrame) -> Claim:

@@ -1,0 +1,104 @@
+"""What the report's tests share: a small simulated bundle, and five tiny chapters over it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+from nbformat import v4
+
+from btcml.candles import COLUMNS, TIME, SeriesKey, candle_gaps
+from btcml.continuity import suspect_spans
+from btcml.contract import rule_results
+from btcml.market.simulate import DEFAULT_END, SimulatedMarket
+from btcml.report.masthead import PAGES
+from btcml.report.slides import PICTURES
+from btcml.store.snapshots import Snapshot, save_snapshot
+
+PARAMETERS = """symbol: str = "BTCUSDT"  # the pair
+interval: str = "15m"  # length of a candle
+days: int = 30  # span
+market: str = "simulated"  # where from
+snapshot: str = "snapshot"  # the bundle
+products: str = "products"  # the numbers"""
+
+OPEN = """from btcml.report.story import open_story
+story = open_story("{chapter}", symbol=symbol, interval=interval, days=days, market=market,
+                   snapshot=snapshot, products=products)"""
+
+SHOW = """import pandas as pd
+from btcml.report.claims import claim
+from btcml.report.figure import Chart, canvas
+data = pd.DataFrame({"x": [1, 2], "y": [3.0, 4.0]})
+for name in NAMES:
+    figure, axes = canvas()
+    axes.plot(data["x"], data["y"])
+    story.show(Chart(name, figure, data, claim("Up it goes."), "A rising line."))
+story.headline(claim("All is told."))"""
+
+FINISH = "story.finish()"
+
+
+def empty_frame(*names: str) -> pd.DataFrame:
+    """A frame without rows, with the types of a bundle."""
+    kinds = {
+        "rule": "str",
+        "source": "str",
+        "released_at": TIME,
+        "seen_at": TIME,
+        "open_time": TIME,
+        "close_time": TIME,
+    }
+    return pd.DataFrame({name: pd.Series(dtype=kinds.get(name, "float64")) for name in names})
+
+
+def make_snapshot(interval: str = "15m", days: int = 30) -> Snapshot:
+    """A snapshot of the simulated market without a database."""
+    start = DEFAULT_END - pd.Timedelta(days=days)
+    candles = SimulatedMarket().fetch_candles("BTCUSDT", interval, start, DEFAULT_END)
+    return Snapshot(
+        key=SeriesKey("simulated", "BTCUSDT", interval),
+        start=start,
+        end=DEFAULT_END,
+        trials=4,
+        heads={},
+        candles=candles,
+        gaps=candle_gaps(candles["open_time"], interval).assign(kind="halt"),
+        quarantine=empty_frame(*COLUMNS, "rule", "source", "seen_at", "released_at"),
+        revisions=empty_frame(*COLUMNS, "source", "seen_at"),
+        rules=rule_results(candles, interval),
+        suspects=suspect_spans(candles, interval),
+        forecasts=pd.DataFrame(),
+    )
+
+
+@pytest.fixture(scope="session")
+def snapshot() -> Snapshot:
+    return make_snapshot()
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory, snapshot) -> Path:
+    return save_snapshot(snapshot, tmp_path_factory.mktemp("bundles"))
+
+
+def write_notebook(path: Path, *cells: str, parameters: str = PARAMETERS) -> Path:
+    """Write a notebook: the parameters cell and then these."""
+    first = v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}, id="cell-0")
+    rest = [v4.new_code_cell(source, id=f"cell-{place}") for place, source in enumerate(cells, 1)]
+    nbformat.write(v4.new_notebook(cells=[first, *rest]), path)
+    return path
+
+
+@pytest.fixture
+def chapters(tmp_path) -> Path:
+    """Folder of five tiny chapters that show what index and slides need."""
+    folder = tmp_path / "chapters"
+    folder.mkdir()
+    for page in PAGES:
+        names = [name for chapter, name, _ in PICTURES if chapter == page.chapter]
+        cells = OPEN.format(chapter=page.chapter), f"NAMES = {names}\n{SHOW}", FINISH
+        write_notebook(folder / f"{Path(page.href).stem}.ipynb", *cells)
+    return folder

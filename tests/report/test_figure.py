@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import re
+
+import matplotlib as mpl
+import pandas as pd
+import pytest
+
+from btcml.errors import ReportError
+from btcml.report.claims import claim
+from btcml.report.figure import INK, SERIES, Chart, canvas, panels, svg_text
+
+
+def draw(name: str = "a-line") -> Chart:
+    data = pd.DataFrame({"x": range(50), "y": [value**0.5 for value in range(50)]})
+    figure, axes = canvas()
+    axes.plot(data["x"], data["y"], marker="o")
+    axes.fill_between(data["x"], data["y"], color=SERIES[1])
+    axes.set_title("Größe $5 & <more>")
+    return Chart(name, figure, data, claim("It rises."), 'A "rising" <line> & more.')
+
+
+def test_the_same_chart_is_the_same_text():
+    """Ids, dates and fonts do not change from drawing to drawing."""
+    assert svg_text(draw()) == svg_text(draw())
+
+
+def test_a_chart_does_not_depend_on_the_settings_of_the_user():
+    """A matplotlibrc of the user's own takes no part."""
+    first = svg_text(draw())
+    mpl.rcParams.update({"font.size": 30, "svg.fonttype": "path", "axes.grid": False})
+    assert svg_text(draw()) == first
+
+
+def test_a_chart_takes_its_colours_from_the_page():
+    """Light and dark are the page's choice: no colour of ours stays literal."""
+    text = svg_text(draw())
+    assert "var(--s1)" in text
+    assert not [color for color in (*SERIES, INK) if color in text]
+
+
+def test_a_chart_has_a_text_alternative_and_text_that_is_text():
+    """Those who do not see the figure hear what is in it; words can be found."""
+    text = svg_text(draw())
+    assert 'role="img" aria-label="A &quot;rising&quot; &lt;line> &amp; more."' in text
+    assert "Größe $5 &amp; &lt;more&gt;" in text
+
+
+def test_two_charts_on_a_page_share_no_id():
+    """Ids carry the chart's name, and those that nothing refers to are gone."""
+    ids = [set(re.findall(r' id="([^"]+)"', svg_text(draw(name)))) for name in ("one", "two")]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+    assert all(f'"#{name}"' in svg_text(draw("one")) or f"url(#{name})" in svg_text(draw("one")) for name in ids[0])
+
+
+def test_a_chart_is_light():
+    """Coordinates have one decimal: fifty points with markers weigh a few kilobytes."""
+    assert len(svg_text(draw())) < 20_000
+
+
+def test_a_chart_without_rows_is_refused():
+    """An empty figure is a missing figure."""
+    figure, _ = canvas()
+    with pytest.raises(ReportError, match="needs rows"):
+        Chart("empty", figure, pd.DataFrame({"x": []}), claim("Nothing."), "Nothing.")
+
+
+def test_panels_come_row_by_row():
+    """Several axes are in reading order."""
+    figure, axes = panels(2, 1, 4.0)
+    assert [part.get_position().y0 for part in axes] == sorted((part.get_position().y0 for part in axes), reverse=True)
+    assert len(figure.axes) == 2
