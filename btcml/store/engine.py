@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,6 +52,7 @@ class Store:
         uri = uri.replace("+", "%20")  # libpq reads no plus as a space
         pool = QueuePool(lambda: adbc.connect(uri), pool_size=3, max_overflow=20)
         event.listen(pool, "checkout", _ping)
+        weakref.finalize(self, pool.dispose)  # the driver complains of connections that are just dropped
         return pool
 
     @contextmanager

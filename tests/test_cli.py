@@ -1,0 +1,136 @@
+"""The command line: exit status 0, 2 for the user's mistake, 1 for a failure, always with one sentence."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from btcml.cli import main
+from btcml.commands import VERBS
+from btcml.market.simulate import SimulatedMarket
+
+
+@pytest.fixture
+def run(store, home, monkeypatch, capsys):  # noqa: ARG001 - an empty database
+    """Run btcml in this process against the test's own database."""
+    monkeypatch.setenv("BTCML_HOME", str(home))
+    monkeypatch.setenv("BTCML_SOURCE", "simulated")
+
+    def _run(*argv):
+        status = main(argv)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return _run
+
+
+@pytest.fixture
+def csv(tmp_path):
+    """Return a small file of candles, and what to do to it."""
+    start = pd.Timestamp("2025-01-01", tz="UTC")
+    frame = SimulatedMarket().fetch_candles("BTCUSDT", "5m", start, start + pd.Timedelta(days=2))
+
+    def _write(**changes):
+        path = tmp_path / "BTCUSDT-5m.csv"
+        frame.astype(dict.fromkeys(changes, object)).assign(**changes).to_csv(path, index=False)
+        return str(path)
+
+    return _write
+
+
+def test_an_ingest_answers_one_json_object(run):
+    """For programs: the object alone on standard output."""
+    status, out, _ = run("ingest", "--json", "--days", "2")
+    assert status == 0
+    assert json.loads(out)["inserted"] == json.loads(out)["fetched"] > 500
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["ingest", "--days", "0"], "days"),
+        (["ingest", "--days", "many"], "invalid int value"),
+        (["ingest", "--interval", "7m"], "one of 1m"),
+        (["ingest", "--symbol", "btcusdt"], "symbol"),
+        (["ingest", "--symbol", "BTCUSDX"], "BTCUSDX"),
+        (["ingest", "--source", "no/such/file.csv"], "does not exist"),
+        (["backfill", "--since", "yesterday"], "--since"),
+        (["report", "--end", "soon"], "end"),
+        (["report", "--from-plan", "nothing.mk"], "no plan"),
+        (["db", "export", "simulated/BTCUSDT/5m", "candles.txt"], ".parquet or .csv"),
+        (["db", "export", "simulated/BTCUSDT/1h", "candles.csv"], "has candles"),
+        (["exchange", "--source", "no/such"], "no/such"),
+        (["nonsense"], "invalid choice"),
+        ([], "VERB"),
+        (["ingest", "--sybmol", "BTCUSDT"], "unrecognized"),
+    ],
+)
+def test_a_mistake_of_the_user_is_one_sentence_and_exit_2(run, argv, says):
+    """What was wrong, in one line on standard error; nothing on standard output; no traceback."""
+    status, out, err = run(*argv)
+    assert (status, out) == (2, "")
+    assert says in err
+    assert err.startswith("btcml: ")
+    assert len(err.splitlines()) == 1
+
+
+def test_a_text_price_in_a_file_is_named_with_its_place(run, csv):
+    """Nothing is half-written: the series does not exist afterwards."""
+    status, _, err = run("ingest", "--source", csv(close="dear"), "--days", "1")
+    assert status == 2
+    assert "close" in err
+    assert run("db", "series", "--json") == (0, '{"rows": []}\n', "")
+
+
+def test_a_broken_row_of_a_file_is_quarantined_and_counted(run, csv):
+    """The good rows are stored, the broken one is kept with its rule."""
+    status, out, _ = run("ingest", "--source", csv(volume=[-1.0] + [1.0] * 575), "--days", "2", "--json")
+    assert status == 0
+    assert json.loads(out)["quarantined"] >= 1
+
+
+def test_an_error_is_json_too_where_json_was_asked_for(run):
+    """A program reads the sentence from the same place."""
+    status, out, err = run("db", "export", "x", "y.csv", "--json")
+    assert status == 2
+    assert json.loads(out)["error"] in err
+
+
+def test_a_missing_database_is_a_failure_not_a_mistake(run, monkeypatch):
+    """Exit 1, one sentence, no password."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u:secret@127.0.0.1:1/x")
+    status, _, err = run("db", "series")
+    assert status == 1
+    assert "cannot be reached" in err
+    assert "secret" not in err
+
+
+def test_the_whole_contract_is_checked_over_the_database(run):
+    """Candles that came through the front door break no rule."""
+    run("ingest", "--days", "2")
+    status, out, _ = run("db", "check", "--json")
+    assert status == 0
+    assert {row["broken"] for row in json.loads(out)["rows"]} == {0}
+
+
+def test_what_is_exported_can_be_ingested_again(run, tmp_path):
+    """Export and the file market are each other's inverse."""
+    run("ingest", "--days", "2")
+    for name in ("BTCUSDT-5m.csv", "BTCUSDT-5m.parquet"):
+        assert run("db", "export", "simulated/BTCUSDT/5m", str(tmp_path / name))[0] == 0
+        status, out, _ = run(
+            "ingest", "--source", str(tmp_path / name), "--market", "simulated", "--days", "2", "--json"
+        )
+        assert status == 0
+        assert (json.loads(out)["inserted"], json.loads(out)["revised"]) == (0, 0)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb, capsys):
+    """--help ends with 0 and says what each option means."""
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+    assert ended.value.code == 0
+    assert VERBS[verb][1] in capsys.readouterr().out

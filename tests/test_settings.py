@@ -1,0 +1,103 @@
+"""Settings and run parameters are frozen, made at the edge, and refuse nonsense by name."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from pydantic import ValidationError
+
+from btcml.errors import UsageError
+from btcml.settings import duration, load_settings, run_parameters
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """No .env of a developer is read."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_lists_are_comma_separated(monkeypatch):
+    """As they stand in an environment."""
+    monkeypatch.setenv("BTCML_SYMBOLS", "BTCUSDT, ETHUSDT")
+    monkeypatch.setenv("BTCML_BINANCE_URLS", "http://a:1/,https://b")
+    settings = load_settings()
+    assert settings.btcml_symbols == ("BTCUSDT", "ETHUSDT")
+    assert settings.btcml_binance_urls == ("http://a:1", "https://b")
+
+
+def test_a_file_of_settings_is_read(tmp_path):
+    """The .env of the folder one works in."""
+    (tmp_path / ".env").write_text("BTCML_INTERVAL=1h\nUNRELATED=1\n")
+    assert load_settings().btcml_interval == "1h"
+
+
+def test_an_empty_variable_is_no_variable(monkeypatch):
+    """Compose files pass empty values for what is not set."""
+    monkeypatch.setenv("DATABASE_URL", "")
+    assert load_settings().database_url is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BTCML_INTERVAL", "7m"),
+        ("BTCML_INGEST_EVERY", "soon"),
+        ("BTCML_BINANCE_URLS", "ftp://x"),
+        ("BTCML_TRAIN_EVERY", "0m"),
+    ],
+)
+def test_a_wrong_setting_is_named(monkeypatch, name, value):
+    """The sentence names the variable or says what would be right."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=f"{name}|one of 1m|a duration is"):
+        load_settings()
+
+
+def test_models_are_in_the_state_folder_unless_told_otherwise(monkeypatch, tmp_path):
+    """MODELS_DIR is system 0's name for it."""
+    assert load_settings().models == tmp_path / ".btcml" / "models"
+    monkeypatch.setenv("MODELS_DIR", str(tmp_path / "m"))
+    assert load_settings().models == tmp_path / "m"
+
+
+def test_settings_are_frozen_and_hide_secrets(monkeypatch):
+    """Nothing changes them later, and printing them shows no password."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u:secret@h/d")
+    settings = load_settings()
+    assert "secret" not in repr(settings)
+    with pytest.raises(ValidationError):
+        settings.btcml_interval = "1h"
+
+
+def test_durations_have_a_unit():
+    """A bare number could be anything."""
+    assert duration("90s") == timedelta(seconds=90)
+    for text in ("90", "m", "-5m", "0h", "5 m"):
+        with pytest.raises(UsageError):
+            duration(text)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"intervall": "5m"}, "did you mean interval"),
+        ({"colour": "red"}, "known are"),
+        ({"days": 0}, "days"),
+        ({"days": "x"}, "days"),
+        ({"symbol": "BTC/USDT"}, "symbol"),
+        ({"end": "tomorrow"}, "UTC time"),
+        ({"interval": "2m"}, "one of 1m"),
+    ],
+)
+def test_a_wrong_parameter_of_a_run_is_named(values, says):
+    """Unknown, missing and ill-typed parameters, with a suggestion."""
+    with pytest.raises(UsageError, match=says):
+        run_parameters(**values)
+
+
+def test_an_end_without_a_zone_is_utc():
+    """Law 9: time is UTC."""
+    assert run_parameters(end="2025-06-30T12:00").end_time == datetime(2025, 6, 30, 12, tzinfo=UTC)
+    assert run_parameters(end="2025-06-30T12:00-03:00").end_time == datetime(2025, 6, 30, 15, tzinfo=UTC)
+    assert run_parameters().end_time is None
