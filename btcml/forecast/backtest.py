@@ -95,8 +95,9 @@ def run_backtest(  # noqa: PLR0913 - an experiment has this many knobs
     Returns
     -------
     DataFrame
-        `COLUMNS`, sorted by model and open_time: one row for each model and each test candle that
-        follows another without a gap. Where features are not warm the forecast is persistence's.
+        `COLUMNS`, sorted by model and open_time: one row for each model and each test candle whose
+        scale is known: the warm-up after a gap is not scored. Where a model's own features are not
+        warm its forecast is persistence's.
         For the close, lo and hi are the 90 % interval around the last close and prob_up the
         calibrated probability of a rise (not for persistence); for other targets they are NaN.
 

@@ -44,7 +44,7 @@ def _amplitude(p: Prepared) -> Array:
 
 def _direction(p: Prepared) -> Array:
     following = next_value(p.close, p.age)
-    return np.where(np.isnan(following), np.nan, following > p.close)
+    return np.where(np.isnan(following + p.scale), np.nan, following > p.close)
 
 
 def _log_range(p: Prepared) -> Array:

@@ -1,0 +1,107 @@
+"""Features: the registry, gaps, unknown columns, and one row against the whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from btcml.candles import OPTIONAL_COLUMNS
+from btcml.errors import UsageError
+from btcml.forecast.features import (
+    REGISTRY,
+    SETS,
+    Feature,
+    Prepared,
+    definition_hash,
+    feature_frame,
+    features_of,
+    newest_features,
+    register,
+    tail_length,
+)
+
+
+def test_the_core_has_24_features_and_each_set_is_named():
+    """What the issue fixes about the sets."""
+    assert len(SETS["core"]) == len(SETS["ohlcv"]) == 24
+    assert set(SETS) == {"core", "all", "ohlcv", "range", "system0", "system1"}
+    assert all(len(set(names)) == len(names) for names in SETS.values())
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_feature_tells_what_it_is_and_is_known_after_its_warmup(candles, name):
+    """Null in the warm-up of both segments, and known everywhere else."""
+    item = REGISTRY[name]
+    assert item.formula
+    assert item.source
+    assert item.memory > item.warmup or item.memory >= 1
+    values = feature_frame(candles, "5m", [name])[name].to_numpy()
+    age = Prepared(candles, "5m").age
+    assert np.isnan(values[age < item.warmup]).all()
+    assert np.isfinite(values[age >= item.warmup]).all()
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_a_tail_gives_the_value_of_the_whole_to_a_billionth(candles, name):
+    """One function for training and serving; started later, computed alone."""
+    whole = feature_frame(candles, "5m", [name])[name]
+    scale = max(float(whole.std()), 1e-300)
+    for end in (len(candles), len(candles) - 700):
+        alone = newest_features(candles.iloc[:end], "5m", [name])[name]
+        assert abs(alone - whole.iloc[end - 1]) <= 1e-9 * scale
+
+
+def test_a_gap_nulls_the_windows_that_would_reach_across(candles):
+    """After a hole the core is null until its warm-up is over again."""
+    age = Prepared(candles, "5m").age
+    ready = feature_frame(candles, "5m").notna().all(axis=1).to_numpy()
+    assert (age == 0).sum() == 2
+    assert ready.tolist() == (age >= 96).tolist()
+
+
+def test_ohlcv_alone_is_enough_for_the_core_and_the_ohlcv_set(candles):
+    """Columns that a source does not know null the optional features and no other."""
+    bare = candles.assign(**dict.fromkeys(OPTIONAL_COLUMNS, np.nan))
+    frame = feature_frame(bare, "5m", "all")
+    for item in features_of("all"):
+        assert frame[item.name].isna().all() == item.optional, item.name
+
+
+def test_the_scale_is_the_ewma_deviation_of_log_returns(candles):
+    """Against pandas; 576 rows of memory leave out six millionths of the weight."""
+    part = candles.iloc[:1500]
+    squares = np.log(part["close"]).diff() ** 2
+    expected = np.sqrt(squares.ewm(span=96).mean())
+    found = Prepared(part, "5m").scale
+    np.testing.assert_allclose(found[200:], expected[200:], rtol=1e-4)
+
+
+def test_a_dead_market_gives_finite_features():
+    """A price that never moves and no trade at all: nothing is infinite."""
+    time = pd.date_range("2025-01-01", periods=400, freq="5min", tz="UTC").as_unit("us")
+    flat = pd.DataFrame({"open_time": time, **dict.fromkeys(["open", "high", "low", "close"], 7.0), "volume": 0.0})
+    flat = flat.assign(**dict.fromkeys(OPTIONAL_COLUMNS, 0.0))
+    frame = feature_frame(flat, "5m", SETS["core"] + SETS["range"][:5])
+    assert np.isfinite(frame.iloc[-1].to_numpy()).all()
+
+
+def test_the_hash_changes_with_a_definition_and_with_the_order():
+    """What a saved model is bound to."""
+    assert definition_hash("core") == definition_hash(SETS["core"])
+    assert definition_hash(["minute", "hour"]) != definition_hash(["hour", "minute"])
+
+
+def test_unknown_and_doubled_names_are_refused_in_one_sentence():
+    """The caller's mistakes."""
+    with pytest.raises(UsageError, match="feature set is one of core"):
+        features_of("cores")
+    with pytest.raises(UsageError, match="unknown: nothing"):
+        features_of(["minute", "nothing"])
+    with pytest.raises(UsageError, match="registered already"):
+        register(Feature("minute", "f", 0, 1, "s", lambda p: p.close))
+
+
+def test_the_tail_is_short():
+    """Six days of 5m candles are enough for the newest row."""
+    assert tail_length("core") <= 1729
