@@ -134,10 +134,12 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
 
 
 def _deadline(limits: Limits) -> Callable[[object], float]:
-    end = time.monotonic() + limits.start + limits.total
+    """Seconds left for a cell; the chapter's clock starts when its first cell does."""
+    ends: list[float] = []
 
     def remaining(_cell: object) -> float:
-        left = end - time.monotonic()
+        ends.extend([time.monotonic() + limits.total] if not ends else [])
+        left = ends[0] - time.monotonic()
         if left <= 0:
             msg = f"a chapter may take {limits.total:g} seconds, found more: raise the limit or shorten it"
             raise ReportError(msg)

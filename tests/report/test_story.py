@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from btcml.errors import NotFoundError, ReportError, StoreError, UsageError
+from btcml.report import claims as say
+from btcml.report.story import CHAPTERS, csv_text, open_story
+from btcml.report.tables import Table
+
+
+@pytest.fixture
+def opened(bundle, tmp_path):
+    def opening(chapter="ingest", **changed):
+        given = {"symbol": "BTCUSDT", "interval": "15m", "days": 30, "market": "simulated", "snapshot": str(bundle)}
+        return open_story(chapter, **(given | {"products": str(tmp_path / "products")} | changed))
+
+    return opening
+
+
+def table(name: str = "facts-of-life") -> Table:
+    return Table(name, pd.DataFrame({"a": [1 / 3]}), say.claim("So it is."), {"a": ("A", say.number)})
+
+
+def test_a_story_shows_a_table_and_leaves_its_numbers(opened, tmp_path):
+    """The page is rounded; the CSV beside it is not."""
+    opened().show(table(), say.claim("And so."))
+    folder = tmp_path / "products" / "ingest"
+    assert (folder / "facts-of-life.csv").read_text() == "a\n0.3333333333\n"
+    assert json.loads((folder / "facts-of-life.json").read_text())["says"] == "So it is."
+
+
+def test_two_exhibits_of_one_name_are_refused(opened):
+    """The second would overwrite the numbers of the first."""
+    story = opened()
+    story.show(table())
+    with pytest.raises(ReportError, match="twice"):
+        story.show(table())
+
+
+def test_a_chapter_begins_with_empty_products(opened, tmp_path):
+    """Nothing of an earlier run is taken for this one's."""
+    opened().show(table())
+    opened()
+    assert not list((tmp_path / "products" / "ingest").iterdir())
+
+
+def test_frames_pass_from_chapter_to_chapter(opened):
+    """What one chapter keeps another recalls; what was not kept is missed by name."""
+    frame = opened("training").keep("forecasts", pd.DataFrame({"y": [1.0, float("nan")]}))
+    later = opened("evaluation")
+    pd.testing.assert_frame_equal(later.recall("training", "forecasts"), frame)
+    with pytest.raises(NotFoundError, match="needs scores of chapter training"):
+        later.recall("training", "scores")
+
+
+def test_a_chapter_without_a_headline_does_not_finish(opened):
+    """The index needs one sentence of every chapter."""
+    with pytest.raises(ReportError, match="facts.json"):
+        opened().finish()
+
+
+def test_a_missing_figure_does_not_finish(opened, tmp_path):
+    """Numbers whose figure is gone stop the chapter."""
+    story = opened()
+    story.show(table())
+    story.headline(say.claim("All told."))
+    (tmp_path / "products" / "ingest" / "facts-of-life.json").unlink()
+    with pytest.raises(ReportError, match="facts-of-life.json"):
+        story.finish()
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "why"),
+    [
+        ({"chapter": "inject"}, UsageError, "a chapter is one of"),
+        ({"symbol": "ETHUSDT"}, UsageError, "found a snapshot of simulated/BTCUSDT/15m"),
+        ({"interval": "7m"}, UsageError, "interval must be one of"),
+        ({"snapshot": "/nowhere"}, NotFoundError, "no snapshot in"),
+    ],
+)
+def test_a_story_of_something_else_is_refused(opened, changed, error, why):
+    """A wrong series, chapter or folder is told in one sentence."""
+    with pytest.raises(error, match=why):
+        opened(**changed)
+
+
+def test_a_snapshot_that_was_changed_is_refused(opened, bundle, tmp_path):
+    """One changed candle, and the content is not what its hash says."""
+    other = tmp_path / "bundle"
+    other.mkdir()
+    for file in bundle.iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    candles = pd.read_parquet(other / "candles.parquet")
+    candles.loc[7, "close"] += 0.01
+    candles.to_parquet(other / "candles.parquet", index=False)
+    with pytest.raises(StoreError, match="was changed"):
+        opened(snapshot=str(other))
+
+
+def test_csv_is_the_same_everywhere():
+    """Ten digits, ISO times with their zone, plain line ends, nothing for NaN."""
+    frame = pd.DataFrame({"time": pd.to_datetime(["2025-01-01"], utc=True), "x": [2 / 3], "y": [float("nan")]})
+    assert csv_text(frame) == "time,x,y\n2025-01-01 00:00:00+00:00,0.6666666667,\n"
+
+
+def test_the_chapters_are_those_of_the_pages():
+    """The order of the story is told in one place."""
+    assert list(CHAPTERS) == ["ingest", "eda", "features", "training", "evaluation"]
