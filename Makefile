@@ -83,7 +83,7 @@ check: $(READY) ## lint, format, types, floors, notebooks without outputs
 	@$(BIN)/nbstripout --verify --keep-id $$(git ls-files '*.ipynb')
 
 bench: $(READY) ## speed, as ratios within one run
-	@$(BIN)/python -m tests.bench
+	@$(BIN)/python tests/bench
 
 # ---- ways in ----
 lab: $(READY) ## JupyterLab with the notebooks
