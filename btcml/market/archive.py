@@ -1,15 +1,9 @@
-"""The exchange's archive: whole months and days by file, checked and resumed, the rest by REST."""
+"""The exchange with its archive: whole months and days by file, the rest by REST."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import re
-import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,47 +11,25 @@ import pandas as pd
 
 from btcml.candles import interval_delta, interval_floor
 from btcml.errors import MarketError, SourceError
+from btcml.market.archive_files import Archive, Piece
 from btcml.market.formats import parse_zip
 from btcml.market.klines import merge_candles, parse_columns
-from btcml.market.source import MARKET_HEADER
-from btcml.market.transport import Jittered, Reply, TransientError, fetch_reply, new_session
 
 if TYPE_CHECKING:
     from btcml.market.source import OnPage, Source
 
-__all__ = ["Archive", "ArchiveMarket", "Piece", "plan"]
+__all__ = ["ArchiveMarket", "plan"]
 
-_LOG = logging.getLogger(__name__)
-_NOT_FOUND, _OK, _SERVER = 404, 200, 500
-_BY_REST = 30_000
-_ENOUGH = 3
+_BY_REST, _BY_REST_DENSE = 30_000, 10_000
+_DENSE_DAY = 1000
 _LATE = pd.Timedelta(days=40)
 
 
-@dataclass(frozen=True)
-class Piece:
-    """One part of a range, in time order, and where it comes from.
-
-    Attributes
-    ----------
-    period
-        ``monthly`` or ``daily`` for a file of the archive, empty for REST.
-    start, end
-        The part of the range that it covers, end exclusive.
-    label
-        The date in the file's name: ``2025-01`` or ``2025-01-31``.
-    """
-
-    period: str
-    start: pd.Timestamp
-    end: pd.Timestamp
-    label: str = ""
-
-
-def plan(start: pd.Timestamp, end: pd.Timestamp, now: pd.Timestamp) -> list[Piece]:
+def plan(start: pd.Timestamp, end: pd.Timestamp, now: pd.Timestamp, *, days: bool = True) -> list[Piece]:
     """Cut a range into months that are over, days that are over, and the rest.
 
-    A month at the edge of the range is one file too: what is outside is cut off.
+    A month at the edge of the range is one file too: what is outside is cut off. Without `days`
+    the running month is part of the rest: a day of 5m is a third of a page.
 
     Examples
     --------
@@ -73,115 +45,12 @@ def plan(start: pd.Timestamp, end: pd.Timestamp, now: pd.Timestamp) -> list[Piec
         after_month, after_day = month + pd.DateOffset(months=1), day + pd.Timedelta(days=1)
         if after_month <= now:
             pieces.append(Piece("monthly", cursor, min(after_month, end), f"{month:%Y-%m}"))
-        elif after_day <= now:
+        elif after_day <= now and days:
             pieces.append(Piece("daily", cursor, min(after_day, end), f"{day:%Y-%m-%d}"))
         else:
             pieces.append(Piece("", cursor, end))
         cursor = pieces[-1].end
     return pieces
-
-
-class Archive:
-    """Files of the archive, downloaded into a folder and verified by their checksums.
-
-    Parameters
-    ----------
-    url
-        Address of the archive, such as ``https://data.binance.vision``.
-    cache
-        Folder in which verified files stay: an interrupted download goes on from there. A file
-        that the exchange has replaced since is noticed by its checksum and fetched again.
-    market
-        The market that the archive must belong to; another one is refused.
-    timeout
-        Seconds for one whole file.
-    attempts
-        Most tries of one file.
-    sleep
-        How to pause; replaced in tests.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        cache: Path,
-        market: str = "binance",
-        *,
-        timeout: float = 60.0,
-        attempts: int = 4,
-        sleep: Callable[[float], Any] = time.sleep,
-    ) -> None:
-        self._url, self._market, self._timeout = url.rstrip("/"), market, timeout
-        self._cache = cache / re.sub(r"[^A-Za-z0-9._-]", "-", market)
-        self._retried = Jittered(attempts, sleep)
-        self._local = threading.local()
-        self._failures = 0
-
-    def load(self, symbol: str, interval: str, piece: Piece) -> Path | None:
-        """Path of a verified file, downloaded if it is not there yet.
-
-        Returns
-        -------
-        Path or None
-            None where the archive has no such file, or it could not be read after all tries: then
-            the range comes by days or by REST, and the log says why. After three such failures
-            the archive is not asked again.
-        """
-        name = f"{symbol}-{interval}-{piece.label}.zip"
-        address = f"{self._url}/data/spot/{piece.period}/klines/{symbol}/{interval}/{name}"
-        path = self._cache / piece.period / name
-        if self._failures >= _ENOUGH:
-            return None
-        try:
-            return self._retried(lambda: self._verified(address, path))
-        except TransientError as error:
-            self._failures += 1
-            _LOG.warning("%s: %s; its candles come by REST", name, error)
-            return None
-
-    def _verified(self, address: str, path: Path) -> Path | None:
-        told = self._get(f"{address}.CHECKSUM")
-        if told is None:
-            return None
-        expected = told.split()[0].decode("ascii", "replace") if told.split() else ""
-        if path.is_file() and _sha256(path.read_bytes()) == expected:
-            return path
-        content = self._get(address)
-        if content is None:
-            return None
-        if _sha256(content) != expected:
-            msg = f"the answer for {path.name} does not have the checksum that the archive tells"
-            raise TransientError(msg)
-        _write(path, content)
-        return path
-
-    def _get(self, url: str) -> bytes | None:
-        if not hasattr(self._local, "session"):
-            self._local.session = new_session()
-        reply = fetch_reply(self._local.session, url, timeout=self._timeout)
-        self._check(reply)
-        return None if reply.status == _NOT_FOUND else reply.body
-
-    def _check(self, reply: Reply) -> None:
-        market = reply.headers.get(MARKET_HEADER, "binance")
-        if market != self._market:
-            msg = f"the archive is of the market {market}, expected {self._market}: set BTCML_ARCHIVE_URL to its own"
-            raise MarketError(msg)
-        if reply.status not in {_OK, _NOT_FOUND}:
-            msg = f"the archive's answer is HTTP {reply.status}"
-            raise TransientError(msg, reply.seconds("Retry-After"))
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write aside and rename: whoever is interrupted leaves no half file behind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{threading.get_ident()}.part")
-    aside.write_bytes(content)
-    aside.replace(path)
 
 
 class ArchiveMarket:
@@ -248,21 +117,36 @@ class ArchiveMarket:
         end = min(end, interval_floor(now, interval))
         expected = max(0, -((start - end) // interval_delta(interval)))
         done = 0
-        for frame in self._parts(symbol, interval, start, end, now):
+        for frame in self._parts(symbol, interval, (start, end), now, on_page):
             done += len(frame)
             if on_page is not None:
                 on_page(done, max(done, expected))
             yield frame
 
     def _parts(
-        self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp, now: pd.Timestamp
+        self,
+        symbol: str,
+        interval: str,
+        span: tuple[pd.Timestamp, pd.Timestamp],
+        now: pd.Timestamp,
+        on_page: OnPage | None,
     ) -> Iterator[pd.DataFrame]:
-        if (end - start) // interval_delta(interval) <= _BY_REST:
-            yield self._rest.fetch_candles(symbol, interval, start, end)
-            return
+        start, end = span
         archive = Archive(self._url, self._cache, self._rest.market, **self._knobs)
+        dense = pd.Timedelta(days=1) // interval_delta(interval) >= _DENSE_DAY
+        few = (end - start) // interval_delta(interval) <= (_BY_REST_DENSE if dense else _BY_REST)
+        if few or not archive.belongs():
+            yield self._rest.fetch_candles(symbol, interval, start, end, on_page)
+            return
+
+        def load(piece: Piece) -> list[tuple[Piece, Path | None]]:
+            path = archive.load(symbol, interval, piece) if piece.period else None
+            if path is not None or piece.period != "monthly" or not dense or now - piece.end > _LATE:
+                return [(piece, path)]
+            return [(day, archive.load(symbol, interval, day)) for day in _days(piece)]
+
         missing: Piece | None = None
-        for piece, path in self._files(archive, symbol, interval, plan(start, end, now), now):
+        for piece, path in self._ahead(load, plan(start, end, now, days=dense)):
             if path is None:
                 missing = Piece("", missing.start if missing else piece.start, piece.end)
                 continue
@@ -273,19 +157,12 @@ class ArchiveMarket:
         if missing is not None:
             yield self._rest.fetch_candles(symbol, interval, missing.start, missing.end)
 
-    def _files(
-        self, archive: Archive, symbol: str, interval: str, pieces: list[Piece], now: pd.Timestamp
+    def _ahead(
+        self, load: Callable[[Piece], list[tuple[Piece, Path | None]]], pieces: list[Piece]
     ) -> Iterator[tuple[Piece, Path | None]]:
-        """Yield the pieces with their files, in order; a month that is not there yet as its days."""
-
-        def load(piece: Piece) -> list[tuple[Piece, Path | None]]:
-            path = archive.load(symbol, interval, piece) if piece.period else None
-            if path is not None or piece.period != "monthly" or now - piece.end > _LATE:
-                return [(piece, path)]
-            return [(day, archive.load(symbol, interval, day)) for day in _days(piece)]
-
+        """Yield the pieces with their files, in order, while others are downloaded ahead."""
         with ThreadPoolExecutor(self._workers) as pool:
-            ahead: list[Future[list[tuple[Piece, Path | None]]]] = [pool.submit(load, piece) for piece in pieces]
+            ahead = [pool.submit(load, piece) for piece in pieces]
             try:
                 for future in ahead:
                     yield from future.result()

@@ -14,7 +14,8 @@ import pytest
 
 from btcml.errors import MarketError
 from btcml.market import archive as module
-from btcml.market.archive import Archive, ArchiveMarket, Piece, plan
+from btcml.market.archive import ArchiveMarket, plan
+from btcml.market.archive_files import Archive, Piece
 from btcml.market.binance import BinanceMarket
 from btcml.market.exchange import Exchange, running_exchange
 from btcml.market.faults import Fault
@@ -31,7 +32,8 @@ NO_SLEEP = {"sleep": lambda _: None}
 @pytest.fixture(autouse=True)
 def _small_ranges_by_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a small range go the long range's way: the drills need no years."""
-    monkeypatch.setattr(module, "_BY_REST", 100)
+    monkeypatch.setattr(module, "_BY_REST_DENSE", 100)
+    monkeypatch.setattr(module, "_DENSE_DAY", 96)
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +139,20 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
         assert not [name for name in seen(exchange, "/data/") if name.endswith(".zip")]
 
 
+def test_sparse_candles_come_by_months_and_rest_without_days(
+    source: FileMarket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A day of 5m or more is less than a page: the running month is quicker by REST."""
+    monkeypatch.setattr(module, "_DENSE_DAY", 1000)
+    monkeypatch.setattr(module, "_BY_REST", 100)
+    with drill(source, tmp_path) as (exchange, market):
+        found = market.fetch_candles("BTCUSDT", "1h", START.ceil("h"), NEVER)
+        assert not seen(exchange, "/data/spot/daily/")
+        assert len([name for name in seen(exchange, "/data/") if name.endswith(".zip")]) == 3
+    expected = source.fetch_candles("BTCUSDT", "1h", START.ceil("h"), NOW.floor("h"))
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
+
 def test_parts_come_in_order_and_none_is_longer_than_a_month(
     source: FileMarket, truth: pd.DataFrame, tmp_path: Path
 ) -> None:
@@ -148,31 +164,39 @@ def test_parts_come_in_order_and_none_is_longer_than_a_month(
 
 
 def test_a_short_range_comes_by_rest_alone(source: FileMarket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thirty pages are faster than files."""
-    monkeypatch.setattr(module, "_BY_REST", 30_000)
+    """A few pages are faster than files."""
+    monkeypatch.setattr(module, "_BY_REST_DENSE", 10_000)
     with drill(source, tmp_path) as (exchange, market):
         assert len(market.fetch_candles("BTCUSDT", "15m", NOW.floor("15min") - pd.Timedelta("2D"), NEVER)) == 192
         assert not seen(exchange, "/data/")
 
 
-def test_an_archive_of_another_market_is_refused(source: FileMarket, tmp_path: Path) -> None:
-    """A replay's REST with the real archive, or the reverse, would mix two markets."""
-    with (
-        drill(source, tmp_path) as (exchange, _),
-        running_exchange(SimulatedMarket(), lambda: NOW, name="other") as other,
-    ):
-        market = ArchiveMarket(BinanceMarket([exchange.url]), other.url, tmp_path, **NO_SLEEP)
-        with pytest.raises(MarketError, match="of the market replay:other, expected replay:drill"):
-            fetched(market)
-
-
-def test_an_archive_that_cannot_be_reached_is_asked_once_and_replaced_by_rest(
+def test_a_replay_without_an_archive_of_its_own_comes_by_rest(
     source: FileMarket, truth: pd.DataFrame, tmp_path: Path
 ) -> None:
-    """Not every month waits for its own timeouts."""
+    """Whoever stands at the archive's address, its files are not the replay's: none is fetched."""
+    with drill(source, tmp_path) as (exchange, _), running_exchange(source, lambda: NOW, name="other") as other:
+        for url in (other.url, "http://127.0.0.1:9"):
+            market = ArchiveMarket(BinanceMarket([exchange.url]), url, tmp_path, **NO_SLEEP)
+            pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
+        assert not seen(other, "/data/")
+
+
+def test_a_replays_file_is_refused_where_the_exchanges_is_expected(source: FileMarket, tmp_path: Path) -> None:
+    """Markets never mix: one sentence that names the setting."""
     with drill(source, tmp_path) as (exchange, _):
-        market = ArchiveMarket(BinanceMarket([exchange.url]), "http://127.0.0.1:9", tmp_path, workers=1, **NO_SLEEP)
-        pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
+        archive = Archive(exchange.url, tmp_path, "binance", **NO_SLEEP)
+        assert archive.belongs()
+        with pytest.raises(MarketError, match="of the market replay:drill, expected binance: set BTCML_ARCHIVE_URL"):
+            archive.load("BTCUSDT", "15m", Piece("monthly", START, START, "2024-12"))
+
+
+def test_an_archive_that_fails_thrice_is_not_asked_again(tmp_path: Path) -> None:
+    """Not every month waits for its own timeouts."""
+    archive = Archive("http://127.0.0.1:9", tmp_path, attempts=1)
+    slow = [archive.load("BTCUSDT", "15m", Piece("monthly", START, START, f"2024-{m:02}")) for m in range(1, 7)]
+    assert slow == [None] * 6
+    assert archive.gave_up
 
 
 def test_before_the_listing_there_is_nothing_and_little_is_asked(tmp_path: Path) -> None:
@@ -203,7 +227,7 @@ def test_a_year_of_1m_takes_at_most_twenty_calls_of_rest() -> None:
 @pytest.mark.soak
 def test_a_year_of_1m_is_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """525,600 candles, value for value, with at most twenty calls of REST in all."""
-    monkeypatch.setattr(module, "_BY_REST", 30_000)
+    monkeypatch.undo()
     start = NOW.floor("min") - pd.Timedelta("365D")
     with drill(SimulatedMarket(), tmp_path) as (exchange, market):
         found = market.fetch_candles("BTCUSDT", "1m", start, NEVER)
