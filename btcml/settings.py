@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     models_dir: Path | None = Field(None, description="Trained models; unset: models in the state folder.")
     api_base_url: str = Field("http://127.0.0.1:8000", description="Where the dashboard finds the API.")
     btcml_api_key: SecretStr | None = Field(None, description="Bearer key; needed to listen beyond loopback.")
+    btcml_api_public_url: str = Field("", description="The API as browsers reach it, for links; empty: API_BASE_URL.")
+    btcml_adminer_url: str = Field("", description="Adminer as browsers reach it, for a link; empty: no link.")
+    btcml_dashboard_password: SecretStr | None = Field(
+        None, description="Password of the dashboard's buttons; needed beyond loopback."
+    )
     btcml_binance_urls: Annotated[tuple[str, ...], NoDecode, AfterValidator(_urls)] = Field(
         ("https://data-api.binance.vision", "https://api.binance.com"),
         description="The exchange's hosts, tried in this order.",
@@ -88,6 +93,9 @@ class Settings(BaseSettings):
     btcml_interval: Annotated[str, AfterValidator(_interval_text)] = Field(
         "5m", description="Interval where none is given."
     )
+    btcml_cors_origins: Annotated[tuple[str, ...], NoDecode, AfterValidator(_urls)] = Field(
+        (), description="Web pages of other origins that may use the API, such as http://localhost:8866."
+    )
     btcml_source: str = Field("auto", description="binance, simulated, auto, or a file or folder of candles.")
     btcml_ingest_every: Annotated[str, AfterValidator(_duration_text)] = Field(
         "5m", description="Pause between ingests."
@@ -96,7 +104,7 @@ class Settings(BaseSettings):
         "15m", description="Pause between trainings."
     )
 
-    @field_validator("btcml_binance_urls", "btcml_symbols", mode="before")
+    @field_validator("btcml_binance_urls", "btcml_symbols", "btcml_cors_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return _list(value)

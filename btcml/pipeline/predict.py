@@ -178,13 +178,15 @@ def forecast_rows(forecast: Forecast, cutoff: pd.Timestamp) -> list[dict[str, An
     return [champion, *others]
 
 
-def seal(store: Store, settings: Settings, key: SeriesKey, known: Served | None = None) -> dict[str, Any]:
+def seal(
+    store: Store, settings: Settings, key: SeriesKey, known: dict[SeriesKey, Served] | None = None
+) -> dict[str, Any]:
     """Forecast the candle after the newest final one, and seal it.
 
     Parameters
     ----------
     known
-        What is loaded already.
+        Loaded trainings by series; the one in service is put into it.
 
     Returns
     -------
@@ -196,7 +198,8 @@ def seal(store: Store, settings: Settings, key: SeriesKey, known: Served | None 
     NotReadyError
         If there is nothing to forecast with, or the candle has closed already.
     """
-    served = load_served(store, settings, key, known)
+    loaded = {} if known is None else known
+    served = loaded[key] = load_served(store, settings, key, loaded.get(key))
     forecast = predict_newest(store, key, served)
     counts = append_forecasts(store, key, forecast_rows(forecast, served.record.window_end))
     made = forecast.prediction

@@ -26,6 +26,7 @@ __all__ = [
     "KEY_CLAUSE",
     "SCORED_COLUMNS",
     "append_forecasts",
+    "count_scored",
     "missing_forecasts",
     "read_frame",
     "read_futuros",
@@ -162,6 +163,13 @@ def read_futuros(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Time
     WHERE {KEY_CLAUSE} AND role = 'champion' AND open_time >= :start AND open_time < :end
     ORDER BY open_time DESC LIMIT :limit) newest ORDER BY open_time"""  # noqa: S608 - only constants
     return read_frame(store, query, series_values(key) | {"start": start, "end": end, "limit": limit}, columns)
+
+
+def count_scored(store: Store, key: SeriesKey) -> int:
+    """Count the sealed forecasts of the champion whose outcome is known."""
+    query = f"SELECT count(error_bp) FROM forecasts_scored WHERE {KEY_CLAUSE} AND role = 'champion'"  # noqa: S608
+    with store.engine.connect() as connection:
+        return int(connection.scalar(text(query), series_values(key)) or 0)
 
 
 def missing_forecasts(store: Store, key: SeriesKey) -> int:

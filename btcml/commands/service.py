@@ -1,0 +1,84 @@
+"""Verbs of the service: train, predict, evaluate, api, schedule, up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from btcml.commands.session import Session, declare_series, open_session
+from btcml.settings import load_settings
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable
+
+__all__ = ["VERBS"]
+
+_DAYS = 1095
+
+
+def _declare_train(parser: ArgumentParser) -> None:
+    declare_series(parser, days=_DAYS)
+    parser.set_defaults(run=_train)
+
+
+def _train(args: Namespace) -> Any:
+    return _job(open_session(args), "train", days=args.days)
+
+
+def _job(session: Session, kind: str, **parameters: Any) -> Any:
+    """Do a job of the log here, and answer its result."""
+    from btcml.serve.work import Bench, JobError, perform
+    from btcml.store.jobs import append_job
+
+    bench = Bench(session.settings, session.store, session.source)
+    number = append_job(session.store, kind, session.key, asked_by="cli", parameters=parameters)
+    job = perform(bench, number or 0)
+    if job.status != "ok":
+        raise JobError(job)
+    return job.result
+
+
+def _declare_predict(parser: ArgumentParser) -> None:
+    declare_series(parser)
+    parser.set_defaults(run=_predict)
+
+
+def _predict(args: Namespace) -> Any:
+    from btcml.pipeline.predict import predict
+    from btcml.serve.state import prediction_facts
+
+    session = open_session(args)
+    return prediction_facts(predict(session.store, session.settings, session.key))
+
+
+def _declare_evaluate(parser: ArgumentParser) -> None:
+    declare_series(parser, days=_DAYS)
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(args: Namespace) -> Any:
+    from btcml.pipeline.evaluate import evaluate
+
+    session = open_session(args)
+    return evaluate(session.store, session.settings, session.key, days=args.days)
+
+
+def _declare_api(parser: ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (beyond loopback: BTCML_API_KEY)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on")
+    parser.set_defaults(run=_api)
+
+
+def _api(args: Namespace) -> None:
+    from btcml.serve.api import serve_api
+
+    serve_api(load_settings(), args.host, args.port)
+
+
+VERBS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
+    "train": (_declare_train, "fit all models, judge at most once a day who serves"),
+    "predict": (_declare_predict, "forecast the next candle now"),
+    "evaluate": (_declare_evaluate, "judge the models walk-forward, without serving any"),
+    "api": (_declare_api, "serve forecasts over HTTP"),
+}
+"""What each verb takes, and one line about it."""

@@ -1,0 +1,1 @@
+"""Thin faces over the verbs: HTTP service, scheduler and dashboard."""

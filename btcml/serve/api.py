@@ -1,0 +1,160 @@
+"""The HTTP service: routes, problems, documents; nothing is computed here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import swagger_ui_bundle
+import uvicorn
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.staticfiles import StaticFiles
+
+from btcml import __version__
+from btcml.errors import BtcmlError, UsageError
+from btcml.serve.guard import Guard
+from btcml.serve.problems import Problem, register_problems
+from btcml.serve.routes import actions, candles, models, status
+from btcml.serve.state import Service
+from btcml.store.engine import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from fastapi.responses import HTMLResponse
+
+    from btcml.settings import Settings
+    from btcml.store.engine import Store
+
+__all__ = ["create_app", "is_loopback", "serve_api"]
+
+_log = logging.getLogger("btcml.serve")
+_DESCRIPTION = (
+    "Forecasts of the next candle, honest about how good they are. Every error is a problem document "
+    "(RFC 9457) with a request id. Times are UTC."
+)
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    app.state.work = set()
+    try:
+        await asyncio.to_thread(service.start)
+    except BtcmlError as error:  # /ready says what is missing
+        _log.warning("not ready yet: %s", error)
+    yield
+    await asyncio.to_thread(service.stop)
+
+
+def create_app(settings: Settings, store: Store, *, guarded: bool = False) -> FastAPI:
+    """Make the application.
+
+    Parameters
+    ----------
+    settings
+        Frozen settings.
+    store
+        The database.
+    guarded
+        Whether changing routes ask for ``BTCML_API_KEY``.
+    """
+    app = FastAPI(
+        title="btcml",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    app.state.service = Service(settings, store, guarded=guarded)
+    for module in (status, candles, models, actions):
+        app.include_router(module.router)
+    register_problems(app)
+    _add_documents(app)
+    if settings.btcml_cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.btcml_cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Prefer", "X-Request-ID"],
+        )
+    app.add_middleware(Guard)
+    return app
+
+
+def _add_documents(app: FastAPI) -> None:
+    """Swagger's page from files of our own, and a schema that names the problems."""
+    folder = next((Path(swagger_ui_bundle.__file__).parent / "vendor").glob("swagger-ui-*"))
+    app.mount("/docs/static", StaticFiles(directory=folder), name="swagger")
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = plain()
+            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+            schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+    @app.get("/docs/openapi.json", include_in_schema=False)
+    def labelled() -> dict[str, Any]:
+        """Give the schema under the version that the bundled Swagger reads."""
+        return openapi() | {"openapi": "3.0.3"}
+
+    @app.get("/docs", include_in_schema=False)
+    def documents() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="/docs/openapi.json",
+            title="btcml",
+            swagger_js_url="/docs/static/swagger-ui-bundle.js",
+            swagger_css_url="/docs/static/swagger-ui.css",
+            swagger_favicon_url="/docs/static/favicon-32x32.png",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address.
+
+    Examples
+    --------
+    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
+    (True, False)
+    """
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def serve_api(settings: Settings, host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Serve until stopped.
+
+    Raises
+    ------
+    UsageError
+        If it would listen beyond loopback without a key.
+    """
+    guarded = not is_loopback(host)
+    if guarded and settings.btcml_api_key is None:
+        msg = f"listening on {host}, beyond this machine, needs a key: set BTCML_API_KEY, or listen on 127.0.0.1"
+        raise UsageError(msg)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    app = create_app(settings, open_store(settings), guarded=guarded)
+    config = uvicorn.Config(
+        app,
+        host,
+        port,
+        http="httptools",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=10,
+        limit_concurrency=400,
+    )
+    uvicorn.Server(config).run()

@@ -1,0 +1,225 @@
+"""Voilà as our dashboard needs it: our page, no foreign request, warm kernels, a cap, kernels that go with their tab."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import mimetypes
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from tornado.web import RequestHandler, StaticFileHandler
+from traitlets.config import Config
+from voila.app import Voila
+from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
+from voila.tornado.handler import TornadoVoilaHandler
+
+import btcml
+from btcml.errors import NotFoundError
+from btcml.serve.dashboard_assets import FILES, STATIC, assets_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from btcml.settings import Settings
+
+__all__ = ["DashboardServer", "kernel_environment", "notebook_file", "serve_dashboard"]
+
+_POLICY = (
+    "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
+    "script-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+)
+_REPORT_POLICY = "default-src 'self' 'unsafe-inline' data:; base-uri 'none'; form-action 'none'"
+_IDLE_S, _LOOK_S = 30, 5
+
+
+class _Kernels(AsyncMappingKernelManager):  # type: ignore[misc]  # Jupyter's own class
+    """Kernels that end soon after their tab has gone; warm ones wait as long as it takes."""
+
+    _pools: dict[str, list[asyncio.Task[dict[str, Any]]]]
+
+    def warm_ids(self) -> set[str]:
+        """Return the ids of the kernels that nobody has yet."""
+        tasks = [task for pool in self._pools.values() for task in pool]
+        return {task.result()["kernel_id"] for task in tasks if task.done() and not task.cancelled() and not task.exception()}
+
+    def visitors(self) -> int:
+        """How many kernels belong to somebody."""
+        waiting = sum(len(pool) for pool in self._pools.values())
+        return max(len(self) - min(waiting, len(self)), 0)
+
+    async def cull_kernel_if_idle(self, kernel_id: str) -> None:
+        """End a kernel that nobody uses, but not a warm one."""
+        if kernel_id not in self.warm_ids():
+            await super().cull_kernel_if_idle(kernel_id)
+
+
+class _Page(TornadoVoilaHandler):  # type: ignore[misc]  # Voilà's own class
+    """The page; a friendly one when the house is full."""
+
+    def write_error(self, status_code: int, **_: Any) -> None:
+        """Show a page of ours whatever went wrong."""
+        self._plain_page("broken.html", status_code)
+
+    def _plain_page(self, name: str, status: int) -> None:
+        self.set_status(status)
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.set_header("Retry-After", "15")
+        self.finish((STATIC / name).read_bytes())
+
+    async def get(self, path: str | None = None) -> None:
+        """Answer a visit."""
+        if path:
+            self._plain_page("lost.html", 404)
+            return
+        kernels: _Kernels = self.kernel_manager
+        if kernels.visitors() >= self.settings["btcml_most"]:
+            self._plain_page("full.html", 503)
+            return
+        await super().get(path)
+
+
+class _Leave(VoilaShutdownKernelHandler):  # type: ignore[misc]  # Voilà's own class
+    """A tab that closes says so by a beacon, which cannot carry a token; the kernel's id is the secret."""
+
+    def check_xsrf_cookie(self) -> None:
+        """Let the beacon pass."""
+
+    async def post(self, kernel_id: str) -> None:
+        """End the kernel of the tab."""
+        if kernel_id in self.kernel_manager:
+            await self.kernel_manager.shutdown_kernel(kernel_id, now=True)
+        self.set_status(204)
+        self.finish()
+
+
+class _Reports(StaticFileHandler):
+    """The built reports, under their own policy."""
+
+    def set_extra_headers(self, path: str) -> None:
+        """Let a report use what it carries, and nothing else."""
+        self.set_header("Content-Security-Policy", _REPORT_POLICY)
+        self.set_header("Cache-Control", "no-cache" if path.endswith(".html") else "max-age=3600")
+
+
+class _Alive(RequestHandler):
+    def get(self) -> None:
+        self.set_header("Content-Type", "application/json")
+        self.finish('{"status":"ok"}')
+
+
+class DashboardServer(Voila):  # type: ignore[misc]  # Voilà's own class
+    """Voilà with the handlers above."""
+
+    reports = ""
+    most = 24
+
+    def init_settings(self) -> dict[str, Any]:
+        """Add what our handlers need."""
+        settings: dict[str, Any] = super().init_settings()
+        return settings | {"btcml_most": self.most}
+
+    def init_handlers(self) -> list[Any]:
+        """Put our handlers before Voilà's."""
+        own: list[Any] = [(r"/health", _Alive), (r"/leave/([\w-]+)", _Leave)]
+        if self.reports:
+            own.append((r"/reports/(.*)", _Reports, {"path": self.reports, "default_filename": "index.html"}))
+        handlers = [self._ours(handler) for handler in super().init_handlers()]
+        return own + handlers
+
+    @staticmethod
+    def _ours(handler: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (handler[0], _Page, *handler[2:]) if handler[1] is TornadoVoilaHandler else handler
+
+
+def notebook_file() -> Path:
+    """Find the dashboard's notebook: in the checkout, or in the installed package.
+
+    Raises
+    ------
+    NotFoundError
+        If the installation has lost it.
+    """
+    package = Path(btcml.__file__).parent
+    for folder in (package.parent / "notebooks", package / "notebooks"):
+        if (folder / "dashboard.ipynb").is_file():
+            return folder / "dashboard.ipynb"
+    msg = f"notebooks/dashboard.ipynb belongs beside {package} and is not there: install btcml again"
+    raise NotFoundError(msg)
+
+
+def kernel_environment(settings: Settings, *, locked: bool, reports: Path) -> dict[str, str]:
+    """Variables by which the kernels know the settings; secrets go no further than them."""
+    values = {
+        "API_BASE_URL": settings.api_base_url,
+        "BTCML_API_PUBLIC_URL": settings.btcml_api_public_url,
+        "BTCML_ADMINER_URL": settings.btcml_adminer_url,
+        "BTCML_SYMBOLS": ",".join(settings.btcml_symbols),
+        "BTCML_INTERVAL": settings.btcml_interval,
+        "BTCML_API_KEY": settings.btcml_api_key.get_secret_value() if settings.btcml_api_key else "",
+        "BTCML_DASHBOARD_LOCKED": "1" if locked else "",
+        "BTCML_DASHBOARD_PAGE": "1",
+        "BTCML_REPORTS_DIR": str(reports.absolute()),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "MALLOC_ARENA_MAX": "2",
+    }
+    password = settings.btcml_dashboard_password
+    return values | {"BTCML_DASHBOARD_PASSWORD": password.get_secret_value() if password else ""}
+
+
+def _configuration(host: str, port: int, warm: int, *, locked: bool) -> Config:
+    config = Config()
+    config.Voila.update({"ip": host, "port": port, "port_retries": 0, "open_browser": False, "log_level": logging.WARNING})
+    config.Voila.config_file_paths = []
+    config.Voila.tornado_settings = {
+        "compress_response": True,
+        "headers": {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"},
+        "allow_remote_access": locked,  # on loopback another host name is an attack
+        "local_hostnames": ["localhost", "127.0.0.1", "::1", "[::1]"],
+        "websocket_compression_options": {},
+        "btcml_assets": assets_hash(),
+    }
+    config.VoilaConfiguration.update(
+        {
+            "template": "btcml",
+            "preheat_kernel": True,
+            "default_pool_size": warm,
+            "multi_kernel_manager_class": _Kernels,
+            "file_allowlist": [],
+            "allow_template_override": "NO",
+            "allow_theme_override": "NO",
+            "resources": {"btcml_assets": assets_hash()},
+        }
+    )
+    config.MappingKernelManager.update({"cull_idle_timeout": _IDLE_S, "cull_interval": _LOOK_S, "cull_connected": False})
+    config.VoilaKernelManager.fill_delay = 0.5
+    return config
+
+
+def serve_dashboard(
+    settings: Settings, host: str, port: int, *, locked: bool, warm: int = 2, most: int = 24, reports: Path
+) -> Awaitable[None] | None:
+    """Serve until stopped.
+
+    Parameters
+    ----------
+    locked
+        Whether the buttons ask for the password: whenever others than this machine can come.
+    warm
+        Kernels kept ready for the next visitors.
+    most
+        Visitors at a time; one more sees a friendly page.
+    reports
+        Folder of built reports.
+    """
+    mimetypes.add_type("text/javascript", ".js")
+    os.environ.update(kernel_environment(settings, locked=locked, reports=reports))
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(FILES), os.environ.get("JUPYTER_PATH", "")]))
+    app = DashboardServer(config=_configuration(host, port, warm, locked=locked))
+    app.notebook_path = str(notebook_file())
+    app.reports, app.most = str(reports.absolute()) if reports.is_dir() else "", most
+    app.initialize([])
+    app.start()
+    return None

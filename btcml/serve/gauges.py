@@ -1,0 +1,86 @@
+"""The service's health in Prometheus' text format: requests as they come, the rest when asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from sqlalchemy import text
+
+from btcml.store.candles import read_last_candles
+from btcml.store.forecasts import missing_forecasts, read_scored
+from btcml.store.jobs import count_jobs
+from btcml.store.models import champion_of
+
+if TYPE_CHECKING:
+    from btcml.candles import SeriesKey
+    from btcml.serve.state import Service
+
+__all__ = ["exposition", "live_figures", "observe_request"]
+
+_requests = CollectorRegistry()
+_seen = Counter("btcml_requests", "Requests by route and status.", ["method", "route", "status"], registry=_requests)
+_took = Histogram(
+    "btcml_request_seconds",
+    "Time to answer, by route.",
+    ["route"],
+    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 60),
+    registry=_requests,
+)
+_SERIES = ["market", "symbol", "interval"]
+
+
+def observe_request(method: str, route: str, status: int, seconds: float) -> None:
+    """Count a request."""
+    _seen.labels(method, route, status).inc()
+    _took.labels(route).observe(seconds)
+
+
+def exposition(service: Service) -> tuple[bytes, str]:
+    """All figures as text, and their media type."""
+    registry = CollectorRegistry()
+    jobs = Gauge("btcml_jobs", "Jobs of the log by kind and status.", ["kind", "status"], registry=registry)
+    for (kind, status), number in count_jobs(service.store).items():
+        jobs.labels(kind, status).set(number)
+    bans = Gauge("btcml_bans", "Hosts of the exchange that ban this address now.", registry=registry)
+    with service.store.engine.connect() as connection:
+        bans.set(int(connection.scalar(text("SELECT count(*) FROM bans WHERE until > now()")) or 0))
+    for symbol in service.settings.btcml_symbols:
+        _add_series(service, service.key(symbol, None), registry)
+    return generate_latest(_requests) + generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def _add_series(service: Service, key: SeriesKey, registry: CollectorRegistry) -> None:
+    now = service.now(key)
+    figures = live_figures(service, key)
+    newest, champion = read_last_candles(service.store, key, 1), champion_of(service.store, key)
+    if len(newest):
+        age = now - newest["open_time"].iloc[-1] - key.delta
+        figures["candle_age_seconds"] = age.total_seconds()
+    if champion is not None:
+        figures["model_age_seconds"] = (now - champion.trained_at).total_seconds()
+        figures["walk_forward_skill"] = float(champion.verdict.get("skill") or 0.0)
+    for name, value in figures.items():
+        gauge = Gauge(
+            f"btcml_{name}", f"{name.replace('_', ' ').capitalize()} of a series.", _SERIES, registry=registry
+        )
+        gauge.labels(key.market, key.symbol, key.interval).set(value)
+
+
+def live_figures(service: Service, key: SeriesKey) -> dict[str, float]:
+    """Skill and coverage of the sealed forecasts so far; without those that have no outcome yet."""
+    scored = read_scored(service.store, key, role="champion")
+    missed = float(missing_forecasts(service.store, key))
+    scored = scored[scored["error_bp"].notna()]
+    if scored.empty:
+        return {"forecasts_scored": 0.0, "forecasts_missed": missed}
+    inside = (scored["lo"] <= scored["real_close"]) & (scored["real_close"] <= scored["hi"])
+    base = float(scored["persistence_error_bp"].mean())
+    skill = 1 - float(scored["error_bp"].mean()) / base if base > 0 else 0.0
+    return {
+        "forecasts_scored": float(len(scored)),
+        "forecasts_missed": missed,
+        "live_skill": skill,
+        "live_coverage": float(np.mean(inside)),
+    }
