@@ -24,7 +24,7 @@ SPACE := $(subst ,, )
 SLUG = $(subst $(SPACE),_,$(subst :,,$(subst /,_,$(strip $(1)))))
 PLAN := $(BTCML_HOME)/plans/$(call SLUG,$(SYMBOL)-$(INTERVAL)-$(DAYS)d-$(or $(END),latest)-$(SOURCE)).mk
 
-.PHONY: help report refresh verify test test-all soak check lab api dashboard up bench lock env clean
+.PHONY: help report refresh verify test test-all test-tools soak check lab api dashboard up bench lock env clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,12 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
 	@$(BIN)/uv pip sync --quiet --system-certs --require-hashes --python $(BIN)/python requirements.lock
 	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --no-build-isolation --no-deps --editable .
+	@touch $@
+
+# The data contract standard's own tool wants other versions than ours: an environment of its own.
+.venv/contract/ready: data_contracts/tool.lock | $(READY)
+	@$(PYTHON) -m venv .venv/contract
+	@$(BIN)/uv pip sync --quiet --system-certs --require-hashes --python .venv/contract/bin/python data_contracts/tool.lock
 	@touch $@
 
 # ---- the story ----
@@ -65,12 +71,15 @@ verify: $(RUN)/pages/index.html ## make the report again in a clean folder and c
 
 # ---- tests ----
 test: $(READY) ## all tests that need nothing but Python packages
-	@$(BIN)/pytest -q -n 2 -m 'not soak and not browser'
-	@echo 'left out: browser (make test-all) and the long drills (make soak)'
+	@$(BIN)/pytest -q -n 2 -m 'not soak and not browser and not tools'
+	@echo 'left out: browser and contract tool (make test-all) and the long drills (make soak)'
 
-test-all: $(READY) ## the same and the browser (needs chromium)
+test-all: $(READY) .venv/contract/ready ## the same, the browser (needs chromium) and the contract tool
 	@$(BIN)/pytest -q -n 2 -m 'not soak'
 	@echo 'left out: the long drills (make soak)'
+
+test-tools: $(READY) .venv/contract/ready ## only what test-all has beyond test
+	@$(BIN)/pytest -q -m '(browser or tools) and not soak'
 
 soak: $(READY) ## the long drills; SOAK_SHARE=0.1 draws a tenth of them
 	@SOAK_SHARE=$(SOAK_SHARE) $(BIN)/pytest -q -m soak
