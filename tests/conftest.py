@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,19 @@ from btcml.store.engine import Store, open_store, owner_url
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
+
+
+def pytest_collection_modifyitems(config, items):
+    """Draw a seeded share of the long drills where SOAK_SHARE says so; what is left out is said."""
+    share = float(os.environ.get("SOAK_SHARE", "1"))
+    drills = [item for item in items if item.get_closest_marker("soak")]
+    if share >= 1 or not drills or "soak" not in config.option.markexpr:
+        return
+    seed = os.environ.get("SOAK_SEED", "0")
+    kept = set(random.Random(seed).sample(range(len(drills)), max(1, round(share * len(drills)))))  # noqa: S311 - a draw
+    dropped = [item for n, item in enumerate(drills) if n not in kept]
+    config.hook.pytest_deselected(items=dropped)
+    items[:] = [item for item in items if item not in dropped]
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ REREAD = 720
 FIRST_DAYS = 90
 """Days that the first ingest of an empty series fetches."""
 
-_CHUNK = 250_000  # candles a transaction: what a kill in the middle of a backfill can lose
+_CHUNK = 50_000  # candles a transaction: what a kill in the middle of a backfill can lose
 _JUDGED = pd.Timedelta(days=45)
 
 
