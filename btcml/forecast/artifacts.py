@@ -27,10 +27,6 @@ from btcml.forecast.forecaster import Forecaster, empty_models
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.float64]
-
 __all__ = ["FORMAT", "load_forecaster", "save_forecaster"]
 
 FORMAT = 1
@@ -72,9 +68,12 @@ def save_forecaster(forecaster: Forecaster, folder: Path, golden: pd.DataFrame) 
     manifest = _manifest(forecaster, tail, files)
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    for name, payload in (files | {"manifest.json": manifest}).items():
-        _write_synced(aside / name, payload)
-    _replace(aside, folder)
+    try:
+        for name, payload in (files | {"manifest.json": manifest}).items():
+            _write_synced(aside / name, payload)
+        _replace(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 
@@ -123,7 +122,7 @@ def _manifest(forecaster: Forecaster, tail: pd.DataFrame, files: Mapping[str, by
         },
         "golden": {
             "open_time": tail["open_time"].astype("int64").tolist(),
-            "forecasts": {name: rows.tolist() for name, rows in _golden_forecasts(forecaster, tail).items()},
+            "forecasts": _golden_forecasts(forecaster, tail),
         },
     }
     return json.dumps(facts, indent=1, sort_keys=True, allow_nan=False).encode()
@@ -138,8 +137,12 @@ def _golden_bytes(tail: pd.DataFrame) -> bytes:
     return tail[list(GOLDEN_COLUMNS)].to_numpy(dtype="<f8").tobytes()
 
 
-def _golden_forecasts(forecaster: Forecaster, tail: pd.DataFrame) -> dict[str, Array]:
-    return forecaster.raw_forecasts(forecaster.dataset(tail), GOLDEN_ROWS)
+def _golden_forecasts(forecaster: Forecaster, tail: pd.DataFrame) -> dict[str, list[float]]:
+    """Raw forecasts of the last rows by model, and the log moves that would be served."""
+    raw = forecaster.raw_forecasts(forecaster.dataset(tail), GOLDEN_ROWS)
+    served = forecaster.predict(tail)
+    moves = [np.log(close / served.last_close) for _, close in sorted(served.closes.items())]
+    return {name: rows.tolist() for name, rows in raw.items()} | {"served": [float(move) for move in moves]}
 
 
 def _write_synced(path: Path, payload: bytes) -> None:
@@ -241,9 +244,9 @@ def _golden_tail(manifest: Mapping[str, Any], payload: bytes) -> pd.DataFrame:
     return as_candles(frame.assign(open_time=times), manifest["interval"])
 
 
-def _check_golden(expected: Mapping[str, list[float]], found: Mapping[str, Array], folder: Path) -> None:
+def _check_golden(expected: Mapping[str, list[float]], found: Mapping[str, list[float]], folder: Path) -> None:
     for name, values in found.items():
-        apart = float(np.max(np.abs(values - np.array(expected.get(name, np.nan)))))
+        apart = float(np.max(np.abs(np.array(values) - np.array(expected.get(name, np.nan)))))
         if not apart <= TOLERANCE:
             msg = (
                 f"{name} must forecast its golden rows to {TOLERANCE}, found {apart:.2g} in {folder.name}: train again"

@@ -105,9 +105,9 @@ def train_forecaster(  # noqa: PLR0913 - a training has this many knobs
 
 def _plan(open_time: pd.Series, holdout: str | int) -> WalkForward:
     """One fold: everything but the held-out span, of at most a fifth of the candles."""
-    last = open_time.iloc[-1]
+    delta = open_time.diff().min()
     fifth = open_time.iloc[-(len(open_time) // 5)]
-    start = max(fifth, last - span_offset(holdout, open_time.diff().min()))
+    start = max(fifth, open_time.iloc[-1] + delta - span_offset(holdout, delta))
     return WalkForward(start, window=None, refit=len(open_time), purge=1, burn_in=None)
 
 

@@ -43,13 +43,13 @@ for span, sets in ((1, ("core", "ohlcv", "range")), (12, ("range",))):
         source=RECIPE,
         sets=sets,
     )(partial(_volume_ratio, span=span))
-for n, sets in ((1, ("range",)), (12, ())):
+for n, of in ((1, ("range",)), (12, ())):
     feature(
         f"taker_imbalance_{n}",
         f"2 taker buy volume / volume - 1 over {n}",
         warmup=n - 1,
         source=ROADMAP,
-        sets=sets,
+        sets=of,
         optional=True,
     )(partial(_taker_imbalance, n=n))
 

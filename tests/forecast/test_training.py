@@ -1,0 +1,77 @@
+"""Training and predicting: what is served is what the back-test would have said."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from btcml.errors import NotReadyError, UsageError
+from btcml.forecast.backtest import run_backtest
+from btcml.forecast.splits import WalkForward
+from btcml.forecast.training import train_forecaster
+
+MODELS = ("lightgbm_fast", "autoreg", "ridge")
+
+
+@pytest.fixture(scope="module")
+def forecaster(candles):
+    """A small forecaster."""
+    return train_forecaster(candles.iloc[:-300], "5m", MODELS, champion="ridge", holdout="3 days", jobs=1)
+
+
+def test_a_prediction_is_consistent_and_names_its_model(forecaster, candles):
+    """High over all, low under all, the interval around the last close, challengers beside it."""
+    found = forecaster.predict(candles)
+    assert found.open_time == candles["open_time"].iloc[-1] + pd.Timedelta(minutes=5)
+    assert found.last_close == candles["close"].iloc[-1]
+    assert found.low <= min(found.open, found.close) <= max(found.open, found.close) <= found.high
+    assert found.amp == found.high - found.low
+    assert found.lo < found.last_close < found.hi
+    assert 0 < found.prob_up < 1
+    assert found.model == "ridge"
+    assert set(found.closes) == {"persistence", *MODELS}
+    assert found.close == found.closes["ridge"]
+
+
+def test_the_live_forecast_equals_the_offline_one(candles):
+    """One fold whose training rows are the forecaster's gives its closes to 1e-6 USD."""
+    split = len(candles) - 400
+    live = train_forecaster(candles.iloc[:split], "5m", MODELS, holdout="3 days", jobs=1)
+    start = candles["open_time"].iloc[split]
+    plan = WalkForward(start + pd.Timedelta(minutes=5), window=None, refit=1000, purge=1, burn_in=None)
+    data = live.dataset(candles)
+    raw = live.raw_forecasts(data, 300)
+    offline = run_backtest(candles, "5m", MODELS, plan, jobs=1)
+    for name in MODELS:
+        rows = offline[(offline["model"] == name)].tail(299)
+        factor = np.log(rows["y_hat"] / rows["base"]) / (raw[name][:-1] * data.prepared.scale[-300:-1])
+        np.testing.assert_allclose(factor, factor.iloc[0], rtol=1e-6)
+
+
+def test_persistence_is_served_until_a_champion_is_named(candles):
+    """Law 3: skill or silence."""
+    found = train_forecaster(candles, "5m", ("autoreg",), holdout="3 days", jobs=1).predict(candles)
+    assert (found.model, found.close) == ("persistence", found.last_close)
+
+
+def test_the_holdout_is_a_forecast_frame_that_the_final_fit_did_not_see(forecaster):
+    """It gives the training's figures."""
+    assert set(forecaster.holdout["model"].unique()) == {"persistence", *MODELS}
+    assert forecaster.holdout["open_time"].nunique() == 3 * 288
+    assert forecaster.holdout["cutoff"].max() < forecaster.holdout["open_time"].min()
+    assert forecaster.metadata["samples"] > 4000
+
+
+def test_too_few_candles_and_a_fresh_gap_are_not_ready(forecaster, candles):
+    """409 in the service: what to do is said."""
+    with pytest.raises(NotReadyError, match="training needs 2000 candles"):
+        train_forecaster(candles.iloc[:500], "5m")
+    with pytest.raises(NotReadyError, match="a forecast needs"):
+        forecaster.predict(candles.iloc[-50:])
+
+
+def test_a_champion_must_be_among_the_models(candles):
+    """The caller's mistake."""
+    with pytest.raises(UsageError, match="the champion must be persistence or one of autoreg"):
+        train_forecaster(candles, "5m", ("autoreg",), champion="oracle", holdout="3 days", jobs=1)
