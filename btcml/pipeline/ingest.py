@@ -9,12 +9,13 @@ import pandas as pd
 
 from btcml.candles import TIME, SeriesKey, candle_gaps, interval_delta, interval_floor
 from btcml.continuity import suspect_spans
+from btcml.market.archive import ArchiveMarket
 from btcml.store.candles import Upserted, read_candles, read_last_candles, read_open_times, upsert_candles
 from btcml.store.engine import database_lock
 from btcml.store.ledger import read_halts, record_gaps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from btcml.market.source import Source
     from btcml.store.engine import Store
@@ -187,18 +188,31 @@ def _holes(known: pd.Series, span: Span, delta: pd.Timedelta) -> list[Span]:
 def _fetch(
     store: Store, source: Source, done: Ingested, span: Span, on_page: Callable[[int, int], None] | None
 ) -> Ingested:
-    """Fetch and store a span, chunk by chunk, each in a transaction of its own."""
-    key, step = done.key, interval_delta(done.key.interval) * _CHUNK
-    start, end = span
-    while start < end:
-        stop = min(start + step, end)
-        frame = source.fetch_candles(key.symbol, key.interval, start, stop, on_page)
+    """Fetch and store a span part by part, each in a transaction of its own."""
+    key, reached = done.key, span[0]
+    for frame in _parts(source, key, span, on_page):
         at = source.now()
         stored = upsert_candles(store, key, frame, source=source.market, at=at)
-        record_gaps(store, key, _nothing_there(frame["open_time"], start, key.interval), (start, stop), at)
         done = done._and(len(frame), stored)  # noqa: SLF001 - our own class
-        start = stop
+        if len(frame):
+            end = frame["open_time"].iloc[-1] + key.delta
+            record_gaps(store, key, _nothing_there(frame["open_time"], reached, key.interval), (reached, end), at)
+            reached = end
     return done
+
+
+def _parts(
+    source: Source, key: SeriesKey, span: Span, on_page: Callable[[int, int], None] | None
+) -> Iterator[pd.DataFrame]:
+    """Candles of a span in ascending parts: the source's own, or chunks."""
+    start, end = span
+    if isinstance(source, ArchiveMarket):
+        yield from source.fetch_parts(key.symbol, key.interval, start, end, on_page)
+        return
+    while start < end:
+        stop = min(start + key.delta * _CHUNK, end)
+        yield source.fetch_candles(key.symbol, key.interval, start, stop, on_page)
+        start = stop
 
 
 def _nothing_there(open_time: pd.Series, start: pd.Timestamp, interval: str) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from btcml.errors import SourceError
+from btcml.market.archive import ArchiveMarket
 from btcml.market.binance import BinanceMarket
 from btcml.market.files import FileMarket
 from btcml.market.simulate import SimulatedMarket
@@ -41,7 +42,9 @@ def make_source(settings: Settings, name: str, store: Store) -> Source:
         return SimulatedMarket()
     if name in {"binance", "auto"}:
         binance = BinanceMarket(settings.btcml_binance_urls, bans=BanLedger(store))
-        return binance if name == "binance" or binance.reachable() else SimulatedMarket()
+        if name == "auto" and not binance.reachable():
+            return SimulatedMarket()
+        return ArchiveMarket(binance, settings.btcml_archive_url, settings.home / "archive")
     path = Path(name).expanduser()
     if not path.exists():
         msg = f"expected binance, simulated, auto or a file or folder of candles, found {name!r}, which does not exist"
