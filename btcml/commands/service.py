@@ -75,10 +75,38 @@ def _api(args: Namespace) -> None:
     serve_api(load_settings(), args.host, args.port)
 
 
+def _declare_schedule(parser: ArgumentParser) -> None:
+    parser.add_argument("--days", type=int, default=_DAYS, help="days of candles to have and to train on")
+    parser.set_defaults(run=_schedule)
+
+
+def _schedule(args: Namespace) -> None:
+    from btcml.serve.schedule import run_schedule
+
+    run_schedule(load_settings(), args.days)
+
+
+def _declare_up(parser: ArgumentParser) -> None:
+    _declare_api(parser)
+    parser.add_argument("--days", type=int, default=_DAYS, help="days of candles to have and to train on")
+    parser.add_argument("--dashboard-port", type=int, default=8866, help="port of the dashboard")
+    parser.add_argument("--no-dashboard", action="store_true", help="API and scheduler only")
+    parser.set_defaults(run=_up)
+
+
+def _up(args: Namespace) -> None:
+    from btcml.serve.up import run_up
+
+    port = None if args.no_dashboard else args.dashboard_port
+    run_up(load_settings(), args.host, args.port, args.days, port)
+
+
 VERBS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
     "train": (_declare_train, "fit all models, judge at most once a day who serves"),
     "predict": (_declare_predict, "forecast the next candle now"),
     "evaluate": (_declare_evaluate, "judge the models walk-forward, without serving any"),
     "api": (_declare_api, "serve forecasts over HTTP"),
+    "schedule": (_declare_schedule, "ingest, forecast and train when they are due"),
+    "up": (_declare_up, "run API, scheduler and dashboard together"),
 }
 """What each verb takes, and one line about it."""

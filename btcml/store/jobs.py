@@ -27,8 +27,8 @@ __all__ = [
     "append_job",
     "count_jobs",
     "finish_job",
-    "last_due",
     "last_ok",
+    "last_scheduled",
     "read_job",
     "read_jobs",
     "start_job",
@@ -177,16 +177,19 @@ _FINISH = """UPDATE jobs SET status = :status, result = cast(:result AS jsonb), 
 started_at = coalesce(started_at, clock_timestamp()), finished_at = clock_timestamp() WHERE id = :id"""
 
 
-def abandon_jobs(store: Store, kind: str, key: SeriesKey, but: int) -> int:
+def abandon_jobs(store: Store, kind: str, key: SeriesKey, but: int, *, queued: bool = False) -> int:
     """Close jobs of a kind that still claim to run; the caller holds the kind's lock, so none does.
 
     Parameters
     ----------
     but
         The caller's own job.
+    queued
+        Close those of the scheduler that never began, too.
     """
+    lost = " OR (status = 'queued' AND asked_by = 'scheduler')" if queued else ""
     query = f"""UPDATE jobs SET status = 'abandoned', finished_at = clock_timestamp(),
-    error = 'its process ended before it did' WHERE {_SERIES} AND status = 'running' AND id <> :but"""  # noqa: S608
+    error = 'its process ended before it did' WHERE {_SERIES} AND (status = 'running'{lost}) AND id <> :but"""  # noqa: S608
     with store.engine.begin() as connection:
         return connection.execute(text(query), _series(kind, key) | {"but": but}).rowcount
 
@@ -234,12 +237,12 @@ def read_jobs(
         return [_job(row) for row in connection.execute(text(query + " ORDER BY id DESC LIMIT :limit"), values)]
 
 
-def last_due(store: Store, kind: str, key: SeriesKey) -> pd.Timestamp | None:
-    """Newest due time of a kind that has been dealt with: run, failed for good or counted as missed."""
-    query = f"""SELECT max(due_at) FROM jobs WHERE {_SERIES} AND status IN ('ok', 'missed')"""  # noqa: S608
+def last_scheduled(store: Store, kind: str, key: SeriesKey) -> Job | None:
+    """Newest attempt at the newest due time of a kind."""
+    query = f"{_SELECT} WHERE {_SERIES} AND due_at IS NOT NULL ORDER BY due_at DESC, attempt DESC LIMIT 1"
     with store.engine.connect() as connection:
-        found = connection.scalar(text(query), _series(kind, key))
-    return None if found is None else pd.Timestamp(found)
+        row = connection.execute(text(query), _series(kind, key)).first()
+    return None if row is None else _job(row)
 
 
 def last_ok(store: Store, kind: str, key: SeriesKey) -> Job | None:

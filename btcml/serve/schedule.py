@@ -1,0 +1,246 @@
+"""The scheduler: ingest, forecast, train, when the market's clock says so.
+
+It holds no plan in memory. At every tick the database is asked what was done last, the market's
+clock what is due, and the difference is done once: late runs coalesce, a restart catches up, and
+what nobody served is counted in the job that came next. Two schedulers on one database do no harm,
+since a due time can be in the log only once and each kind of job holds a lock.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from btcml.candles import SeriesKey, interval_floor
+from btcml.errors import BtcmlError, BusyError
+from btcml.pipeline.clock import register_clock
+from btcml.pipeline.sources import make_source
+from btcml.serve.work import Bench, perform, spawn
+from btcml.settings import Settings, duration
+from btcml.store.candles import read_last_candles
+from btcml.store.clocks import clock_known, market_now
+from btcml.store.engine import database_lock, open_store
+from btcml.store.jobs import Job, abandon_jobs, append_job, last_ok, last_scheduled
+from btcml.store.models import champion_of
+
+__all__ = ["Due", "Scheduler", "due_now", "run_schedule"]
+
+_log = logging.getLogger("btcml.schedule")
+
+FIRST_PAUSE_S = 5.0
+"""Pause before the first retry; it doubles each time."""
+
+MOST_ATTEMPTS = 6
+_LONGEST_WAIT_S = 1.0
+_SHORTEST_WAIT_S = 0.02
+_EPOCH = pd.Timestamp(0, tz="UTC")
+
+
+@dataclass(frozen=True)
+class Due:
+    """A job that is due.
+
+    Attributes
+    ----------
+    due_at
+        When, by the market's clock.
+    missed
+        Due times before it that nobody served.
+    attempt
+        1, or more for a retry.
+    """
+
+    due_at: pd.Timestamp
+    missed: int
+    attempt: int
+
+
+def due_now(
+    last: Job | None, current: pd.Timestamp, every: pd.Timedelta, now: pd.Timestamp, speed: float = 1.0
+) -> Due | None:
+    """What is due, given what the log says.
+
+    Parameters
+    ----------
+    last
+        Newest job of the kind that had a due time.
+    current
+        Newest due time that has come, by the market's clock.
+    every
+        Time between due times.
+    now
+        Real time, as the database stamps jobs.
+    speed
+        Seconds of the market in a second: pauses shrink with it.
+    """
+    if last is None or last.due_at is None:
+        return Due(current, 0, 1)
+    if last.due_at >= current:
+        return _retry(last, now, speed) if last.status in {"error", "abandoned"} else None
+    if last.status in {"queued", "running"}:
+        return None
+    return Due(current, int((current - last.due_at) // every) - 1, 1)
+
+
+def _retry(last: Job, now: pd.Timestamp, speed: float) -> Due | None:
+    if last.attempt >= MOST_ATTEMPTS or last.finished_at is None or last.due_at is None:
+        return None
+    pause = pd.Timedelta(seconds=FIRST_PAUSE_S * 2 ** (last.attempt - 1) / max(speed, 1.0))
+    return Due(last.due_at, last.missed, last.attempt + 1) if now >= last.finished_at + pause else None
+
+
+class Scheduler:
+    """Keeps the series of the settings fresh.
+
+    Parameters
+    ----------
+    bench
+        Settings, database and source.
+    days
+        Days of candles to have and to train on.
+    """
+
+    def __init__(self, bench: Bench, days: int = 1095) -> None:
+        self.bench, self.days = bench, days
+        settings = bench.settings
+        market = bench.source.market
+        self.keys = [SeriesKey(market, symbol, settings.btcml_interval) for symbol in settings.btcml_symbols]
+        self.ingest_every = pd.Timedelta(duration(settings.btcml_ingest_every))
+        self.train_every = pd.Timedelta(duration(settings.btcml_train_every))
+        self.stop = threading.Event()
+        self._training: subprocess.Popen[bytes] | None = None
+        self.speed = 1.0
+
+    def run(self) -> None:
+        """Work until `stop` is set or the process is interrupted; leave nothing half done."""
+        try:
+            self._begin()
+            while not self.stop.is_set():
+                self.stop.wait(self.tick())
+        finally:
+            self._end()
+
+    def _begin(self) -> None:
+        register_clock(self.bench.store, self.bench.source)
+        self.speed = clock_known(self.bench.store, self.bench.source.market) or 1.0
+        for key in self.keys:
+            self._recover(key)
+            if self._short(key):
+                self._backfill(key)
+
+    def _recover(self, key: SeriesKey) -> None:
+        """Close the jobs of schedulers that died: whoever is alive holds the lock of its job."""
+        for kind in ("ingest", "forecast", "train", "backfill"):
+            try:
+                with database_lock(self.bench.store, f"{kind} of {key}"):
+                    abandon_jobs(self.bench.store, kind, key, but=0, queued=True)
+            except BusyError:
+                continue
+
+    def _short(self, key: SeriesKey) -> bool:
+        """Whether candles are missing at the beginning, and no backfill has tried in vain."""
+        done = last_ok(self.bench.store, "backfill", key)
+        if done is not None and int(done.parameters.get("days", 0)) >= self.days:
+            return False
+        return len(read_last_candles(self.bench.store, key, 1)) == 0 or done is None
+
+    def _backfill(self, key: SeriesKey) -> None:
+        number = append_job(self.bench.store, "backfill", key, asked_by="scheduler", parameters={"days": self.days})
+        self._report(perform(self.bench, number or 0, wait=True))
+
+    def tick(self) -> float:
+        """Do what is due now.
+
+        Returns
+        -------
+        float
+            Seconds until something can be due again, at most one.
+        """
+        waits = [_LONGEST_WAIT_S]
+        for key in self.keys:
+            try:
+                waits.append(self._tick(key))
+            except BtcmlError as error:
+                _log.warning(json.dumps({"event": "tick failed", "series": str(key), "error": str(error)}))
+        return max(min(waits), _SHORTEST_WAIT_S)
+
+    def _tick(self, key: SeriesKey) -> float:
+        now = market_now(self.bench.store, key.market)
+        self._do("ingest", key, _floor(now, self.ingest_every), self.ingest_every)
+        target = interval_floor(market_now(self.bench.store, key.market), key.interval)
+        if self._can_forecast(key, target):
+            self._do("forecast", key, target, key.delta)
+        self._train(key, _floor(now, self.train_every))
+        now = market_now(self.bench.store, key.market)
+        step = min(self.ingest_every, key.delta)
+        return (_floor(now, step) + step - now).total_seconds() / max(self.speed, 1e-9)
+
+    def _can_forecast(self, key: SeriesKey, target: pd.Timestamp) -> bool:
+        """Whether the candle before the target is there, and a model to forecast with."""
+        newest = read_last_candles(self.bench.store, key, 1)
+        there = len(newest) > 0 and newest["open_time"].iloc[-1] == target - key.delta
+        return bool(there) and champion_of(self.bench.store, key) is not None
+
+    def _due(self, kind: str, key: SeriesKey, current: pd.Timestamp, every: pd.Timedelta) -> int | None:
+        """Number of the job that is due now, written into the log; None where nothing is."""
+        last = last_scheduled(self.bench.store, kind, key)
+        due = due_now(last, current, every, pd.Timestamp.now(tz="UTC"), self.speed)
+        if due is None:
+            return None
+        return append_job(
+            self.bench.store,
+            kind,
+            key,
+            asked_by="scheduler",
+            parameters={"days": self.days} if kind == "train" else {},
+            due_at=due.due_at,
+            missed=due.missed,
+            attempt=due.attempt,
+        )
+
+    def _do(self, kind: str, key: SeriesKey, current: pd.Timestamp, every: pd.Timedelta) -> None:
+        number = self._due(kind, key, current, every)
+        if number is not None:
+            self._report(perform(self.bench, number))
+
+    def _train(self, key: SeriesKey, current: pd.Timestamp) -> None:
+        """Start a training in a process of its own, one at a time."""
+        if self._training is not None and self._training.poll() is None:
+            return
+        number = self._due("train", key, current, self.train_every)
+        self._training = None if number is None else spawn(self.bench.settings, number)
+
+    def _report(self, job: Job) -> None:
+        facts: dict[str, Any] = {"event": "job", "job_id": job.id, "kind": job.kind, "series": str(job.key)}
+        facts |= {"status": job.status, "missed": job.missed, "attempt": job.attempt, "error": job.error}
+        _log.info(json.dumps(facts | {"result": job.result}, default=str))
+
+    def _end(self) -> None:
+        """End a training that runs; its job is closed by its own process."""
+        child = self._training
+        if child is None or child.poll() is not None:
+            return
+        child.terminate()
+        try:
+            child.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _floor(now: pd.Timestamp, every: pd.Timedelta) -> pd.Timestamp:
+    return _EPOCH + (now - _EPOCH) // every * every
+
+
+def run_schedule(settings: Settings, days: int = 1095) -> None:
+    """Keep everything fresh until stopped."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    store = open_store(settings)
+    source = make_source(settings, settings.btcml_source, store)
+    Scheduler(Bench(settings, store, source), days).run()

@@ -1,0 +1,82 @@
+"""API, scheduler and dashboard as processes that start and stop together."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from btcml.errors import BtcmlError
+from btcml.serve.work import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from btcml.settings import Settings
+
+__all__ = ["commands", "run_together", "run_up"]
+
+_LOOK_S = 0.2
+_PATIENCE_S = 15.0
+
+
+def commands(host: str, port: int, days: int, dashboard_port: int | None) -> dict[str, list[str]]:
+    """What runs together: each command by name.
+
+    Parameters
+    ----------
+    dashboard_port
+        Port of the dashboard; None leaves it out.
+    """
+    base = [sys.executable, "-m", "btcml.cli"]
+    found = {
+        "api": [*base, "api", "--host", host, "--port", str(port)],
+        "schedule": [*base, "schedule", "--days", str(days)],
+    }
+    if dashboard_port is not None:
+        found["dashboard"] = [*base, "dashboard", "--port", str(dashboard_port)]
+    return found
+
+
+def run_together(parts: Mapping[str, list[str]], env: Mapping[str, str]) -> None:
+    """Run commands until one ends or the process is interrupted; then stop them all.
+
+    Raises
+    ------
+    BtcmlError
+        If one ends by itself; the sentence names it.
+    """
+    running = {
+        name: subprocess.Popen(command, env=dict(env), stdin=subprocess.DEVNULL)  # noqa: S603 - our own commands
+        for name, command in parts.items()
+    }
+    try:
+        while all(process.poll() is None for process in running.values()):
+            time.sleep(_LOOK_S)
+    finally:
+        _stop(running)
+    name, process = next((n, p) for n, p in running.items() if p.returncode not in {None, 0, 130, -15})
+    msg = f"{name} ended with status {process.returncode}, so the others were stopped: see its lines above"
+    raise BtcmlError(msg)
+
+
+def _stop(running: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    """Ask all to end, wait, and end those that do not."""
+    for process in running.values():
+        if process.poll() is None:
+            process.terminate()
+    end = time.monotonic() + _PATIENCE_S
+    for process in running.values():
+        try:
+            process.wait(max(end - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def run_up(settings: Settings, host: str, port: int, days: int, dashboard_port: int | None) -> None:
+    """Run API, scheduler and dashboard together."""
+    reach = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
+    env = environment(settings) | {"API_BASE_URL": f"http://{reach}:{port}"}
+    run_together(commands(host, port, days, dashboard_port), env)
