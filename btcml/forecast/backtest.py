@@ -11,6 +11,7 @@ from btcml.forecast.dataset import Dataset, make_dataset
 from btcml.forecast.intervals import AdaptiveInterval
 from btcml.forecast.models import make_model
 from btcml.forecast.multiplier import (
+    CAUTION,
     calibrated,
     probability_losses,
     return_losses,
@@ -202,7 +203,7 @@ def _named(walked: Walked, models: Sequence[str]) -> dict[str, Array]:
             continue
         raw, losses, prior = boldness(walked, name)
         bold = walked.data.target in BOLD
-        out[name] = raw * trailing_factor(losses, walked.day, prior) if bold else raw
+        out[name] = raw * trailing_factor(losses, walked.day, prior, CAUTION) if bold else raw
     return out
 
 

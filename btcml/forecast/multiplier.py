@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     Days = NDArray[np.int64]
 
 __all__ = [
+    "CAUTION",
     "GRID",
     "LEAST_DAYS",
     "WINDOW_DAYS",
@@ -28,6 +29,10 @@ GRID = np.round(np.arange(0.4, 2.01, 0.1), 1)
 
 WINDOW_DAYS = 60
 """Days of earlier forecasts that are looked at."""
+
+CAUTION = 0.9
+"""Of the best past factor of a move: what fitted the past best was partly luck, and being a little
+timid costs next to nothing (the loss is flat there) and makes the gain surer."""
 
 LEAST_DAYS = 30
 """Days before the prior gives way."""
@@ -57,7 +62,7 @@ def probability_losses(probability: Array, up: Array) -> Array:
     return np.nan_to_num(np.column_stack(errors))
 
 
-def trailing_factor(losses: Array, day: Days, prior: float) -> Array:
+def trailing_factor(losses: Array, day: Days, prior: float, caution: float = 1.0) -> Array:
     """Best factor of the last `WINDOW_DAYS` days BEFORE each row's day.
 
     Parameters
@@ -69,6 +74,8 @@ def trailing_factor(losses: Array, day: Days, prior: float) -> Array:
         when a day's first forecast is made; nothing of the present day is used.
     prior
         Factor until `LEAST_DAYS` days are there.
+    caution
+        What the best factor is multiplied by.
 
     Returns
     -------
@@ -81,13 +88,13 @@ def trailing_factor(losses: Array, day: Days, prior: float) -> Array:
     first = np.searchsorted(days, days - WINDOW_DAYS)
     window = total[np.arange(len(days))] - total[first]
     enough = np.arange(len(days)) - first >= LEAST_DAYS
-    best = np.where(enough, GRID[np.argmin(window, axis=1)], prior)
+    best = np.where(enough, caution * GRID[np.argmin(window, axis=1)], prior)
     return best[position]
 
 
-def newest_factor(losses: Array, day: Days, prior: float) -> float:
+def newest_factor(losses: Array, day: Days, prior: float, caution: float = 1.0) -> float:
     """Factor for the day after the last: what `trailing_factor` would use next."""
     if not len(day):
         return prior
     padded = np.vstack([losses, np.zeros(len(GRID))])
-    return float(trailing_factor(padded, np.append(day, day[-1] + 1), prior)[-1])
+    return float(trailing_factor(padded, np.append(day, day[-1] + 1), prior, caution)[-1])

@@ -13,7 +13,7 @@ from btcml.forecast.dataset import Dataset, make_dataset
 from btcml.forecast.features import features_of
 from btcml.forecast.forecaster import Forecaster
 from btcml.forecast.intervals import AdaptiveInterval
-from btcml.forecast.multiplier import newest_factor, probability_losses
+from btcml.forecast.multiplier import CAUTION, newest_factor, probability_losses
 from btcml.forecast.naming import DIRECTION, RANGE
 from btcml.forecast.splits import WalkForward, span_offset
 from btcml.forecast.targets import TARGETS
@@ -116,7 +116,7 @@ def _factors(walked: WalkedAll, models: Sequence[str]) -> dict[str, float]:
     for name in models:
         if name != "persistence":
             _, losses, prior = boldness(walked.close, name)
-            factors[name] = newest_factor(losses, walked.close.day, prior)
+            factors[name] = newest_factor(losses, walked.close.day, prior, CAUTION)
     direction = walked.direction
     losses = probability_losses(direction.raw[DIRECTION], direction.outcome)
     return factors | {DIRECTION: newest_factor(losses, direction.day, 1.0)}
