@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from btcml.candles import SeriesKey
+from btcml.commands import models
 from btcml.errors import ContractError, NotFoundError, UsageError
 from btcml.settings import load_settings
 
@@ -91,13 +92,58 @@ def _nothing(_: ArgumentParser) -> None:
     pass
 
 
+def _backup(args: Namespace) -> Any:
+    from btcml.store.backup import backup_database
+    from btcml.store.engine import owner_url
+
+    _store().close()  # brings the schema up to date
+    settings = load_settings()
+    return backup_database(owner_url(settings), settings.models, args.file)
+
+
+def _backup_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="the backup, such as btcml.backup")
+
+
+def _restore(args: Namespace) -> Any:
+    from btcml.store.backup import restore_database
+    from btcml.store.engine import owner_url
+
+    settings = load_settings()
+    return restore_database(owner_url(settings), settings.models, args.file, replace=args.replace)
+
+
+def _restore_arguments(parser: ArgumentParser) -> None:
+    _backup_arguments(parser)
+    parser.add_argument("--replace", action="store_true", help="drop what the database holds")
+
+
+def _import(args: Namespace) -> Any:
+    from btcml.market.source import utc_now
+    from btcml.pipeline.legacy import import_legacy
+
+    settings = load_settings()
+    key = SeriesKey(args.market, args.symbol, args.interval or settings.btcml_interval)
+    return import_legacy(_store(), args.source, key, at=utc_now())
+
+
+def _import_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("source", help="a folder of CSV dumps, one dump, or a postgresql:// address of the old database")
+    parser.add_argument("--market", default="file:imported", help="binance to merge with what Binance gave (default file:imported)")
+    parser.add_argument("--symbol", default="BTCUSDT", help="symbol of rows that name none (default BTCUSDT)")
+    parser.add_argument("--interval", help="interval of rows that name none (default: BTCML_INTERVAL)")
+
+
 ACTIONS: dict[str, tuple[Callable[[Namespace], Any], Callable[[ArgumentParser], None], str]] = {
     "series": (_series, _nothing, "list the series, their spans and holes"),
     "snapshots": (_snapshots, _nothing, "list the snapshots"),
     "check": (_check, _nothing, "run the data contract over everything"),
     "migrate": (_migrate, _nothing, "bring the schema up to date, as the database's owner"),
+    "backup": (_backup, _backup_arguments, "write everything into one file, and prove that it restores"),
+    "restore": (_restore, _restore_arguments, "put a backup in place of what the database holds"),
+    "import": (_import, _import_arguments, "read the tables of ML Crypto or bitcoin-ml"),
     "export": (_export, _export_arguments, "write a series to a file"),
-}
+} | models.ACTIONS
 """What each action does, what it takes, and one line about it."""
 
 
