@@ -30,6 +30,7 @@ _PIECES = 10
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes: do not wait between them
     server: _Server
 
     def do_GET(self) -> None:

@@ -237,6 +237,22 @@ def test_a_year_of_1m_is_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.real
+@pytest.mark.soak
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.kind}-{fault.on}-{fault.times}")
+def test_real_candles_survive_every_fault_of_the_archive(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    """Half a year of real 5m candles over the change to microseconds, value for value."""
+    monkeypatch.setattr(module, "_BY_REST", 1000)
+    real = FileMarket(shared_data / "BTCUSDT-5m.parquet")
+    start, end = pd.Timestamp("2024-11-10", tz="UTC"), pd.Timestamp("2025-04-12 10:00", tz="UTC")
+    with running_exchange(real, lambda: end, [fault], name="real") as exchange:
+        market = ArchiveMarket(BinanceMarket([exchange.url], **NO_SLEEP), exchange.url, tmp_path, **NO_SLEEP)
+        found = market.fetch_candles("BTCUSDT", "5m", start, NEVER)
+    pd.testing.assert_frame_equal(found, real.fetch_candles("BTCUSDT", "5m", start, end), check_exact=True)
+
+
+@pytest.mark.real
 def test_real_months_come_back_value_for_value(shared_data: Path, tmp_path: Path) -> None:
     """Hourly candles over the change from milliseconds to microseconds, and an exchange halt."""
     source = FileMarket(shared_data / "BTCUSDT-1h.parquet")

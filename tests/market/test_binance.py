@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -310,6 +311,35 @@ def test_real_candles_survive_every_fault(shared_data, fault: Fault) -> None:
     known = source.fetch_candles("BTCUSDT", "5m", start, NEVER)
     with running_exchange(source, source.now, [fault], name="seed", wall=wall) as exchange:
         market = BinanceMarket([exchange.url], clock=wall, sleep=wall.sleep)
+        found = market.fetch_candles("BTCUSDT", "5m", start, NEVER)
+        pd.testing.assert_frame_equal(found, known, check_exact=True)
+        assert never_called_in_a_ban(exchange)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(kind="ban", retry_after=300, after=3),
+        Fault(kind="location", route="any", after=2),
+        Fault(kind="partial", after=2),
+        Fault(kind="restated", after=3, times=4),
+        Fault(kind="drip", seconds=4, after=1),
+        *(Fault(kind="bad_row", rule=rule, row=4, after=1) for rule in RULES),
+    ],
+    ids=lambda fault: f"{fault.kind}-{fault.rule}",
+)
+def test_real_candles_are_the_truth_once_a_fault_is_over(shared_data, fault: Fault) -> None:
+    """Whatever came, or did not come, while the fault lasted: what is read afterwards is exact."""
+    source, wall = FileMarket(shared_data / "seed" / "BTCUSDT-5m.parquet"), Wall()
+    start = source.now() - pd.Timedelta("14D")
+    known = source.fetch_candles("BTCUSDT", "5m", start, NEVER)
+    with running_exchange(source, source.now, [fault], name="seed", wall=wall) as exchange:
+        market = BinanceMarket([exchange.url], timeout=1.0, clock=wall, sleep=wall.sleep)
+        for _ in range(2):
+            with contextlib.suppress(BannedError, LocationError):
+                market.fetch_candles("BTCUSDT", "5m", start, NEVER)
+            wall.sleep(301)
         found = market.fetch_candles("BTCUSDT", "5m", start, NEVER)
         pd.testing.assert_frame_equal(found, known, check_exact=True)
         assert never_called_in_a_ban(exchange)

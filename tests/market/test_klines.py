@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -108,3 +110,28 @@ def test_of_equal_open_times_the_last_wins_and_order_is_restored(candles: pd.Dat
     mixed = merge_candles([candles.iloc[::-1], candles.iloc[:10], newer])
     assert mixed["open_time"].equals(candles["open_time"])
     assert mixed["close"].iloc[3] == 1.0
+
+
+@pytest.mark.real
+def test_the_real_restated_minutes_are_read_in_both_versions(shared_data: Path) -> None:
+    """Seventy minutes of April 2021 that the exchange changed later: every one of them differs."""
+    raw = pd.read_csv(next((shared_data / "raw").glob("restated_*.csv")))
+    versions = [
+        parse_columns(raw.rename(columns=lambda name, end=end: name.removesuffix(end)), "1m")
+        for end in ("_as_served_2021", "_restated")
+    ]
+    assert [len(version) for version in versions] == [70, 70]
+    assert (versions[0] != versions[1])[["open", "high", "low", "close", "volume"]].any(axis=1).all()
+    assert versions[0]["open_time"].iloc[0] == pd.Timestamp("2021-04-22 02:09", tz="UTC")
+
+
+@pytest.mark.real
+def test_the_real_odd_close_times_are_kept_as_they_are(shared_data: Path) -> None:
+    """A halted candle closes when trading stopped, not a minute after its open."""
+    raw = pd.read_csv(shared_data / "raw" / "BTCUSDT-1m_odd_close_time.csv")
+    filled = raw.assign(open=1.0, high=1.0, low=1.0, close=1.0)
+    frame = parse_columns(filled, "1m")
+    length = frame["close_time"] - frame["open_time"]
+    assert len(frame) == 17
+    assert (length < pd.Timedelta(milliseconds=59_999)).all()
+    assert frame["close_time"].tolist() == pd.to_datetime(raw["close_time"], unit="ms", utc=True).tolist()
