@@ -72,7 +72,7 @@ def _verify(args: Namespace) -> Any:
     for key in [_key(args.series)] if args.series else chain_keys(store):
         broken = verify_chain(store, key, head)
         if broken is not None:
-            msg = f"the chain of {key} breaks at forecast {broken.seq}: {broken.reason}; somebody went around the database"
+            msg = f"the chain of {key} breaks at forecast {broken.seq}: {broken.reason}: restore a backup"
             raise StoreError(msg)
         found[str(key)] = heads(store, key) or "no forecasts"
     return found or "no forecasts yet: btcml schedule"

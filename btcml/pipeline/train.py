@@ -12,7 +12,7 @@ import pandas as pd
 from btcml.candles import SeriesKey, content_hash
 from btcml.continuity import suspect_rows
 from btcml.forecast.artifacts import save_forecaster
-from btcml.forecast.training import train_forecaster
+from btcml.forecast.training import SERVED, train_forecaster
 from btcml.forecast.verdict import decision_due
 from btcml.pipeline.evaluate import figures, judge, read_window, save_walk, series_folder, verdict_facts
 from btcml.store.chain import heads
@@ -20,6 +20,7 @@ from btcml.store.ledger import append_trials
 from btcml.store.models import ModelRecord, champion_of, prunable, record_training, strike_artifacts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from btcml.forecast.forecaster import Forecaster
@@ -64,7 +65,14 @@ class Trained:
 
 
 def train(
-    store: Store, settings: Settings, key: SeriesKey, *, days: int = 1095, now: pd.Timestamp, jobs: int = 2
+    store: Store,
+    settings: Settings,
+    key: SeriesKey,
+    *,
+    now: pd.Timestamp,
+    days: int = 1095,
+    models: Sequence[str] = SERVED,
+    jobs: int = 2,
 ) -> Trained:
     """Train a series and put the result into service.
 
@@ -77,6 +85,8 @@ def train(
         Length of the window; what there is, where it is less.
     now
         The market's time.
+    models
+        Close models to fit and judge.
     jobs
         Processes; no bit depends on their number.
 
@@ -87,10 +97,11 @@ def train(
     """
     candles = read_window(store, key, days)
     snapshot = content_hash([("candles", candles)])
-    facts, judged_at, judged = _verdict(store, settings, key, candles, now, jobs)
+    facts, judged_at, judged = _verdict(store, settings, key, candles, now, models, jobs)
     forecaster = train_forecaster(
         candles,
         key.interval,
+        models,
         champion=facts["champion"],
         suspects=suspect_rows(candles, key.interval),
         metadata={"series": str(key), "snapshot": snapshot, "verdict": facts["reason"]},
@@ -105,7 +116,13 @@ def train(
 
 
 def _verdict(
-    store: Store, settings: Settings, key: SeriesKey, candles: pd.DataFrame, now: pd.Timestamp, jobs: int
+    store: Store,
+    settings: Settings,
+    key: SeriesKey,
+    candles: pd.DataFrame,
+    now: pd.Timestamp,
+    models: Sequence[str],
+    jobs: int,
 ) -> tuple[dict[str, Any], pd.Timestamp, bool]:
     """Reigning verdict where it is of this day, else a new one."""
     reigning = champion_of(store, key)
@@ -113,7 +130,8 @@ def _verdict(
     if reigning is not None and last is not None and not decision_due(last, now):
         return reigning.verdict, last, False
     looks = 1 + (int(reigning.verdict.get("looks", 0)) if reigning is not None else 0)
-    judged = judge(candles, key, looks=looks, reigning=reigning.name if reigning else "persistence", jobs=jobs)
+    name = reigning.name if reigning else "persistence"
+    judged = judge(candles, key, looks=looks, reigning=name, models=models, jobs=jobs)
     save_walk(settings, key, judged.walk)
     facts = verdict_facts(judged.verdict)
     tries = [{"model": row["model"], "parameters": "{}", "score": row["ratio"]} for row in facts["table"]]

@@ -18,6 +18,7 @@ from fastapi.staticfiles import StaticFiles
 from btcml import __version__
 from btcml.errors import BtcmlError, UsageError
 from btcml.serve.guard import Guard
+from btcml.serve.logs import log_lines
 from btcml.serve.problems import Problem, register_problems
 from btcml.serve.routes import actions, candles, models, status
 from btcml.serve.state import Service
@@ -143,7 +144,7 @@ def serve_api(settings: Settings, host: str = "127.0.0.1", port: int = 8000) -> 
     if guarded and settings.btcml_api_key is None:
         msg = f"listening on {host}, beyond this machine, needs a key: set BTCML_API_KEY, or listen on 127.0.0.1"
         raise UsageError(msg)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log_lines()
     app = create_app(settings, open_store(settings), guarded=guarded)
     config = uvicorn.Config(
         app,

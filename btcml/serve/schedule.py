@@ -21,6 +21,7 @@ from btcml.candles import SeriesKey, interval_floor
 from btcml.errors import BtcmlError, BusyError
 from btcml.pipeline.clock import register_clock
 from btcml.pipeline.sources import make_source
+from btcml.serve.logs import log_lines
 from btcml.serve.work import Bench, perform, spawn
 from btcml.settings import Settings, duration
 from btcml.store.candles import read_last_candles
@@ -240,7 +241,7 @@ def _floor(now: pd.Timestamp, every: pd.Timedelta) -> pd.Timestamp:
 
 def run_schedule(settings: Settings, days: int = 1095) -> None:
     """Keep everything fresh until stopped."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log_lines()
     store = open_store(settings)
     source = make_source(settings, settings.btcml_source, store)
     Scheduler(Bench(settings, store, source), days).run()

@@ -36,6 +36,7 @@ __all__ = ["Bench", "JobError", "environment", "perform", "spawn"]
 
 _WAIT_S = 20.0
 _PAUSE_S = 0.1
+_INTERRUPTED = 130
 
 
 class JobError(BtcmlError):
@@ -206,7 +207,10 @@ def main() -> int:
     settings = load_settings()
     store = open_store(settings)
     bench = Bench(settings, store, make_source(settings, settings.btcml_source, store))
-    return 0 if perform(bench, int(sys.argv[1])).status == "ok" else 1
+    try:
+        return 0 if perform(bench, int(sys.argv[1])).status == "ok" else 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def keep_clock(store: Store, market: str, now: pd.Timestamp, speed: float = 1.0)
     query = text(_CLOCK + (known if market == "binance" else "DO NOTHING"))
     try:
         with store.engine.begin() as connection:
-            connection.execute(query, {"market": market, "now": now.to_pydatetime(), "speed": speed})
+            connection.execute(query, {"market": market, "now": now.floor("us").to_pydatetime(), "speed": speed})
     except DBAPIError as error:
         msg = f"the clock of {market} says {now}, more than a minute away from the database's: set the machine's clock"
         raise StoreError(msg) from error
