@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 import threading
 import time
@@ -163,6 +164,6 @@ def _sha256(content: bytes) -> str:
 def _write(path: Path, content: bytes) -> None:
     """Write aside and rename: whoever is interrupted leaves no half file behind."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{threading.get_ident()}.part")
+    aside = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
     aside.write_bytes(content)
     aside.replace(path)

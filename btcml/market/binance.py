@@ -132,35 +132,35 @@ class BinanceMarket:
             page = self._page(symbol, interval, cursor, end)
             if page.empty:
                 break
-            following = page["open_time"].iloc[-1] + delta
-            if following <= cursor:
-                msg = f"the exchange answers {symbol} {interval} from {cursor} on with older candles only"
-                raise MarketError(msg)
             pages.append(page[(page["open_time"] >= start) & (page["open_time"] < end)])
             rows += len(pages[-1])
-            cursor = following
+            cursor = page["open_time"].iloc[-1] + delta
             if on_page is not None:
                 on_page(rows, max(rows, expected))
         return merge_candles(pages)
 
     def _page(self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-        """One page; rows that are no klines are asked for again."""
+        """One page; what is no candle, or not of the range, is asked for again."""
+
+        def work() -> pd.DataFrame:
+            try:
+                page = parse_klines(_checked(self._hosts.ask("/api/v3/klines", query)), interval)
+            except SourceError as error:
+                raise TransientError(str(error)) from error
+            if len(page) and (page["open_time"].iloc[-1] < start or page["open_time"].iloc[0] >= end):
+                msg = f"they are not of the range from {start} to {end}"
+                raise TransientError(msg)
+            return page
+
         bounds = {"startTime": str(_milliseconds(start)), "endTime": str(_milliseconds(end) - 1)}
         query = {"symbol": symbol, "interval": interval, "limit": str(PAGE)} | bounds
         try:
-            return self._hosts.retried(lambda: self._parsed(query))
+            return self._hosts.retried(work)
         except RejectedError as error:
             raise _explained(error, symbol) from error
         except TransientError as error:
-            msg = f"the exchange answers {symbol} {interval} with rows that are no candles: {error}"
+            msg = f"the exchange answers {symbol} {interval} with rows that are not the candles asked for: {error}"
             raise MarketError(msg) from error
-
-    def _parsed(self, query: dict[str, str]) -> pd.DataFrame:
-        rows = self._hosts.ask("/api/v3/klines", query)
-        try:
-            return parse_klines(_checked(rows), query["interval"])
-        except SourceError as error:
-            raise TransientError(str(error)) from error
 
 
 def _ping(url: str, timeout: float) -> bool:

@@ -20,6 +20,7 @@ truncated           half of the body, as if it were whole
 not_json            200 with a page of HTML
 drip                the body in ten pieces over ``seconds`` (30)
 duplicated          every row of the page twice
+repeated            the answer of the request before, once more
 overlapping         the page begins ``rows`` (10) candles too early
 unordered           the rows of the page in a scrambled order
 bad_row             row ``row`` (0) breaks ``rule``, one of `RULES`
@@ -60,7 +61,7 @@ _ROUTES = {
 
 KINDS: tuple[str, ...] = (
     *("rate_limit", "ban", "location", "server_error", "reset", "truncated", "not_json", "drip"),
-    *("duplicated", "overlapping", "unordered", "bad_row", "hole", "partial", "restated", "clock"),
+    *("duplicated", "repeated", "overlapping", "unordered", "bad_row", "hole", "partial", "restated", "clock"),
     *("wrong_checksum", "truncated_zip", "missing"),
 )
 """Every kind of fault."""

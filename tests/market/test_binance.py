@@ -93,6 +93,7 @@ def test_the_replay_exchange_is_never_taken_for_the_exchange() -> None:
 
 CONTENT = [
     Fault(kind="duplicated", times=0),
+    Fault(kind="repeated", after=1, times=2),
     Fault(kind="overlapping", times=0, after=1),
     Fault(kind="unordered", times=0),
     Fault(kind="hole", row=300, rows=40),
@@ -239,6 +240,14 @@ def test_a_restated_candle_is_read_as_it_is_now(truth: pd.DataFrame) -> None:
             span["end"] - pd.Timedelta("5min"),
             12,
         )
+
+
+def test_an_exchange_that_goes_on_repeating_itself_ends_in_one_sentence() -> None:
+    """Never an endless loop, never candles of another range."""
+    with drill(Fault(kind="repeated", after=1, times=0)) as (exchange, market, _):
+        with pytest.raises(MarketError, match="not of the range from"):
+            fetched(market)
+        assert calls(exchange) == 5
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule not in {"text_price", "short_row"}])
