@@ -33,6 +33,10 @@ __all__ = [
 SPANS = 6
 """An exponential window forgets after this many spans; what it leaves out weighs 6 in a million."""
 
+MOST = 768
+"""No exponential window looks at more rows, so that the newest row needs a short tail only; a span of
+288 leaves out half a percent of the weight."""
+
 
 def segment_age(ticks: NDArray[np.int64], step: int) -> NDArray[np.int64]:
     """Rows since the last gap (or the start), 0 at the first row of each unbroken segment.
@@ -125,7 +129,7 @@ def _merge(newer: Moments, older: Moments) -> Moments:
 
 def ewm_memory(span: int) -> int:
     """Rows that an exponential window of `span` looks at, the current one included."""
-    return SPANS * span
+    return min(SPANS * span, MOST)
 
 
 def ewm(x: Array, age: NDArray[np.int64], span: int) -> Array:

@@ -103,5 +103,5 @@ def test_unknown_and_doubled_names_are_refused_in_one_sentence():
 
 
 def test_the_tail_is_short():
-    """Six days of 5m candles are enough for the newest row."""
-    assert tail_length("core") <= 1729
+    """Three days of 5m candles are enough for the newest row."""
+    assert tail_length("all") == tail_length("core") == 769
