@@ -78,7 +78,7 @@ def _common_frames(forecasts: pd.DataFrame) -> dict[str, pd.DataFrame]:
         msg = f"a forecast frame needs the columns {', '.join(FORECAST_COLUMNS)}, missing: {', '.join(missing)}"
         raise UsageError(msg)
     scorable = forecasts[forecasts[["y", "y_hat", "base"]].notna().all(axis=1)]
-    models = list(dict.fromkeys(scorable["model"]))
+    models = [str(name) for name in scorable["model"].unique()]
     if PERSISTENCE not in models:
         msg = f"the model {PERSISTENCE} must be among the forecasts, found {', '.join(models) or 'none'}"
         raise UsageError(msg)

@@ -43,11 +43,14 @@ def volatility_third(forecasts: pd.DataFrame) -> pd.Series:
 
 
 def _year(forecasts: pd.DataFrame) -> pd.Series:
-    return pd.Series(forecasts["open_time"].dt.strftime("%Y"))
+    return pd.Series(forecasts["open_time"].dt.year.astype(str))
 
 
 def _month(forecasts: pd.DataFrame) -> pd.Series:
-    return pd.Series(forecasts["open_time"].dt.strftime("%Y-%m"))
+    # Formatted once a month, not once a row.
+    months = forecasts["open_time"].dt.tz_localize(None).astype("datetime64[s]").to_numpy().astype("datetime64[M]")
+    codes, names = pd.factorize(months)
+    return pd.Series(np.array([str(name)[:7] for name in names], dtype=object)[codes], forecasts.index)
 
 
 def _hour(forecasts: pd.DataFrame) -> pd.Series:

@@ -51,9 +51,9 @@ def _mean_of(inside: pd.Series) -> float:
     return float(inside.mean()) if len(inside) else math.nan
 
 
-def _worst(forecasts: pd.DataFrame, label: str) -> float:
+def _worst(forecasts: pd.DataFrame, labels: pd.Series) -> float:
     inside = _inside(forecasts)
-    groups = inside.groupby(forecasts.loc[inside.index, "open_time"].dt.strftime(label))
+    groups = inside.groupby(labels[inside.index])
     shares, rows = groups.mean(), groups.size()
     return float(shares[rows >= rows.median() / 2].min()) if len(rows) else math.nan
 
@@ -85,13 +85,13 @@ def coverage_storm(forecasts: pd.DataFrame) -> float:
 @metric("interval", "Coverage, worst month", "share", "more")
 def coverage_worst_month(forecasts: pd.DataFrame) -> float:
     """Lowest coverage of a month (UTC) with at least half the usual rows."""
-    return _worst(forecasts, "%Y-%m")
+    return _worst(forecasts, GROUPS["month"](forecasts))
 
 
 @metric("interval", "Coverage, worst day", "share", "more")
 def coverage_worst_day(forecasts: pd.DataFrame) -> float:
     """Lowest coverage of a day (UTC) with at least half the usual rows."""
-    return _worst(forecasts, "%Y-%m-%d")
+    return _worst(forecasts, forecasts["open_time"].dt.floor("D"))
 
 
 def _ends(forecasts: pd.DataFrame) -> tuple[Floats, Floats]:

@@ -103,7 +103,8 @@ def loss_table(forecasts: pd.DataFrame, loss: str = "absolute") -> pd.DataFrame:
     UsageError
         If a model forecasts one candle twice, or there is no loss of that name.
     """
-    keys = pd.MultiIndex.from_frame(forecasts[["open_time", "model"]])
+    # As text: a category that nobody uses would be a model without forecasts, and empty the table.
+    keys = pd.MultiIndex.from_arrays([forecasts["open_time"], forecasts["model"].astype(str)])
     if keys.has_duplicates:
         time, model = keys[keys.duplicated()][0]
         msg = f"one forecast a candle and model is needed, found two by {model} for {time}: drop one"

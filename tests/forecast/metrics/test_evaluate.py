@@ -65,6 +65,12 @@ def test_the_table_does_not_depend_on_the_order_of_rows_or_models() -> None:
     pd.testing.assert_frame_equal(evaluate(shuffled), evaluate(FRAME))
 
 
+def test_models_may_be_categories_also_unused_ones() -> None:
+    """The same table as for text, whoever cut the frame before."""
+    categories = pd.CategoricalDtype(["a", "b", "c", "nobody", "persistence"])
+    pd.testing.assert_frame_equal(evaluate(FRAME.astype({"model": categories})), evaluate(FRAME))
+
+
 def test_bad_frames_are_refused() -> None:
     """A missing column, no persistence, no common candle and an unknown cut have their sentences."""
     with pytest.raises(UsageError, match="missing: base"):

@@ -23,6 +23,12 @@ def test_the_table_has_persistence_first_and_only_common_candles() -> None:
     assert table["persistence"].iloc[0] == pytest.approx(1e4 * math.log(1.1))
 
 
+def test_models_may_be_categories_also_unused_ones() -> None:
+    """A category that no row has is not a model; the table is that of text."""
+    categories = pd.CategoricalDtype(["a", "nobody", "persistence", "z"])
+    pd.testing.assert_frame_equal(loss_table(FRAME.astype({"model": categories})), loss_table(FRAME))
+
+
 def test_losses_by_name() -> None:
     """Squares are squares of bp; levels and QLIKE take the columns as they are."""
     row = pd.DataFrame({"y": [2.0], "y_hat": [1.0], "base": [2.0]})
