@@ -128,8 +128,12 @@ def _import(args: Namespace) -> Any:
 
 
 def _import_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("source", help="a folder of CSV dumps, one dump, or a postgresql:// address of the old database")
-    parser.add_argument("--market", default="file:imported", help="binance to merge with what Binance gave (default file:imported)")
+    parser.add_argument(
+        "source", help="a folder of CSV dumps, one dump, or a postgresql:// address of the old database"
+    )
+    parser.add_argument(
+        "--market", default="file:imported", help="binance to merge with what Binance gave (default file:imported)"
+    )
     parser.add_argument("--symbol", default="BTCUSDT", help="symbol of rows that name none (default BTCUSDT)")
     parser.add_argument("--interval", help="interval of rows that name none (default: BTCML_INTERVAL)")
 

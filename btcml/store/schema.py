@@ -18,7 +18,7 @@ from btcml.errors import StoreError
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-__all__ = ["APP_ROLE", "READ_ROLE", "head_revision", "is_current", "migrate"]
+__all__ = ["APP_ROLE", "READ_ROLE", "head_revision", "is_current", "known_revisions", "migrate"]
 
 APP_ROLE = "btcml_app"
 """Role of every session of the application: it owns nothing and cannot change the schema."""
@@ -39,6 +39,11 @@ def head_revision() -> str:
     return str(ScriptDirectory.from_config(_config()).get_current_head())
 
 
+def known_revisions() -> list[str]:
+    """Revisions that this code knows, the oldest first."""
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
+
+
 def _revision(url: URL) -> str | None:
     with create_engine(url, poolclass=NullPool).connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
@@ -53,8 +58,7 @@ def is_current(url: URL) -> bool:
         If its schema is of a newer btcml than this one.
     """
     revision = _revision(url)
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if revision is not None and revision not in known:
+    if revision is not None and revision not in known_revisions():
         msg = f"the database has the schema {revision}, newer than this btcml ({head_revision()}): update btcml"
         raise StoreError(msg)
     return revision == head_revision()

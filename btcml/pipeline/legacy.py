@@ -1,0 +1,220 @@
+"""Tables of ML Crypto (system 0) and bitcoin-ml (system 1), from CSV dumps or their PostgreSQL.
+
+Candles that another system stored while they were in progress look like candles. Spans in which
+most of them break what the symbol has shown before go to quarantine, and so does the newest row,
+which nobody can prove to be final; the next ``btcml ingest --audit`` fetches the true ones and
+releases them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from sqlalchemy import create_engine, inspect, make_url, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from btcml.candles import TIME, SeriesKey, as_candles
+from btcml.continuity import suspect_rows
+from btcml.errors import SourceError
+from btcml.store.candles import upsert_candles
+from btcml.store.imports import append_imported_forecasts, append_imported_jobs, quarantine_rows
+
+if TYPE_CHECKING:
+    from btcml.store.engine import Store
+
+__all__ = ["LEGACY_TABLES", "Imported", "import_legacy", "load_tables"]
+
+LEGACY_TABLES = ("prices", "btc_candles", "futuros", "job_logs")
+"""Tables that are read: the first of system 0, the others of system 1."""
+
+_TIME_NAMES = ("open_time", "time", "timestamp", "ts", "datetime", "date")
+_KINDS = {"ingest": "ingest", "train": "train", "backfill": "backfill", "init_backfill": "backfill"}
+_EPOCH_UNITS = ((10**11, "s"), (10**14, "ms"), (10**17, "us"))
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import did, in rows.
+
+    Attributes
+    ----------
+    tables
+        Names of the tables that were found.
+    candles, inserted, revised
+        Candles that were accepted, and what became of them.
+    broken
+        Candles that broke the contract: in quarantine.
+    suspect
+        Candles that were probably unfinished when they were stored: in quarantine.
+    forecasts, jobs
+        New rows of ``imported_forecasts``, which are never scored, and of the log.
+    """
+
+    tables: tuple[str, ...]
+    candles: int = 0
+    inserted: int = 0
+    revised: int = 0
+    broken: int = 0
+    suspect: int = 0
+    forecasts: int = 0
+    jobs: int = 0
+
+
+def import_legacy(store: Store, source: str, key: SeriesKey, *, at: pd.Timestamp) -> Imported:
+    """Read what an old system left; a second time changes nothing.
+
+    Parameters
+    ----------
+    source
+        A folder of CSV dumps named after their tables, one such file, or a PostgreSQL address.
+    key
+        Where the rows belong; a row that names its own symbol or interval goes there.
+    at
+        Time of the import.
+
+    Raises
+    ------
+    SourceError
+        If there is none of `LEGACY_TABLES`, or one cannot be read.
+    """
+    tables = load_tables(source)
+    counts = dict.fromkeys(("candles", "inserted", "revised", "broken", "suspect"), 0)
+    for name in ("prices", "btc_candles"):
+        for own, frame in _series(tables.get(name), key):
+            done = _import_candles(store, own, frame, name, at)
+            counts = {field: counts[field] + done[field] for field in counts}
+    forecasts = jobs = 0
+    if "futuros" in tables:
+        rows = _forecasts(tables["futuros"])
+        forecasts = append_imported_forecasts(store, key, rows, source="futuros", at=at)
+    if "job_logs" in tables:
+        jobs = append_imported_jobs(store, key, _jobs(tables["job_logs"]), source="import")
+    return Imported(tuple(sorted(tables)), **counts, forecasts=forecasts, jobs=jobs)
+
+
+def load_tables(source: str) -> dict[str, pd.DataFrame]:
+    """Tables of an old system by name, as they are.
+
+    Raises
+    ------
+    SourceError
+        If there is none of `LEGACY_TABLES`, or one cannot be read.
+    """
+    tables = _read_server(source) if "://" in source else _load_files(Path(source).expanduser())
+    if not tables:
+        msg = f"expected one of the tables {', '.join(LEGACY_TABLES)}, found none in {_where(source)}"
+        raise SourceError(msg)
+    return tables
+
+
+def _where(source: str) -> str:
+    return "the database" if "://" in source else source
+
+
+def _load_files(path: Path) -> dict[str, pd.DataFrame]:
+    files = [path] if path.is_file() else sorted(path.glob("*.csv"))
+    try:
+        return {file.stem: pd.read_csv(file) for file in files if file.stem in LEGACY_TABLES}
+    except (OSError, ValueError) as error:
+        msg = f"a dump in {path} cannot be read ({error}): export it as CSV with a header line"
+        raise SourceError(msg) from error
+
+
+def _read_server(address: str) -> dict[str, pd.DataFrame]:
+    try:
+        engine = create_engine(make_url(address).set(drivername="postgresql+psycopg2"), poolclass=NullPool)
+        with engine.connect() as connection:
+            connection.execute(text("SET TRANSACTION READ ONLY"))
+            connection.execute(text("SET LOCAL timezone = 'UTC'"))
+            names = set(inspect(connection).get_table_names()) & set(LEGACY_TABLES)
+            queries = {name: f'SELECT * FROM "{name}"' for name in sorted(names)}  # noqa: S608 - names of ours
+            return {name: pd.read_sql(text(query), connection) for name, query in queries.items()}
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        msg = f"the old database cannot be read ({reason}): give postgresql://user:password@host:5432/database"
+        raise SourceError(msg) from error
+
+
+def _times(column: pd.Series) -> pd.Series:
+    """Times in UTC: text without a zone is UTC, numbers are epochs whose unit their size tells."""
+    if pd.api.types.is_numeric_dtype(column):
+        largest = float(column.max()) if len(column) else 0.0
+        unit = next((unit for bound, unit in _EPOCH_UNITS if largest < bound), "ns")
+        return pd.to_datetime(column, unit=unit, utc=True).astype(TIME)  # type: ignore[call-overload]
+    try:
+        return pd.to_datetime(column, utc=True, format="ISO8601").astype(TIME)
+    except (ValueError, TypeError) as error:
+        msg = f"the column {column.name} must hold UTC times such as 2025-06-29 00:05:00 ({error})"
+        raise SourceError(msg) from error
+
+
+def _time_column(frame: pd.DataFrame, table: str) -> pd.Series:
+    name = next((name for name in _TIME_NAMES if name in frame), None)
+    if name is None:
+        msg = f"the table {table} needs a time column ({', '.join(_TIME_NAMES)}), found {', '.join(frame.columns)}"
+        raise SourceError(msg)
+    return _times(frame[name])
+
+
+def _series(table: pd.DataFrame | None, key: SeriesKey) -> list[tuple[SeriesKey, pd.DataFrame]]:
+    """Part a table by the symbol and interval that its rows name."""
+    if table is None:
+        return []
+    given = table.assign(
+        symbol=table["symbol"].fillna(key.symbol) if "symbol" in table else key.symbol,
+        interval=table["interval"].fillna(key.interval) if "interval" in table else key.interval,
+    )
+    return [
+        (SeriesKey(key.market, str(symbol).replace("/", "").upper(), str(interval)), part)
+        for (symbol, interval), part in given.groupby(["symbol", "interval"], sort=True)
+    ]
+
+
+def _import_candles(store: Store, key: SeriesKey, table: pd.DataFrame, name: str, at: pd.Timestamp) -> dict[str, int]:
+    timed = table.drop(columns=["close_time"], errors="ignore").assign(open_time=_time_column(table, name))
+    frame = as_candles(timed, key.interval)
+    frame = frame.drop_duplicates("open_time", keep="last").reset_index(drop=True)
+    doubtful = suspect_rows(frame, key.interval)
+    rules = pd.Series("suspect_span", frame.index).where(doubtful)
+    rules.iloc[-1:] = "unfinished"
+    held = frame[rules.notna()].assign(rule=rules[rules.notna()])
+    accepted = frame[rules.isna()]
+    stored = upsert_candles(store, key, accepted, source=f"import of {name}", at=at)
+    quarantine_rows(store, key, held, source=f"import of {name}", at=at)
+    return {
+        "candles": len(accepted) - stored.quarantined,
+        "inserted": stored.inserted,
+        "revised": stored.revised,
+        "broken": stored.quarantined,
+        "suspect": len(held),
+    }
+
+
+def _forecasts(table: pd.DataFrame) -> pd.DataFrame:
+    wanted = {
+        name: pd.to_numeric(_column(table, name, "futuros")) for name in ("pred_close", "real_close", "err_close")
+    }
+    frame = pd.DataFrame({"open_time": _time_column(table, "futuros")} | wanted)
+    return frame.dropna(subset=["open_time", "pred_close"]).drop_duplicates("open_time", keep="last")
+
+
+def _column(table: pd.DataFrame, name: str, where: str) -> pd.Series:
+    if name not in table:
+        msg = f"the table {where} needs the column {name}, found {', '.join(table.columns)}"
+        raise SourceError(msg)
+    return table[name]
+
+
+def _jobs(table: pd.DataFrame) -> pd.DataFrame:
+    """Jobs of kinds that are still known; a status that is neither ok nor success is an error."""
+    columns: dict[str, Any] = {name: _column(table, name, "job_logs") for name in ("id", "message")}
+    columns["kind"] = _column(table, "job_name", "job_logs").map(_KINDS)
+    fine = _column(table, "status", "job_logs").str.lower().isin(["ok", "success"])
+    columns["status"] = fine.map({True: "ok", False: "error"})
+    columns |= {name: _times(_column(table, name, "job_logs")) for name in ("started_at", "finished_at")}
+    frame = pd.DataFrame(columns).dropna(subset=["kind", "started_at"])
+    return frame.assign(finished_at=frame["finished_at"].fillna(frame["started_at"]))

