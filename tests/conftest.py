@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(config, items):
     if share >= 1 or not drills or "soak" not in config.option.markexpr:
         return
     seed = os.environ.get("SOAK_SEED", "0")
-    kept = set(random.Random(seed).sample(range(len(drills)), max(1, round(share * len(drills)))))  # noqa: S311 - a draw
+    kept = set(random.Random(seed).sample(range(len(drills)), max(1, round(share * len(drills)))))
     dropped = [item for n, item in enumerate(drills) if n not in kept]
     config.hook.pytest_deselected(items=dropped)
     items[:] = [item for item in items if item not in dropped]

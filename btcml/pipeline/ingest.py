@@ -97,8 +97,8 @@ def ingest(
         start = known["open_time"].iloc[0] if len(known) else now - pd.Timedelta(days=FIRST_DAYS)
         done = _fetch(store, source, Ingested(key), (interval_floor(start, key.interval), now), on_page)
         doubts = _suspects(store, key, now)
-        for span in doubts.itertuples():
-            done = _fetch(store, source, done, (span.start, span.end), on_page)
+        for first, stop in zip(doubts["start"], doubts["end"], strict=True):
+            done = _fetch(store, source, done, (first, stop), on_page)
         left = int(_suspects(store, key, now)["rows"].sum()) if len(doubts) else 0
     return replace(done, suspect=left)
 
