@@ -158,7 +158,7 @@ def read_models(
     """Read models, the newest training first, its champion before its challengers."""
     clauses = ["true" if key is None else _KEY, "kept" if kept else "true"]
     query = f"""SELECT {", ".join(_COLUMNS)} FROM models WHERE {" AND ".join(clauses)}
-    ORDER BY trained_at DESC, role, name LIMIT :limit"""  # noqa: S608 - only constants
+    ORDER BY trained_at DESC, role <> 'champion', name LIMIT :limit"""  # noqa: S608 - only constants
     with store.engine.connect() as connection:
         rows = connection.execute(text(query), ({} if key is None else _values(key)) | {"limit": limit}).mappings()
         return [_record(dict(row)) for row in rows]

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from sqlalchemy import text
+
+from btcml.candles import SeriesKey
+from btcml.store.chain import chain_keys, heads, verify_chain
+from btcml.store.clocks import keep_clock
+from btcml.store.forecasts import append_forecasts
+
+FIVE = pd.Timedelta("5min")
+TARGET = pd.Timestamp("2025-03-01 12:00", tz="UTC")
+KEY = SeriesKey("replay:chain", "BTCUSDT", "5m")
+
+
+@pytest.fixture
+def chain(store, owner):
+    """Five sealed forecasts, one candle after the other."""
+    for step in range(5):
+        target = TARGET + step * FIVE
+        with owner.begin() as connection:
+            connection.execute(text("SET LOCAL session_replication_role = replica"))
+            connection.execute(text("DELETE FROM market_clocks"))
+        keep_clock(store, KEY.market, target, speed=0.0)
+        row = {"open_time": target, "role": "champion", "model": "m", "artifact": "20250301T000000-aaaa"}
+        append_forecasts(
+            store, KEY, [row | {"cutoff": TARGET - FIVE, "base": 100.0, "close": 100.1 + step, "lo": None}]
+        )
+    return store
+
+
+def tampered(owner, statement):
+    """Run a statement as a superuser who has switched the triggers off."""
+    with owner.begin() as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        connection.execute(text(statement))
+
+
+def test_an_untouched_chain_is_whole(chain):
+    """Python's own hash of every row equals the one that the trigger computed."""
+    assert verify_chain(chain, KEY) is None
+    assert chain_keys(chain) == [KEY]
+    assert heads(chain, KEY)["seq"] == "5"
+
+
+def test_a_byte_that_a_superuser_changed_is_found_and_located(chain, owner):
+    """One last bit of one price is enough."""
+    tampered(owner, "UPDATE forecasts SET close = close + 1e-13 WHERE seq = 3")
+    found = verify_chain(chain, KEY)
+    assert (found.seq, found.reason) == (3, "the row's content is not what its hash says")
+
+
+def test_a_row_whose_hash_was_made_to_fit_breaks_the_next_one(chain, owner):
+    """Recomputing one hash does not help: the row after it holds the old one."""
+    tampered(owner, "UPDATE forecasts SET close = 99 WHERE seq = 3")
+    tampered(owner, "UPDATE forecasts f SET hash = forecast_digest(f) WHERE seq = 3")
+    found = verify_chain(chain, KEY)
+    assert (found.seq, found.reason) == (4, "the row does not follow the row before")
+
+
+def test_a_deleted_row_is_missed(chain, owner):
+    """A hole in the sequence is where the chain breaks."""
+    tampered(owner, "DELETE FROM forecasts WHERE seq = 2")
+    assert verify_chain(chain, KEY).seq == 2
+
+
+def test_a_tail_cut_off_is_noticed_by_the_head_that_was_written_down(chain, owner):
+    """A shorter chain is whole in itself, but not for who has kept its head."""
+    head = heads(chain, KEY)
+    tampered(owner, "DELETE FROM forecasts WHERE seq >= 4")
+    assert verify_chain(chain, KEY) is None
+    assert verify_chain(chain, KEY, head).seq == 5
+
+
+def test_each_series_has_a_chain_of_its_own(chain, owner):
+    """Another symbol begins at 1 and follows nothing."""
+    other = SeriesKey(KEY.market, "ETHUSDT", "5m")
+    target = TARGET + 4 * FIVE
+    row = {"open_time": target, "role": "champion", "model": "m", "artifact": "20250301T000000-aaaa"}
+    append_forecasts(chain, other, [row | {"cutoff": TARGET, "base": 1.0, "close": 1.0}])
+    assert heads(chain, other)["seq"] == "1"
+    assert verify_chain(chain, other) is None

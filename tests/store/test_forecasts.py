@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from btcml.candles import SeriesKey, as_candles, interval_floor
+from btcml.errors import NotReadyError, StoreError
+from btcml.store.candles import upsert_candles
+from btcml.store.clocks import keep_clock
+from btcml.store.forecasts import (
+    SCORED_COLUMNS,
+    append_forecasts,
+    count_scored,
+    missing_forecasts,
+    read_futuros,
+    read_scored,
+)
+
+FIVE = pd.Timedelta("5min")
+TARGET = pd.Timestamp("2025-03-01 12:00", tz="UTC")
+KEY = SeriesKey("replay:seal", "BTCUSDT", "5m")
+
+
+def clock(store, owner, now, market=KEY.market):
+    """A market whose clock stands still at a time; only the owner can turn it."""
+    with owner.begin() as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        connection.execute(text("DELETE FROM market_clocks WHERE market = :market"), {"market": market})
+    keep_clock(store, market, now, speed=0.0)
+
+
+def row(open_time=TARGET, close=101.0, **values):
+    fixed = {"open_time": open_time, "role": "champion", "model": "lightgbm_mean", "artifact": "20250301T000000-aaaa"}
+    prices = {
+        "base": 100.0,
+        "open": 100.0,
+        "high": 102.0,
+        "low": 99.0,
+        "close": close,
+        "amp": 3.0,
+        "lo": 98.0,
+        "hi": 103.0,
+    }
+    return fixed | {"cutoff": open_time - 2 * FIVE, "prob_up": 0.6} | prices | values
+
+
+def candle(store, open_time, close):
+    frame = pd.DataFrame(
+        {"open_time": [open_time], "open": 100.0, "high": 110.0, "low": 90.0, "close": close, "volume": 1.0}
+    )
+    upsert_candles(store, KEY, as_candles(frame, "5m"), source="test", at=open_time + FIVE)
+
+
+def test_a_forecast_made_early_in_its_candle_is_sealed_and_later_scored(store, owner):
+    """A forecast before a fifth of its candle has passed is sealed; its score is a join."""
+    clock(store, owner, TARGET + pd.Timedelta("2s"))
+    assert append_forecasts(store, KEY, [row()]) == {"sealed": 1, "late": 0}
+    assert count_scored(store, KEY) == 0
+    candle(store, TARGET, 101.0)
+    scored = read_scored(store, KEY)
+    assert scored["error_bp"].tolist() == [0.0]
+    assert scored["persistence_error_bp"].iloc[0] == pytest.approx(99.503, abs=1e-3)
+    assert count_scored(store, KEY) == 1
+
+
+def test_a_forecast_after_a_fifth_of_its_candle_is_late_and_never_scored(store, owner):
+    """Who writes at 61 of 300 seconds is late: the row stays, without a score."""
+    clock(store, owner, TARGET + pd.Timedelta("61s"))
+    assert append_forecasts(store, KEY, [row()]) == {"sealed": 0, "late": 1}
+    candle(store, TARGET, 101.0)
+    scored = read_scored(store, KEY)
+    assert scored["status"].tolist() == ["late"]
+    assert scored["error_bp"].isna().all()
+
+
+def test_a_forecast_of_a_closed_candle_is_refused(store, owner):
+    """After the close by the market's clock there is no forecast."""
+    clock(store, owner, TARGET + FIVE)
+    with pytest.raises(NotReadyError, match="has closed"):
+        append_forecasts(store, KEY, [row()])
+    assert read_scored(store, KEY).empty
+
+
+def test_a_forecast_of_a_candle_far_ahead_is_refused(store, owner):
+    """Nobody can fill the chain in advance."""
+    clock(store, owner, TARGET - 2 * FIVE)
+    with pytest.raises(NotReadyError, match="not the next one"):
+        append_forecasts(store, KEY, [row()])
+
+
+def test_a_second_forecast_of_the_same_candle_and_role_changes_nothing(store, owner):
+    """One champion a candle: who comes second finds the first."""
+    clock(store, owner, TARGET)
+    append_forecasts(store, KEY, [row(close=101.0)])
+    assert append_forecasts(store, KEY, [row(close=99.5, model="autoreg")]) == {"sealed": 0, "late": 0}
+    assert read_scored(store, KEY)["close"].tolist() == [101.0]
+
+
+def test_challengers_stand_beside_the_champion_marked_as_such(store, owner):
+    """Each challenger has its own row in the chain, and none is shown as the forecast."""
+    clock(store, owner, TARGET)
+    others = [
+        {"open_time": TARGET, "role": "challenger", "model": name, "artifact": "20250301T000000-aaaa",
+         "cutoff": TARGET - FIVE, "base": 100.0, "close": 100.5}
+        for name in ("autoreg", "random_forest")
+    ]  # fmt: skip
+    assert append_forecasts(store, KEY, [row(), *others])["sealed"] == 3
+    assert read_scored(store, KEY)["seq"].tolist() == [1, 2, 3]
+    assert read_futuros(store, KEY, TARGET, TARGET + FIVE, 10)["model"].tolist() == ["lightgbm_mean"]
+
+
+@pytest.mark.parametrize("statement", ["UPDATE forecasts SET close = 1", "DELETE FROM forecasts", "TRUNCATE forecasts"])
+def test_the_application_can_neither_change_nor_delete_a_forecast(store, owner, statement):
+    """UPDATE, DELETE and TRUNCATE are refused by grants."""
+    clock(store, owner, TARGET)
+    append_forecasts(store, KEY, [row()])
+    with pytest.raises(DBAPIError, match="permission denied"), store.engine.begin() as connection:
+        connection.execute(text(statement))
+    assert read_scored(store, KEY)["close"].tolist() == [101.0]
+
+
+@pytest.mark.parametrize("statement", ["UPDATE forecasts SET close = 1", "DELETE FROM forecasts", "TRUNCATE forecasts"])
+def test_even_the_owner_is_refused_by_a_trigger(store, owner, statement):
+    """Whoever has every grant is still told that forecasts are sealed."""
+    clock(store, owner, TARGET)
+    append_forecasts(store, KEY, [row()])
+    with pytest.raises(DBAPIError, match="forecasts are sealed"), owner.begin() as connection:
+        connection.execute(text(statement))
+
+
+def test_time_status_and_hash_are_the_databases_own_whatever_the_client_says(store, owner):
+    """A client that inserts its own sequence, time and hash has them overwritten."""
+    clock(store, owner, TARGET + pd.Timedelta("100s"))
+    columns = "market, symbol, interval, seq, open_time, role, model, artifact, cutoff, base, close, made_at, status, previous, hash"
+    values = "'replay:seal', 'BTCUSDT', '5m', 99, :t, 'champion', 'm', '20250301T000000-aaaa', :c, 1, 1, :c, 'sealed', 'x', :h"
+    given = {"t": TARGET, "c": TARGET - FIVE, "h": "0" * 64}
+    with store.engine.begin() as connection:
+        connection.execute(text(f"INSERT INTO forecasts ({columns}) VALUES ({values})"), given)
+    found = read_scored(store, KEY).iloc[0]
+    assert (found["seq"], found["status"], found["previous"]) == (1, "late", "")
+    assert found["made_at"] == TARGET + pd.Timedelta("100s")
+    assert found["hash"] != "0" * 64
+
+
+def test_an_inconsistent_forecast_is_refused(store, owner):
+    """A high below the close cannot be sealed."""
+    clock(store, owner, TARGET)
+    with pytest.raises(StoreError, match="refused"):
+        append_forecasts(store, KEY, [row(high=100.5)])
+
+
+def test_candles_whose_close_found_no_forecast_are_counted(store, owner):
+    """Between two forecasts two candles were missed."""
+    clock(store, owner, TARGET)
+    append_forecasts(store, KEY, [row()])
+    clock(store, owner, TARGET + 3 * FIVE)
+    append_forecasts(store, KEY, [row(TARGET + 3 * FIVE)])
+    for i in range(4):
+        candle(store, TARGET + i * FIVE, 100.0)
+    assert missing_forecasts(store, KEY) == 2
+
+
+def test_frames_of_forecasts_have_the_same_types_with_and_without_rows(store, owner):
+    """A snapshot hashes the same whether it was empty by type or by content."""
+    empty = read_scored(store, KEY)
+    clock(store, owner, TARGET)
+    append_forecasts(store, KEY, [row()])
+    full = read_scored(store, KEY)
+    assert tuple(empty.columns) == SCORED_COLUMNS
+    assert empty.dtypes.astype(str).to_dict() == full.dtypes.astype(str).to_dict()
+
+
+def test_the_views_of_system_1_show_its_columns(store, owner):
+    """Adminer's user finds futuros and job_logs as before, and may only read."""
+    clock(store, owner, TARGET)
+    append_forecasts(store, KEY, [row()])
+    candle(store, TARGET, 100.0)
+    with owner.connect() as connection:
+        connection.execute(text("SET ROLE btcml_read"))
+        found = connection.execute(text("SELECT time, pred_close, real_close, err_close FROM futuros")).one()
+        assert (found.pred_close, found.real_close, found.err_close) == (101.0, 100.0, 1.0)
+        assert str(found.time) == "2025-03-01 12:00:00"
+        connection.execute(text("SELECT id, job_name, status, message, started_at, finished_at FROM job_logs"))
+        with pytest.raises(DBAPIError, match="permission denied"):
+            connection.execute(
+                text("INSERT INTO jobs (kind, market, symbol, interval, asked_by) VALUES ('a','b','c','d','e')")
+            )
+
+
+def test_the_market_simulated_is_sealed_by_real_time(store):
+    """Without a clock of its own a market lives by the database's."""
+    now = pd.Timestamp.now(tz="UTC")
+    key = SeriesKey("simulated", "BTCUSDT", "1d")
+    target = interval_floor(now, "1d")
+    late = (now - target) / pd.Timedelta(days=1) > 0.2
+    counts = append_forecasts(store, key, [row(target) | {"cutoff": target - pd.Timedelta(days=2)}])
+    assert counts == {"sealed": int(not late), "late": int(late)}

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from btcml.candles import SeriesKey
+from btcml.errors import NotFoundError
+from btcml.store.models import (
+    ModelRecord,
+    champion_of,
+    prunable,
+    read_models,
+    record_training,
+    restore_training,
+    strike_artifacts,
+)
+
+KEY = SeriesKey("simulated", "BTCUSDT", "5m")
+START = pd.Timestamp("2025-03-01 00:00", tz="UTC")
+
+
+def training(at, champion="lightgbm_mean", names=("lightgbm_mean", "autoreg")):
+    artifact = f"{at:%Y%m%dT%H%M%S}-test"
+    fixed = {"artifact": artifact, "key": KEY, "trained_at": at, "snapshot": "0" * 64, "window_start": START}
+    fixed |= {"window_end": at, "samples": 10, "metrics": {"mae_usd": 1.0}, "verdict": {"champion": champion}}
+    fixed |= {"judged_at": at, "bytes": 5, "kept": True}
+    return [ModelRecord(name=name, role="champion" if name == champion else "challenger", **fixed) for name in names]
+
+
+def test_a_new_training_retires_the_one_before(store):
+    """At any time one champion serves."""
+    record_training(store, training(START))
+    record_training(store, training(START + pd.Timedelta("15min"), champion="autoreg"))
+    assert champion_of(store, KEY).name == "autoreg"
+    assert [record.role for record in read_models(store, KEY)] == ["champion", "challenger", "retired", "retired"]
+
+
+def test_before_the_first_training_there_is_no_champion(store):
+    """None, not an error: the verb says what to do."""
+    assert champion_of(store, KEY) is None
+
+
+def test_rolling_back_puts_the_training_before_into_service(store):
+    """Its champion of then, its challengers beside it."""
+    record_training(store, training(START, champion="autoreg"))
+    record_training(store, training(START + pd.Timedelta("15min")))
+    assert restore_training(store, KEY) == "20250301T000000-test"
+    assert champion_of(store, KEY).name == "autoreg"
+    with pytest.raises(NotFoundError, match="no kept training"):
+        restore_training(store, KEY)
+
+
+def test_kept_are_the_champion_one_a_day_and_the_last_eight(store):
+    """Four days of 96 trainings each leave the last eight and the last of each earlier day."""
+    times = [START + pd.Timedelta("15min") * i for i in range(4 * 96)]
+    for at in times:
+        record_training(store, training(at, champion="persistence", names=("persistence",)))
+    kept = {f"{at:%Y%m%dT%H%M%S}-test" for at in [times[95], times[191], times[287], *times[-8:]]}
+    gone = prunable(store, KEY)
+    assert set(gone) == {f"{at:%Y%m%dT%H%M%S}-test" for at in times} - kept
+    strike_artifacts(store, gone)
+    assert {record.artifact for record in read_models(store, KEY)} == kept
+    assert prunable(store, KEY) == []
+    restore_training(store, KEY, f"{times[95]:%Y%m%dT%H%M%S}-test")
+    assert f"{times[95]:%Y%m%dT%H%M%S}-test" not in prunable(store, KEY)
