@@ -30,7 +30,7 @@ _INPUTS: dict[str, str] = {
 _AROUND = 60
 _AGAIN = (
     "import sys; from pathlib import Path; from btcml.report.build import build_report; "
-    "build_report(Path(sys.argv[1]), notebooks=Path(sys.argv[2]), progress=lambda line: print(line, file=sys.stderr, flush=True))"
+    "build_report(Path(sys.argv[1]), notebooks=Path(sys.argv[2]))"
 )
 
 

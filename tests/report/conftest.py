@@ -92,13 +92,10 @@ def write_notebook(path: Path, *cells: str, parameters: str = PARAMETERS) -> Pat
     return path
 
 
-@pytest.fixture
-def chapters(tmp_path) -> Path:
-    """Folder of five tiny chapters that show what index and slides need."""
-    folder = tmp_path / "chapters"
+def write_chapters(folder: Path) -> None:
+    """Write five tiny chapters that show what index and slides need."""
     folder.mkdir()
     for page in PAGES:
         names = [name for chapter, name, _ in PICTURES if chapter == page.chapter]
         cells = OPEN.format(chapter=page.chapter), f"NAMES = {names}\n{SHOW}", FINISH
         write_notebook(folder / f"{Path(page.href).stem}.ipynb", *cells)
-    return folder

@@ -15,7 +15,7 @@ def test_a_table_has_headings_in_scope_numbers_to_the_right_and_dashes_for_nothi
         Table("t", data, say.claim("So."), {"model": ("Model", str), "p": ("p", say.probability)}, ("Ridge",))
     )
     assert '<th scope="col">Model</th><th scope="col" class="num">p</th>' in html
-    assert '<tr><th scope="row">Per&lt;sistence</th><td class="num">–</td></tr>' in html
+    assert '<tr><th scope="row">Per&lt;sistence</th><td class="num">\N{EN DASH}</td></tr>' in html
     assert '<tr class="strong"><th scope="row">Ridge</th><td class="num">0.5000</td></tr>' in html
 
 

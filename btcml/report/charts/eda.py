@@ -13,6 +13,7 @@ from btcml.report import claims as say
 from btcml.report import exploration
 from btcml.report.figure import INK, MUTED, SEQUENTIAL, SERIES, Chart, canvas, panels
 from btcml.report.tables import Columns, Table
+from btcml.report.unit_roots import stationarity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -268,7 +269,7 @@ def week(candles: pd.DataFrame, interval: str) -> Chart:
 
 def stationarity_tests(candles: pd.DataFrame) -> Table:
     """Unit-root and stationarity tests and what they mean."""
-    table = exploration.stationarity(candles)
+    table = stationarity(candles)
     calm = table.groupby("series")["stationary"].all()
     table["meaning"] = np.where(table["stationary"], "keeps its level", "wanders")
     says = say.claim(

@@ -340,6 +340,9 @@ def truth(scores: Scores, market: str, interval: str) -> Claim:
     return say.claim(
         "This market was made by a program, so the truth is known: {known} of the variance of the next return can be "
         "forecast from the candles, and {found} was found.",
+        holds=found > 0,
+        otherwise="This market was made by a program, so the truth is known: {known} of the variance of the next "
+        "return can be forecast from the candles. None of it was found in a past this short.",
         known=say.percent(known, 2),
         found=say.percent(found, 2),
     )

@@ -9,8 +9,8 @@ from matplotlib.patches import Rectangle
 
 from btcml.candles import interval_delta
 from btcml.report import claims as say
-from btcml.report import exploration
 from btcml.report.claims import Card
+from btcml.report.completeness import completeness
 from btcml.report.figure import SERIES, Chart, canvas
 from btcml.report.masthead import provenance
 from btcml.report.tables import Columns, Table
@@ -37,7 +37,7 @@ _MOST_ROWS = 12
 
 
 def _expected(snapshot: Snapshot) -> tuple[int, int]:
-    weeks = exploration.completeness(snapshot.candles, snapshot.key.interval)
+    weeks = completeness(snapshot.candles, snapshot.key.interval)
     return int(weeks["expected"].sum()), int(weeks["found"].sum())
 
 
@@ -83,7 +83,7 @@ def cards(snapshot: Snapshot) -> tuple[Card, ...]:
 
 def calendar(snapshot: Snapshot) -> Chart:
     """Completeness by week: one row a year."""
-    weeks = exploration.completeness(snapshot.candles, snapshot.key.interval)
+    weeks = completeness(snapshot.candles, snapshot.key.interval)
     years = sorted(weeks["year"].unique())
     figure, axes = canvas(0.85 + 0.32 * len(years))
     for color, part in ((SERIES[0], weeks["share"] >= _FULL), (SERIES[1], weeks["share"] < _FULL)):

@@ -1,0 +1,100 @@
+"""The notebooks are stories: thin cells, no typed numbers, one way in and one way out."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from btcml.report.parameters import read_parameters
+
+ROOT = Path(__file__).parents[2]
+CHAPTERS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
+MOST_LINES = 12
+
+
+@pytest.fixture(params=CHAPTERS, ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_of(notebook) -> list[str]:
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_are_five_chapters():
+    """The story has five parts, in this order."""
+    assert [path.stem for path in CHAPTERS] == ["01-ingest", "02-eda", "03-features", "04-training", "05-evaluation"]
+
+
+def test_no_number_is_typed_into_the_story(notebook):
+    """Prose holds no digit: every number on a page was computed."""
+    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    assert not [line for text in prose for line in text.splitlines() if re.search(r"\d", line)]
+
+
+def test_no_number_is_formatted_or_typed_in_code(notebook):
+    """Beyond the parameters no cell holds a number, an f-string or a format call."""
+    for source in code_of(notebook)[1:]:
+        nodes = list(ast.walk(ast.parse(source)))
+        assert not [node for node in nodes if isinstance(node, ast.JoinedStr)]
+        assert not [
+            node
+            for node in nodes
+            if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) and node.value
+        ]
+        assert not [node for node in nodes if isinstance(node, ast.Attribute) and node.attr in {"format", "round"}]
+
+
+def test_a_cell_is_one_sentence_of_story(notebook):
+    """No definition, class, loop, SQL or try; short cells; imports in the first cell after the parameters."""
+    banned = (ast.FunctionDef, ast.ClassDef, ast.Try, ast.For, ast.While, ast.With, ast.Lambda)
+    for place, source in enumerate(code_of(notebook)):
+        nodes = list(ast.walk(ast.parse(source)))
+        assert not [node for node in nodes if isinstance(node, banned)]
+        assert len(source.splitlines()) <= MOST_LINES
+        assert place == 1 or not [node for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
+        assert not re.search(r"\b(SELECT|INSERT)\b", source)
+
+
+def test_the_notebook_opens_with_its_parameters_and_ends_by_saying_so(notebook):
+    """The same six parameters everywhere, and the last cell is the proof of having finished."""
+    assert list(read_parameters(notebook)) == ["symbol", "interval", "days", "market", "snapshot", "products"]
+    assert code_of(notebook)[-1] == "story.finish()"
+    assert notebook.cells[-1].cell_type == "code"
+
+
+def test_no_output_is_kept_in_git(notebook):
+    """Outputs belong to a run."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not [cell for cell in cells if cell.outputs or cell.execution_count]
+    assert [cell.id for cell in notebook.cells] == [f"cell-{place}" for place in range(len(notebook.cells))]
+
+
+REBUILD = (
+    "import sys; from pathlib import Path; from btcml.report.build import build_report, adopt_bundle; "
+    "run = Path(sys.argv[1]); adopt_bundle(run, Path(sys.argv[2])); build_report(run, workers=int(sys.argv[3]))"
+)
+
+
+@pytest.mark.soak
+def test_the_real_story_is_byte_identical_in_another_place_zone_locale_and_thread_count(tmp_path, monkeypatch):
+    """Law five, on the real chapters over a small simulated market."""
+    bundle = save_snapshot(make_snapshot("15m", 40), tmp_path / "bundles")
+    pages = []
+    places = {"one": {}, "two/three": {"TZ": "America/Sao_Paulo", "LC_ALL": "C", "OMP_NUM_THREADS": "2"}}
+    for place, environment in places.items():
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        run = tmp_path / place
+        subprocess.run(
+            [sys.executable, "-c", REBUILD, str(run), str(bundle), "2" if place == "one" else "1"], check=True
+        )
+        pages.append({path.relative_to(run).as_posix(): path.read_bytes() for path in (run / "pages").rglob("*.*")})
+    assert pages[0] == pages[1]
+    assert max(len(content) for name, content in pages[0].items() if name.endswith(".html")) < 1_500_000

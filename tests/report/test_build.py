@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from btcml.errors import NotFoundError, ReportError, UsageError
+from btcml.report.build import adopt_bundle, build_chapter, build_index, build_report, open_run
+from btcml.report.gallery import build_gallery
+from btcml.report.verify import verify_report
+
+from .conftest import FINISH, OPEN, make_snapshot, write_chapters, write_notebook
+
+
+@pytest.fixture(scope="session")
+def built_once(tmp_path_factory, bundle) -> Path:
+    """One run folder with its report, and the tiny chapters that it was built from, never touched."""
+    place = tmp_path_factory.mktemp("built")
+    write_chapters(place / "chapters")
+    adopt_bundle(place / "run", bundle)
+    build_report(place / "run", notebooks=place / "chapters")
+    return place
+
+
+@pytest.fixture
+def chapters(tmp_path, built_once) -> Path:
+    return shutil.copytree(built_once / "chapters", tmp_path / "chapters")
+
+
+@pytest.fixture
+def built(tmp_path, built_once) -> Path:
+    return shutil.copytree(built_once / "run", tmp_path / "run")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (folder / "pages").glob("*.html")}
+
+
+def test_a_report_is_built_once_and_then_only_what_changed(built, chapters):
+    """Nothing changed: no chapter runs. One notebook changed: its chapter and the index, and what needs it."""
+    assert {"index.html", "slides.html", "05-evaluation.html"} <= times(built).keys()
+    before, lines = times(built), []
+    build_report(built, notebooks=chapters, progress=lines.append)
+    assert not lines
+    write_notebook(chapters / "02-eda.ipynb", *chapter_cells(chapters, "02-eda"), "'more'", FINISH)
+    build_report(built, notebooks=chapters, progress=lines.append)
+    after = times(built)
+    assert {name for name, stamp in after.items() if stamp != before[name]} == {
+        "02-eda.html",
+        "index.html",
+        "slides.html",
+    }
+    assert {line.split(":")[0] for line in lines} == {"02-eda"}
+
+
+def chapter_cells(chapters: Path, name: str) -> list[str]:
+    cells = json.loads((chapters / f"{name}.ipynb").read_text())["cells"][1:-1]
+    return ["".join(cell["source"]) for cell in cells]
+
+
+def test_a_chapter_that_needs_another_follows_it(built, chapters):
+    """The evaluation reads what the training left: a changed training makes both again."""
+    write_notebook(chapters / "04-training.ipynb", *chapter_cells(chapters, "04-training"), "'more'", FINISH)
+    lines: list[str] = []
+    build_report(built, notebooks=chapters, progress=lines.append)
+    assert {line.split(":")[0] for line in lines} == {"04-training", "05-evaluation"}
+
+
+def test_a_failed_chapter_leaves_no_page_and_no_index(built, chapters):
+    """What was right before is gone, the failed notebook lies beside, and nothing claims success."""
+    write_notebook(chapters / "03-features.ipynb", OPEN.format(chapter="features"), "1 / 0", FINISH)
+    with pytest.raises(ReportError, match="03-features did not finish"):
+        build_report(built, notebooks=chapters)
+    assert not (built / "pages" / "03-features.html").exists()
+    assert (built / "executed" / "03-features.failed.ipynb").exists()
+    with pytest.raises(ReportError, match="index needs chapter features"):
+        build_index(open_run(built, notebooks=chapters))
+
+
+def test_a_deleted_or_damaged_page_is_made_again(built, chapters):
+    """A page that is not the one its stamp names does not count."""
+    good = (built / "pages" / "01-ingest.html").read_bytes()
+    (built / "pages" / "01-ingest.html").write_text("damaged")
+    build_report(built, notebooks=chapters)
+    assert (built / "pages" / "01-ingest.html").read_bytes() == good
+
+
+def test_a_manifest_tells_inputs_and_outputs_and_nothing_of_the_moment(built, tmp_path):
+    """Hashes, parameters and versions; no clock, path, host, user or duration."""
+    text = (built / "pages" / "manifest.json").read_text()
+    manifest = json.loads(text)
+    assert manifest["parameters"]["symbol"] == "BTCUSDT"
+    assert manifest["parameters"]["days"] == 30
+    assert set(manifest["notebooks"]) == {"01-ingest", "02-eda", "03-features", "04-training", "05-evaluation"}
+    assert {"index.html", "slides.html", "data/eda-tails.csv"} <= set(manifest["outputs"])
+    assert "btcml/report/build.py" in manifest["source"]
+    assert str(tmp_path) not in text
+    assert "seconds" not in text
+    assert set(json.loads((built / "run.json").read_text())) == {"ingest", "eda", "features", "training", "evaluation"}
+
+
+def test_verify_says_identical_in_another_zone_locale_and_folder(built, chapters, monkeypatch):
+    """The rebuild runs in a process and a folder of its own, under whatever environment it finds."""
+    monkeypatch.setenv("TZ", "America/Sao_Paulo")
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert str(verify_report(built, chapters)).startswith("identical: ")
+
+
+@pytest.mark.soak
+def test_verify_names_the_page_that_differs_and_why_and_where(built, chapters):
+    """A touched page and a changed notebook are told apart."""
+    page = built / "pages" / "01-ingest.html"
+    page.write_text(page.read_text().replace("Up it goes", "Down it goes"))
+    touched = verify_report(built, chapters)
+    assert [found.file for found in touched.differences] == ["01-ingest.html"]
+    assert touched.causes == ()
+    assert "Down" in touched.differences[0].where
+    write_notebook(chapters / "02-eda.ipynb", *chapter_cells(chapters, "02-eda"), "'more'", FINISH)
+    changed = verify_report(built, chapters)
+    assert changed.causes == ("notebooks (02-eda)",)
+    assert "02-eda.html" in {found.file for found in changed.differences}
+
+
+def test_what_cannot_be_verified_is_told(tmp_path):
+    """A folder without a report is the caller's mistake."""
+    with pytest.raises(NotFoundError, match="manifest"):
+        verify_report(tmp_path)
+
+
+def test_a_chapter_that_does_not_exist_is_refused(built, chapters):
+    """By name, with those that do."""
+    with pytest.raises(UsageError, match="ingest, eda, features"):
+        build_chapter(open_run(built, notebooks=chapters), "inject")
+
+
+def test_a_run_folder_without_a_bundle_is_refused(tmp_path):
+    """There is nothing to tell a story of."""
+    with pytest.raises(NotFoundError, match="snapshot bundle was expected"):
+        build_report(tmp_path)
+
+
+def test_a_bundle_is_adopted_once_and_replaced_whole(tmp_path, bundle):
+    """The same bundle stays as it is; another one takes its place."""
+    adopt_bundle(tmp_path, bundle)
+    facts = tmp_path / "snapshot" / "snapshot.json"
+    first = facts.stat().st_ino
+    adopt_bundle(tmp_path, bundle)
+    assert facts.stat().st_ino == first
+    facts.write_text(facts.read_text().replace('"hash": "', '"hash": "0'))
+    adopt_bundle(tmp_path, bundle)
+    assert facts.read_bytes() == (bundle / "snapshot.json").read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["snapshot"]
+
+
+def test_several_reports_have_one_page_above_them(built, chapters):
+    """The gallery links every report and shows every verdict."""
+    page = build_gallery(built.parent).read_text()
+    assert "run/pages/index.html" in page
+    assert "All is told." in page
+    with pytest.raises(NotFoundError, match="a report was expected"):
+        build_gallery(chapters)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seconds", [0.5, 2.0, 4.0, 6.0, 9.0])
+def test_kill_minus_nine_at_any_moment_and_then_again_is_right(built, chapters, tmp_path, bundle, seconds):
+    """What a killed build leaves never stands in the way of the next one, and no half page counts."""
+    run = tmp_path / "killed"
+    adopt_bundle(run, bundle)
+    code = (
+        "import sys; from pathlib import Path; from btcml.report.build import build_report; "
+        "build_report(Path(sys.argv[1]), notebooks=Path(sys.argv[2]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(run), str(chapters)], start_new_session=True)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    build_report(run, notebooks=chapters)
+    assert contents(run / "pages") == contents(built / "pages")
+
+
+@pytest.mark.soak
+def test_one_changed_candle_changes_the_snapshot_in_the_manifest(built, chapters, tmp_path):
+    """The manifest says what is different: the data."""
+    from btcml.store.snapshots import save_snapshot  # noqa: PLC0415 - only this drill needs it
+
+    snapshot = make_snapshot()
+    snapshot.candles.loc[5, "volume"] += 1.0
+    run = tmp_path / "other"
+    adopt_bundle(run, save_snapshot(snapshot, tmp_path / "bundles"))
+    build_report(run, notebooks=chapters)
+    first, second = (json.loads((place / "pages" / "manifest.json").read_text()) for place in (built, run))
+    assert [key for key in first if first[key] != second[key]] == ["outputs", "snapshot"]
