@@ -1,0 +1,101 @@
+"""The doctor finds what is wrong, one thing at a time, and says what to do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sqlalchemy import text
+
+from btcml.cli import main
+from btcml.pipeline import doctor
+from btcml.pipeline.doctor import examine, render
+from btcml.settings import Settings
+
+sys.path.insert(0, str(Path(__file__).parent))
+from seeding import KEY, fill
+
+
+def found(settings, name):
+    """The findings whose name begins so."""
+    return [finding for finding in examine(settings) if finding.name.startswith(name)]
+
+
+def test_a_fresh_installation_has_nothing_bad(settings, store):  # noqa: ARG001
+    """Warnings say what is not there yet; each has a cure."""
+    findings = examine(settings)
+    assert {finding.status for finding in findings} <= {"ok", "warn"}
+    assert all(finding.cure for finding in findings if finding.status != "ok")
+    assert not any(finding.cure for finding in findings if finding.status == "ok")
+    assert "no candles yet" in render(findings)
+
+
+def test_a_database_that_is_not_there_is_a_finding_without_its_password(tmp_path):
+    """The rest is examined all the same."""
+    settings = Settings(
+        database_url="postgresql://u:secret@127.0.0.1:1/x", btcml_home=tmp_path, btcml_source="simulated"
+    )
+    page = render(examine(settings))
+    assert "bad" in page
+    assert "secret" not in page
+    assert "disk" in page
+
+
+def test_old_candles_are_told_with_their_age(settings, store):
+    """And the cure is the command."""
+    fill(store)
+    (finding,) = found(settings, f"data {KEY}")
+    assert finding.status == "warn"
+    assert "days ago" in finding.found
+    assert "btcml ingest" in finding.cure
+
+
+def test_a_changed_forecast_breaks_the_chain(settings, store, owner):
+    """Somebody with the owner's rights went around the seal."""
+    fill(store)
+    assert found(settings, "forecasts")[0].status == "ok"
+    with owner.begin() as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        connection.execute(text("UPDATE forecasts SET close = close + 0.1"))
+    (finding,) = found(settings, "forecasts")
+    assert (finding.status, "db restore" in finding.cure) == ("bad", True)
+
+
+def test_a_full_disk_is_bad(settings, store, monkeypatch):  # noqa: ARG001
+    """Half a gigabyte is the least."""
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    assert found(settings, "disk")[0].status == "bad"
+
+
+def test_a_wrong_clock_is_bad(settings, store, monkeypatch):  # noqa: ARG001
+    """The database's clock seals: an hour off is an hour of lies."""
+    later = pd.Timestamp.now(tz="UTC") + pd.Timedelta(hours=1)
+    monkeypatch.setattr(doctor, "utc_now", lambda: later)
+    (finding,) = found(settings, "database clock")
+    assert (finding.status, "NTP" in finding.cure) == ("bad", True)
+
+
+@pytest.mark.parametrize(("source", "status"), [("binance", "bad"), ("auto", "warn"), ("simulated", "ok")])
+def test_a_silent_exchange_matters_where_it_is_needed(settings, store, source, status):  # noqa: ARG001
+    """With the simulated market it is not even asked."""
+    changed = settings.model_copy(update={"btcml_source": source, "btcml_binance_urls": ("http://127.0.0.1:9",)})
+    assert found(changed, "exchange")[0].status == status
+
+
+def test_the_exit_status_and_the_json_tell_a_program(home, store, monkeypatch, capsys):  # noqa: ARG001
+    """0 where nothing is bad, 1 where something is; the findings are printed in both cases."""
+    monkeypatch.setenv("BTCML_HOME", str(home))
+    monkeypatch.setenv("BTCML_SOURCE", "simulated")
+    assert main(["doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "ok"
+    monkeypatch.setenv("BTCML_SOURCE", "binance")
+    monkeypatch.setenv("BTCML_BINANCE_URLS", "http://127.0.0.1:9")
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "--json"])
+    captured = capsys.readouterr()
+    assert ended.value.code == 1
+    assert json.loads(captured.out)["status"] == "bad"
+    assert captured.err.startswith("btcml: ")
