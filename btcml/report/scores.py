@@ -85,6 +85,12 @@ class Scores:
         """What trading on that model's forecasts gives, by rule, entry and cost (`btcml.forecast.money`)."""
         return money(self.of_best, costs_bp=_COSTS, trials=self.trials)
 
+    @property
+    def break_even_bp(self) -> float:
+        """Fee of a round trip at which the strongest forecasts, traded at once, earn nothing; not below zero."""
+        chosen = (self.trades["rule"] == "top") & (self.trades["entry"] == "at once")
+        return max(0.0, float(np.nan_to_num(self.trades["break_even_bp"][chosen].iloc[0])))
+
 
 def score_forecasts(forecasts: pd.DataFrame, trials: int) -> Scores:
     """Judge and score a forecast frame; at least the models in it count as tried."""

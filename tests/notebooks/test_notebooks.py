@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
@@ -74,27 +72,3 @@ def test_no_output_is_kept_in_git(notebook):
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not [cell for cell in cells if cell.outputs or cell.execution_count]
     assert [cell.id for cell in notebook.cells] == [f"cell-{place}" for place in range(len(notebook.cells))]
-
-
-REBUILD = (
-    "import sys; from pathlib import Path; from btcml.report.build import build_report, adopt_bundle; "
-    "run = Path(sys.argv[1]); adopt_bundle(run, Path(sys.argv[2])); build_report(run, workers=int(sys.argv[3]))"
-)
-
-
-@pytest.mark.soak
-def test_the_real_story_is_byte_identical_in_another_place_zone_locale_and_thread_count(tmp_path, monkeypatch):
-    """Law five, on the real chapters over a small simulated market."""
-    bundle = save_snapshot(make_snapshot("15m", 40), tmp_path / "bundles")
-    pages = []
-    places = {"one": {}, "two/three": {"TZ": "America/Sao_Paulo", "LC_ALL": "C", "OMP_NUM_THREADS": "2"}}
-    for place, environment in places.items():
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        run = tmp_path / place
-        subprocess.run(
-            [sys.executable, "-c", REBUILD, str(run), str(bundle), "2" if place == "one" else "1"], check=True
-        )
-        pages.append({path.relative_to(run).as_posix(): path.read_bytes() for path in (run / "pages").rglob("*.*")})
-    assert pages[0] == pages[1]
-    assert max(len(content) for name, content in pages[0].items() if name.endswith(".html")) < 1_500_000

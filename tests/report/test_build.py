@@ -15,6 +15,7 @@ from btcml.errors import NotFoundError, ReportError, UsageError
 from btcml.report.build import adopt_bundle, build_chapter, build_index, build_report, open_run
 from btcml.report.gallery import build_gallery
 from btcml.report.verify import verify_report
+from btcml.store.snapshots import save_snapshot
 
 from .conftest import FINISH, OPEN, make_snapshot, write_chapters, write_notebook
 
@@ -194,8 +195,6 @@ def test_kill_minus_nine_at_any_moment_and_then_again_is_right(built, chapters, 
 @pytest.mark.soak
 def test_one_changed_candle_changes_the_snapshot_in_the_manifest(built, chapters, tmp_path):
     """The manifest says what is different: the data."""
-    from btcml.store.snapshots import save_snapshot  # noqa: PLC0415 - only this drill needs it
-
     snapshot = make_snapshot()
     snapshot.candles.loc[5, "volume"] += 1.0
     run = tmp_path / "other"
@@ -203,3 +202,27 @@ def test_one_changed_candle_changes_the_snapshot_in_the_manifest(built, chapters
     build_report(run, notebooks=chapters)
     first, second = (json.loads((place / "pages" / "manifest.json").read_text()) for place in (built, run))
     assert [key for key in first if first[key] != second[key]] == ["outputs", "snapshot"]
+
+
+REBUILD = (
+    "import sys; from pathlib import Path; from btcml.report.build import build_report, adopt_bundle; "
+    "run = Path(sys.argv[1]); adopt_bundle(run, Path(sys.argv[2])); build_report(run, workers=int(sys.argv[3]))"
+)
+
+
+@pytest.mark.soak
+def test_the_real_story_is_byte_identical_in_another_place_zone_locale_and_thread_count(tmp_path, monkeypatch):
+    """Law five, on the real chapters over a small simulated market."""
+    bundle = save_snapshot(make_snapshot("15m", 40), tmp_path / "bundles")
+    pages = []
+    places = {"one": {}, "two/three": {"TZ": "America/Sao_Paulo", "LC_ALL": "C", "OMP_NUM_THREADS": "2"}}
+    for place, environment in places.items():
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        run = tmp_path / place
+        subprocess.run(
+            [sys.executable, "-c", REBUILD, str(run), str(bundle), "2" if place == "one" else "1"], check=True
+        )
+        pages.append({path.relative_to(run).as_posix(): path.read_bytes() for path in (run / "pages").rglob("*.*")})
+    assert pages[0] == pages[1]
+    assert max(len(content) for name, content in pages[0].items() if name.endswith(".html")) < 1_500_000

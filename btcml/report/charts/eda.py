@@ -5,25 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.ticker import FuncFormatter
 from scipy import stats
 
 from btcml.report import claims as say
 from btcml.report import exploration
+from btcml.report.charts.drawing import date_axis, draw_candles, thousands
 from btcml.report.figure import INK, MUTED, SEQUENTIAL, SERIES, Chart, canvas, panels
 from btcml.report.tables import Columns, Table
 from btcml.report.unit_roots import stationarity
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
     from btcml.report.claims import Claim
 
 __all__ = [
-    "date_axis",
-    "draw_candles",
     "flow_and_next_return",
     "headline",
     "memory",
@@ -38,18 +35,6 @@ __all__ = [
 
 _POINTS = 700
 _LAGS, _FAR = 48, 4
-
-
-def date_axis(axes: Axes) -> None:
-    """Give an axis of times few, short labels."""
-    locator = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-
-
-def thousands(axes: Axes) -> None:
-    """Write the values of the upright axis with thousands separated."""
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
 def _thinned(frame: pd.DataFrame, most: int = _POINTS) -> pd.DataFrame:
@@ -90,25 +75,6 @@ def price_and_volume(candles: pd.DataFrame) -> Chart:
         high=say.usd(days["high"].max(), 0),
     )
     return Chart("price-and-volume", figure, days, says, "Line of the daily close above an area of the daily volume.")
-
-
-def draw_candles(axes: Axes, candles: pd.DataFrame) -> None:
-    """Draw candles: rising ones blue and hollow, falling ones orange and filled."""
-    place = np.arange(len(candles))
-    for rising, color in ((True, SERIES[0]), (False, SERIES[1])):
-        part = ((candles["close"] >= candles["open"]) == rising).to_numpy()
-        rows = candles[part]
-        axes.vlines(place[part], rows["low"], rows["high"], color=color, linewidth=0.8)
-        body = rows["close"] - rows["open"]
-        axes.bar(
-            place[part],
-            body,
-            bottom=rows["open"],
-            width=0.64,
-            color="none" if rising else color,
-            edgecolor=color,
-        )
-    axes.set_xlim(-1, len(candles))
 
 
 def newest_candles(candles: pd.DataFrame, most: int = 72) -> Chart:

@@ -7,21 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from btcml.forecast.metrics import THIRDS, reliability
-from btcml.forecast.metrics.point import r2
-from btcml.market.simulate import attainable_r2
+from btcml.forecast.metrics import THIRDS
 from btcml.report import claims as say
-from btcml.report.charts.eda import date_axis, draw_candles, thousands
+from btcml.report.charts.drawing import date_axis, draw_candles, draw_dots, thousands
 from btcml.report.claims import Card
 from btcml.report.experiment import title_of
 from btcml.report.figure import INK, MUTED, SERIES, Chart, canvas
-from btcml.report.scores import PERSISTENCE, coverage, expert_tests
+from btcml.report.scores import PERSISTENCE, coverage
 from btcml.report.tables import Columns, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from matplotlib.axes import Axes
 
     from btcml.report.claims import Claim, Quantity
     from btcml.report.scores import Scores
@@ -32,14 +28,8 @@ __all__ = [
     "by_month",
     "by_third",
     "cards",
-    "coverage_by_third",
-    "direction",
-    "experts",
-    "fees",
     "loss_difference",
     "newest_forecasts",
-    "sealed",
-    "truth",
     "verdict",
 ]
 
@@ -49,16 +39,9 @@ _FEE = 10.0
 _ONCE, _STRONGEST, _EVERY = "at once", "top", "sign"
 
 
-def _break_even(scores: Scores) -> float:
-    """Fee of a round trip at which the strongest forecasts earn nothing; not below zero."""
-    trades = scores.trades
-    found = trades[(trades["rule"] == _STRONGEST) & (trades["entry"] == _ONCE)]["break_even_bp"].iloc[0]
-    return max(0.0, float(np.nan_to_num(found)))
-
-
 def verdict(scores: Scores) -> Claim:
     """The whole report in one sentence."""
-    best, fee = scores.best, _break_even(scores)
+    best, fee = scores.best, scores.break_even_bp
     yes = "Yes, a little: {model} takes {skill} off the error of “no change” ({p}) on {candles} that it had not seen. "
     no = (
         "No: no model beats “no change” on {candles} that it had not seen; the nearest, {model}, has a skill of "
@@ -95,7 +78,7 @@ def cards(scores: Scores) -> tuple[Card, ...]:
         Card("Skill", say.percent(best["skill"], 2), str(interval)),
         Card("Direction", say.percent(best["direction"]), "of the signs are right"),
         *shown,
-        Card("Break-even fee", say.bp(_break_even(scores)), "a trade on the strongest tenth of the forecasts"),
+        Card("Break-even fee", say.bp(scores.break_even_bp), "a trade on the strongest tenth of the forecasts"),
     )
 
 
@@ -117,7 +100,7 @@ def against_persistence(scores: Scores) -> Table:
     columns: Columns = {
         "title": ("Model", str),
         "mae_usd": ("Error, USD", say.number),
-        "mae_bp": ("Error, bp", _fine),
+        "mae_bp": ("Error, bp", _error),
         "skill": ("Skill", _skill),
         "interval": ("between", str),
         "p_holm": ("p-value", say.probability),
@@ -127,7 +110,7 @@ def against_persistence(scores: Scores) -> Table:
     return Table("against-persistence", shown, says, columns, strong=(title_of(scores.verdict.champion),))
 
 
-def _fine(value: float) -> Quantity:
+def _error(value: float) -> Quantity:
     return say.number(value, 3)
 
 
@@ -165,18 +148,9 @@ def loss_difference(scores: Scores) -> Chart:
     return Chart("loss-difference", figure, shown.rename_axis("open_time").reset_index(), says, alt)
 
 
-def _dots(axes: Axes, groups: pd.DataFrame, value: str, low: str, high: str) -> None:
-    """Draw a percentage with its interval, one dot a group."""
-    place = np.arange(len(groups))
-    axes.vlines(place, 100 * groups[low], 100 * groups[high], color=SERIES[0], linewidth=2)
-    axes.plot(place, 100 * groups[value], "o", color=SERIES[0])
-    axes.grid(visible=False, axis="x")
-    axes.set_xlim(-0.6, len(groups) - 0.4)
-
-
 def _skill_chart(name: str, noun: str, groups: pd.DataFrame, labels: Sequence[str], turn: int = 0) -> Chart:
     figure, axes = canvas(2.7, bottom=0.75 if turn else 0.4)
-    _dots(axes, groups, "skill", "skill_low", "skill_high")
+    draw_dots(axes, groups, "skill", "skill_low", "skill_high")
     axes.axhline(0, color=MUTED, linewidth=1.2, linestyle="--")
     axes.set_ylabel("skill, %")
     axes.set_xticks(range(len(groups)), labels, rotation=turn)
@@ -233,133 +207,3 @@ def newest_forecasts(scores: Scores, candles: pd.DataFrame, most: int = 36) -> C
     )
     alt = "The newest candles with a dash at the forecast close of each and a band that should hold it."
     return Chart("newest-forecasts", figure, joined, says, alt)
-
-
-def direction(scores: Scores) -> Chart | Claim:
-    """Whether “sixty per cent up” comes true six times in ten."""
-    bins = reliability(scores.of_best)
-    if bins.empty:
-        return say.claim("No model gives a probability of a rise here.")
-    figure, axes = canvas(3.0)
-    said, seen = 100 * bins["probability"], 100 * bins["frequency"]
-    axes.plot([said.min(), said.max()], [said.min(), said.max()], color=MUTED, linestyle="--", label="what is said")
-    axes.vlines(said, 100 * bins["low"], 100 * bins["high"], color=SERIES[0], linewidth=2)
-    axes.plot(said, seen, "o", color=SERIES[0], label="what came")
-    axes.set(xlabel="said probability of a rise, %", ylabel="candles that rose, %")
-    axes.legend()
-    inside = int(bins["probability"].between(bins["low"], bins["high"]).sum())
-    says = say.claim(
-        "When {low} to {high} is said for a rise, the market agrees: {inside} of {bins} lie on the line within chance.",
-        holds=2 * inside >= len(bins),
-        otherwise="The said probabilities, {low} to {high}, do not come true well: only {inside} of {bins} lie on the "
-        "line within chance.",
-        low=say.percent(bins["probability"].min(), 0),
-        high=say.percent(bins["probability"].max(), 0),
-        inside=say.count(inside),
-        bins=say.count(len(bins), "group"),
-    )
-    alt = "Share of rises against the said probability, with intervals, along a diagonal line."
-    return Chart("direction-calibration", figure, bins, says, alt)
-
-
-def coverage_by_third(scores: Scores) -> Chart | Claim:
-    """Whether intervals keep their promise in calm and in storm."""
-    held = coverage(scores.of_best)
-    if held.empty:
-        return say.claim("No intervals are given here.")
-    figure, axes = canvas(2.6, bottom=0.4)
-    _dots(axes, held, "held", "low", "high")
-    axes.axhline(100 * _LEVEL, color=SERIES[1], linewidth=1.2, linestyle="--", label="promised")
-    axes.set_xticks(range(len(held)), list(held["group"]))
-    axes.set_ylabel("outcomes inside, %")
-    axes.legend(loc="upper center")
-    worst = held.iloc[int((held["held"] - _LEVEL).abs().argmax())]
-    miss = abs(float(worst["held"]) - _LEVEL)
-    says = say.claim(
-        "Intervals that promise {level} hold {all}, and nowhere miss the promise by more than {miss}.",
-        holds=miss < _NEAR,
-        otherwise="Intervals that promise {level} hold {all}; where they are worst ({where}) they miss by {miss}.",
-        level=say.percent(_LEVEL, 0),
-        all=say.percent(held["held"].iloc[0]),
-        where=say.word(str(worst["group"])),
-        miss=say.number(100 * miss, 1, "points"),
-    )
-    alt = "Share of outcomes inside the interval, for all candles and by third of volatility, beside the promise."
-    return Chart("coverage", figure, held, says, alt)
-
-
-def fees(scores: Scores) -> Chart:
-    """What is left of a trade at each fee, by what is traded and when."""
-    trades = scores.trades.dropna(subset=["net_bp"])
-    late = next((entry for entry in trades["entry"].unique() if entry != _ONCE), _ONCE)
-    figure, axes = canvas(2.9)
-    lines = {
-        (_STRONGEST, _ONCE): "strongest tenth, at once",
-        (_STRONGEST, late): f"strongest tenth, {late}",
-        (_EVERY, _ONCE): "every forecast, at once",
-    }
-    for color, ((rule, entry), label) in zip(SERIES, lines.items(), strict=False):
-        part = trades[(trades["rule"] == rule) & (trades["entry"] == entry)]
-        axes.plot(part["cost_bp"], part["net_bp"], marker="o", color=color, label=label)
-    axes.axhline(0, color=MUTED, linewidth=1.2, linestyle="--")
-    axes.set(xlabel="fee of a round trip, bp", ylabel="left of a trade, bp")
-    axes.legend()
-    fee = _break_even(scores)
-    says = say.claim(
-        "Skill is not money: at a fee of {fee} a trade on the strongest forecasts has nothing left, and a usual fee is "
-        "{usual}.",
-        holds=fee < _FEE,
-        otherwise="Nothing is left of a trade only at a fee of {fee}, above the usual {usual}; whether orders would be "
-        "filled at these prices is not known.",
-        fee=say.bp(fee, 1),
-        usual=say.bp(_FEE, 0),
-    )
-    return Chart("fees", figure, trades, says, "Lines of what is left of a trade as the fee grows, crossing zero.")
-
-
-def experts(scores: Scores) -> Table:
-    """Tests that allow for many models at once, for those who ask."""
-    says = say.claim(
-        "{tries} counted; these tests allow for the chance that one of many looks good by luck.",
-        tries=say.count(scores.trials, "trial"),
-    )
-    columns: Columns = {"test": ("Test", str), "asks": ("It asks", str), "value": ("Answer", _fine)}
-    return Table("experts", expert_tests(scores), says, columns)
-
-
-def truth(scores: Scores, market: str, interval: str) -> Claim:
-    """How much of what could be found was found, where that is known."""
-    found = r2(scores.of_best)
-    if market != "simulated":
-        return say.claim(
-            "Squared errors tell the same story from another side: {found} of the variance of the next return is "
-            "forecast. How much could have been is not known on a market that nobody made.",
-            found=say.percent(found, 2),
-        )
-    known = attainable_r2(interval)
-    return say.claim(
-        "This market was made by a program, so the truth is known: {known} of the variance of the next return can be "
-        "forecast from the candles, and {found} was found.",
-        holds=found > 0,
-        otherwise="This market was made by a program, so the truth is known: {known} of the variance of the next "
-        "return can be forecast from the candles. None of it was found in a past this short.",
-        known=say.percent(known, 2),
-        found=say.percent(found, 2),
-    )
-
-
-def sealed(forecasts: pd.DataFrame) -> Claim:
-    """The forecasts that were stored before their candles closed."""
-    needed = {"y", "y_hat", "base"}
-    known = forecasts.dropna(subset=sorted(needed)) if needed <= set(forecasts) else forecasts.head(0)
-    if known.empty:
-        return say.claim(
-            "No forecast has been sealed in this span yet: everything above was forecast in the walk-forward. Sealed "
-            "forecasts come from the running service."
-        )
-    ours, theirs = (np.abs(np.log(known[name] / known["y"])).mean() for name in ("y_hat", "base"))
-    return say.claim(
-        "{rows} were sealed before their candles closed; their error is {ratio} of that of “no change”.",
-        rows=say.count(len(known), "forecast"),
-        ratio=say.percent(ours / theirs, 2),
-    )

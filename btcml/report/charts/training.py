@@ -8,7 +8,7 @@ import numpy as np
 
 from btcml.report import claims as say
 from btcml.report import study as work
-from btcml.report.charts.eda import date_axis
+from btcml.report.charts.drawing import date_axis
 from btcml.report.experiment import MODELS, title_of
 from btcml.report.figure import MUTED, SERIES, Chart, canvas
 from btcml.report.tables import Columns, Table
