@@ -73,7 +73,7 @@ def test_a_tail_cut_off_is_noticed_by_the_head_that_was_written_down(chain, owne
     assert verify_chain(chain, KEY, head).seq == 5
 
 
-def test_each_series_has_a_chain_of_its_own(chain, owner):
+def test_each_series_has_a_chain_of_its_own(chain):
     """Another symbol begins at 1 and follows nothing."""
     other = SeriesKey(KEY.market, "ETHUSDT", "5m")
     target = TARGET + 4 * FIVE

@@ -133,8 +133,14 @@ def test_even_the_owner_is_refused_by_a_trigger(store, owner, statement):
 def test_time_status_and_hash_are_the_databases_own_whatever_the_client_says(store, owner):
     """A client that inserts its own sequence, time and hash has them overwritten."""
     clock(store, owner, TARGET + pd.Timedelta("100s"))
-    columns = "market, symbol, interval, seq, open_time, role, model, artifact, cutoff, base, close, made_at, status, previous, hash"
-    values = "'replay:seal', 'BTCUSDT', '5m', 99, :t, 'champion', 'm', '20250301T000000-aaaa', :c, 1, 1, :c, 'sealed', 'x', :h"
+    columns = (
+        "market, symbol, interval, seq, open_time, role, model, artifact, cutoff, base, close, "
+        "made_at, status, previous, hash"
+    )
+    values = (
+        "'replay:seal', 'BTCUSDT', '5m', 99, :t, 'champion', 'm', '20250301T000000-aaaa', :c, 1, 1, "
+        ":c, 'sealed', 'x', :h"
+    )
     given = {"t": TARGET, "c": TARGET - FIVE, "h": "0" * 64}
     with store.engine.begin() as connection:
         connection.execute(text(f"INSERT INTO forecasts ({columns}) VALUES ({values})"), given)

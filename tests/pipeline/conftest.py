@@ -1,0 +1,86 @@
+"""What tests of the verbs share: a market whose clock is moved by hand, and one training."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pandas as pd
+import pytest
+from sqlalchemy import text
+
+from btcml.candles import SeriesKey
+from btcml.forecast.artifacts import save_forecaster
+from btcml.forecast.training import train_forecaster
+from btcml.market.simulate import SimulatedMarket
+from btcml.pipeline.evaluate import series_folder
+from btcml.pipeline.ingest import backfill
+from btcml.store.clocks import keep_clock
+from btcml.store.models import ModelRecord, record_training
+
+NOW = pd.Timestamp("2025-03-01 12:00:02", tz="UTC")
+
+
+@dataclasses.dataclass
+class StillMarket:
+    """The simulated market as a replay that stands still until somebody turns its clock."""
+
+    store: object
+    owner: object
+    time: pd.Timestamp
+    market: str = "replay:still"
+
+    def now(self):
+        return self.time
+
+    def default_end(self, symbol):  # noqa: ARG002 - the same for every symbol
+        return self.time
+
+    def fetch_candles(self, symbol, interval, start, end, on_page=None):
+        return SimulatedMarket(clock=self.now).fetch_candles(symbol, interval, start, end, on_page)
+
+    def turn(self, time):
+        """Set the market's clock, and the database's knowledge of it."""
+        self.time = time
+        with self.owner.begin() as connection:
+            connection.execute(text("SET LOCAL session_replication_role = replica"))
+            connection.execute(text("DELETE FROM market_clocks"))
+        keep_clock(self.store, self.market, time, speed=0.0)
+
+
+@pytest.fixture
+def market(store, owner):
+    """A market that stands still two seconds after noon."""
+    found = StillMarket(store, owner, NOW)
+    found.turn(NOW)
+    return found
+
+
+@pytest.fixture
+def series(store, market):
+    """A series of nine days, up to the market's present."""
+    key = SeriesKey(market.market, "BTCUSDT", "5m")
+    backfill(store, market, key, (NOW - pd.Timedelta(days=9), NOW))
+    return key
+
+
+@pytest.fixture(scope="session")
+def forecaster():
+    """One small training for all tests that only need some model."""
+    start = NOW.floor("5min") - pd.Timedelta(days=9)
+    candles = SimulatedMarket(clock=lambda: NOW).fetch_candles("BTCUSDT", "5m", start, NOW)
+    return train_forecaster(candles, "5m", ("autoreg",), jobs=1), candles
+
+
+@pytest.fixture
+def trained(store, settings, series, market, forecaster):
+    """The series with that training in service; persistence is its champion."""
+    fitted, candles = forecaster
+    name = f"{market.time:%Y%m%dT%H%M%S}-test"
+    save_forecaster(fitted, series_folder(settings, series) / name, candles)
+    shared = {"artifact": name, "key": series, "trained_at": market.time, "snapshot": "0" * 64, "samples": 2500}
+    shared |= {"window_start": candles["open_time"].iloc[0], "window_end": candles["open_time"].iloc[-1]}
+    shared |= {"metrics": {}, "verdict": {"champion": "persistence", "skill": 0.0, "reason": "a test"}}
+    shared |= {"judged_at": market.time, "bytes": 1, "kept": True}
+    roles = {"persistence": "champion", "autoreg": "challenger"}
+    record_training(store, [ModelRecord(name=name, role=role, **shared) for name, role in roles.items()])
+    return series

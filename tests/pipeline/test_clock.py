@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from btcml.errors import StoreError
+from btcml.market.binance import BinanceMarket
+from btcml.market.exchange import running_exchange
+from btcml.market.replay import ReplayClock
+from btcml.market.simulate import SimulatedMarket
+from btcml.market.source import utc_now
+from btcml.pipeline.clock import register_clock
+from btcml.store.clocks import clock_known, market_now
+
+THEN = pd.Timestamp("2025-03-01", tz="UTC")
+
+
+def test_a_replays_speed_is_heard_and_its_clock_kept(store):
+    """The database's clock of a replay is the replay's own, at a speed that was listened to."""
+    clock = ReplayClock(THEN, utc_now(), 50.0)
+    with running_exchange(SimulatedMarket(), clock, name="heard") as exchange:
+        source = BinanceMarket([exchange.url])
+        register_clock(store, source, listen=1.0)
+        assert 40 < clock_known(store, "replay:heard") < 60
+        assert abs((market_now(store, "replay:heard") - source.now()).total_seconds()) < 100
+        register_clock(store, source)
+
+
+def test_a_replay_that_begins_anew_under_its_old_name_is_refused(store, market):
+    """Its forecasts would be sealed by a clock that is not its own."""
+    register_clock(store, market)
+    market.time += pd.Timedelta("1h")
+    with pytest.raises(StoreError, match="another --name"):
+        register_clock(store, market)
+
+
+def test_a_market_of_real_time_needs_no_clock(store):
+    """The simulated market lives by the database's own clock."""
+    assert register_clock(store, SimulatedMarket(clock=lambda: THEN)) == THEN
+    assert clock_known(store, "simulated") is None

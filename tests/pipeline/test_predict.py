@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from btcml.candles import SeriesKey
+from btcml.errors import ArtifactError, NotReadyError
+from btcml.forecast.artifacts import load_forecaster
+from btcml.pipeline.evaluate import series_folder
+from btcml.pipeline.ingest import ingest
+from btcml.pipeline.predict import predict, seal
+from btcml.store.candles import read_candles
+from btcml.store.chain import verify_chain
+from btcml.store.forecasts import read_scored
+
+FIVE = pd.Timedelta("5min")
+
+
+def test_without_candles_or_training_there_is_no_forecast(store, settings, series, market):
+    """The sentence says what to do."""
+    with pytest.raises(NotReadyError, match="POST /train"):
+        predict(store, settings, series)
+    with pytest.raises(NotReadyError, match="POST /train"):
+        predict(store, settings, SeriesKey(market.market, "ETHUSDT", "5m"))
+
+
+def test_stale_candles_are_refused(store, settings, trained, market):
+    """A forecast of a candle that is over is no forecast."""
+    assert predict(store, settings, trained).prediction.open_time == pd.Timestamp("2025-03-01 12:00", tz="UTC")
+    market.turn(market.time + 1.3 * FIVE)
+    with pytest.raises(NotReadyError, match="POST /ingest/run"):
+        predict(store, settings, trained)
+
+
+def test_a_forecast_is_consistent_and_says_who_made_it(store, settings, trained):
+    """High above, low below, probabilities between 0 and 1, persistence beside it."""
+    made = predict(store, settings, trained).prediction
+    assert made.low <= min(made.open, made.close) <= max(made.open, made.close) <= made.high
+    assert made.lo < made.last_close < made.hi
+    assert 0 <= made.prob_up <= 1
+    assert set(made.closes) == {"persistence", "autoreg"}
+
+
+def test_sealed_forecasts_equal_the_offline_ones_to_the_last_cent(store, settings, trained, market):
+    """After eight live candles the same models on the stored candles give the same prices to 1e-6 USD."""
+    for _ in range(8):
+        assert seal(store, settings, trained)["late"] == 0
+        market.turn(market.time + FIVE)
+        ingest(store, market, trained)
+    sealed = read_scored(store, trained, role="champion")
+    assert len(sealed) == 8
+    assert sealed["error_bp"].notna().all()
+    assert verify_chain(store, trained) is None
+    candles = read_candles(store, trained)
+    for row in sealed.to_dict("records"):
+        forecaster = load_forecaster(series_folder(settings, trained) / row["artifact"])
+        made = forecaster.predict(candles[candles["open_time"] < row["open_time"]])
+        for name in ("open", "high", "low", "close", "amp", "lo", "hi"):
+            assert getattr(made, name) == pytest.approx(row[name], abs=1e-6, rel=0)
+
+
+def test_sealing_twice_changes_nothing(store, settings, trained):
+    """The first forecast of a candle is the forecast."""
+    assert seal(store, settings, trained)["sealed"] == 2
+    assert seal(store, settings, trained)["sealed"] == 0
+    assert predict(store, settings, trained).seal.sealed
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x80\x04cos\nsystem\n(S'touch /tmp/owned'\ntR.", b"PK\x03\x04" + bytes(200)]
+)
+def test_a_truncated_pickled_or_zipped_model_file_is_refused(store, settings, trained, content):
+    """Whatever lies in the folder, nothing of it is run; the sentence tells to train again."""
+    folder = series_folder(settings, trained) / predict(store, settings, trained).record.artifact
+    for file in folder.iterdir():
+        if file.name != "manifest.json":
+            file.write_bytes(content)
+    with pytest.raises(ArtifactError, match="train again"):
+        predict(store, settings, trained)
+
+
+def test_a_foreign_or_bombing_manifest_is_refused(store, settings, trained):
+    """Another program's JSON, and gigabytes of nothing."""
+    folder = series_folder(settings, trained) / predict(store, settings, trained).record.artifact
+    (folder / "manifest.json").write_text('{"kind": "other"}')
+    with pytest.raises(ArtifactError, match="train again"):
+        predict(store, settings, trained)
+    with (folder / "manifest.json").open("wb") as file:
+        file.truncate(5_000_000_000)
+    with pytest.raises(ArtifactError, match="at most"):
+        predict(store, settings, trained)
