@@ -1,4 +1,4 @@
-"""Verbs of the service: train, predict, evaluate, api, schedule, up."""
+"""Verbs of the service: train, predict, api, schedule, up."""
 
 from __future__ import annotations
 
@@ -51,18 +51,6 @@ def _predict(args: Namespace) -> Any:
     return prediction_facts(predict(session.store, session.settings, session.key))
 
 
-def _declare_evaluate(parser: ArgumentParser) -> None:
-    declare_series(parser, days=_DAYS)
-    parser.set_defaults(run=_evaluate)
-
-
-def _evaluate(args: Namespace) -> Any:
-    from btcml.pipeline.evaluate import evaluate
-
-    session = open_session(args)
-    return evaluate(session.store, session.settings, session.key, days=args.days)
-
-
 def _declare_api(parser: ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (beyond loopback: BTCML_API_KEY)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on")
@@ -104,7 +92,6 @@ def _up(args: Namespace) -> None:
 VERBS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
     "train": (_declare_train, "fit all models, judge at most once a day who serves"),
     "predict": (_declare_predict, "forecast the next candle now"),
-    "evaluate": (_declare_evaluate, "judge the models walk-forward, without serving any"),
     "api": (_declare_api, "serve forecasts over HTTP"),
     "schedule": (_declare_schedule, "ingest, forecast and train when they are due"),
     "up": (_declare_up, "run API, scheduler and dashboard together"),

@@ -1,0 +1,43 @@
+"""Where fits run: processes of this machine, or an existing dask cluster by its address."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from btcml.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["joblib_backend"]
+
+
+@contextmanager
+def joblib_backend(address: str | None) -> Iterator[str]:
+    """Name joblib's backend while the block runs; the figures do not depend on it.
+
+    Parameters
+    ----------
+    address
+        ``tcp://host:port`` of a dask scheduler; None for processes of this machine.
+
+    Raises
+    ------
+    UsageError
+        If dask is not installed, or no scheduler answers there.
+    """
+    if address is None:
+        yield "loky"
+        return
+    try:
+        client = import_module("distributed").Client(address, timeout="10s")
+    except ImportError as error:
+        msg = "a cluster needs dask: install the extra with pip install 'btcml[cluster]'"
+        raise UsageError(msg) from error
+    except (OSError, ValueError) as error:
+        msg = f"expected a dask scheduler at {address}, found none: start one with dask scheduler"
+        raise UsageError(msg) from error
+    with client:
+        yield "dask"

@@ -1,0 +1,157 @@
+"""The whole contest: every model of the story over a test span, judged, scored and told as tables."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from btcml.continuity import suspect_rows
+from btcml.errors import NotReadyError, UsageError
+from btcml.forecast.backtest import run_backtests
+from btcml.forecast.metrics import evaluate as score
+from btcml.forecast.metrics import metric_names
+from btcml.forecast.search import search
+from btcml.forecast.splits import WalkForward
+from btcml.forecast.verdict import Verdict, verdict
+from btcml.store.candles import read_candles
+from btcml.store.ledger import append_trials
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from btcml.candles import SeriesKey
+    from btcml.store.engine import Store
+
+__all__ = ["CONTESTANTS", "Contest", "contest", "search_before"]
+
+CONTESTANTS = ("lightgbm_mean", "lightgbm_huber", "lightgbm_l1", "extra_trees_strong", "ridge", "autoreg")
+"""Models of the default evaluation, the strong settings where there are two."""
+
+_PRICE = (
+    "ratio",
+    "dm_z",
+    "dm_p",
+    "mae_bp",
+    "mae_usd",
+    "rmse_bp",
+    "r2",
+    "direction",
+    "top_direction",
+    "brier_skill",
+    "brier_z",
+    "calibration_error",
+)
+_INTERVAL = ("coverage", "coverage_calm", "coverage_middle", "coverage_storm", "winkler_bp", "coverage_worst_day")
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What a contest found.
+
+    Attributes
+    ----------
+    verdict
+        Who would be served, by the fixed rule.
+    close
+        Models by metrics of the close, persistence first.
+    interval
+        The 90 % interval of the champion, or of the nearest model.
+    log_range
+        Models by metrics of the log range.
+    months
+        The champion's ratio, or the nearest model's, month by month.
+    """
+
+    verdict: Verdict
+    close: pd.DataFrame
+    interval: pd.DataFrame
+    log_range: pd.DataFrame
+    months: pd.DataFrame
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON has them."""
+        tables = {name: getattr(self, name).to_dict("records") for name in ("close", "interval", "log_range", "months")}
+        return {"champion": self.verdict.champion, "reason": self.verdict.reason} | tables
+
+    def __str__(self) -> str:
+        """Tables for a terminal."""
+        parts = [f"{self.verdict.reason}", "", "next close"]
+        for title, table in (("", self.close), ("\n90 % interval", self.interval), ("\nlog range", self.log_range)):
+            parts += [title] * bool(title) + [table.to_string(index=False, float_format=lambda x: f"{x:.5g}")]
+        below = int((self.months["ratio"] < 1).sum())
+        parts.append(f"\nmonths with a smaller error than persistence: {below} of {len(self.months)}")
+        return "\n".join(parts)
+
+
+def contest(
+    store: Store,
+    key: SeriesKey,
+    plan: WalkForward,
+    *,
+    models: Sequence[str] = CONTESTANTS,
+    jobs: int = 2,
+    backend: str = "loky",
+) -> Contest:
+    """Let every model forecast the test span walk-forward, and judge.
+
+    Parameters
+    ----------
+    plan
+        Test span, window, refit and purge.
+    models
+        Names for `btcml.forecast.models.make_model`.
+    jobs, backend
+        Parallel fits, and joblib's backend for them: ``dask`` for a cluster.
+
+    Raises
+    ------
+    NotReadyError
+        If there are no candles before or in the test.
+    """
+    candles = read_candles(store, key)
+    if candles.empty:
+        msg = f"no candles of {key} yet: btcml backfill, or give --source"
+        raise NotReadyError(msg)
+    suspects = suspect_rows(candles, key.interval)
+    both = run_backtests(candles, key.interval, models, plan, jobs=jobs, backend=backend, suspects=suspects)
+    found = verdict(both.close)
+    table = score(both.close, _PRICE)
+    shown = found.champion if found.champion != "persistence" else str(table["model"].iloc[1])
+    mine = both.close[both.close["model"].isin([shown, "persistence"])]
+    interval, months = score(mine, _INTERVAL), score(mine, ["ratio"], by="month")
+    return Contest(
+        verdict=found,
+        close=table,
+        interval=interval[interval["model"] == shown],
+        log_range=score(both.log_range, metric_names("range")),
+        months=months[months["model"] == shown].reset_index(drop=True),
+    )
+
+
+def search_before(store: Store, key: SeriesKey, test_from: str, n: int, *, jobs: int = 2) -> pd.DataFrame:
+    """Try `n` random settings on candles before the test, and count every try.
+
+    Returns
+    -------
+    DataFrame
+        The tries, best first.
+
+    Raises
+    ------
+    UsageError
+        If `n` is below 1.
+    """
+    if n < 1:
+        msg = f"a search needs at least one try, found {n}"
+        raise UsageError(msg)
+    candles = read_candles(store, key, end=pd.Timestamp(test_from, tz="UTC"))
+    if candles.empty:
+        msg = f"no candles of {key} before {test_from}: backfill more, or test later"
+        raise NotReadyError(msg)
+    tries = search(candles, key.interval, n, suspects=suspect_rows(candles, key.interval), jobs=jobs)
+    rows = [{"model": "lightgbm", "parameters": json.dumps(t.params, sort_keys=True), "score": t.ratio} for t in tries]
+    append_trials(store, key, f"search before {test_from}", rows, candles["close_time"].iloc[-1])
+    return pd.DataFrame(rows)
