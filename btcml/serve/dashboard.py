@@ -30,7 +30,7 @@ _THREADS = 6
 _WRONG_PASSWORD_S = 1.0
 
 
-class Dashboard(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget ships no types
+class Dashboard(anywidget.AnyWidget):
     """The whole page as one widget.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Voilà as our dashboard needs it: our page, no foreign request, warm kernels, a cap, kernels that go with their tab."""
+"""Voilà as our dashboard needs it: our page, nothing foreign, warm kernels, a cap, kernels that go with their tab."""
 
 from __future__ import annotations
 
@@ -6,36 +6,41 @@ import asyncio
 import logging
 import mimetypes
 import os
+import socket
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
-from tornado.web import RequestHandler, StaticFileHandler
+from tornado.ioloop import IOLoop
+from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 from traitlets.config import Config
 from voila.app import Voila
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 from voila.tornado.handler import TornadoVoilaHandler
+from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
 import btcml
-from btcml.errors import NotFoundError
+from btcml.errors import NotFoundError, UsageError
 from btcml.serve.dashboard_assets import FILES, STATIC, assets_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Callable
 
     from btcml.settings import Settings
 
-__all__ = ["DashboardServer", "kernel_environment", "notebook_file", "serve_dashboard"]
+__all__ = ["DashboardServer", "Seat", "kernel_environment", "notebook_file", "serve_dashboard"]
 
 _POLICY = (
     "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
     "script-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
 )
 _REPORT_POLICY = "default-src 'self' 'unsafe-inline' data:; base-uri 'none'; form-action 'none'"
+_PROTOCOL = "v1.kernel.websocket.jupyter.org"
 _IDLE_S, _LOOK_S = 30, 5
 
 
-class _Kernels(AsyncMappingKernelManager):  # type: ignore[misc]  # Jupyter's own class
+class _Kernels(AsyncMappingKernelManager):
     """Kernels that end soon after their tab has gone; warm ones wait as long as it takes."""
 
     _pools: dict[str, list[asyncio.Task[dict[str, Any]]]]
@@ -43,7 +48,11 @@ class _Kernels(AsyncMappingKernelManager):  # type: ignore[misc]  # Jupyter's ow
     def warm_ids(self) -> set[str]:
         """Return the ids of the kernels that nobody has yet."""
         tasks = [task for pool in self._pools.values() for task in pool]
-        return {task.result()["kernel_id"] for task in tasks if task.done() and not task.cancelled() and not task.exception()}
+        return {
+            task.result()["kernel_id"]
+            for task in tasks
+            if task.done() and not task.cancelled() and not task.exception()
+        }
 
     def visitors(self) -> int:
         """How many kernels belong to somebody."""
@@ -53,7 +62,7 @@ class _Kernels(AsyncMappingKernelManager):  # type: ignore[misc]  # Jupyter's ow
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
         """End a kernel that nobody uses, but not a warm one."""
         if kernel_id not in self.warm_ids():
-            await super().cull_kernel_if_idle(kernel_id)
+            await super().cull_kernel_if_idle(kernel_id)  # type: ignore[no-untyped-call]
 
 
 class _Page(TornadoVoilaHandler):  # type: ignore[misc]  # Voilà's own class
@@ -95,6 +104,16 @@ class _Leave(VoilaShutdownKernelHandler):  # type: ignore[misc]  # Voilà's own 
         self.finish()
 
 
+class _Socket(VoilaKernelWebsocketHandler):  # type: ignore[misc]  # Voilà's own class
+    """The kernel's socket, in version 1 of the protocol only: Voilà 0.5 hangs on a buffer in the older one."""
+
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse the older protocol."""
+        if _PROTOCOL not in self.request.headers.get("Sec-WebSocket-Protocol", ""):
+            raise HTTPError(400, f"this socket speaks {_PROTOCOL} only")
+        await super().get(*args, **kwargs)
+
+
 class _Reports(StaticFileHandler):
     """The built reports, under their own policy."""
 
@@ -131,7 +150,8 @@ class DashboardServer(Voila):  # type: ignore[misc]  # Voilà's own class
 
     @staticmethod
     def _ours(handler: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (handler[0], _Page, *handler[2:]) if handler[1] is TornadoVoilaHandler else handler
+        ours = {TornadoVoilaHandler: _Page, VoilaKernelWebsocketHandler: _Socket}.get(handler[1], handler[1])
+        return (handler[0], ours, *handler[2:])
 
 
 def notebook_file() -> Path:
@@ -169,23 +189,26 @@ def kernel_environment(settings: Settings, *, locked: bool, reports: Path) -> di
     return values | {"BTCML_DASHBOARD_PASSWORD": password.get_secret_value() if password else ""}
 
 
-def _configuration(host: str, port: int, warm: int, *, locked: bool) -> Config:
+def _configuration(seat: Seat) -> Config:
     config = Config()
-    config.Voila.update({"ip": host, "port": port, "port_retries": 0, "open_browser": False, "log_level": logging.WARNING})
+    config.Voila.update(
+        {"ip": seat.host, "port": seat.port, "port_retries": 0, "open_browser": False, "log_level": logging.ERROR}
+    )
     config.Voila.config_file_paths = []
     config.Voila.tornado_settings = {
         "compress_response": True,
         "headers": {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"},
-        "allow_remote_access": locked,  # on loopback another host name is an attack
+        "allow_remote_access": seat.locked,  # on loopback another host name is an attack
         "local_hostnames": ["localhost", "127.0.0.1", "::1", "[::1]"],
-        "websocket_compression_options": {},
+        "ws_ping_interval": 30_000,
+        "ws_ping_timeout": 30_000,
         "btcml_assets": assets_hash(),
     }
     config.VoilaConfiguration.update(
         {
             "template": "btcml",
             "preheat_kernel": True,
-            "default_pool_size": warm,
+            "default_pool_size": seat.warm,
             "multi_kernel_manager_class": _Kernels,
             "file_allowlist": [],
             "allow_template_override": "NO",
@@ -193,18 +216,21 @@ def _configuration(host: str, port: int, warm: int, *, locked: bool) -> Config:
             "resources": {"btcml_assets": assets_hash()},
         }
     )
-    config.MappingKernelManager.update({"cull_idle_timeout": _IDLE_S, "cull_interval": _LOOK_S, "cull_connected": False})
+    config.MappingKernelManager.update(
+        {"cull_idle_timeout": _IDLE_S, "cull_interval": _LOOK_S, "cull_connected": False}
+    )
     config.VoilaKernelManager.fill_delay = 0.5
     return config
 
 
-def serve_dashboard(
-    settings: Settings, host: str, port: int, *, locked: bool, warm: int = 2, most: int = 24, reports: Path
-) -> Awaitable[None] | None:
-    """Serve until stopped.
+@dataclass(frozen=True)
+class Seat:
+    """Where and for how many a dashboard is served.
 
-    Parameters
+    Attributes
     ----------
+    host, port
+        Address to listen on.
     locked
         Whether the buttons ask for the password: whenever others than this machine can come.
     warm
@@ -214,12 +240,46 @@ def serve_dashboard(
     reports
         Folder of built reports.
     """
+
+    host: str
+    port: int
+    locked: bool
+    warm: int
+    most: int
+    reports: Path
+
+
+def serve_dashboard(settings: Settings, seat: Seat, on_ready: Callable[[], None]) -> None:
+    """Serve until stopped.
+
+    Parameters
+    ----------
+    on_ready
+        Called once, when visitors can come.
+
+    Raises
+    ------
+    UsageError
+        If the port is taken.
+    """
+    _check_free(seat.host, seat.port)
     mimetypes.add_type("text/javascript", ".js")
-    os.environ.update(kernel_environment(settings, locked=locked, reports=reports))
+    os.environ.update(kernel_environment(settings, locked=seat.locked, reports=seat.reports))
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(FILES), os.environ.get("JUPYTER_PATH", "")]))
-    app = DashboardServer(config=_configuration(host, port, warm, locked=locked))
+    app = DashboardServer(config=_configuration(seat))
     app.notebook_path = str(notebook_file())
-    app.reports, app.most = str(reports.absolute()) if reports.is_dir() else "", most
+    app.reports, app.most = str(seat.reports.absolute()) if seat.reports.is_dir() else "", seat.most
     app.initialize([])
+    IOLoop.current().add_callback(on_ready)
     app.start()
-    return None
+
+
+def _check_free(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            msg = f"the dashboard cannot listen on {host}:{port} ({error.strerror}): choose another --port or --host"
+            raise UsageError(msg) from error

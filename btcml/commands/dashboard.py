@@ -1,0 +1,114 @@
+"""Verb of the dashboard: starts the API where none answers, then the page; one address, and a clean stop."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from btcml.commands.session import say
+from btcml.errors import NotReadyError, UsageError
+from btcml.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable, Iterator
+
+    from btcml.serve.dashboard_server import Seat
+
+__all__ = ["VERBS", "api_answers", "running_api"]
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_START_S = 60.0
+_STOP_S = 15.0
+
+
+def _declare(parser: ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8866, help="port to listen on (default 8866)")
+    parser.add_argument("--warm", type=int, default=2, help="kernels kept ready for visitors (default 2)")
+    parser.add_argument("--visitors", type=int, default=24, help="most visitors at a time (default 24)")
+    parser.add_argument("--reports", type=Path, default=Path("reports/build"), help="where reports are built")
+    parser.set_defaults(run=_dashboard)
+
+
+def api_answers(url: str) -> bool:
+    """Whether the API answers at an address."""
+    import requests
+
+    with contextlib.suppress(requests.RequestException), requests.Session() as session:
+        session.trust_env = False
+        return session.get(f"{url.rstrip('/')}/health", timeout=3).ok
+    return False
+
+
+@contextlib.contextmanager
+def running_api(settings: Settings) -> Iterator[None]:
+    """Have an API at ``API_BASE_URL``: the one that answers there, else one of our own until the block ends.
+
+    Raises
+    ------
+    NotReadyError
+        If ours does not come up.
+    """
+    parts = urlsplit(settings.api_base_url)
+    if api_answers(settings.api_base_url) or parts.hostname not in _LOOPBACK:
+        yield
+        return
+    say(f"no API answers at {settings.api_base_url}: starting one")
+    command = [sys.executable, "-m", "btcml.cli", "api", "--host", str(parts.hostname), "--port", str(parts.port or 80)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603 - ourselves
+    try:
+        _wait_for(settings.api_base_url, process)
+        yield
+    finally:
+        _end(process)
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + _START_S
+    while not api_answers(url):
+        if process.poll() is not None or time.monotonic() > end:
+            msg = f"the API did not come up at {url}: run btcml api to see why, or set API_BASE_URL to one that runs"
+            raise NotReadyError(msg)
+        time.sleep(0.2)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _dashboard(args: Namespace) -> None:
+    settings = load_settings()
+    locked = args.host not in _LOOPBACK
+    if args.warm < 1 or args.visitors < 1:
+        msg = f"--warm and --visitors count from 1, found {args.warm} and {args.visitors}"
+        raise UsageError(msg)
+    from btcml.serve.dashboard_server import Seat, serve_dashboard
+
+    seat = Seat(args.host, args.port, locked, args.warm, args.visitors, args.reports)
+    with running_api(settings):
+        serve_dashboard(settings, seat, lambda: _announce(seat, settings))
+
+
+def _announce(seat: Seat, settings: Settings) -> None:
+    name = "127.0.0.1" if seat.host == "0.0.0.0" else seat.host  # noqa: S104 - compared, not listened on
+    say(f"dashboard: http://{f'[{name}]' if ':' in name else name}:{seat.port}/")
+    if seat.locked and settings.btcml_dashboard_password is None:
+        say("its buttons stay locked for everybody: set BTCML_DASHBOARD_PASSWORD to open them")
+
+
+VERBS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
+    "dashboard": (_declare, "open the dashboard, and the API where none answers"),
+}
+"""What each verb takes, and one line about it."""
