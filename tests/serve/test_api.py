@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+import requests
+from pydantic import SecretStr
+
+from btcml.errors import UsageError
+from btcml.serve.api import create_app, serve_api
+from btcml.serve.schemas import Futures, JobAnswer, Metrics, ModelInfo, Prediction, Prices, Series
+
+from .conftest import Listening
+
+
+def test_a_forecast_is_answered_with_all_that_a_client_must_know(service):
+    """Close, whole candle, interval, probability, model, skill, age, seal; challengers beside it."""
+    assert service.post("/ingest/run").status_code == 200
+    answer = service.post("/predict", params={"symbol": "BTCUSDT", "interval": "5m"})
+    assert answer.status_code == 200, answer.text
+    found = Prediction.model_validate(answer.json())
+    assert found.delta == pytest.approx(found.predicted_close - found.last_close)
+    assert found.delta_pct == pytest.approx(100 * found.delta / found.last_close)
+    assert found.predicted_low <= found.predicted_close <= found.predicted_high
+    assert found.predicted_amp == pytest.approx(found.predicted_high - found.predicted_low)
+    assert found.prob_up + found.prob_down == pytest.approx(1)
+    assert found.model_age_seconds > 0
+    assert {other.model for other in found.challengers} | {found.model} == {"persistence", "autoreg"}
+    assert found.verdict.startswith(found.model)
+
+
+def test_a_kept_forecast_is_renewed_when_a_candle_is_restated(service):
+    """The database says that something is new, and the next answer starts from it."""
+    service.post("/ingest/run")
+    before = service.post("/predict").json()
+    with service.store.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE candles SET close = close + 0.01, high = greatest(high, close + 0.01) "
+            "WHERE open_time = (SELECT max(open_time) FROM candles)"
+        )
+    after = {}
+    for _ in range(100):
+        after = service.post("/predict").json()
+        if after["last_close"] != before["last_close"]:
+            break
+    assert after["last_close"] == pytest.approx(before["last_close"] + 0.01)
+    service.post("/ingest/run")
+
+
+def test_nothing_to_forecast_with_is_a_409_that_says_what_to_do(empty_service):
+    """True status, a sentence, a request id, the media type of a problem."""
+    answer = empty_service.post("/predict")
+    assert answer.status_code == 409
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert isinstance(problem["detail"], str)
+    assert "POST /train" in problem["detail"]
+    assert problem["request_id"] == answer.headers["x-request-id"]
+
+
+def test_ready_names_what_is_missing(empty_service, service):
+    """503 with a list before, 200 after."""
+    answer = empty_service.get("/ready")
+    assert answer.status_code == 503
+    assert any("backfill" in item for item in answer.json()["missing"])
+    assert any("train" in item for item in answer.json()["missing"])
+    service.post("/ingest/run")
+    assert service.get("/ready").json()["missing"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("GET", "/jobs/999999", 404),
+        ("PUT", "/predict", 405),
+        ("GET", "/prices/latest?n=0", 422),
+        ("GET", "/prices/latest?symbol=../etc/passwd", 422),
+        ("GET", "/prices/latest?interval=7m", 422),
+        ("GET", "/series?start=yesterday", 422),
+        ("POST", "/ingest/run?symbol=NOPE", 422),
+        ("GET", "/prices/latest?symbol=ETHUSDT", 409),
+    ],
+)
+def test_every_error_is_a_problem_document_with_its_true_status(service, method, path, status):
+    """No 200 with an error inside, no traceback."""
+    answer = requests.request(method, service.url + path, timeout=30)
+    assert answer.status_code == status
+    problem = answer.json()
+    assert problem["status"] == status
+    assert isinstance(problem["detail"], str)
+    assert "Traceback" not in answer.text
+
+
+def test_the_newest_candles_come_oldest_first(service):
+    """As many as asked for, final ones only."""
+    found = Prices.model_validate(service.get("/prices/latest?symbol=BTCUSDT&interval=5m&n=3").json())
+    assert found.count == 3
+    times = [item.time for item in found.items]
+    assert times == sorted(times)
+    assert times[-1] + pd.Timedelta("5min") <= pd.Timestamp.now(tz="UTC")
+
+
+def test_the_series_comes_in_pages_that_join_without_a_seam(service):
+    """next_start= of a page is where the next one begins; nothing twice, nothing lost."""
+    whole = service.get("/series?fallback_days=2").json()
+    Series.model_validate(whole)
+    first = service.get("/series?fallback_days=2&limit=100").json()
+    second = service.get("/series", params={"start": first["next_start"]}).json()
+    assert first["points"] + second["points"] == whole["points"]
+    assert whole["next_start"] is None
+
+
+def test_a_series_that_the_client_has_already_is_not_sent_again(service):
+    """304 to its own ETag, 200 to another."""
+    span = {"start": "2024-01-01", "end": "2030-01-01"}
+    answer = service.get("/series", params=span)
+    again = service.get("/series", params=span, headers={"If-None-Match": answer.headers["etag"]})
+    assert (answer.status_code, again.status_code, again.content) == (200, 304, b"")
+    assert service.get("/series", params=span, headers={"If-None-Match": '"x"'}).status_code == 200
+
+
+def test_points_of_the_series_are_out_of_sample_and_say_where_they_come_from(service):
+    """Each forecast stands beside its candle, its errors and persistence's."""
+    point = service.get("/series").json()["points"][-1]
+    assert point["origin"] in {"walk-forward", "sealed"}
+    error = point["pred"]["close_next"] - point["real"]["close"]
+    assert point["err"]["close_signed"] == pytest.approx(error)
+    assert point["err"]["close_abs"] == pytest.approx(abs(error))
+
+
+def test_sealed_forecasts_and_jobs_and_models_have_their_documented_shapes(service):
+    """What the schema promises is what comes."""
+    service.post("/ingest/run")
+    Futures.model_validate(service.get("/futuros").json())
+    assert service.get("/futures").json() == service.get("/futuros").json()
+    assert service.post("/futuros/update").json()["count"] >= 0
+    info = ModelInfo.model_validate(service.get("/model/info").json())
+    assert info.exists
+    assert any(model.champion for model in info.models)
+    newest = service.get("/jobs?limit=1").json()["items"][0]
+    JobAnswer.model_validate(newest)
+    assert JobAnswer.model_validate(service.get(f"/jobs/{newest['id']}").json()).id == newest["id"]
+
+
+def test_metrics_are_empty_before_the_first_training_of_the_log(empty_service):
+    """System 1's client asks for exactly this status."""
+    found = empty_service.get("/metrics").json()
+    assert (found["status"], found["items"]) == ("empty", [])
+    Metrics.model_validate(found)
+
+
+def test_a_long_job_is_answered_at_once_where_the_client_prefers_it(service):
+    """202 and a job of the log, which ends in another process."""
+    answer = service.post("/init/backfill?days=2", headers={"Prefer": "respond-async"})
+    assert (answer.status_code, answer.headers["preference-applied"]) == (202, "respond-async")
+    assert answer.json()["status"] == "queued"
+    while service.get(answer.headers["location"]).json()["status"] in {"queued", "running"}:
+        assert service.get("/health").status_code == 200
+    job = service.get(answer.headers["location"]).json()
+    assert (job["status"], job["result"]["days"]) == ("ok", 2), job
+
+
+@pytest.mark.soak
+def test_a_training_is_answered_at_once_where_the_client_prefers_it(service):
+    """202 and a job; it ends in another process, its figures in /metrics, while /health answers."""
+    answer = service.post("/train?days=9", headers={"Prefer": "respond-async"})
+    assert answer.status_code == 202
+    path = answer.headers["location"]
+    while service.get(path).json()["status"] in {"queued", "running"}:
+        assert service.get("/health").status_code == 200
+    job = service.get(path).json()
+    assert (job["status"], job["asked_by"]) == ("ok", "api"), job
+    found = Metrics.model_validate(service.get("/metrics").json())
+    assert found.status == "ok"
+    assert found.persistence_mae > 0
+    assert found.split_train < found.split_total
+
+
+def test_prometheus_reads_requests_jobs_ages_and_skill(service):
+    """One text for the machine that watches."""
+    service.post("/ingest/run")
+    text = service.get("/metrics/prometheus").text
+    for name in ("btcml_requests_total", "btcml_request_seconds", "btcml_jobs", "btcml_bans"):
+        assert name in text
+    for name in ("candle_age_seconds", "model_age_seconds", "forecasts_scored"):
+        assert f'btcml_{name}{{interval="5m",market="simulated",symbol="BTCUSDT"}}' in text
+
+
+def test_the_documents_ask_no_foreign_host(service):
+    """Swagger's page and all that it names come from here."""
+    page = service.get("/docs").text
+    assert "http://" not in page.replace(service.url, "")
+    assert "https://" not in page
+    assert service.get("/docs/static/swagger-ui-bundle.js").status_code == 200
+    assert service.get("/docs/openapi.json").json()["openapi"] == "3.0.3"
+
+
+def test_a_large_body_is_refused_before_it_is_read(service):
+    """Every parameter is in the query."""
+    assert service.post("/predict", data=b"x" * 70_000).status_code == 413
+
+
+def test_a_page_of_another_origin_may_not_change_anything(service):
+    """A web page that the user happens to visit cannot start a training here."""
+    assert service.post("/ingest/run", headers={"Origin": "https://evil.example"}).status_code == 403
+    assert service.post("/ingest/run", headers={"Origin": service.url}).status_code == 200
+
+
+def test_beyond_loopback_changing_routes_need_the_key(service, service_settings):
+    """401 without, 401 with another, 200 with it; reading needs none."""
+    settings = service_settings.model_copy(update={"btcml_api_key": SecretStr("a-long-key")})
+    with Listening(create_app(settings, service.store, guarded=True)) as url:
+        assert requests.post(url + "/ingest/run", timeout=30).status_code == 401
+        for token, status in (("wrong", 401), ("a-long-key", 200)):
+            answer = requests.post(url + "/ingest/run", headers={"Authorization": f"Bearer {token}"}, timeout=30)
+            assert answer.status_code == status
+        assert requests.get(url + "/prices/latest", timeout=30).status_code == 200
+
+
+def test_listening_beyond_loopback_without_a_key_is_refused(service_settings):
+    """There is no default secret."""
+    with pytest.raises(UsageError, match="BTCML_API_KEY"):
+        serve_api(service_settings, "0.0.0.0", 0)  # noqa: S104 - refused, that is the point
+
+
+def test_only_listed_origins_may_read_from_a_page(service, service_settings):
+    """CORS by list."""
+    settings = service_settings.model_copy(update={"btcml_cors_origins": ("http://localhost:8866",)})
+    with Listening(create_app(settings, service.store)) as url:
+        known = requests.get(url + "/health", headers={"Origin": "http://localhost:8866"}, timeout=30)
+        other = requests.get(url + "/health", headers={"Origin": "http://evil.example"}, timeout=30)
+    assert known.headers["access-control-allow-origin"] == "http://localhost:8866"
+    assert "access-control-allow-origin" not in other.headers
