@@ -111,6 +111,13 @@ up: $(READY) ## API, scheduler and dashboard together, without Docker
 lock: $(READY) ## resolve the dependencies again into requirements.lock
 	@$(BIN)/uv pip compile --quiet --system-certs --universal --python-version 3.11 --generate-hashes --upgrade \
 	  --no-emit-index-url --no-header --no-annotate --group dev pyproject.toml -o requirements.lock > /dev/null
+	@$(BIN)/uv pip compile --quiet --system-certs --universal --python-version 3.11 --generate-hashes -c requirements.lock \
+	  --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.run.lock > /dev/null
+
+env: ## make .env with fresh secrets, once, for docker compose
+	@if [ -e .env ]; then echo '.env is there already: delete it for new secrets' >&2; exit 2; fi
+	@umask 177; awk '/^[A-Z_]+=$$/ {c = "head -c 24 /dev/urandom | base64 | tr +/ -_"; c | getline s; close(c); $$0 = $$0 s} {print}' \
+	  .env.example > .env
 
 clean: ## remove everything that was made, except the database and the environment
 	@rm -rf reports/build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis '$(BTCML_HOME)/plans'

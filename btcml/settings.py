@@ -103,6 +103,12 @@ class Settings(BaseSettings):
     btcml_train_every: Annotated[str, AfterValidator(_duration_text)] = Field(
         "15m", description="Pause between trainings."
     )
+    btcml_app_password: SecretStr | None = Field(
+        None, description="Password that btcml db migrate gives the role btcml_app on a server."
+    )
+    btcml_read_password: SecretStr | None = Field(
+        None, description="Password that btcml db migrate gives btcml_read, the role that may only read."
+    )
 
     @field_validator("btcml_binance_urls", "btcml_symbols", "btcml_cors_origins", mode="before")
     @classmethod

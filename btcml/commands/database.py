@@ -60,10 +60,16 @@ def _check(args: Namespace) -> Any:
 
 def _migrate(_: Namespace) -> Any:
     from btcml.store.engine import owner_url
-    from btcml.store.schema import head_revision, migrate
+    from btcml.store.schema import APP_ROLE, READ_ROLE, head_revision, migrate, set_password
 
-    migrate(owner_url(load_settings()))
-    return {"schema": head_revision()}
+    settings = load_settings()
+    url = owner_url(settings)
+    migrate(url)
+    passwords = {APP_ROLE: settings.btcml_app_password, READ_ROLE: settings.btcml_read_password}
+    given = {role: secret.get_secret_value() for role, secret in passwords.items() if secret is not None}
+    for role, password in given.items():
+        set_password(url, role, password)
+    return {"schema": head_revision(), "passwords": list(given)}
 
 
 def _export(args: Namespace) -> Any:
@@ -142,7 +148,7 @@ ACTIONS: dict[str, tuple[Callable[[Namespace], Any], Callable[[ArgumentParser], 
     "series": (_series, _nothing, "list the series, their spans and holes"),
     "snapshots": (_snapshots, _nothing, "list the snapshots"),
     "check": (_check, _nothing, "run the data contract over everything"),
-    "migrate": (_migrate, _nothing, "bring the schema up to date, as the database's owner"),
+    "migrate": (_migrate, _nothing, "bring the schema up to date as the owner, and set the roles' passwords"),
     "backup": (_backup, _backup_arguments, "write everything into one file, and prove that it restores"),
     "restore": (_restore, _restore_arguments, "put a backup in place of what the database holds"),
     "import": (_import, _import_arguments, "read the tables of ML Crypto or bitcoin-ml"),

@@ -16,15 +16,19 @@ __all__ = ["VERBS"]
 
 
 def _declare_doctor(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--scheduler", action="store_true", help="only tell whether the scheduler works (for health checks)"
+    )
     parser.set_defaults(run=_doctor)
 
 
 def _doctor(args: Namespace) -> Any:
     """The page or one JSON object on standard output, whatever was found; exit status 1 where something is bad."""
     from btcml.commands.session import say
-    from btcml.pipeline.doctor import examine, render
+    from btcml.pipeline.doctor import examine, examine_scheduler, render
 
-    findings = examine(load_settings())
+    settings = load_settings()
+    findings = [examine_scheduler(settings)] if args.scheduler else examine(settings)
     bad = [finding for finding in findings if finding.status == "bad"]
     facts = {"status": "bad" if bad else "ok", "findings": [vars(finding) for finding in findings]}
     if not bad:

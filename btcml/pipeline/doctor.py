@@ -16,6 +16,7 @@ from btcml.forecast.artifacts import load_forecaster
 from btcml.market.binance import BinanceMarket
 from btcml.market.source import utc_now
 from btcml.pipeline.evaluate import series_folder
+from btcml.settings import duration
 from btcml.store.audit import check_contract
 from btcml.store.candles import read_last_candles
 from btcml.store.chain import chain_keys, heads, verify_chain
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from btcml.settings import Settings
 
-__all__ = ["Finding", "examine", "render"]
+__all__ = ["Finding", "examine", "examine_scheduler", "render"]
 
 _DISK_BAD, _DISK_LOW = 1 << 29, 1 << 31
 _CLOCK_S = 5.0
@@ -191,6 +192,27 @@ def _jobs(store: Store) -> list[Finding]:
     last = failed[0]
     found = f"{len(failed)} of the last {len(done)} failed; job {last.id}, {last.kind}: {last.error}"
     return [Finding("jobs", "warn", found, "read GET /jobs, cure what the sentence names; the scheduler tries again")]
+
+
+def examine_scheduler(settings: Settings) -> Finding:
+    """Whether a scheduler has worked within three of its own pauses, or is at work now."""
+    try:
+        store = open_store(settings)
+        with store.engine.connect() as connection:
+            row = connection.execute(text(_LAST_WORK)).one()
+        store.close()
+    except (BtcmlError, SQLAlchemyError) as error:
+        return Finding("scheduler", "bad", " ".join(str(error).split())[:300], "start the database, then the scheduler")
+    patience = max(_PAUSES * pd.Timedelta(duration(settings.btcml_ingest_every)), _LEAST_PATIENCE)
+    if row.running or (row.age is not None and pd.Timedelta(row.age) <= patience):
+        return Finding("scheduler", "ok", "at work" if row.running else f"worked {_age(pd.Timedelta(row.age))} ago")
+    found = "has never worked" if row.age is None else f"last worked {_age(pd.Timedelta(row.age))} ago"
+    return Finding("scheduler", "bad", found, "look at its log, then start it again: btcml schedule")
+
+
+_PAUSES, _LEAST_PATIENCE = 3, pd.Timedelta(minutes=3)
+_LAST_WORK = """SELECT coalesce(bool_or(status = 'running'), false) AS running,
+clock_timestamp() - max(coalesce(finished_at, started_at, created_at)) AS age FROM jobs WHERE asked_by = 'scheduler'"""
 
 
 def _watched(settings: Settings, store: Store) -> list[SeriesKey]:

