@@ -125,11 +125,13 @@ class BinanceMarket:
         on_page: OnPage | None,
         expected: int,
     ) -> pd.DataFrame:
-        """Pages from start on until the end or an empty one: a short page alone proves nothing."""
+        """Pages from start on until the end or two empty ones: a short page alone proves nothing."""
         delta, pages, rows = interval_delta(interval), [], 0
         cursor = start
         while cursor < end:
             page = self._page(symbol, interval, cursor, end)
+            if page.empty:  # whoever believes one empty answer takes a fault for a halt of years
+                page = self._page(symbol, interval, cursor, end)
             if page.empty:
                 break
             pages.append(page[(page["open_time"] >= start) & (page["open_time"] < end)])

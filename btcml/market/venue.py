@@ -205,7 +205,7 @@ class Exchange:
                 query = query | {"startTime": str(max(0, int(query["startTime"]) - early))}
         rows = self.replay.klines(query)
         for fault in faults:
-            rows = self._page if fault.kind == "repeated" else spoil_rows(rows, fault)
+            rows = (self._page or rows) if fault.kind == "repeated" else spoil_rows(rows, fault)
         self._page = rows
         return rows
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -98,6 +99,7 @@ CONTENT = [
     Fault(kind="unordered", times=0),
     Fault(kind="hole", row=300, rows=40),
     Fault(kind="hole", row=0, rows=5),
+    Fault(kind="hole", row=0, rows=1000, after=1),
     Fault(kind="hole", row=995, rows=5),
     Fault(kind="hole", row=870, rows=10, after=2),
     Fault(kind="not_json", times=2),
@@ -351,6 +353,24 @@ def test_real_candles_are_the_truth_once_a_fault_is_over(shared_data, fault: Fau
             wall.sleep(301)
         found = market.fetch_candles("BTCUSDT", "5m", start, NEVER)
         pd.testing.assert_frame_equal(found, known, check_exact=True)
+        assert never_called_in_a_ban(exchange)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(40))
+def test_any_mix_of_faults_ends_in_the_truth(truth: pd.DataFrame, seed: int) -> None:
+    """Up to five faults at random moments: what comes is exact, or one sentence and exact the next time."""
+    random = np.random.default_rng(seed)
+    chosen = random.choice(len([*CONTENT, *TRANSPORT]), size=random.integers(2, 6))
+    mix = [
+        [*CONTENT, *TRANSPORT][i].model_copy(update={"after": int(random.integers(0, 5)), "times": 1}) for i in chosen
+    ]
+    with drill(*mix) as (exchange, market, wall):
+        for _ in range(4):
+            with contextlib.suppress(MarketError):
+                pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
+            wall.sleep(5)
+        pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
         assert never_called_in_a_ban(exchange)
 
 
