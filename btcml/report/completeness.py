@@ -26,5 +26,5 @@ def completeness(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
 
 
 def _weeks(times: pd.Series) -> pd.Series:
-    week = (times.dt.dayofyear - 1) // 7
+    week = (times.dt.day_of_year - 1) // 7
     return times.groupby([times.dt.year.rename("year"), week.rename("week")]).size()

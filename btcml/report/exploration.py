@@ -112,7 +112,7 @@ def weekly_rhythm(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
     """
     time = candles["open_time"]
     frame = pd.DataFrame(
-        {"place": time.dt.dayofweek, "hour": time.dt.hour, "volume": candles["volume"],
+        {"place": time.dt.day_of_week, "hour": time.dt.hour, "volume": candles["volume"],
          "volatility": returns_bp(candles, interval).abs()}
     )  # fmt: skip
     table = frame.groupby(["place", "hour"])[["volume", "volatility"]].mean()

@@ -34,9 +34,8 @@ __all__ = [
 ]
 
 _POINTS = 500
-_LEVEL, _NEAR = 0.9, 0.03
+_LEVEL = 0.9
 _FEE = 10.0
-_ONCE, _STRONGEST, _EVERY = "at once", "top", "sign"
 
 
 def verdict(scores: Scores) -> Claim:

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from statsmodels.tsa.stattools import acf
+
+from btcml.candles import as_candles
+from btcml.errors import ReportError
+from btcml.report import exploration
+from btcml.report.completeness import completeness
+from btcml.report.unit_roots import stationarity
+
+
+def candles(close, *, drop=(), step="5min", **columns) -> pd.DataFrame:
+    times = pd.date_range("2024-12-30", periods=len(close), freq=step, tz="UTC")
+    frame = pd.DataFrame(
+        {"open_time": times, "open": close, "high": close, "low": close, "close": close, "volume": 1.0}
+    )
+    return as_candles(frame.assign(**columns).drop(index=list(drop)), "5m")
+
+
+def test_a_return_across_a_gap_is_unknown():
+    """A hole has no return: the step after it is not one candle."""
+    frame = candles([100.0, 101.0, 102.0, 103.0], drop=[2])
+    assert exploration.returns_bp(frame, "5m").round(3).fillna(0).tolist() == [0.0, 99.503, 0.0]
+
+
+def test_completeness_counts_the_candles_of_each_week():
+    """Weeks of seven days from the first of January; only the span itself is expected."""
+    frame = candles(np.full(288 * 4, 100.0), drop=[300, 301])
+    table = completeness(frame, "5m")
+    assert table[["year", "week", "expected", "found"]].to_numpy().tolist() == [
+        [2024, 52, 576, 574],
+        [2025, 0, 576, 576],
+    ]
+    assert table["share"].iloc[1] == 1.0
+
+
+def test_autocorrelation_is_that_of_statsmodels():
+    """Oracle: the textbook estimate, but for pairs instead of n in the mean."""
+    values = pd.Series(np.random.default_rng(3).normal(size=2000)).rolling(3, min_periods=1).mean()
+    ours = exploration.autocorrelation(values, 5)["correlation"].to_numpy()
+    assert ours == pytest.approx(acf(values, nlags=5, adjusted=True)[1:], abs=1e-12)
+
+
+def test_autocorrelation_leaves_missing_pairs_out():
+    """A gap takes its pairs with it and moves nothing else to its place."""
+    values = pd.Series([1.0, -1.0] * 50)
+    values.iloc[10] = np.nan
+    assert exploration.autocorrelation(values, 1)["correlation"].iloc[0] == pytest.approx(-1, abs=0.03)
+
+
+def test_the_tails_of_a_normal_series_are_normal():
+    """Where moves are normal, observed and expected agree."""
+    table = exploration.tail_shares(pd.Series(np.random.default_rng(0).normal(size=200_000)))
+    assert table["share"].iloc[:3].to_numpy() == pytest.approx(table["normal"].iloc[:3].to_numpy(), rel=0.1)
+
+
+def test_daily_candles_hold_first_highest_lowest_last_and_sum():
+    """A day is one candle."""
+    table = exploration.daily_candles(candles([100.0, 120.0, 90.0, 110.0], step="12h"))
+    assert table[["open", "high", "low", "close", "volume"]].to_numpy().tolist() == [
+        [100, 120, 100, 120, 2], [90, 110, 90, 110, 2],
+    ]  # fmt: skip
+
+
+def test_thirds_of_daily_volatility_hold_equally_many_days():
+    """Calm, middle and storm are ranks."""
+    close = 100 * np.exp(np.random.default_rng(1).normal(0, 1e-3, 288 * 9).cumsum())
+    table = exploration.daily_volatility(candles(close), "5m")
+    assert table["third"].value_counts().to_dict() == {"calm": 3, "middle": 3, "storm": 3}
+    assert (
+        table.groupby("third")["volatility_bp"].max()["calm"] <= table.groupby("third")["volatility_bp"].min()["storm"]
+    )
+
+
+def test_the_weekly_rhythm_is_relative_to_its_mean():
+    """One is the average hour."""
+    close = 100 * np.exp(np.random.default_rng(1).normal(0, 1e-3, 288 * 8).cumsum())
+    table = exploration.weekly_rhythm(candles(close), "5m")
+    assert len(table) == 168
+    assert table["volatility"].mean() == pytest.approx(1)
+
+
+def test_order_flow_deciles_are_empty_where_nobody_knows_the_taker():
+    """A source without the taker's side has no order flow, and gets no invented one."""
+    assert exploration.order_flow_deciles(candles([100.0, 101.0, 102.0]), "5m").empty
+
+
+def test_order_flow_that_leads_is_seen():
+    """Planted: the next return follows the flow."""
+    flow = np.random.default_rng(5).uniform(-1, 1, 5000)
+    close = 100 * np.exp(np.concatenate([[0], 1e-4 * flow[:-1]]).cumsum())
+    table = exploration.order_flow_deciles(candles(close, taker_buy_base=(flow + 1) / 2), "5m")
+    assert table["next_return_bp"].is_monotonic_increasing
+
+
+def test_prices_that_wander_are_told_from_returns_that_do_not():
+    """A random walk fails both tests, its steps pass them."""
+    close = 100 * np.exp(np.random.default_rng(2).normal(0, 1e-3, 20_000).cumsum())
+    found = stationarity(candles(close)).set_index(["series", "test"])["stationary"].to_dict()
+    assert found == {
+        ("log price", "ADF"): False, ("log price", "KPSS"): False,
+        ("log return", "ADF"): True, ("log return", "KPSS"): True,
+    }  # fmt: skip
+
+
+def test_a_price_that_never_moves_is_refused():
+    """A test statistic of nothing would be NaN."""
+    with pytest.raises(ReportError, match="moving values"):
+        stationarity(candles(np.full(200, 100.0)))
