@@ -104,16 +104,16 @@ class Machine:
     def start(self, name, *more):
         entry = [*self.services[name].get("entrypoint", []), *self.services[name].get("command", [])]
         command = [self._move(part) for part in [*entry, *more]]
-        log = (self.folder / f"{name}.log").open("ab")
         (self.folder / "cwd").mkdir(exist_ok=True)
-        process = subprocess.Popen(
-            command,
-            env=self.environment(name),
-            cwd=self.folder / "cwd",
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                env=self.environment(name),
+                cwd=self.folder / "cwd",
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         self.running[name] = process
         return process
 
