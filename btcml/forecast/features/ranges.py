@@ -93,4 +93,4 @@ def _day_minute(p: Prepared) -> Array:
     return p.next_minute % 1440
 
 
-SETS["range"] += ["position_12", "return_1", "return_12"]
+SETS["range"] += [name for name in SETS["core"] if name not in SETS["range"]]
