@@ -1,0 +1,87 @@
+"""The bars of real candles: 5m, 15m and 1h from 2023-01-01 to 2025-06-30, refit every half year."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from btcml.candles import as_candles, interval_delta, resample_candles
+from btcml.forecast.backtest import run_backtests
+from btcml.forecast.metrics import evaluate
+from btcml.forecast.splits import WalkForward
+
+CHAMPION = "lightgbm_mean"
+BARS = {
+    # interval: ratio, z, direction, top decile, R² of the log range
+    "5m": (0.9952, -19.0, 0.525, 0.573, 0.635),
+    "15m": (0.9915, -17.0, 0.538, 0.595, 0.635),
+    "1h": (0.990, -9.0, 0.545, 0.605, 0.575),
+}
+
+
+@pytest.fixture(scope="module")
+def walk(shared_data):
+    """Walk each interval once: every model that has a bar."""
+    candles = as_candles(pd.read_parquet(shared_data / "BTCUSDT-5m.parquet"), "5m")
+    known = {}
+
+    def walked(interval):
+        if interval not in known:
+            frame = candles if interval == "5m" else resample_candles(candles, interval)
+            day = pd.Timedelta(days=1) // interval_delta(interval)
+            plan = WalkForward("2023-01-01", "2025-07-01", purge=day)
+            known[interval] = run_backtests(frame, interval, [CHAMPION, "extra_trees", "autoreg"], plan)
+        return known[interval]
+
+    return walked
+
+
+def scores(frame, names, by=None):
+    """Scores by model."""
+    return evaluate(frame, names, by).set_index("model")
+
+
+@pytest.mark.real
+@pytest.mark.soak
+@pytest.mark.parametrize("interval", BARS)
+def test_the_champion_clears_the_bars_of_its_interval(walk, interval):
+    """Ratio to persistence, Diebold-Mariano z, direction, direction among the largest forecasts, range R²."""
+    ratio, z, direction, top, r2 = BARS[interval]
+    both = walk(interval)
+    own = scores(both.close, ["ratio", "dm_z", "direction", "top_direction"]).loc[CHAMPION]
+    assert own["ratio"] <= ratio
+    assert own["dm_z"] <= z
+    assert own["direction"] >= direction
+    assert own["top_direction"] >= top
+    assert scores(both.log_range, ["range_r2"]).loc["range_boosting", "range_r2"] >= r2
+
+
+@pytest.mark.real
+@pytest.mark.soak
+def test_forest_and_statsmodels_clear_theirs_and_no_month_is_lost_at_5m(walk):
+    """The forest alone, the baseline, and the champion in each of the 30 months."""
+    both = walk("5m")
+    table = scores(both.close, ["ratio", "dm_z"])
+    assert table.loc["extra_trees", "ratio"] <= 0.9970
+    assert table.loc["extra_trees", "dm_z"] <= -16
+    assert table.loc["autoreg", "ratio"] <= 0.9987
+    months = scores(both.close, ["ratio"], "month").loc[CHAMPION, "ratio"]
+    assert len(months) == 30
+    assert (months < 1).all()
+
+
+@pytest.mark.real
+@pytest.mark.soak
+def test_interval_probability_and_range_clear_theirs_at_5m(walk):
+    """Coverage overall and by third, width, worst day; Brier and calibration; QLIKE."""
+    both = walk("5m")
+    thirds = ["coverage_calm", "coverage_middle", "coverage_storm"]
+    own = scores(both.close, ["coverage", *thirds, "winkler_bp", "coverage_worst_day", "brier_z", "calibration_error"])
+    own = own.loc[CHAMPION]
+    assert own["coverage"] == pytest.approx(0.9, abs=0.003)
+    assert (own[thirds] - 0.9).abs().max() <= 0.015
+    assert own["winkler_bp"] <= 56.5
+    assert own["coverage_worst_day"] >= 0.84
+    assert own["brier_z"] <= -5
+    assert own["calibration_error"] <= 0.01
+    assert scores(both.log_range, ["qlike"]).loc["range_boosting", "qlike"] <= 0.145
