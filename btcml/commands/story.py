@@ -53,7 +53,7 @@ def _declare_verify(parser: ArgumentParser) -> None:
 def _verify(args: Namespace) -> Any:
     from btcml.report.verify import verify_report
 
-    return verify_report(args.folder)
+    return verify_report(args.folder).require_identical()
 
 
 VERBS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {

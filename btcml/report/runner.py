@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import nbformat
 import papermill
+from jupyter_core.utils import ensure_event_loop
 from papermill.exceptions import PapermillExecutionError
 
 from btcml.errors import ReportError, UsageError
@@ -153,7 +154,16 @@ def _execute(source: NotebookNode, parameters: Mapping[str, Literal], run: _Run)
         )
     except Exception as error:  # noqa: BLE001 - whatever happens in there, the chapter has failed
         problem = _one_line(error)
+    finally:
+        _close_loop()
     return (load_notebook(aside) if aside.exists() else source), problem
+
+
+def _close_loop() -> None:
+    """Close the event loop that nbclient opened in this thread and would leave open."""
+    loop = ensure_event_loop()
+    if not loop.is_running():
+        loop.close()
 
 
 def _one_line(error: Exception) -> str:

@@ -38,7 +38,7 @@ def stationarity(candles: pd.DataFrame, most: int = 20_000) -> pd.DataFrame:
 
 
 def _unit_roots(name: str, values: pd.Series) -> list[tuple[str, str, float, float, bool]]:
-    if len(values) < 50 or values.nunique() == 1:  # noqa: PLR2004 - fewer say nothing
+    if len(values) < 50 or (values == values.iloc[0]).all():  # noqa: PLR2004 - fewer say nothing
         msg = f"the stationarity tests need 50 moving values of the {name}, found {len(values)}: ask for more days"
         raise ReportError(msg)
     adf = adfuller(values, maxlag=12, autolag=None, result_object=False)

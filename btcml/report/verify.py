@@ -65,6 +65,18 @@ class Verification:
         """Whether every byte is the same."""
         return not self.differences
 
+    def require_identical(self) -> Verification:
+        """Return itself where every byte is the same.
+
+        Raises
+        ------
+        ReportError
+            With every difference, where it is and why.
+        """
+        if not self.identical:
+            raise ReportError(str(self))
+        return self
+
     def __str__(self) -> str:
         if self.identical and not self.causes:
             return f"identical: {self.files} files, byte for byte"

@@ -17,7 +17,7 @@ from btcml.report.gallery import build_gallery
 from btcml.report.verify import verify_report
 from btcml.store.snapshots import save_snapshot
 
-from .conftest import FINISH, OPEN, make_snapshot, write_chapters, write_notebook
+from .conftest import FINISH, make_snapshot, write_chapters, write_notebook
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +80,7 @@ def test_a_chapter_that_needs_another_follows_it(built, chapters):
 
 def test_a_failed_chapter_leaves_no_page_and_no_index(built, chapters):
     """What was right before is gone, the failed notebook lies beside, and nothing claims success."""
-    write_notebook(chapters / "03-features.ipynb", OPEN.format(chapter="features"), "1 / 0", FINISH)
+    write_notebook(chapters / "03-features.ipynb", "1 / 0", FINISH)
     with pytest.raises(ReportError, match="03-features did not finish"):
         build_report(built, notebooks=chapters)
     assert not (built / "pages" / "03-features.html").exists()
@@ -127,6 +127,8 @@ def test_verify_names_the_page_that_differs_and_why_and_where(built, chapters):
     touched = verify_report(built, chapters)
     assert [found.file for found in touched.differences] == ["01-ingest.html"]
     assert touched.causes == ()
+    with pytest.raises(ReportError, match="01-ingest.html: line"):
+        touched.require_identical()
     assert "Down" in touched.differences[0].where
     write_notebook(chapters / "02-eda.ipynb", *chapter_cells(chapters, "02-eda"), "'more'", FINISH)
     changed = verify_report(built, chapters)
