@@ -13,19 +13,18 @@ Examples
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from btcml.pipeline.explore import feature_frame, predict_next, read_candles, run_backtest
-
-__all__ = ["__version__", "feature_frame", "predict_next", "read_candles", "run_backtest"]
+__all__ = ["__version__"]
 
 __version__ = "0.1.0"
+
+_LAZY = ("feature_frame", "predict_next", "read_candles", "run_backtest")
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first asked for."""
-    if name in __all__:
+    if name in _LAZY:
         return getattr(import_module("btcml.pipeline.explore"), name)
     msg = f"module 'btcml' has no attribute {name!r}"
     raise AttributeError(msg)
@@ -33,4 +32,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """Names for autocompletion."""
-    return sorted(__all__)
+    return sorted((*__all__, *_LAZY))
