@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["find_report"]
 
-_PLAIN = re.compile(r"[A-Za-z0-9._-]{1,60}")
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 
 
 def find_report(folder: str, *, market: str, symbol: str, interval: str, snapshot: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 // The charts over time: each is made once, keeps zoom and pan when new rows come, and says under the cursor what it shows.
 
 import {
-  CandlestickSeries, ColorType, CrosshairMode, HistogramSeries, LineSeries, LineStyle, LineType, createChart, createSeriesMarkers,
+  CandlestickSeries, ColorType, CrosshairMode, HistogramSeries, LineSeries, LineStyle, LineType, createChart, createSeriesMarkers, createTextWatermark,
 } from "./lightweight-charts.js";
 import { Band, Shade } from "./layers.js";
 import { coinRange, errorBp, repeatRule, rollingDirection, ruleOf } from "./figures.js";
@@ -60,6 +60,12 @@ class Frame {
     return made;
   }
 
+  /** Words in the corner of a pane. */
+  corner(pane, words) {
+    this.corners ||= [];
+    this.corners.push([createTextWatermark(this.chart.panes()[pane], { horzAlign: "left", vertAlign: "top", lines: [] }), words]);
+  }
+
   key(event) {
     const scale = this.chart.timeScale(), range = scale.getVisibleLogicalRange();
     if (!range) return;
@@ -107,6 +113,7 @@ class Frame {
       timeScale: { borderColor: c.rule, tickMarkFormatter: (time, kind) => [f.month, f.month, f.day, f.hour, f.hour][kind](time) },
       localization: { locale: f.locale, priceFormatter: (value) => (Math.abs(value) >= 1000 ? f.whole(value) : f.two(value)), timeFormatter: (time) => `${f.moment(time)} (${f.utc(time)} UTC)` },
     });
+    for (const [mark, words] of this.corners || []) mark.applyOptions({ lines: [{ text: words(), color: c.muted, fontSize: 11 }] });
     this.colour(c);
     this.speak();
   }
@@ -139,6 +146,8 @@ export class MainChart extends Frame {
     this.chart.panes().forEach((pane, i) => pane.setStretchFactor([6, 1.3, 1][i]));
     this.rows = new Map();
     this.unit = "bp";
+    this.corner(1, () => `${this.page.t("s_error")} (${this.unit})`);
+    this.corner(2, () => this.page.t("s_volume"));
     this.dress();
   }
 
@@ -179,7 +188,7 @@ export class MainChart extends Frame {
     this.unit = unit;
     this.guess.applyOptions({ visible: !boxes });
     this.boxes.applyOptions({ visible: boxes });
-    if (this.data) this.update(this.data);
+    this.dress();
   }
 
   under(time) {
@@ -195,7 +204,8 @@ export class MainChart extends Frame {
   }
 
   begin(count) {
-    if (count > READABLE) this.chart.timeScale().setVisibleLogicalRange({ from: count - READABLE, to: count + 2 });
+    const readable = Math.min(READABLE, Math.max(60, Math.floor(this.plot.clientWidth / 5)));
+    if (count > readable) this.chart.timeScale().setVisibleLogicalRange({ from: count - readable, to: count + 2 });
     else super.begin();
   }
 }
@@ -264,6 +274,8 @@ export class DirectionChart extends Frame {
     this.half = this.share.createPriceLine({ price: 50, lineWidth: 1, lineStyle: LineStyle.Solid, axisLabelVisible: false });
     this.zones = [this.share, this.moves].map((series) => this.shade(series));
     this.chart.panes().forEach((pane, i) => pane.setStretchFactor([3, 1][i]));
+    this.corner(0, () => "%");
+    this.corner(1, () => `${this.page.t("s_move")} (bp)`);
     this.dress();
   }
 
@@ -355,6 +367,7 @@ export class MoneyChart extends Frame {
     };
     this.zero = this.lines.net.createPriceLine({ price: 0, lineWidth: 1, lineStyle: LineStyle.Solid, axisLabelVisible: false });
     this.zone = this.shade(this.lines.net);
+    this.corner(0, () => "bp");
     this.cost = 2;
     this.threshold = 0;
     this.dress();

@@ -549,14 +549,15 @@ class Dashboard {
       [t("r_cover"), share(cover.share), "–", "–"],
     ];
     this.$("score").querySelector(".scroll").innerHTML = table(["", t("r_this"), t("s_persistence"), t("s_repeat")], body);
-    this.$("score").querySelector(".say").textContent = this.directionWords(way, repeat);
+    this.$("score").querySelector(".say").textContent = way.n ? t(this.coinWord(way)) : t(this.points.size ? "h_directionNone" : "h_none");
   }
+
+  coinWord(way) { return way.low > 0.5 ? "h_notCoin" : way.high < 0.5 ? "h_coinWorse" : "h_coin"; }
 
   directionWords(way, repeat) {
     const { t, f } = this;
     if (!way.n) return t(this.points.size ? "h_directionNone" : "h_none");
-    const verdict = way.low > 0.5 ? "h_notCoin" : way.high < 0.5 ? "h_coinWorse" : "h_coin";
-    return `${t("h_direction", { right: f.whole(way.right), n: f.whole(way.n), share: f.percent(way.share), lo: f.percent(way.low), hi: f.percent(way.high), wda: f.percent(way.wda), repeat: f.percent(repeat.share) })} ${t(verdict)}`;
+    return `${t("h_direction", { right: f.whole(way.right), n: f.whole(way.n), share: f.percent(way.share), lo: f.percent(way.low), hi: f.percent(way.high), wda: f.percent(way.wda), repeat: f.percent(repeat.share) })} ${t(this.coinWord(way))}`;
   }
 
   /** Everything below the essentials: made when the first of it comes, so that it never delays them. */
@@ -568,13 +569,14 @@ class Dashboard {
       this.showTrainings();
     }
     this.charts.sealed.update(sealed);
+    this.$("sealed").querySelector(".stage").hidden = this.$("sealed").querySelector(".keys").hidden = !sealed.length;
     const inside = coverageOf(sealed);
     this.say("sealed", sealed.length ? t("h_sealed", { n: f.whole(sealed.length), inside: f.percent(inside.share) }) : t("h_sealedNone"));
     this.charts.direction.update(rows);
     this.say("direction", this.directionWords(directionOf(rows), repeatOf(rows)));
-    const honest = reliabilityOf(rows), fullest = honest.bins.reduce((most, bin) => (bin.n > (most?.n ?? 0) ? bin : most), null);
+    const honest = reliabilityOf(rows), low = honest.bins[0], high = honest.bins[honest.bins.length - 1];
     this.$("reliability").querySelector(".drawing").innerHTML = honest.n ? reliabilityDrawing(honest, this) : "";
-    this.$("reliability").querySelector(".say").textContent = honest.n ? t("h_reliability", { p: f.percent(fullest.said), f: f.percent(fullest.went), brier: f.three(honest.brier) }) : t("h_reliabilityNone");
+    this.$("reliability").querySelector(".say").textContent = honest.n ? t("h_reliability", { p: f.percent(high.said), f: f.percent(high.went), q: f.percent(low.said), g: f.percent(low.went), brier: f.three(honest.brier) }) : t("h_reliabilityNone");
     this.showMoney(rows);
     if (this.looked) this.root.dataset.painted = "all";
   }

@@ -1,6 +1,6 @@
 // What is not over time: the reliability diagram and the tables, as SVG and HTML.
 
-const SIZE = { width: 420, height: 300, left: 46, right: 12, top: 10, bottom: 40 };
+const SIZE = { width: 420, height: 300, left: 64, right: 12, top: 10, bottom: 40 };
 const escapes = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
 
 /** Text that came from outside, safe in HTML. */

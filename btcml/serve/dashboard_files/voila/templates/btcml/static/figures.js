@@ -99,18 +99,17 @@ export function rollingDirection(rows, window) {
 /** Half width of the 95 % binomial range around one half. */
 export const coinRange = (n) => (n ? (Z95 * 0.5) / Math.sqrt(n) : NaN);
 
-/** Forecast probability against observed share, in bins of equal width that hold something; and the Brier score. */
-export function reliabilityOf(rows, bins = 10) {
-  const used = rows.filter((row) => finite(row.up) && row.base !== null && row.close !== row.base);
+/** Forecast probability against observed share, in bins of equal count; and the Brier score. */
+export function reliabilityOf(rows, most = 8, least = 40) {
+  const used = rows.filter((row) => finite(row.up) && row.base !== null && row.close !== row.base).sort((a, b) => a.up - b.up);
+  const bins = Math.max(1, Math.min(most, Math.floor(used.length / least)));
   const cells = Array.from({ length: bins }, () => ({ n: 0, said: 0, went: 0 }));
-  const ups = used.map((row) => row.up);
-  const low = Math.min(...ups, 0.5), high = Math.max(...ups, 0.5), width = (high - low) / bins || 1;
   let brier = 0;
-  for (const row of used) {
-    const went = row.close > row.base ? 1 : 0, cell = cells[Math.min(bins - 1, Math.floor((row.up - low) / width))];
+  used.forEach((row, i) => {
+    const went = row.close > row.base ? 1 : 0, cell = cells[Math.floor((i * bins) / used.length)];
     cell.n += 1; cell.said += row.up; cell.went += went;
     brier += (row.up - went) ** 2;
-  }
+  });
   const full = cells.filter((cell) => cell.n).map((cell) => {
     const [from, to] = wilson(cell.went, cell.n);
     return { n: cell.n, said: cell.said / cell.n, went: cell.went / cell.n, from, to };

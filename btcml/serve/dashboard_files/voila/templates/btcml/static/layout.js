@@ -21,7 +21,7 @@ const NUMBER = (name, value) => `<label class="pick"><span data-t="${name}"></sp
 /** HTML of the page. */
 export function pageHtml() {
   return `<a class="skip" href="#btcml-main" data-t="c_main"></a>
-<header class="top"><h1>btcml<span class="sr" data-t="title"></span></h1>
+<div class="screen"><header class="top"><h1>btcml<span class="sr" data-t="title"></span></h1>
 <div class="controls">${["symbol", "interval", "span"].map(select).join("")}</div>
 <div class="acts">${["ingest", "train", "predict"].map(button).join("")}<button type="button" class="quiet" id="btcml-unlock" data-t="unlock" hidden></button></div>
 <div class="right"><span id="btcml-countdown" role="timer" aria-live="off"></span><label class="check"><input type="checkbox" id="btcml-auto" checked><span data-t="auto"></span></label>
@@ -29,7 +29,7 @@ export function pageHtml() {
 <label class="pick"><span data-t="theme"></span><select id="btcml-theme"><option value="auto" data-t="themeAuto"></option><option value="light" data-t="themeLight"></option><option value="dark" data-t="themeDark"></option></select></label></div></details></div></header>
 <div id="btcml-market" class="banner" hidden></div>
 <main id="btcml-essentials"><ul id="btcml-notices" aria-live="polite"></ul><ul class="cards" id="btcml-cards">${CARDS.map(card).join("")}</ul>
-<div class="first">${MAIN}<aside class="box" id="btcml-score" aria-labelledby="btcml-score-t"><h2 id="btcml-score-t" data-t="c_score"></h2><div class="scroll" tabindex="0" role="group" aria-labelledby="btcml-score-t"></div><p class="say"></p></aside><section class="box" id="btcml-reliability" aria-labelledby="btcml-reliability-t"><h2 id="btcml-reliability-t" data-t="c_reliability"></h2><p class="say"></p><div class="drawing"></div></section></div></main>
+<div class="first">${MAIN}<aside class="box" id="btcml-score" aria-labelledby="btcml-score-t"><h2 id="btcml-score-t" data-t="c_score"></h2><div class="scroll" tabindex="0" role="group" aria-labelledby="btcml-score-t"></div><p class="say"></p></aside><section class="box" id="btcml-reliability" aria-labelledby="btcml-reliability-t"><h2 id="btcml-reliability-t" data-t="c_reliability"></h2><p class="say"></p><div class="drawing"></div></section></div></main></div>
 <div class="grid">${box("sealed", { keys: key("line s3", "s_real") + key("line s2", "s_pred") + key("fill s2", "s_band") + key("dot", "s_missed") })}
 ${box("direction", { keys: key("line s1", "s_accuracy") + key("line s5", "s_wda") + key("line s7", "s_repeat") + key("fill s7", "s_half") + key("up1", "s_right") + key("up2", "s_wrong") })}
 ${box("money", { keys: key("line s1", "s_net") + key("line s6", "s_gross") + key("line s4", "s_repeatNet") + key("line s7", "s_hold"), tools: NUMBER("cost", 2) + NUMBER("threshold", 0) })}

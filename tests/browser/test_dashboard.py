@@ -1,0 +1,362 @@
+"""The dashboard in a real browser: what a visitor sees, in good times and in bad."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from btcml.forecast.inference import wilson_interval
+from btcml.forecast.metrics import evaluate
+
+from .conftest import StubApi, free_port, painted, running_browser, running_dashboard, until
+
+pytestmark = pytest.mark.browser
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+NOTICES = "[...document.querySelectorAll('#btcml-notices li')].map(li => li.innerText).join('\\n')"
+
+
+def _text(browser, selector):
+    return browser.execute_script(f"return document.querySelector('{selector}')?.innerText ?? ''")
+
+
+def _press(browser, name):
+    browser.execute_script(f"document.querySelector('#btcml-{name}').click()")
+
+
+def _requests(browser):
+    """Addresses and sizes of what the browser asked for."""
+    urls, size = [], 0
+    for entry in browser.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] in {"Network.requestWillBeSent", "Network.webSocketCreated"}:
+            urls.append(message["params"].get("url") or message["params"]["request"]["url"])
+        if message["method"] == "Network.loadingFinished":
+            size += message["params"]["encodedDataLength"]
+        if message["method"] == "Network.webSocketFrameReceived":
+            size += len(message["params"]["response"]["payloadData"])
+    return urls, size
+
+
+def test_a_visit_shows_cards_and_charts_and_asks_no_other_host(browser, dashboard, stub):
+    """Law 10, a clean console, and at most 3 MB."""
+    painted(browser, dashboard)
+    assert "60," in _text(browser, "#btcml-card-lastClose") or "59," in _text(browser, "#btcml-card-lastClose")
+    assert "+12.50" in _text(browser, "#btcml-card-delta")
+    assert "lightgbm_mean" in _text(browser, "#btcml-card-model")
+    assert "p < 0.0001" in _text(browser, "#btcml-card-skill")
+    assert browser.execute_script("return document.querySelectorAll('#btcml-main canvas').length") > 3
+    urls, size = _requests(browser)
+    assert {urlsplit(url).hostname for url in urls if not url.startswith(("data:", "chrome:"))} == {"127.0.0.1"}
+    assert size < 3_000_000
+    assert [entry for entry in browser.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}] == []
+    assert stub.seen
+
+
+def test_the_essentials_fit_one_screen(browser, dashboard, stub):  # noqa: ARG001
+    """At 1440 × 900 nobody scrolls for cards and the first chart."""
+    painted(browser, dashboard)
+    bottom = browser.execute_script("return document.querySelector('.first').getBoundingClientRect().bottom")
+    assert bottom <= 900
+    assert browser.execute_script("return document.querySelector('#btcml-main .plot').clientHeight") > 300
+
+
+def test_a_phone_shows_it_all_without_scrolling_sideways(tmp_path, dashboard, stub):  # noqa: ARG001
+    """At 390 pixels."""
+    with running_browser(tmp_path, width=390, height=844) as browser:
+        painted(browser, dashboard)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+
+
+def test_a_brazilian_reads_portuguese_and_her_own_numbers(tmp_path, dashboard, stub):  # noqa: ARG001
+    """Language and format come from the browser."""
+    with running_browser(tmp_path, language="pt-BR") as browser:
+        painted(browser, dashboard)
+        assert _text(browser, "#btcml-predict") == "Prever próximo fechamento"
+        assert "+12,50" in _text(browser, "#btcml-card-delta")
+        assert browser.execute_script("return document.documentElement.lang") == "pt-BR"
+
+
+def test_times_are_the_viewers_and_hover_shows_utc(browser, dashboard, stub):
+    """Zone by the browser, UTC in the title of the card and under the cursor."""
+    browser.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "America/Sao_Paulo"})
+    painted(browser, dashboard)
+    closed = pd.Timestamp(stub.last + 300, unit="s", tz="UTC")
+    assert f"{closed.tz_convert('America/Sao_Paulo'):%H:%M}" in _text(browser, "#btcml-card-age")
+    assert f"{closed:%H:%M} UTC" in browser.execute_script("return document.querySelector('#btcml-card-age').title")
+    box = browser.execute_script(
+        "const r = document.querySelector('#btcml-main .plot').getBoundingClientRect(); return [r.x + r.width / 2, r.y + 90]"
+    )
+    browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": box[0], "y": box[1]})
+    legend = until(browser, "return document.querySelector('#btcml-main .legend').textContent")
+    assert all(word in legend for word in ("UTC", "real", "forecast", "error", "bp"))
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_serious_violation(browser, dashboard, stub, theme):  # noqa: ARG001
+    """Keyboard, names and contrast, in both themes, with a notice of each kind on the page."""
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+    )
+    painted(browser, dashboard)
+    _press(browser, "predict")
+    until(browser, f"return {NOTICES}.includes('Forecast made')")
+    browser.execute_script(AXE.read_text())
+    found = browser.execute_async_script("axe.run().then(arguments[0])")
+    serious = [
+        (item["id"], [node["html"][:120] for node in item["nodes"]])
+        for item in found["violations"]
+        if item["impact"] in {"serious", "critical"}
+    ]
+    assert serious == []
+    assert browser.execute_script("return document.querySelector('.btcml').dataset.theme") == theme
+
+
+def test_a_button_is_busy_at_once_and_then_says_what_came(browser, dashboard, stub):
+    """Busy within the same task, then the result."""
+    painted(browser, dashboard)
+    stub.mode, stub.delay_s = "slow", 1.0
+    busy = browser.execute_script(
+        "const b = document.querySelector('#btcml-predict'); const t = performance.now(); b.click(); return [b.getAttribute('aria-busy'), performance.now() - t]"
+    )
+    assert busy[0] == "true"
+    assert busy[1] < 100
+    until(browser, f"return {NOTICES}.includes('Forecast made')")
+    assert (
+        browser.execute_script("return document.querySelector('#btcml-predict').getAttribute('aria-busy')") == "false"
+    )
+
+
+def test_a_training_shows_its_progress_and_then_its_figures(browser, dashboard, stub):  # noqa: ARG001
+    """Queued, running with the time so far, done with figures beside persistence's."""
+    painted(browser, dashboard)
+    _press(browser, "train")
+    until(browser, f"return {NOTICES}.includes('running') && document.querySelector('#btcml-notices progress')")
+    said = until(browser, f"return {NOTICES}.includes('Training finished') && {NOTICES}")
+    assert "MAE 41.50 against persistence 41.70" in said
+    assert "lightgbm_mean" in said
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("409", "press Ingest now"),
+        ("422", "did not accept"),
+        ("500", "failed"),
+        ("html", "is not the btcml API"),
+        ("slow", "is slow: waiting"),
+        ("stopped", "does not answer"),
+    ],
+)
+def test_every_state_of_the_api_has_a_sentence_and_heals(browser, dashboard, stub, mode, words):
+    """Nobody presses anything: the page tries again by itself when the API is well."""
+    if mode == "stopped":
+        stub.stop()
+    else:
+        stub.mode = mode
+    browser.get(dashboard)
+    said = until(browser, f"return {NOTICES}.includes({json.dumps(words)}) && {NOTICES}", 30)
+    if mode.isdigit():
+        assert f"req-{mode}" in said
+    if mode == "stopped":
+        stub.start()
+    stub.mode = "good"
+    until(browser, f"return document.querySelector('.btcml').dataset.painted === 'all' && !{NOTICES}", 45)
+    assert "+12.50" in _text(browser, "#btcml-card-delta")
+
+
+@pytest.mark.parametrize("name", ["ingest", "train", "predict"])
+def test_a_button_that_fails_says_why_and_is_free_again(browser, dashboard, stub, name):
+    """With the request id, and never a spinner for ever."""
+    painted(browser, dashboard)
+    stub.mode = "500"
+    _press(browser, name)
+    until(browser, f"return {NOTICES}.includes('req-500')")
+    until(browser, f"return document.querySelector('#btcml-{name}').getAttribute('aria-busy') === 'false'")
+
+
+def test_zoom_is_kept_when_a_new_candle_comes(browser, dashboard, stub):
+    """What the viewer looks at stays in view; the newest candle is drawn all the same."""
+    painted(browser, dashboard)
+    browser.execute_script("document.querySelector('#btcml-main .plot').focus()")
+    for _ in range(3):
+        browser.execute_script(
+            "document.querySelector('#btcml-main .plot').dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowLeft', bubbles: true}))"
+        )
+    before = browser.get_screenshot_as_base64()
+    shown = "return document.querySelector('#btcml-card-age').title"
+    title = browser.execute_script(shown)
+    stub.moved = 1
+    _press(browser, "predict")
+    until(browser, f"return document.querySelector('#btcml-card-age').title !== {json.dumps(title)}")
+    assert before != browser.get_screenshot_as_base64()
+    axis = browser.execute_script("return document.querySelector('#btcml-main .plot').getAttribute('aria-label')")
+    assert "Over" in axis
+
+
+def test_persistence_in_service_is_said_plainly(browser, dashboard, stub):
+    """Skill or silence: the card explains, and no direction is invented."""
+    stub.model = "persistence"
+    painted(browser, dashboard)
+    assert "No model has proven skill yet" in _text(browser, "#btcml-card-model")
+    assert "not proven" in _text(browser, "#btcml-card-skill")
+    assert "no direction" in _text(browser, "#btcml-card-probUp")
+
+
+def test_an_empty_database_says_what_to_press_first(browser, dashboard, stub):
+    """Ingest, then train: each state names the next button."""
+    stub.empty = True
+    stub.trained = False
+    browser.get(dashboard)
+    until(browser, f"return {NOTICES}.includes('press Ingest now')", 30)
+    _press(browser, "ingest")
+    until(browser, f"return {NOTICES}.includes('720 fetched, 3 new') && {NOTICES}.includes('press Train model')")
+    _press(browser, "train")
+    until(browser, f"return {NOTICES}.includes('Training finished')")
+    until(browser, "return document.querySelector('#btcml-card-delta').innerText.includes('+12.50')")
+
+
+def test_one_visitor_too_many_sees_a_friendly_page(browser, stub, tmp_path):
+    """And has the seat when somebody leaves."""
+    with running_dashboard(stub.url, "--visitors", "1", "--warm", "1") as (url, _):
+        painted(browser, url)
+        with running_browser(tmp_path / "b") as other:
+            other.get(url)
+            assert "Every seat is taken" in other.page_source
+            browser.get("about:blank")
+            time.sleep(1)
+            painted(other, url)
+
+
+def test_beyond_this_machine_the_buttons_need_their_password(browser, stub):
+    """The page shows everything; the kernel refuses until the password is given."""
+    with running_dashboard(stub.url, "--host", "0.0.0.0", BTCML_DASHBOARD_PASSWORD="let-me-in") as (url, _):  # noqa: S104, S106
+        painted(browser, url)
+        _press(browser, "ingest")
+        assert browser.execute_script("return document.querySelector('#btcml-door').open")
+        for word in ("wrong", "let-me-in"):
+            browser.execute_script(
+                f"document.querySelector('#btcml-door input').value = '{word}'; document.querySelector('#btcml-door button[value=open]').click()"
+            )
+            if word == "wrong":
+                until(browser, "return document.querySelector('#btcml-door').innerText.includes('not the password')")
+        until(browser, f"return {NOTICES}.includes('720 fetched')")
+        assert all(path != "/ingest/run" for _, path, _ in stub.seen[:-8])
+
+
+def test_on_loopback_another_host_name_is_refused(dashboard, stub):  # noqa: ARG001
+    """A web page that points its own name at this machine gets nothing."""
+    from urllib.request import Request
+
+    with pytest.raises(HTTPError) as refused:
+        urlopen(Request(dashboard, headers={"Host": "evil.example"}), timeout=10)
+    assert refused.value.code >= 400
+
+
+def test_figures_of_the_page_are_those_of_the_library(browser, dashboard, stub):  # noqa: ARG001
+    """Skill, right signs, WDA, coverage and Wilson's interval, against the metrics that reports use."""
+    painted(browser, dashboard)
+    rng = np.random.default_rng(7)
+    base = 60_000 * np.exp(np.cumsum(rng.normal(0, 1e-3, 500)))
+    y, y_hat = base * np.exp(rng.normal(0, 1e-3, 500)), base * np.exp(rng.normal(0, 2e-4, 500))
+    lo, hi = base * 0.9985, base * 1.0015
+    rows = [
+        dict(zip(("close", "forecast", "base", "lo", "hi"), map(float, row), strict=True))
+        for row in zip(y, y_hat, base, lo, hi, strict=True)
+    ]
+    script = """const [rows, done] = arguments; import('/voila/templates/btcml/static/figures.js').then((f) => done({ skill: f.skillOf(rows), way: f.directionOf(rows), cover: f.coverageOf(rows) }));"""
+    found = browser.execute_async_script(script, rows)
+    times = pd.date_range("2025-01-01", periods=500, freq="5min", tz="UTC")
+    frame = pd.DataFrame(
+        {
+            "cutoff": times[0],
+            "open_time": times,
+            "model": "m",
+            "y": y,
+            "y_hat": y_hat,
+            "lo": lo,
+            "hi": hi,
+            "prob_up": np.nan,
+            "base": base,
+        }
+    )
+    plain = frame.assign(model="persistence", y_hat=base, lo=np.nan, hi=np.nan)
+    table = evaluate(pd.concat([frame, plain], ignore_index=True)).loc["m"]
+    assert found["skill"]["skill"] == pytest.approx(table["skill"], abs=1e-9)
+    assert found["skill"]["mae"] == pytest.approx(table["mae_bp"], abs=1e-9)
+    assert found["way"]["share"] == pytest.approx(table["direction"], abs=1e-12)
+    assert found["way"]["wda"] == pytest.approx(table["wda"], abs=1e-12)
+    assert found["cover"]["share"] == pytest.approx(table["coverage"], abs=1e-12)
+    assert (found["way"]["low"], found["way"]["high"]) == pytest.approx(
+        wilson_interval(found["way"]["right"], found["way"]["n"]), abs=1e-9
+    )
+
+
+def test_the_whole_flow_of_system_0_on_an_empty_database(browser, tmp_path):
+    """Open, ingest, train and see the metrics, predict and see the three cards, and again; the API is started too."""
+    home = {"BTCML_HOME": str(tmp_path / "home"), "BTCML_SOURCE": "simulated", "BTCML_INTERVAL": "1h"}
+    with running_dashboard(f"http://127.0.0.1:{free_port()}", **home) as (url, _):
+        browser.get(url)
+        until(browser, f"return {NOTICES}.includes('press Ingest now')", 60)
+        _press(browser, "ingest")
+        until(browser, f"return {NOTICES}.includes('Ingested')", 60)
+        _press(browser, "train")
+        until(browser, f"return {NOTICES}.includes('against persistence')", 240)
+        for _ in range(2):
+            _press(browser, "predict")
+            until(browser, f"return {NOTICES}.includes('Forecast made')", 30)
+            cards = [_text(browser, f"#btcml-card-{name} .value") for name in ("lastClose", "nextCloseCard", "delta")]
+            assert all(card not in {"", "–"} for card in cards)
+
+
+def _resident(process):
+    """Megabytes of each kernel below a process."""
+    listed = subprocess.run(
+        ["ps", "--ppid", str(process.pid), "-o", "rss=,args="], capture_output=True, text=True, check=False
+    ).stdout
+    return [int(line.split()[0]) / 1024 for line in listed.splitlines() if "ipykernel" in line]
+
+
+@pytest.mark.soak
+def test_visits_that_come_and_go_leave_nothing_behind(tmp_path, record_property):
+    """Sixty visits, ten of them at once at the end: kernels end, memory returns."""
+    stub = StubApi()
+    stub.start()
+    with running_dashboard(stub.url) as (url, process), running_browser(tmp_path) as browser:
+        painted(browser, url)
+        time.sleep(5)
+        before, took, kernels = _memory(process), [], []
+        for _ in range(60):
+            browser.get("about:blank")
+            time.sleep(2)
+            begin = time.monotonic()
+            painted(browser, url, "all")
+            took.append(time.monotonic() - begin)
+            kernels += _resident(process)
+        browser.get("about:blank")
+        with ThreadPoolExecutor(10) as pool:
+            pages = list(pool.map(lambda _: urlopen(url, timeout=120).read().decode(), range(10)))
+        assert all('"model": ""' not in page and "btcml-kernel" in page for page in pages)
+        end = time.monotonic() + 120
+        while len(_resident(process)) > 2 and time.monotonic() < end:
+            time.sleep(1)
+        assert len(_resident(process)) <= 2
+        assert _memory(process) < 1.10 * before
+        assert max(kernels) < 95
+        record_property("visit p95 s", float(np.quantile(took, 0.95)))
+        record_property("kernel MB", max(kernels))
+    stub.stop()
+
+
+def _memory(process):
+    """Megabytes of the server itself."""
+    return int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * 4096 / 2**20
