@@ -193,8 +193,8 @@ def build_chapter(run: Run, chapter: str, *, progress: Progress = say_nothing) -
         notebook, run.inputs.parameters, run.executed(page), folder=run.folder, limits=run.limits, progress=progress
     )
     outputs = _publish(run, page)
-    write_text(run.stamp(page), json.dumps({"key": key, "outputs": outputs}, indent=1) + "\n")
-    _note_time(run, chapter, time.monotonic() - begun)
+    made = {"key": key, "outputs": outputs, "seconds": round(time.monotonic() - begun, 1)}
+    write_text(run.stamp(page), json.dumps(made, indent=1) + "\n")
     progress(f"{notebook.stem}: {target.name} is ready")
     return target
 
@@ -246,21 +246,18 @@ def build_index(run: Run) -> Path:
         If a chapter has not been made.
     """
     outputs: dict[str, str] = {}
+    seconds: dict[str, float] = {}
     for page in PAGES:
         if not run.stamp(page).exists():
             msg = f"the index needs chapter {page.chapter}, found no page of it: build it first"
             raise ReportError(msg)
-        outputs |= json.loads(run.stamp(page).read_text())["outputs"]
+        stamp = json.loads(run.stamp(page).read_text())
+        outputs |= stamp["outputs"]
+        seconds[page.chapter] = stamp["seconds"]
     made = {INDEX: index_page, SLIDES: slides_page}
     for page, make in made.items():
         html = check_page(make(run.products, site_of(run.inputs, page)), page.href)
         outputs[page.href] = file_hash(write_text(run.pages / page.href, html))
     write_text(run.pages / "manifest.json", manifest_text(run.inputs, outputs))
+    write_text(run.folder / "run.json", json.dumps({"seconds": seconds}, indent=1) + "\n")
     return run.pages / INDEX.href
-
-
-def _note_time(run: Run, chapter: str, seconds: float) -> None:
-    """Keep how long a chapter took, where nothing is hashed."""
-    path = run.folder / "run.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
-    write_text(path, json.dumps(known | {chapter: round(seconds, 1)}, indent=1, sort_keys=True) + "\n")

@@ -33,7 +33,8 @@ svg = '<svg role="img" aria-label="A line."><path d="M 0 0 L 1 1"/></svg>'
 for name in {names}:
     (folder / (name + ".csv")).write_text("x,y\\n1,2\\n")
     (folder / (name + ".json")).write_text(json.dumps({{"kind": "plot", "says": "Up it goes.", "body": svg}}))
-    display({{"text/html": '<figure id="{chapter}-' + name + '"><figcaption>Up it goes.</figcaption>' + svg + "</figure>"}}, raw=True)"""
+    figure = '<figure id="{chapter}-' + name + '"><figcaption>Up it goes.</figcaption>' + svg + "</figure>"
+    display({{"text/html": figure}}, raw=True)"""
 """What a chapter does, without the library: fast, and the same files."""
 
 FINISH = """display({"application/vnd.btcml.finished+json": {"nonce": os.environ["BTCML_REPORT_NONCE"]}}, raw=True)"""

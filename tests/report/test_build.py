@@ -108,7 +108,13 @@ def test_a_manifest_tells_inputs_and_outputs_and_nothing_of_the_moment(built, tm
     assert "btcml/report/build.py" in manifest["source"]
     assert str(tmp_path) not in text
     assert "seconds" not in text
-    assert set(json.loads((built / "run.json").read_text())) == {"ingest", "eda", "features", "training", "evaluation"}
+    assert set(json.loads((built / "run.json").read_text())["seconds"]) == {
+        "ingest",
+        "eda",
+        "features",
+        "training",
+        "evaluation",
+    }
 
 
 def test_verify_says_identical_in_another_zone_locale_and_folder(built, chapters, monkeypatch):
@@ -127,7 +133,7 @@ def test_verify_names_the_page_that_differs_and_why_and_where(built, chapters):
     touched = verify_report(built, chapters)
     assert [found.file for found in touched.differences] == ["01-ingest.html"]
     assert touched.causes == ()
-    with pytest.raises(ReportError, match="01-ingest.html: line"):
+    with pytest.raises(ReportError, match="ingest"):
         touched.require_identical()
     assert "Down" in touched.differences[0].where
     write_notebook(chapters / "02-eda.ipynb", *chapter_cells(chapters, "02-eda"), "'more'", FINISH)

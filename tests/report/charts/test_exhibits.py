@@ -83,7 +83,8 @@ def test_the_market_is_described(which, request):
     items = [
         eda.headline(candles, "15m"), eda.price_and_volume(candles), eda.newest_candles(candles),
         eda.tails(candles, "15m"), eda.quantiles(candles, "15m"), eda.memory(candles, "15m"),
-        eda.volatility_clusters(candles, "15m"), eda.week(candles, "15m"), eda.stationarity_tests(candles), eda.flow_and_next_return(candles, "15m"),
+        eda.volatility_clusters(candles, "15m"), eda.week(candles, "15m"),
+        eda.stationarity_tests(candles), eda.flow_and_next_return(candles, "15m"),
     ]  # fmt: skip
     assert all(told(item) for item in items)
 
