@@ -13,6 +13,7 @@ from btcml.candles import COLUMNS, TIME, SeriesKey, candle_gaps
 from btcml.continuity import suspect_spans
 from btcml.contract import rule_results
 from btcml.market.simulate import DEFAULT_END, SimulatedMarket
+from btcml.report.build import adopt_bundle, build_report
 from btcml.report.masthead import PAGES
 from btcml.report.slides import PICTURES
 from btcml.store.snapshots import Snapshot, save_snapshot
@@ -98,3 +99,13 @@ def write_chapters(folder: Path) -> None:
         names = [name for chapter, name, _ in PICTURES if chapter == page.chapter]
         cell = TINY.format(chapter=page.chapter, names=names)
         write_notebook(folder / f"{Path(page.href).stem}.ipynb", cell, FINISH)
+
+
+@pytest.fixture(scope="session")
+def built_once(tmp_path_factory, bundle) -> Path:
+    """One run folder with its report, and the tiny chapters that it was built from, never touched."""
+    place = tmp_path_factory.mktemp("built")
+    write_chapters(place / "chapters")
+    adopt_bundle(place / "run", bundle)
+    build_report(place / "run", notebooks=place / "chapters")
+    return place

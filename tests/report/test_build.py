@@ -17,17 +17,7 @@ from btcml.report.gallery import build_gallery
 from btcml.report.verify import verify_report
 from btcml.store.snapshots import save_snapshot
 
-from .conftest import FINISH, make_snapshot, write_chapters, write_notebook
-
-
-@pytest.fixture(scope="session")
-def built_once(tmp_path_factory, bundle) -> Path:
-    """One run folder with its report, and the tiny chapters that it was built from, never touched."""
-    place = tmp_path_factory.mktemp("built")
-    write_chapters(place / "chapters")
-    adopt_bundle(place / "run", bundle)
-    build_report(place / "run", notebooks=place / "chapters")
-    return place
+from .conftest import FINISH, make_snapshot, write_notebook
 
 
 @pytest.fixture

@@ -1,0 +1,84 @@
+"""The pages in a real browser: offline, quiet, light and dark, by keyboard."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --host-resolver-rules=MAP~*~~NOTFOUND"
+)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    selenium = pytest.importorskip("selenium.webdriver")
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not program or not driver:
+        pytest.skip("chromium and chromedriver are not installed")
+    options = selenium.ChromeOptions()
+    options.binary_location = program
+    for flag in FLAGS.split():
+        options.add_argument(flag.replace("~", " "))
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    opened = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
+    yield opened
+    opened.quit()
+
+
+@pytest.fixture
+def pages(built_once):
+    return sorted((built_once / "run" / "pages").glob("*.html"))
+
+
+def requests_of(browser) -> list[str]:
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [entry["params"]["request"]["url"] for entry in messages if entry["method"] == "Network.requestWillBeSent"]
+
+
+def test_no_page_asks_for_anything_or_complains(browser, pages):
+    """With the network off: no request beyond the file itself, no line in the console."""
+    assert len(pages) == 7
+    for page in pages:
+        browser.get(page.as_uri())
+        assert {url for url in requests_of(browser) if not url.startswith("data:")} == {page.as_uri()}
+        assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_page_is_wider_than_the_screen(browser, pages, width):
+    """Tables and figures scroll by themselves; the page does not."""
+    for page in pages:
+        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        browser.get(page.as_uri())
+        assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_light_and_dark_are_one_click_apart(browser, pages):
+    """The button changes the paper, and the choice is kept for the next page."""
+    browser.get(pages[0].as_uri())
+    paper = "return getComputedStyle(document.body).backgroundColor"
+    first = browser.execute_script(paper)
+    browser.find_element("id", "theme").click()
+    second = browser.execute_script(paper)
+    assert first != second
+    browser.get(pages[1].as_uri())
+    assert browser.execute_script(paper) == second
+
+
+def test_slides_move_by_keyboard(browser, pages):
+    """Arrow keys go through ten slides, one at a time, and stop at the ends."""
+    slides = next(page for page in pages if page.name == "slides.html")
+    browser.get(slides.as_uri())
+    assert browser.execute_script("return document.querySelectorAll('.slide').length") == 10
+    body = browser.find_element("tag name", "body")
+    body.send_keys("\ue014\ue014")  # arrow right, twice
+    assert browser.execute_script("return location.hash") == "#3"
+    body.send_keys("\ue010\ue014")  # end, and one more
+    assert browser.execute_script("return [location.hash, document.querySelectorAll('.slide.on').length]") == ["#10", 1]
