@@ -101,6 +101,8 @@ def _add_documents(app: FastAPI) -> None:
             schema = plain()
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
             schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            if not app.state.service.guarded:
+                _without_key(schema)
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -119,6 +121,14 @@ def _add_documents(app: FastAPI) -> None:
             swagger_css_url="/docs/static/swagger-ui.css",
             swagger_favicon_url="/docs/static/favicon-32x32.png",
         )
+
+
+def _without_key(schema: dict[str, Any]) -> None:
+    """Promise no key where none is asked for."""
+    schema["components"].pop("securitySchemes", None)
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            operation.pop("security", None)
 
 
 def is_loopback(host: str) -> bool:

@@ -17,7 +17,6 @@ from btcml.serve.state import Service
 
 __all__ = ["Allowed", "Async", "End", "Interval", "Key", "Start", "State", "Symbol", "changing", "keyed"]
 
-_EARLIEST, _LATEST = pd.Timestamp("2009-01-03", tz="UTC"), pd.Timestamp("2200-01-01", tz="UTC")
 _bearer = HTTPBearer(auto_error=False, description="BTCML_API_KEY, where the service listens beyond loopback.")
 
 
@@ -41,23 +40,31 @@ Interval = Annotated[
 """An interval, or None for the usual one."""
 
 
-def _time(text: str) -> str:
-    msg = "expected a UTC time between 2009 and 2200, such as 2025-06-30T00:00:00Z"
-    try:
-        stamp = pd.Timestamp(text)
-        stamp = stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
-        known = _EARLIEST <= stamp <= _LATEST
-    except (ValueError, OverflowError, TypeError) as error:
-        raise ValueError(msg) from error
-    if not known:
-        raise ValueError(msg)
-    return str(stamp.isoformat())
+_DAY = (
+    r"(?:2[01][0-9]{2}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
+    r"|02-(?:0[1-9]|1[0-9]|2[0-8]))|(?:20(?:[02468][048]|[13579][26])|21(?:0[48]|[2468][048]|[13579][26]))-02-29)"
+)
+_CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.][0-9]{1,6})?)?"
+_TIME = f"^{_DAY}(?:[T ]{_CLOCK}(?:Z|[+-](?:0[0-9]|1[0-4]):[0-5][0-9])?)?$"
+
+
+def _time(text: str | None) -> str | None:
+    """Bring a time that matches `_TIME` to UTC."""
+    if text is None:
+        return None
+    stamp = pd.Timestamp(text)
+    return str((stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")).isoformat())
 
 
 _Text = Annotated[
     str | None,
-    AfterValidator(lambda text: None if text is None else _time(text)),
-    Query(max_length=40, description="UTC, ISO 8601; a time without a zone is UTC.", examples=["2025-06-30T00:00:00Z"]),
+    AfterValidator(_time),
+    Query(
+        pattern=_TIME,
+        max_length=40,
+        description="ISO 8601, from 2000 to 2199; without a zone it is UTC.",
+        examples=["2025-06-30T00:00:00Z"],
+    ),
 ]
 Start = _Text
 """First open time, or None."""

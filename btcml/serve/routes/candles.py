@@ -24,7 +24,7 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["candles"])
 
-_EPOCH, _END = pd.Timestamp("2009-01-01", tz="UTC"), pd.Timestamp("2200-01-02", tz="UTC")
+_EPOCH, _END = pd.Timestamp("1999-12-30", tz="UTC"), pd.Timestamp("2200-01-03", tz="UTC")
 IfNoneMatch = Annotated[str | None, Header(description="ETag of what the client has already.")]
 
 

@@ -45,6 +45,7 @@ class Frame {
     for (const event of ["wheel", "pointerdown"]) this.plot.addEventListener(event, touch, { passive: true });
     this.plot.addEventListener("keydown", (event) => this.key(event));
     this.chart.subscribeCrosshairMove((at) => this.hover(at));
+    this.chart.timeScale().subscribeVisibleTimeRangeChange((range) => { this.plot.dataset.view = range ? `${range.from} ${range.to}` : ""; });
     this.series = [];
   }
 
