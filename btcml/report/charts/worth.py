@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 
 from btcml.forecast.metrics import reliability
 from btcml.forecast.metrics.point import r2
@@ -142,19 +141,25 @@ def truth(scores: Scores, market: str, interval: str) -> Claim:
 
 
 def sealed(forecasts: pd.DataFrame) -> Claim:
-    """The forecasts that were stored before their candles closed."""
-    needed = {"y", "y_hat", "base"}
-    known = forecasts.dropna(subset=sorted(needed)) if needed <= set(forecasts) else forecasts.head(0)
+    """The champion's forecasts that were stored before their candles closed, beside no change."""
+    needed = ["error_bp", "persistence_error_bp"]
+    known = forecasts.dropna(subset=needed) if set(needed) <= set(forecasts) else forecasts.head(0)
+    known = known[known["role"] == "champion"] if "role" in known else known
     if known.empty:
         return say.claim(
             "No forecast has been sealed in this span yet: everything above was forecast in the walk-forward. Sealed "
             "forecasts come from the running service."
         )
-    ours, theirs = (np.abs(np.log(known[name] / known["y"])).mean() for name in ("y_hat", "base"))
+    ours, theirs = (float(known[name].mean()) for name in needed)
     return say.claim(
-        "{rows} were sealed before their candles closed; their error is {ratio} of that of “no change”.",
+        "{rows} were sealed before their candles closed; they missed by {ours} on average, less than the {theirs} of "
+        "“no change”.",
+        holds=ours < theirs,
+        otherwise="{rows} were sealed before their candles closed; they missed by {ours} on average, no better than "
+        "the {theirs} of “no change”.",
         rows=say.count(len(known), "forecast"),
-        ratio=say.percent(ours / theirs, 2),
+        ours=say.bp(ours, 3),
+        theirs=say.bp(theirs, 3),
     )
 
 

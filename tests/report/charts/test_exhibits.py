@@ -158,8 +158,11 @@ def test_the_verdict_follows_the_forecasts(skill, word, champion):
 def test_sealed_forecasts_are_scored_where_there_are_any():
     """An empty ledger is said; a full one is compared with no change."""
     assert "No forecast has been sealed" in told(worth.sealed(pd.DataFrame()))
-    frame = pd.DataFrame({"y": [101.0, 99.0], "y_hat": [100.5, 100.0], "base": [100.0, 100.0]})
-    assert "2" in told(worth.sealed(frame))
+    errors = {"error_bp": [1.0, 2.0, 9.0, np.nan], "persistence_error_bp": [2.0, 3.0, 1.0, np.nan]}
+    frame = pd.DataFrame({"role": ["champion", "champion", "challenger", "champion"], **errors})
+    assert told(worth.sealed(frame)).startswith("2")
+    assert "less than the 2.500" in told(worth.sealed(frame)).replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert "no better" in told(worth.sealed(frame.assign(error_bp=5.0)))
 
 
 def test_every_exhibit_is_exported():
