@@ -20,6 +20,8 @@ from btcml.serve.api import create_app
 from btcml.settings import Settings
 from btcml.store.engine import open_store
 
+from ..pipeline.conftest import forecaster, market, series, trained  # noqa: F401, TID252 - fixtures of the verbs
+
 
 @dataclasses.dataclass
 class Running:
