@@ -151,6 +151,7 @@ def build_report(
     started: dict[str, Future[Path]] = {}
 
     def one(page: Page) -> Path:
+        """Build a page after those that it needs."""
         for earlier in NEEDS.get(page.chapter, ()):
             started[earlier].result()
         return build_chapter(run, page.chapter, progress=progress)

@@ -87,6 +87,7 @@ def kernel_environment(nonce: str, ipython: Path) -> dict[str, str]:
 class _Manager(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:
+        """This interpreter, without history and without noise."""
         launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         quiet = ["--HistoryManager.enabled=False", "--IPKernelApp.log_level=ERROR"]
         return KernelSpec(argv=[*launch, *quiet], display_name="Python 3", language="python")
@@ -98,6 +99,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
     environment: dict[str, str]
 
     def start_new_kernel(self, **kwargs: Any) -> None:
+        """Start it with our environment."""
         super().start_new_kernel(env=self.environment, **kwargs)
 
 
@@ -116,6 +118,7 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
         on_cell: Callable[[int], None],
         **_: object,
     ) -> NotebookNode:
+        """Run all cells in a kernel of our own."""
         client = _Client(
             nb_man,
             kernel_manager_class=_Manager,
@@ -138,6 +141,7 @@ def _deadline(limits: Limits) -> Callable[[object], float]:
     ends: list[float] = []
 
     def remaining(_cell: object) -> float:
+        """Seconds that the next cell may take."""
         ends.extend([time.monotonic() + limits.total] if not ends else [])
         left = ends[0] - time.monotonic()
         if left <= 0:

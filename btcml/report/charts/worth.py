@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-
 from btcml.forecast.metrics import reliability
 from btcml.forecast.metrics.point import r2
 from btcml.market.simulate import attainable_r2
