@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a script beside the documents, not a package
 """Documents: the reference generated from the code, and the site built from all of it.
 
 Run by ``make docs``. The reference is kept in git, so that it can be read without building it; a
