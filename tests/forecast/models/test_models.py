@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from dataclasses import replace
 
@@ -138,3 +139,10 @@ def test_system_0_s_recipe_works_on_levels_and_is_never_saved():
     assert np.isfinite(fitted.predict(museum)).all()
     with pytest.raises(UsageError, match="museum piece"):
         fitted.dump()
+
+
+def test_system_1_s_recipe_says_what_it_needs_where_xgboost_is_missing(monkeypatch):
+    """The package is in the benchmark's extras only."""
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    with pytest.raises(UsageError, match="needs the package xgboost-cpu"):
+        make_model("system1").fit(sample())
