@@ -87,7 +87,7 @@ def kernel_environment(nonce: str, ipython: Path) -> dict[str, str]:
 class _Manager(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:
-        """This interpreter, without history and without noise."""
+        """Our own interpreter, without history and without noise."""
         launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         quiet = ["--HistoryManager.enabled=False", "--IPKernelApp.log_level=ERROR"]
         return KernelSpec(argv=[*launch, *quiet], display_name="Python 3", language="python")
