@@ -6,11 +6,13 @@ import asyncio
 import logging
 import mimetypes
 import os
+import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jupyter_core.utils import run_sync
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.ioloop import IOLoop
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler
@@ -147,6 +149,11 @@ class DashboardServer(Voila):  # type: ignore[misc]  # Voilà's own class
             own.append((r"/reports/(.*)", _Reports, {"path": self.reports, "default_filename": "index.html"}))
         handlers = [self._ours(handler) for handler in super().init_handlers()]
         return own + handlers
+
+    def stop(self) -> None:
+        """End at once: kernels hold nothing that could be lost."""
+        shutil.rmtree(self.connection_dir, ignore_errors=True)
+        run_sync(self.kernel_manager.shutdown_all)(now=True)
 
     @staticmethod
     def _ours(handler: tuple[Any, ...]) -> tuple[Any, ...]:

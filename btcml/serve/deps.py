@@ -20,7 +20,7 @@ __all__ = ["Allowed", "Async", "End", "Interval", "Key", "Start", "State", "Symb
 _bearer = HTTPBearer(auto_error=False, description="BTCML_API_KEY, where the service listens beyond loopback.")
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
     """State of the application."""
     found: Service = request.app.state.service
     return found
@@ -58,13 +58,13 @@ def _time(text: str | None) -> str | None:
 
 _Text = Annotated[
     str | None,
-    AfterValidator(_time),
     Query(
         pattern=_TIME,
         max_length=40,
         description="ISO 8601, from 2000 to 2199; without a zone it is UTC.",
         examples=["2025-06-30T00:00:00Z"],
     ),
+    AfterValidator(_time),
 ]
 Start = _Text
 """First open time, or None."""
@@ -81,7 +81,9 @@ Key = Annotated[SeriesKey, Depends(keyed)]
 """The series that a request is about."""
 
 
-def wants_async(prefer: Annotated[str | None, Header(description="respond-async: 202 and a job.")] = None) -> bool:
+async def wants_async(
+    prefer: Annotated[str | None, Header(description="respond-async: 202 and a job.")] = None,
+) -> bool:
     """Whether the client does not want to wait (RFC 7240)."""
     return prefer is not None and "respond-async" in prefer.lower()
 
@@ -90,7 +92,7 @@ Async = Annotated[bool, Depends(wants_async)]
 """Whether to answer 202 at once."""
 
 
-def changing(
+async def changing(
     request: Request, service: State, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> None:
     """Let a changing request pass: from no foreign page, and with the key where one is needed.

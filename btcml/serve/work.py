@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from btcml.errors import BtcmlError, BusyError, NotReadyError, StoreError
+from btcml.errors import BtcmlError, BusyError, NotFoundError, NotReadyError, SourceError, StoreError, UsageError
 from btcml.pipeline.clock import register_clock
 from btcml.pipeline.ingest import Ingested, backfill, ingest
 from btcml.pipeline.predict import Served, seal
@@ -127,8 +127,20 @@ def _ingest(bench: Bench, job: Job) -> dict[str, Any]:
     with contextlib.suppress(StoreError):
         register_clock(bench.store, bench.source)
     before = count_scored(bench.store, job.key)
-    done = ingest(bench.store, bench.source, job.key)
+    with _known_series():
+        done = ingest(bench.store, bench.source, job.key)
     return _counts(done) | {"futures_updated": count_scored(bench.store, job.key) - before}
+
+
+@contextlib.contextmanager
+def _known_series() -> Iterator[None]:
+    """Say of a symbol that the market does not have that it is not found."""
+    try:
+        yield
+    except SourceError:
+        raise
+    except UsageError as error:
+        raise NotFoundError(str(error)) from error
 
 
 def _counts(done: Ingested) -> dict[str, Any]:
@@ -140,7 +152,8 @@ def _counts(done: Ingested) -> dict[str, Any]:
 def _backfill(bench: Bench, job: Job) -> dict[str, Any]:
     days = int(job.parameters.get("days", 90))
     end = bench.source.now()
-    done = backfill(bench.store, bench.source, job.key, (end - pd.Timedelta(days=days), end))
+    with _known_series():
+        done = backfill(bench.store, bench.source, job.key, (end - pd.Timedelta(days=days), end))
     return _counts(done) | {"days": days}
 
 

@@ -77,7 +77,7 @@ def test_ready_names_what_is_missing(empty_service, service):
         ("GET", "/prices/latest?symbol=../etc/passwd", 422),
         ("GET", "/prices/latest?interval=7m", 422),
         ("GET", "/series?start=yesterday", 422),
-        ("POST", "/ingest/run?symbol=NOPE", 422),
+        ("POST", "/ingest/run?symbol=NOPE", 404),
         ("GET", "/prices/latest?symbol=ETHUSDT", 409),
     ],
 )

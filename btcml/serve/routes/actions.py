@@ -29,7 +29,7 @@ __all__ = ["router"]
 router = APIRouter(tags=["actions"], dependencies=[Allowed])
 
 _ACCEPTED: dict[int | str, dict[str, Any]] = {202: {"model": JobAnswer, "description": "Accepted as a job."}}
-_PROBLEMS = responses(401, 403, 409, 500, 502)
+_PROBLEMS = responses(401, 403, 404, 409, 500, 502)
 
 
 def _noted(service: Service, request: Request, kind: str, key: SeriesKey, **parameters: Any) -> int:

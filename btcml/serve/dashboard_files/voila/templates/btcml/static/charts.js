@@ -32,7 +32,6 @@ class Frame {
     this.legend = box.querySelector(".legend");
     this.touched = false;
     this.count = 0;
-    this.last = null;
     this.panes = panes;
     this.chart = createChart(this.plot, {
       autoSize: true, layout: { attributionLogo: false, fontSize: 11 }, crosshair: { mode: CrosshairMode.Magnet },
@@ -70,11 +69,11 @@ class Frame {
   key(event) {
     const scale = this.chart.timeScale(), range = scale.getVisibleLogicalRange();
     if (!range) return;
-    const width = range.to - range.from, middle = (range.to + range.from) / 2;
+    const width = range.to - range.from, edge = range.to >= this.count - 1.5;
+    const zoom = (factor) => (edge ? [range.to - width * factor, range.to] : [range.from + (width * (1 - factor)) / 2, range.to - (width * (1 - factor)) / 2]);
     const moves = {
       ArrowLeft: () => [range.from - PAN * width, range.to - PAN * width], ArrowRight: () => [range.from + PAN * width, range.to + PAN * width],
-      "+": () => [middle - width / 2.6, middle + width / 2.6], "=": () => [middle - width / 2.6, middle + width / 2.6],
-      "-": () => [middle - width / 1.5, middle + width / 1.5],
+      "+": () => zoom(0.75), "=": () => zoom(0.75), "-": () => zoom(4 / 3),
     };
     if (event.key === "0") { this.touched = false; scale.fitContent(); } else if (moves[event.key]) {
       const [from, to] = moves[event.key]();
@@ -89,19 +88,18 @@ class Frame {
     const scale = this.chart.timeScale(), logical = scale.getVisibleLogicalRange(), range = scale.getVisibleRange();
     const followed = logical && this.count && logical.to >= this.count - 1.5;
     put();
-    const added = this.last === null ? 0 : times.filter((time) => time > this.last).length;
+    const added = times.length - this.count;  // what left on the left has moved the rest already
     if (this.touched && followed) scale.setVisibleLogicalRange({ from: logical.from + added, to: logical.to + added });
     else if (this.touched && range) scale.setVisibleRange(range);
     else this.begin(times.length);
     this.count = times.length;
-    this.last = times.length ? times[times.length - 1] : null;
   }
 
   /** What is in view before anybody has zoomed. */
   begin() { this.chart.timeScale().fitContent(); }
 
   /** Forget zoom and pan: another series or span is shown. */
-  fresh() { this.touched = false; this.last = null; this.count = 0; }
+  fresh() { this.touched = false; this.count = 0; }
 
   /** Apply theme and language. */
   dress() {
