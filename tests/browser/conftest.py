@@ -16,9 +16,9 @@ import time
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
-from urllib.request import urlopen
 
 import pytest
+import requests
 
 STEP = 300
 FLAGS = (
@@ -69,7 +69,7 @@ class StubApi:
                 with contextlib.suppress(OSError):
                     self.wfile.write(body)
 
-            do_POST = do_GET
+            do_POST = do_GET  # noqa: N815 - the name is the library's
 
             def log_message(self, *_):
                 pass
@@ -115,7 +115,7 @@ class StubApi:
                 60_000 * math.exp(0.002 * sum(math.sin(at / STEP / 7**k) for k in range(3)))
                 for at in (time_, time_ - STEP)
             )
-            noise = random.Random(time_).random()  # noqa: S311 - a walk, not a secret
+            noise = random.Random(time_).random()
             row = {
                 "open": before,
                 "close": close,
@@ -144,13 +144,23 @@ class StubApi:
         points = []
         for row in [] if self.empty or not self.trained else self.candles(800):
             guess, up = self._guess(row)
-            points.append({
-                "real": row | {"time": iso(row["time"])},
-                "pred": {"open_next": row["open"], "high_next": guess + 30, "low_next": guess - 30, "close_next": guess, "amp_next": 60.0},
-                "cls": {"dir_next": 1, "prob_up": up, "prob_down": 1 - up},
-                "err": {"close_abs": 1.0, "close_signed": 1.0, "amp_abs": 1.0, "persistence_abs": 1.0},
-                "lo": guess - 90, "hi": guess + 90, "origin": "sealed" if row["time"] > self.last - 40 * STEP else "walk-forward",
-            })  # fmt: skip
+            points.append(
+                {
+                    "real": row | {"time": iso(row["time"])},
+                    "pred": {
+                        "open_next": row["open"],
+                        "high_next": guess + 30,
+                        "low_next": guess - 30,
+                        "close_next": guess,
+                        "amp_next": 60.0,
+                    },
+                    "cls": {"dir_next": 1, "prob_up": up, "prob_down": 1 - up},
+                    "err": {"close_abs": 1.0, "close_signed": 1.0, "amp_abs": 1.0, "persistence_abs": 1.0},
+                    "lo": guess - 90,
+                    "hi": guess + 90,
+                    "origin": "sealed" if row["time"] > self.last - 40 * STEP else "walk-forward",
+                }
+            )
         return {
             "market": "simulated",
             "symbol": "BTCUSDT",
@@ -164,11 +174,22 @@ class StubApi:
         points = []
         for row in [] if self.empty or not self.trained else self.candles(40):
             guess, up = self._guess(row)
-            points.append({
-                "time": iso(row["time"]), "pred_close": guess, "real_close": row["close"], "err_close": guess - row["close"],
-                "base": row["open"], "err_base": 0.0, "lo": guess - 60, "hi": guess + 60, "prob_up": up, "model": self.model,
-                "status": "sealed", "made_at": iso(row["time"]),
-            })  # fmt: skip
+            points.append(
+                {
+                    "time": iso(row["time"]),
+                    "pred_close": guess,
+                    "real_close": row["close"],
+                    "err_close": guess - row["close"],
+                    "base": row["open"],
+                    "err_base": 0.0,
+                    "lo": guess - 60,
+                    "hi": guess + 60,
+                    "prob_up": up,
+                    "model": self.model,
+                    "status": "sealed",
+                    "made_at": iso(row["time"]),
+                }
+            )
         return {"points": points}
 
     def _predict(self, _query):
@@ -180,22 +201,55 @@ class StubApi:
         close, plain = newest["close"], self.model == "persistence"
         guess = close + (0 if plain else 12.5)
         return {
-            "market": "simulated", "symbol": "BTCUSDT", "interval": "5m", "time": iso(newest["time"] + STEP),
-            "last_time": iso(newest["time"]), "last_close": close, "predicted_close": guess, "delta": guess - close,
-            "delta_pct": 100 * (guess / close - 1), "predicted_open": close, "predicted_high": guess + 30, "predicted_low": close - 30,
-            "predicted_amp": 60.0, "lo": close - 90, "hi": close + 90, "interval_level": 0.9, "prob_up": None if plain else 0.53,
-            "prob_down": None if plain else 0.47, "model": self.model, "artifact": "a", "skill": 0.0 if plain else 0.005,
-            "verdict": "as the test wants it", "trained_at": iso(newest["time"] - 7200),
-            "model_age_seconds": time.time() - newest["time"] + 7200, "sealed": True, "sealed_at": iso(newest["time"] + STEP),
-            "seal_status": "sealed", "challengers": [],
-        }  # fmt: skip
+            "market": "simulated",
+            "symbol": "BTCUSDT",
+            "interval": "5m",
+            "time": iso(newest["time"] + STEP),
+            "last_time": iso(newest["time"]),
+            "last_close": close,
+            "predicted_close": guess,
+            "delta": guess - close,
+            "delta_pct": 100 * (guess / close - 1),
+            "predicted_open": close,
+            "predicted_high": guess + 30,
+            "predicted_low": close - 30,
+            "predicted_amp": 60.0,
+            "lo": close - 90,
+            "hi": close + 90,
+            "interval_level": 0.9,
+            "prob_up": None if plain else 0.53,
+            "prob_down": None if plain else 0.47,
+            "model": self.model,
+            "artifact": "a",
+            "skill": 0.0 if plain else 0.005,
+            "verdict": "as the test wants it",
+            "trained_at": iso(newest["time"] - 7200),
+            "model_age_seconds": time.time() - newest["time"] + 7200,
+            "sealed": True,
+            "sealed_at": iso(newest["time"] + STEP),
+            "seal_status": "sealed",
+            "challengers": [],
+        }
 
     def training(self, age):
         return {
-            "status": "ok", "mae": 41.5, "mape": 0.07, "smape": 0.07, "rmse": 60.0, "r2": 0.0, "persistence_mae": 41.7, "skill": 0.005,
-            "dm_p": 0.00001, "champion": self.model, "samples": 25000, "split_train": 20000, "split_total": 25000,
-            "started_at": iso(self.last - age - 30), "finished_at": iso(self.last - age), "validation_start": iso(self.last - 9000),
-        }  # fmt: skip
+            "status": "ok",
+            "mae": 41.5,
+            "mape": 0.07,
+            "smape": 0.07,
+            "rmse": 60.0,
+            "r2": 0.0,
+            "persistence_mae": 41.7,
+            "skill": 0.005,
+            "dm_p": 0.00001,
+            "champion": self.model,
+            "samples": 25000,
+            "split_train": 20000,
+            "split_total": 25000,
+            "started_at": iso(self.last - age - 30),
+            "finished_at": iso(self.last - age),
+            "validation_start": iso(self.last - 9000),
+        }
 
     def _metrics(self, _query):
         items = [self.training(3600 * age) for age in range(5)] if self.trained and not self.empty else []
@@ -288,8 +342,8 @@ def _wait(url, process):
     end = time.monotonic() + 120
     while time.monotonic() < end:
         assert process.poll() is None, "the dashboard ended by itself"
-        with contextlib.suppress(OSError), urlopen(f"{url}health", timeout=5) as answer:
-            if answer.status == 200:
+        with contextlib.suppress(requests.RequestException):
+            if requests.get(f"{url}health", timeout=5).ok:
                 return
         time.sleep(0.2)
     pytest.fail("the dashboard did not come up")
@@ -326,7 +380,7 @@ def running_browser(tmp_path, *, language="en-US", width=1440, height=900):
 
 @pytest.fixture
 def browser(tmp_path):
-    """A headless browser of an English viewer at 1440 × 900."""
+    """A headless browser of an English viewer at 1440 by 900."""
     with running_browser(tmp_path) as found:
         yield found
 

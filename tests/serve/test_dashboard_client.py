@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -35,7 +36,7 @@ def api():
             self.end_headers()
             self.wfile.write(body)
 
-        do_POST = do_GET
+        do_POST = do_GET  # noqa: N815 - the name is the library's
 
         def log_message(self, *_):
             pass
@@ -58,7 +59,7 @@ def _json(facts, status=200, **headers):
 
 def test_an_answer_passes_through_as_it_came(api):
     """Body, ETag and request id are the API's own."""
-    api.answers["/metrics"] = _json({"status": "empty"}, ETag='"a"') + ()
+    api.answers["/metrics"] = _json({"status": "empty"}, ETag='"a"')
     outcome = Client(api.url).ask("metrics", {"symbol": "BTCUSDT", "interval": "5m", "limit": 3, "evil": 1})
     assert (outcome.code, outcome.etag, json.loads(outcome.body)) == ("ok", '"a"', {"status": "empty"})
     assert api.seen[0][:2] == ("GET", "/metrics?symbol=BTCUSDT&interval=5m&limit=3")
@@ -182,8 +183,6 @@ def test_one_thread_keeps_one_connection(api):
 
 def test_the_module_is_light():
     """A visitor's kernel must not pay for what the API has already loaded."""
-    import subprocess
-
     code = (
         "import sys, btcml.serve.dashboard; "
         "heavy = {'pandas', 'numpy', 'sklearn', 'sqlalchemy', 'scipy', 'voila', 'fastapi', 'pydantic'}; "
