@@ -127,6 +127,7 @@ class _Reports(StaticFileHandler):
 
 class _Alive(RequestHandler):
     def get(self) -> None:
+        """Say that the process lives."""
         self.set_header("Content-Type", "application/json")
         self.finish('{"status":"ok"}')
 
