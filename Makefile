@@ -24,7 +24,7 @@ SPACE := $(subst ,, )
 SLUG = $(subst $(SPACE),_,$(subst :,,$(subst /,_,$(strip $(1)))))
 PLAN := $(BTCML_HOME)/plans/$(call SLUG,$(SYMBOL)-$(INTERVAL)-$(DAYS)d-$(or $(END),latest)-$(SOURCE)).mk
 
-.PHONY: help report refresh verify test test-all test-tools soak check lab api dashboard up bench lock env clean
+.PHONY: help report refresh verify test test-all test-tools soak check lab api dashboard up bench lock env docs pictures sbom audit wheel clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -118,6 +118,22 @@ env: ## make .env with fresh secrets, once, for docker compose
 	@if [ -e .env ]; then echo '.env is there already: delete it for new secrets' >&2; exit 2; fi
 	@umask 177; awk '/^[A-Z_]+=$$/ {c = "head -c 24 /dev/urandom | base64 | tr +/ -_"; c | getline s; close(c); $$0 = $$0 s} {print}' \
 	  .env.example > .env
+
+docs: $(READY) ## the reference from the code, and the site in build/docs
+	@$(BIN)/python docs/build.py
+
+pictures: $(READY) ## pictures of report and dashboard for the README (needs chromium)
+	@$(BIN)/python docs/pictures.py
+
+sbom: $(READY) ## bill of materials (CycloneDX) and list of licences in build
+	@$(BIN)/python docs/supply.py
+
+audit: $(READY) ## look for known vulnerabilities of what is locked (needs the network)
+	@$(BIN)/uv tool run --system-certs pip-audit --disable-pip --require-hashes --requirement requirements.run.lock
+
+wheel: $(READY) ## the package as a wheel and a source archive in dist
+	@$(BIN)/python -m hatchling build
+	@ls dist
 
 clean: ## remove everything that was made, except the database and the environment
 	@rm -rf reports/build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis '$(BTCML_HOME)/plans'

@@ -12,7 +12,6 @@ import ast
 import re
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,9 +20,11 @@ import yaml
 
 from btcml.candles import COLUMNS, INTERVALS, interval_delta, interval_origin
 from btcml.errors import ContractError
+from btcml.resources import resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 __all__ = [
     "CONTRACT_FILE",
@@ -107,9 +108,7 @@ def load_contract() -> Contract:
 
 def contracts_folder() -> Path:
     """Folder of the data contracts, in a checkout or in an installed wheel."""
-    here = Path(__file__).parent
-    inside = here / "data_contracts"
-    return inside if inside.is_dir() else here.parent / "data_contracts"
+    return resource("data_contracts")
 
 
 def _column(item: dict[str, Any]) -> Column:

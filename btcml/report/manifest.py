@@ -17,9 +17,10 @@ import btcml
 from btcml.errors import NotFoundError
 from btcml.report.files import file_hash, text_hash
 from btcml.report.masthead import PAGES, Page, Site
+from btcml.resources import resource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from btcml.report.parameters import Literal
 
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 ROOT = Path(btcml.__file__).resolve().parents[1]
-NOTEBOOKS = ROOT / "notebooks"
+NOTEBOOKS = resource("notebooks")
 """The chapters as they are in git."""
 
 NEEDS: dict[str, tuple[str, ...]] = {"evaluation": ("training",)}
@@ -49,7 +50,6 @@ _SOURCE = (
     "btcml/forecast/**/*.py",
     "btcml/report/**/*.py",
     "btcml/store/snapshots.py",
-    "data_contracts/*.yaml",
 )
 _OUTSIDE = {"btcml/cli.py", "btcml/pipeline.py", "btcml/settings.py"}
 
@@ -122,9 +122,9 @@ def gather_inputs(bundle: Path, notebooks: Path = NOTEBOOKS) -> Inputs:
         snapshot=bundle_facts(bundle)["hash"],
         parameters=parameters_of(bundle),
         notebooks={Path(page.href).stem: file_hash(notebooks / _notebook(page)) for page in PAGES},
-        source=_hashes(path for pattern in _SOURCE for path in ROOT.glob(pattern)),
-        template=_hashes((ROOT / "reports" / "template").iterdir()),
-        lock=file_hash(lock) if (lock := ROOT / "requirements.lock").exists() else "none",
+        source=_hashes(_sources() | _named("data_contracts", "*.yaml")),
+        template=_hashes(_named("reports/template", "*")),
+        lock=file_hash(lock) if (lock := resource("requirements.lock")).exists() else "none",
         versions=_versions(),
     )
 
@@ -133,9 +133,18 @@ def _notebook(page: Page) -> str:
     return f"{Path(page.href).stem}.ipynb"
 
 
-def _hashes(paths: Iterable[Path]) -> dict[str, str]:
-    named = {path.relative_to(ROOT).as_posix(): path for path in paths if path.is_file()}
-    return {name: file_hash(named[name]) for name in sorted(named.keys() - _OUTSIDE)}
+def _sources() -> dict[str, Path]:
+    found = {path.relative_to(ROOT).as_posix(): path for pattern in _SOURCE for path in ROOT.glob(pattern)}
+    return {name: path for name, path in found.items() if name not in _OUTSIDE}
+
+
+def _named(folder: str, pattern: str) -> dict[str, Path]:
+    """Files of a resource under their names of the checkout, wherever they are installed."""
+    return {f"{folder}/{path.name}": path for path in resource(folder).glob(pattern)}
+
+
+def _hashes(named: dict[str, Path]) -> dict[str, str]:
+    return {name: file_hash(named[name]) for name in sorted(named) if named[name].is_file()}
 
 
 def _versions() -> dict[str, str]:

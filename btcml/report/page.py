@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import nbconvert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-import btcml
 from btcml.errors import ReportError
 from btcml.report.masthead import INDEX, PAGES
 from btcml.report.runner import load_notebook
+from btcml.resources import resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HEAVIEST", "TEMPLATE", "chapter_page", "check_page", "layout", "render"]
 
-TEMPLATE = Path(btcml.__file__).resolve().parents[1] / "reports" / "template"
+TEMPLATE = resource("reports/template")
 """Our template: Jinja, CSS and JavaScript."""
 
 HEAVIEST = 1_500_000

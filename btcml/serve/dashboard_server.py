@@ -22,8 +22,8 @@ from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
-import btcml
 from btcml.errors import NotFoundError, UsageError
+from btcml.resources import resource
 from btcml.serve.dashboard_assets import FILES, STATIC, assets_hash
 
 if TYPE_CHECKING:
@@ -170,12 +170,11 @@ def notebook_file() -> Path:
     NotFoundError
         If the installation has lost it.
     """
-    package = Path(btcml.__file__).parent
-    for folder in (package.parent / "notebooks", package / "notebooks"):
-        if (folder / "dashboard.ipynb").is_file():
-            return folder / "dashboard.ipynb"
-    msg = f"notebooks/dashboard.ipynb belongs beside {package} and is not there: install btcml again"
-    raise NotFoundError(msg)
+    found = resource("notebooks") / "dashboard.ipynb"
+    if not found.is_file():
+        msg = f"{found} belongs to btcml and is not there: install btcml again"
+        raise NotFoundError(msg)
+    return found
 
 
 def kernel_environment(settings: Settings, *, locked: bool, reports: Path) -> dict[str, str]:
