@@ -1,0 +1,152 @@
+"""A release: the wheel holds what the checkout holds, runs from an empty environment, and says what it is made of."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from btcml.resources import resource
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "docs"))
+from supply import components, licence_of
+
+ROOT = Path(__file__).parent.parent.parent
+NAME = re.compile(r"^([a-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The package, built without isolation and without the network."""
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", out]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return next(out.glob("*.whl"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["data_contracts/candles.odcs.yaml", "notebooks/01-ingest.ipynb", "reports/template/page.css", "requirements.lock"],
+)
+def test_one_function_locates_what_is_no_python(name):
+    """In the checkout; the soak drill below does the same from the wheel."""
+    folder, _, file = name.rpartition("/")
+    assert (resource(folder) / file if folder else resource(file)).is_file()
+
+
+def test_the_wheel_holds_everything_that_the_checkout_has(wheel):
+    """Every module, notebook, template, contract, migration and file of the dashboard."""
+    with zipfile.ZipFile(wheel) as archive:
+        inside = set(archive.namelist())
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    moved = {
+        "reports/template/": "btcml/reports_template/",
+        "notebooks/": "btcml/notebooks/",
+        "data_contracts/": "btcml/data_contracts/",
+        "btcml/": "btcml/",
+    }
+    wanted = {new + name.removeprefix(old) for name in tracked for old, new in moved.items() if name.startswith(old)}
+    assert wanted - inside == set()
+    assert "btcml/requirements.lock" in inside
+    assert not [name for name in inside if name.endswith((".env", ".pyc", ".parquet"))]
+
+
+def test_the_lock_that_runs_is_pinned_by_the_lock_of_development():
+    """Two locks, one truth: no package has two versions."""
+    whole, run = (
+        dict(NAME.findall((ROOT / name).read_text(encoding="utf-8")))
+        for name in ("requirements.lock", "requirements.run.lock")
+    )
+    assert {name: version for name, version in run.items() if whole.get(name) != version} == {}
+    assert not {"pytest", "ruff", "mypy", "selenium", "uv"} & run.keys()
+
+
+def test_the_bill_of_materials_names_every_package_with_its_hashes():
+    """And its licence, where it is installed; none forbids what we do."""
+    found = components((ROOT / "requirements.run.lock").read_text(encoding="utf-8"))
+    assert len(found) > 100
+    assert all(entry["properties"] and entry["purl"].startswith("pkg:pypi/") for entry in found)
+    licences = {entry["name"]: licence_of(entry["name"]) for entry in found}
+    assert not {name for name, words in licences.items() if words == "not stated"}
+    assert not {name for name, words in licences.items() if re.search(r"Affero|(?<!Lesser )General Public|^GPL", words)}
+
+
+@pytest.mark.soak
+def test_the_wheel_runs_from_an_empty_folder(wheel, tmp_path):
+    """A new environment from the lock and the wheel: doctor, report and verify, far from the checkout."""
+    uv = Path(sys.executable).parent / "uv"
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    lock = ROOT / "requirements.run.lock"
+    subprocess.run(
+        [uv, "pip", "sync", "-q", "--system-certs", "--require-hashes", "--python", python, lock], check=True
+    )
+    subprocess.run([uv, "pip", "install", "-q", "--offline", "--no-deps", "--python", python, wheel], check=True)
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    environment = {"PATH": f"{python.parent}:{os.environ['PATH']}", "HOME": str(tmp_path), "BTCML_SOURCE": "simulated"}
+
+    def btcml(*argv):
+        done = subprocess.run(
+            ["btcml", *argv], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    assert json.loads(btcml("doctor", "--json"))["status"] == "ok"
+    report = Path(json.loads(btcml("report", "--days", "20", "--json"))["report"])
+    assert (folder / report).is_file()
+    btcml("verify", str(report.parent.parent))
+    where = subprocess.run(
+        [python, "-c", "import btcml; print(btcml.__file__)"], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert str(tmp_path) in where.stdout
+
+
+@pytest.mark.soak
+def test_the_images_install_step_runs_in_a_clean_folder(tmp_path):
+    """The RUN lines of the Dockerfile's first stage, as they stand, with their folders moved here."""
+    stage = (ROOT / "Dockerfile").read_text(encoding="utf-8").split("\nFROM ")[0]
+    lines = re.findall(r"^RUN (.*?)(?<!\\)$", stage, re.MULTILINE | re.DOTALL)
+    assert len(lines) == 3
+    kept = [
+        line[1:].rstrip("/")
+        for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+        if line[:1] == "!"
+    ]
+    build = tmp_path / "build"
+    build.mkdir()
+    for name in kept:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, build / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, build / name)
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("BTCML_", "VIRTUAL_ENV", "PYTHON"))
+    }
+    for line in lines:
+        command = line.replace("\\\n", "").replace("/opt/", f"{tmp_path}/opt-")
+        done = subprocess.run(
+            ["bash", "-eu", "-o", "pipefail", "-c", command],
+            cwd=build,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}: {done.stderr[-2000:]}"
+    done = subprocess.run(
+        [tmp_path / "opt-btcml" / "bin" / "btcml", "--version"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("btcml ")
