@@ -19,6 +19,7 @@ from btcml import __version__
 from btcml.errors import BtcmlError, UsageError
 from btcml.serve.guard import Guard
 from btcml.serve.logs import log_lines
+from btcml.serve.patience import PatientProtocol
 from btcml.serve.problems import Problem, register_problems
 from btcml.serve.routes import actions, candles, models, status
 from btcml.serve.state import Service
@@ -160,7 +161,7 @@ def serve_api(settings: Settings, host: str = "127.0.0.1", port: int = 8000) -> 
         app,
         host,
         port,
-        http="httptools",
+        http=PatientProtocol,
         access_log=False,
         log_config=None,
         server_header=False,

@@ -8,7 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from btcml.errors import BtcmlError
+from btcml.pipeline.sources import make_source
 from btcml.serve.work import environment
+from btcml.store.engine import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,12 +54,12 @@ def run_together(parts: Mapping[str, list[str]], env: Mapping[str, str]) -> None
         for name, command in parts.items()
     }
     try:
-        while all(process.poll() is None for process in running.values()):
+        while not (ended := [name for name, process in running.items() if process.poll() is not None]):
             time.sleep(_LOOK_S)
     finally:
         _stop(running)
-    name, process = next((n, p) for n, p in running.items() if p.returncode not in {None, 0, 130, -15})
-    msg = f"{name} ended with status {process.returncode}, so the others were stopped: see its lines above"
+    status = running[ended[0]].returncode
+    msg = f"{ended[0]} ended with status {status}, so the others were stopped: see its lines above"
     raise BtcmlError(msg)
 
 
@@ -76,7 +78,10 @@ def _stop(running: Mapping[str, subprocess.Popen[bytes]]) -> None:
 
 
 def run_up(settings: Settings, host: str, port: int, days: int, dashboard_port: int | None) -> None:
-    """Run API, scheduler and dashboard together."""
+    """Run API, scheduler and dashboard together, all on the market that is found now."""
+    store = open_store(settings)  # held open: an embedded server lives as long as somebody uses it
+    found = make_source(settings, settings.btcml_source, store)
+    source = found.market if found.market == "simulated" else settings.btcml_source.replace("auto", "binance")
     reach = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
-    env = environment(settings) | {"API_BASE_URL": f"http://{reach}:{port}"}
+    env = environment(settings) | {"API_BASE_URL": f"http://{reach}:{port}", "BTCML_SOURCE": source}
     run_together(commands(host, port, days, dashboard_port), env)

@@ -17,6 +17,7 @@ from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.ingest import backfill
 from btcml.pipeline.train import train
 from btcml.serve.api import create_app
+from btcml.serve.patience import PatientProtocol
 from btcml.settings import Settings
 from btcml.store.engine import open_store
 
@@ -49,7 +50,9 @@ class Listening:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        self.server = uvicorn.Server(uvicorn.Config(self.app, "127.0.0.1", port, log_config=None, access_log=False))
+        self.server = uvicorn.Server(
+            uvicorn.Config(self.app, port=port, http=PatientProtocol, log_config=None, access_log=False)
+        )
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
         while not self.server.started:
