@@ -331,8 +331,9 @@ export class TrainingsChart extends Frame {
   }
 
   colour(c) {
-    this.ratio.applyOptions({ color: c.s1, priceFormat: { type: "custom", minMove: 0.0001, formatter: (value) => this.page.f.four(value) } });
+    this.ratio.applyOptions({ color: c.s1, priceFormat: { type: "price", precision: 4, minMove: 0.0001 } });
     this.one.applyOptions({ color: c.muted, title: this.page.t("s_persistence") });
+    this.chart.applyOptions({ localization: { priceFormatter: (value) => this.page.f.four(value) } });
     if (this.items) this.update(this.items);
   }
 

@@ -484,11 +484,13 @@ class Dashboard {
   showSkill() {
     const { t, f, prediction: p } = this, judged = this.trainings?.find((item) => Number.isFinite(item.skill)), skill = judged?.skill ?? p?.skill;
     const plain = p?.model === "persistence" || judged?.champion === "persistence";
-    const value = Number.isFinite(judged?.dm_p) ? (judged.dm_p < 0.0001 ? t("pBelow") : t("pValue", { p: f.four(judged.dm_p) })) : "";
+    const value = Number.isFinite(judged?.dm_p) ? this.chance(judged.dm_p) : "";
     const verdict = !p && !judged ? t("verdictNone") : plain ? t("verdictNo") : t("verdictYes");
     this.card("skill", Number.isFinite(skill) ? f.signedPercent(skill) : "–", [value, verdict].filter(Boolean).join(" · "), p?.verdict || judged?.verdict || "");
     this.$("card-skill").dataset.verdict = !p && !judged ? "" : plain ? "no" : "yes";
   }
+
+  chance(p) { return p < 0.0001 ? this.t("pBelow") : this.t("pValue", { p: this.f.four(p) }); }
 
   showLive() {
     const { t, f } = this, rows = sealedRows(this.futures || []), item = this.$("card-live");
@@ -599,7 +601,7 @@ class Dashboard {
     const newest = usable[usable.length - 1];
     this.say("trainings", newest ? t("h_trainings", { n: f.whole(usable.length), ratio: f.four(newest.mae / newest.persistence_mae) }) : t("h_trainingsNone"));
     const share = (value) => (Number.isFinite(value) ? `${f.four(value)} %` : "–");
-    const rows = usable.slice(-8).reverse().map((item) => [f.moment(item.time), f.whole(item.samples), f.two(item.mae), f.two(item.persistence_mae), share(item.mape), f.signedPercent(item.skill ?? NaN), Number.isFinite(item.dm_p) ? f.four(item.dm_p) : "–", item.champion]);
+    const rows = usable.slice(-8).reverse().map((item) => [f.moment(item.time), f.whole(item.samples), f.two(item.mae), f.two(item.persistence_mae), share(item.mape), f.signedPercent(item.skill ?? NaN), Number.isFinite(item.dm_p) ? this.chance(item.dm_p) : "–", item.champion]);
     this.$("trainings").querySelector(".history").innerHTML = newest ? table(["t_time", "t_samples", "t_mae", "t_base", "t_mape", "t_skill", "t_p", "t_champion"].map((name) => t(name)), rows) : "";
   }
 

@@ -1,6 +1,6 @@
 // What is not over time: the reliability diagram and the tables, as SVG and HTML.
 
-const SIZE = { width: 420, height: 300, left: 64, right: 12, top: 10, bottom: 40 };
+const SIZE = { width: 420, height: 300, left: 64, right: 30, top: 10, bottom: 40 };
 const escapes = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
 
 /** Text that came from outside, safe in HTML. */
@@ -21,7 +21,7 @@ export function reliabilityDrawing(figures, { t, f }) {
 function ticksOf(low, high) {
   const step = [0.02, 0.05, 0.1, 0.2].find((size) => (high - low) / size <= 6) || 0.25;
   const out = [];
-  for (let at = Math.ceil(low / step - 1e-9) * step; at <= high + 1e-9; at += step) out.push(at);
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9; i += 1) out.push(i * step + 0);
   return out;
 }
 
