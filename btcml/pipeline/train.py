@@ -14,6 +14,7 @@ from btcml.continuity import suspect_rows
 from btcml.forecast.artifacts import save_forecaster
 from btcml.forecast.training import SERVED, train_forecaster
 from btcml.forecast.verdict import decision_due
+from btcml.pipeline.card import save_card
 from btcml.pipeline.evaluate import figures, judge, read_window, save_walk, series_folder, verdict_facts
 from btcml.store.chain import heads
 from btcml.store.ledger import append_trials
@@ -112,7 +113,9 @@ def train(
     trained = _trained(key, artifact, candles, forecaster, facts, snapshot, folder)
     record_training(store, _records(trained, forecaster, now, judged_at))
     prune(store, settings, key)
-    return Trained(**(vars(trained) | {"judged": judged, "heads": heads(store, key)}))
+    done = Trained(**(vars(trained) | {"judged": judged, "heads": heads(store, key)}))
+    save_card(done, series_folder(settings, key))
+    return done
 
 
 def _verdict(
