@@ -8,23 +8,20 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
+    "Answered",
     "Backfilled",
     "Candle",
     "Count",
-    "Future",
-    "Futures",
+    "Figure",
     "Health",
     "Ingested",
     "JobAnswer",
     "Jobs",
     "Metrics",
     "ModelInfo",
-    "Point",
-    "Prediction",
     "Prices",
     "Ready",
     "Root",
-    "Series",
     "Trained",
     "Training",
 ]
@@ -32,11 +29,13 @@ __all__ = [
 Figure = Annotated[float | None, Field(description="null where it is not known")]
 
 
-class _Answer(BaseModel):
+class Answered(BaseModel):
+    """An answer: what is named is there, and more may be."""
+
     model_config = ConfigDict(extra="allow")
 
 
-class Root(_Answer):
+class Root(Answered):
     """Who answers."""
 
     status: Literal["ok"] = "ok"
@@ -45,13 +44,13 @@ class Root(_Answer):
     docs: str = "/docs"
 
 
-class Health(_Answer):
+class Health(Answered):
     """The process lives; nothing else is asked."""
 
     status: Literal["ok"] = "ok"
 
 
-class Ready(_Answer):
+class Ready(Answered):
     """Whether forecasts can be served, and what is missing."""
 
     status: Literal["ready", "not ready"]
@@ -61,7 +60,7 @@ class Ready(_Answer):
     champion: str | None = None
 
 
-class Candle(_Answer):
+class Candle(Answered):
     """A final candle."""
 
     time: datetime = Field(description="Open time, UTC.")
@@ -72,7 +71,7 @@ class Candle(_Answer):
     volume: float
 
 
-class Prices(_Answer):
+class Prices(Answered):
     """The newest final candles, oldest first."""
 
     symbol: str
@@ -82,7 +81,7 @@ class Prices(_Answer):
     items: list[Candle]
 
 
-class Ingested(_Answer):
+class Ingested(Answered):
     """What an ingest did, in candles."""
 
     status: Literal["ok"] = "ok"
@@ -93,7 +92,7 @@ class Ingested(_Answer):
     futures_updated: int = Field(description="Sealed forecasts whose outcome came in.")
 
 
-class Backfilled(_Answer):
+class Backfilled(Answered):
     """What a backfill did, in candles."""
 
     status: Literal["ok"] = "ok"
@@ -103,14 +102,14 @@ class Backfilled(_Answer):
     days: int
 
 
-class Count(_Answer):
+class Count(Answered):
     """How many points there are."""
 
     status: Literal["ok"] = "ok"
     count: int
 
 
-class Trained(_Answer):
+class Trained(Answered):
     """What a training did; errors of the held-out span, each beside persistence's."""
 
     status: Literal["ok"] = "ok"
@@ -126,7 +125,7 @@ class Trained(_Answer):
     dm_p: Figure = Field(None, description="p-value of the walk-forward's Diebold-Mariano test, corrected.")
 
 
-class Training(_Answer):
+class Training(Answered):
     """One training of the log, flat."""
 
     status: str
@@ -156,7 +155,7 @@ class Metrics(Training):
     items: list[Training] = []
 
 
-class JobAnswer(_Answer):
+class JobAnswer(Answered):
     """A job of the log."""
 
     id: int
@@ -177,139 +176,14 @@ class JobAnswer(_Answer):
     error: str | None = None
 
 
-class Jobs(_Answer):
+class Jobs(Answered):
     """The newest jobs, newest first."""
 
     items: list[JobAnswer]
     next_before: int | None = Field(None, description="Give it as before= for the next page.")
 
 
-class Alternative(_Answer):
-    """What another model says: beside the forecast, never instead of it."""
-
-    model: str
-    role: Literal["challenger", "persistence"]
-    predicted_close: float
-
-
-class Prediction(_Answer):
-    """The forecast of the next candle."""
-
-    market: str
-    symbol: str
-    interval: str
-    time: datetime = Field(description="Open time of the candle that is forecast, UTC.")
-    last_time: datetime = Field(description="Open time of the newest final candle.")
-    last_close: float
-    predicted_close: float
-    delta: float
-    delta_pct: float
-    predicted_open: float
-    predicted_high: float
-    predicted_low: float
-    predicted_amp: float
-    lo: Figure = Field(None, description="Lower end of the 90 % interval of the close.")
-    hi: Figure = Field(None, description="Upper end.")
-    interval_level: float = 0.9
-    prob_up: Figure = None
-    prob_down: Figure = None
-    model: str
-    artifact: str
-    skill: Figure = Field(None, description="Of the served model in walk-forward; 0 for persistence.")
-    verdict: str = Field(description="Why this model serves, in one sentence.")
-    trained_at: datetime
-    model_age_seconds: float
-    sealed: bool
-    sealed_at: datetime | None = None
-    seal_status: Literal["sealed", "late"] | None = None
-    challengers: list[Alternative] = []
-
-
-class Future(_Answer):
-    """A sealed forecast against reality."""
-
-    time: datetime
-    pred_close: float
-    real_close: Figure = None
-    err_close: Figure = Field(None, description="pred_close - real_close; null for late forecasts.")
-    base: float = Field(description="Close of the candle before: persistence's forecast.")
-    err_base: Figure = None
-    lo: Figure = None
-    hi: Figure = None
-    prob_up: Figure = None
-    model: str
-    status: Literal["sealed", "late", "imported"]
-    made_at: datetime | None = None
-
-
-class Futures(_Answer):
-    """Sealed forecasts, oldest first."""
-
-    points: list[Future]
-
-
-class RealCandle(BaseModel):
-    """What happened."""
-
-    time: datetime
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
-
-
-class NextCandle(BaseModel):
-    """What had been forecast."""
-
-    open_next: float | None
-    high_next: float | None
-    low_next: float | None
-    close_next: float
-    amp_next: float | None
-
-
-class Direction(BaseModel):
-    """The direction that had been forecast: 1 up, 0 down."""
-
-    dir_next: Literal[0, 1] | None
-    prob_up: float | None
-    prob_down: float | None
-
-
-class PointError(BaseModel):
-    """How far off the forecast was, and how far off no change would have been."""
-
-    close_abs: float
-    close_signed: float
-    amp_abs: float | None
-    persistence_abs: float
-
-
-class Point(BaseModel):
-    """One out-of-sample forecast against reality; ``time`` of ``real`` is the forecast candle's."""
-
-    real: RealCandle
-    pred: NextCandle
-    cls: Direction
-    err: PointError
-    lo: float | None
-    hi: float | None
-    origin: Literal["walk-forward", "sealed"]
-
-
-class Series(_Answer):
-    """Out-of-sample forecasts against reality, oldest first."""
-
-    market: str
-    symbol: str
-    interval: str
-    model: str | None
-    points: list[Point]
-    next_start: datetime | None = Field(None, description="Give it as start= for the next page.")
-
-
-class ModelItem(_Answer):
+class ModelItem(Answered):
     """A model of a training."""
 
     id: str
@@ -327,7 +201,7 @@ class ModelItem(_Answer):
     coverage: Figure = None
 
 
-class ModelInfo(_Answer):
+class ModelInfo(Answered):
     """Where the models are, and what they are."""
 
     models_dir: str

@@ -81,7 +81,7 @@ class Drill:
 def drill(settings, store):
     """A trained series on an exchange whose clock runs fast."""
     clock = ReplayClock(BEGIN, utc_now(), SPEED)
-    with running_exchange(SimulatedMarket(), clock, FAULTS, "day", weight_limit=10**9) as exchange:
+    with running_exchange(SimulatedMarket(), clock, FAULTS, name="day", weight_limit=10**9) as exchange:
         urls = {"btcml_source": "binance", "btcml_binance_urls": (exchange.url,), "btcml_train_every": "6h"}
         ours = settings.model_copy(update=urls)
         source = BinanceMarket([exchange.url])

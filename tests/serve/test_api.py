@@ -7,7 +7,8 @@ from pydantic import SecretStr
 
 from btcml.errors import UsageError
 from btcml.serve.api import create_app, serve_api
-from btcml.serve.schemas import Futures, JobAnswer, Metrics, ModelInfo, Prediction, Prices, Series
+from btcml.serve.schemas import JobAnswer, Metrics, ModelInfo, Prices
+from btcml.serve.shapes import Futures, Prediction, Series
 
 from .conftest import Listening
 

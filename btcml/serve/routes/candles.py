@@ -14,7 +14,8 @@ from btcml.errors import NotReadyError
 from btcml.serve.deps import End, Key, Start, State
 from btcml.serve.points import point_list, points_of
 from btcml.serve.problems import responses
-from btcml.serve.schemas import Futures, Prices, Series
+from btcml.serve.schemas import Prices
+from btcml.serve.shapes import Futures, Series
 from btcml.serve.state import Service
 from btcml.store.candles import read_last_candles
 from btcml.store.forecasts import read_futuros

@@ -10,7 +10,8 @@ from fastapi.concurrency import run_in_threadpool
 from btcml.pipeline.evaluate import series_folder
 from btcml.serve.deps import Interval, Key, State, Symbol
 from btcml.serve.problems import responses
-from btcml.serve.schemas import JobAnswer, Jobs, Metrics, ModelInfo, Prediction
+from btcml.serve.schemas import JobAnswer, Jobs, Metrics, ModelInfo
+from btcml.serve.shapes import Prediction
 from btcml.serve.state import Answer
 from btcml.store.jobs import KINDS, STATUSES, Job, read_job, read_jobs
 from btcml.store.models import ModelRecord, read_models
