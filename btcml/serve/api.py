@@ -98,6 +98,7 @@ def _add_documents(app: FastAPI) -> None:
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
+        """Give the schema, made once."""
         if app.openapi_schema is None:
             schema = plain()
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
@@ -115,6 +116,7 @@ def _add_documents(app: FastAPI) -> None:
 
     @app.get("/docs", include_in_schema=False)
     def documents() -> HTMLResponse:
+        """Show the routes."""
         return get_swagger_ui_html(
             openapi_url="/docs/openapi.json",
             title="btcml",

@@ -60,6 +60,7 @@ class _Clock:
     speed: float
 
     def now(self) -> float:
+        """Seconds of the market's epoch."""
         return self.market + (time.monotonic() - self.here) * self.speed
 
 
