@@ -16,6 +16,7 @@ import requests
 
 from btcml.forecast.inference import wilson_interval
 from btcml.forecast.metrics import evaluate
+from btcml.serve.dashboard_assets import module_text
 
 from .conftest import StubApi, free_port, painted, running_browser, running_dashboard, until
 
@@ -309,6 +310,35 @@ def test_figures_of_the_page_are_those_of_the_library(browser, dashboard, stub):
     assert (found["way"]["low"], found["way"]["high"]) == pytest.approx(
         wilson_interval(found["way"]["right"], found["way"]["n"]), abs=1e-9
     )
+
+
+def test_in_jupyterlab_one_module_carries_the_whole_page(browser, dashboard, stub):
+    """Relative imports do not work there: the widget's own module links its parts itself."""
+    browser.get(f"{dashboard}health")
+    script = """const [text, answers, done] = arguments;
+    const heard = [];
+    const model = { on: (_, listener) => heard.push(listener), off() {}, send({ id, ask }) {
+      const body = answers[ask] === undefined ? [] : [new DataView(new TextEncoder().encode(answers[ask]).buffer)];
+      const own = { hello: { symbols: ["BTCUSDT"], interval: "5m", api: "", locked: false }, report: { path: "" } };
+      setTimeout(() => heard.forEach((hear) => hear({ id, code: "ok", status: 200, ...own[ask] }, body)), 0);
+    } };
+    import(URL.createObjectURL(new Blob([text], { type: "text/javascript" }))).then((module) => {
+      module.default.render({ model, el: document.body });
+      setTimeout(() => done(document.body.innerText), 1500);
+    });"""
+    paths = {
+        "prices": "/prices/latest",
+        "predict": "/predict",
+        "series": "/series",
+        "metrics": "/metrics",
+        "model": "/model/info",
+    }
+    asked = {name: stub.answer("GET", path, {"n": "50"})[2].decode() for name, path in paths.items()}
+    said = browser.execute_async_script(
+        script, module_text(), asked | {"futures": '{"points": []}', "jobs": '{"items": []}'}
+    )
+    assert "+12.50" in said
+    assert "out-of-sample candles" in said
 
 
 def test_the_whole_flow_of_system_0_on_an_empty_database(browser, tmp_path):
