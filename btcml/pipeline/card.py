@@ -75,7 +75,7 @@ def _skill(trained: Trained) -> str:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.5g}" if isinstance(value, (int, float)) and math.isfinite(value) else "–"
+    return f"{value:.5g}" if isinstance(value, (int, float)) and math.isfinite(value) else "-"
 
 
 def save_card(trained: Trained, folder: Path) -> Path:

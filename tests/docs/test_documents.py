@@ -83,3 +83,18 @@ def test_the_documents_name_no_machine():
     """No path, host or address of whoever wrote them."""
     for path in DOCUMENTS:
         assert not re.search(r"/(?:work|root|home/\w+)/", path.read_text(encoding="utf-8")), path
+
+
+def test_every_target_of_make_is_in_the_readme():
+    """What `make help` lists, the first page lists."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE)) - {"help"}
+    assert {name for name in targets if f"`make {name}`" not in readme} == set()
+
+
+def test_the_pictures_of_the_readme_are_small():
+    """Made by make pictures; each under 300 kB."""
+    pictures = sorted((ROOT / "docs" / "pictures").glob("*.png"))
+    assert {picture.name for picture in pictures} == {"report.png", "dashboard.png"}
+    assert all(picture.stat().st_size < 300_000 for picture in pictures)

@@ -29,7 +29,7 @@ TRAINED = Trained(
 def test_a_card_has_persistence_first_and_the_reason_of_its_champion():
     """Data by hash, figures beside "no change", limits and misuse."""
     card = model_card(TRAINED)
-    assert card.index("| persistence |") < card.index("| huber | 80.5 | – | 0.004 |")
+    assert card.index("| persistence |") < card.index("| huber | 80.5 | - | 0.004 |")
     assert "no model beats persistence" in card
     assert TRAINED.snapshot in card
     assert "## Not for" in card
