@@ -37,7 +37,7 @@ def commands(host: str, port: int, days: int, dashboard_port: int | None) -> dic
         "schedule": [*base, "schedule", "--days", str(days)],
     }
     if dashboard_port is not None:
-        found["dashboard"] = [*base, "dashboard", "--port", str(dashboard_port)]
+        found["dashboard"] = [*base, "dashboard", "--no-api", "--port", str(dashboard_port)]
     return found
 
 

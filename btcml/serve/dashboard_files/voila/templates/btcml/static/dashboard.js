@@ -191,6 +191,7 @@ class Dashboard {
     this.loading = false;
     this.looked = Date.now();
     this.showNotices();
+    if (this.root.dataset.painted !== "all") this.showRest();
     const down = ["unreachable", "slow", "foreign"].includes(this.worst()?.code) || this.worst()?.status >= 500;
     this.failures = down ? this.failures + 1 : 0;
     if (!down) sessionStorage.removeItem("btcml-reopened");
