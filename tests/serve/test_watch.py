@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from sqlalchemy import text
+
+from btcml.serve.watch import Watch
+
+
+@pytest.fixture
+def watch(store):
+    found = Watch(store)
+    found.start()
+    while not found.alive:
+        time.sleep(0.01)
+    yield found
+    found.stop()
+
+
+def heard(watch, before, *tables):
+    """Wait for a notice; whether it came."""
+    end = time.monotonic() + 20
+    while watch.version(*tables) == before and time.monotonic() < end:
+        time.sleep(0.01)
+    return watch.version(*tables) != before
+
+
+def test_a_change_of_a_table_is_heard(watch, store):
+    """Who has kept something about jobs knows that it is old."""
+    before, others = watch.version("jobs"), watch.version("candles")
+    query = (
+        "INSERT INTO jobs (kind, market, symbol, interval, asked_by) VALUES ('ingest', 'simulated', 'A', '5m', 'me')"
+    )
+    with store.engine.begin() as connection:
+        connection.execute(text(query))
+    assert heard(watch, before, "jobs")
+    assert watch.version("candles") == others
+
+
+def test_a_cut_connection_makes_everything_old_until_it_is_heard_again(watch, owner):
+    """What was missed in between nobody knows."""
+    before = watch.version("candles")
+    query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'LISTEN btcml'"
+    with owner.connect() as connection:
+        connection.execute(text(query))
+    assert heard(watch, before, "candles")
+    while not watch.alive:
+        time.sleep(0.01)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import SecretStr
+
+from btcml.serve.work import Bench, JobError, environment, perform, spawn
+from btcml.settings import Settings, load_settings
+from btcml.store.jobs import append_job, read_job
+
+
+def test_a_process_of_its_own_has_the_same_settings(tmp_path, monkeypatch):
+    """Whatever was set here is set there, secrets and lists too."""
+    ours = Settings(
+        btcml_home=tmp_path,
+        btcml_api_key=SecretStr("k"),
+        btcml_symbols=("BTCUSDT", "ETHUSDT"),
+        btcml_binance_urls=("http://127.0.0.1:1",),
+        btcml_source="binance",
+    )
+    for name, value in environment(ours).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == ours
+
+
+def test_a_job_is_done_by_a_process_of_its_own(service):
+    """Queued here, done there, in the log everywhere."""
+    number = append_job(service.store, "ingest", service.key, asked_by="api")
+    assert spawn(service.settings, number).wait(timeout=120) == 0
+    assert read_job(service.store, number).status == "ok"
+
+
+def test_a_process_that_is_stopped_leaves_no_running_job(service):
+    """SIGTERM: abandoned or never begun, and no traceback."""
+    number = append_job(service.store, "train", service.key, asked_by="api", parameters={"days": 9})
+    process = spawn(service.settings, number)
+    while process.poll() is None and read_job(service.store, number).status == "queued":
+        pass
+    process.terminate()
+    assert process.wait(timeout=60) != 0
+    assert read_job(service.store, number).status == "abandoned"
+
+
+def test_an_unforeseen_fault_ends_the_job_and_is_not_hidden(store, settings, market, series, monkeypatch):
+    """The log has its name; the caller has the error itself."""
+
+    def broken(*_):
+        msg = "nobody thought of this"
+        raise ZeroDivisionError(msg)
+
+    monkeypatch.setattr(type(market), "fetch_candles", broken)
+    number = append_job(store, "ingest", series, asked_by="api")
+    with pytest.raises(ZeroDivisionError):
+        perform(Bench(settings, store, market), number)
+    job = read_job(store, number)
+    assert (job.status, job.error_status) == ("error", 500)
+    assert "ZeroDivisionError" in job.error
+    assert JobError(job).status == 500
+
+
+def test_the_outcome_of_a_forecast_is_told_by_the_ingest_that_brings_it(store, settings, market, trained):
+    """futures_updated counts sealed forecasts whose candle came in."""
+    bench = Bench(settings, store, market)
+    assert perform(bench, append_job(store, "forecast", trained, asked_by="cli")).result["sealed"] == 2
+    market.turn(market.time + trained.delta)
+    done = perform(bench, append_job(store, "ingest", trained, asked_by="cli"))
+    assert (done.result["inserted"], done.result["futures_updated"]) == (1, 1)
+    assert perform(bench, append_job(store, "forecast", trained, asked_by="cli")).result["heads"]["seq"] == "4"
+
+
+def test_a_forecast_that_nobody_could_make_in_time_is_missed(store, settings, market, trained):
+    """The candle it would have been of has closed: the log says missed."""
+    market.turn(market.time + trained.delta)
+    job = perform(Bench(settings, store, market), append_job(store, "forecast", trained, asked_by="cli"))
+    assert (job.status, job.error_status) == ("missed", 409)
