@@ -7,7 +7,7 @@ WORKDIR /build
 COPY requirements.lock requirements.run.lock ./
 # The tools that install and build, from the lock of development.
 RUN python -m venv /opt/tools \
- && awk '/^[^ ]/ {on = /^(uv|hatchling|packaging|pathspec|pluggy|trove-classifiers)==/} on' requirements.lock > tools.txt \
+ && awk '/^[^ ]/ {on = /^(uv|hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/} on' requirements.lock > tools.txt \
  && /opt/tools/bin/pip install --quiet --require-hashes -r tools.txt
 RUN python -m venv --without-pip /opt/btcml \
  && /opt/tools/bin/uv pip sync --quiet --system-certs --require-hashes --compile-bytecode --python /opt/btcml/bin/python requirements.run.lock

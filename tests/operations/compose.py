@@ -62,6 +62,18 @@ def free_port():
         return probe.getsockname()[1]
 
 
+_CONFINE = 'mount --make-rprivate / && mount --bind "$0" "$0" && mount -o remount,ro,bind / && exec "$@"'
+
+
+def confined(folder):
+    """Words before a command that leave it nothing to write to but the folder; none where this machine cannot."""
+    probe = ["unshare", "--mount", "bash", "-c", _CONFINE, str(folder), "true"]
+    with contextlib.suppress(OSError):
+        if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
+            return probe[:-1]
+    return []
+
+
 class Machine:
     """Runs services of the compose file as processes: the same command, environment and health check.
 
@@ -85,6 +97,7 @@ class Machine:
             "/data/": f"{folder}/",
         }
         self.running = {}
+        self._confine = confined(folder)
 
     def _move(self, text):
         for old, new in self._moves.items():
@@ -98,12 +111,14 @@ class Machine:
         plain = {key: os.environ[key] for key in ("LANG", "LD_LIBRARY_PATH") if key in os.environ}
         tmp = self.folder / "tmp"
         tmp.mkdir(exist_ok=True)
-        fixed = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(tmp), "TZ": "UTC", "OMP_NUM_THREADS": "1"}
-        return plain | fixed | {"PYTHONUNBUFFERED": "1"} | own
+        fixed = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(tmp), "TMPDIR": str(tmp), "TZ": "UTC"}
+        return plain | fixed | {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "MPLCONFIGDIR": str(tmp)} | own
 
     def start(self, name, *more):
         entry = [*self.services[name].get("entrypoint", []), *self.services[name].get("command", [])]
         command = [self._move(part) for part in [*entry, *more]]
+        if self.services[name]["read_only"]:
+            command = [*self._confine, *command]
         (self.folder / "cwd").mkdir(exist_ok=True)
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
