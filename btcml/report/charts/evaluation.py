@@ -101,7 +101,7 @@ def against_persistence(scores: Scores) -> Table:
         "mae_usd": ("Error, USD", say.number),
         "mae_bp": ("Error, bp", _error),
         "skill": ("Skill", _skill),
-        "interval": ("between", str),
+        "interval": ("interval, %", str),
         "p_holm": ("p-value", say.probability),
         "direction": ("Right signs", say.percent),
         "wda": ("weighted", say.percent),
@@ -115,7 +115,11 @@ def _error(value: float) -> Quantity:
 
 def _between(low: float, high: float) -> str | None:
     """An interval of a skill as a cell, or nothing where it is not known."""
-    return f"{_skill(low)} and {_skill(high)}" if np.isfinite([low, high]).all() else None
+    return f"{_share(low)} to {_share(high)}" if np.isfinite([low, high]).all() else None
+
+
+def _share(value: float) -> Quantity:
+    return say.number(100 * value, 2, sign=True)
 
 
 def _skill(value: float) -> Quantity:

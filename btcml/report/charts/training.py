@@ -82,12 +82,14 @@ def order_by_aic(study: Study) -> Chart:
 def coefficients(study: Study) -> Table:
     """The autoregression's weights on past returns."""
     _, table = work.autoregression(study)
-    first = table.iloc[0]
+    first, largest = table.iloc[0], table.iloc[int(table["coefficient"].abs().argmax())]
     says = say.claim(
         "The last return counts most, with weight {weight}: a rise is followed by a slight fall more often than not.",
         holds=bool(first["coefficient"] < 0 and table["coefficient"].abs().idxmax() == 0),
-        otherwise="The weight of the last return is {weight}.",
+        otherwise="The largest weight is {largest}, on the return {lag} back: the past of the price alone says little.",
         weight=say.number(first["coefficient"], 4),
+        largest=say.number(largest["coefficient"], 4),
+        lag=say.count(largest["lag"], "candle"),
     )
     columns: Columns = {
         "lag": ("Candles back", say.count),

@@ -123,8 +123,11 @@ def truth(scores: Scores, market: str, interval: str) -> Claim:
     found = r2(scores.of_best)
     if market != "simulated":
         return say.claim(
-            "Squared errors tell the same story from another side: {found} of the variance of the next return is "
-            "forecast. How much could have been is not known on a market that nobody made.",
+            "Judged by squared errors, which the wildest candles rule, {found} of the variance of the next return is "
+            "forecast; how much could have been nobody knows.",
+            holds=found > 0,
+            otherwise="Judged by squared errors, which the wildest candles rule, nothing is forecast ({found} of the "
+            "variance): the typical candle can be foretold a little, the wild ones cannot.",
             found=say.percent(found, 2),
         )
     known = attainable_r2(interval)
