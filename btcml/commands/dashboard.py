@@ -60,21 +60,27 @@ def running_api(settings: Settings) -> Iterator[None]:
     if api_answers(settings.api_base_url) or parts.hostname not in _LOOPBACK:
         yield
         return
-    say(f"no API answers at {settings.api_base_url}: starting one")
+    say(f"no API answers at {settings.api_base_url}: starting one (its log: {settings.home / 'api.log'})")
     command = [sys.executable, "-m", "btcml.cli", "api", "--host", str(parts.hostname), "--port", str(parts.port or 80)]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603 - ourselves
+    log = settings.home / "api.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as lines:
+        process = subprocess.Popen(  # noqa: S603 - ourselves
+            command, stdin=subprocess.DEVNULL, stdout=lines, stderr=lines, start_new_session=True
+        )
     try:
-        _wait_for(settings.api_base_url, process)
+        _wait_for(settings.api_base_url, process, log)
         yield
     finally:
         _end(process)
 
 
-def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + _START_S
     while not api_answers(url):
         if process.poll() is not None or time.monotonic() > end:
-            msg = f"the API did not come up at {url}: run btcml api to see why, or set API_BASE_URL to one that runs"
+            last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+            msg = f"the API did not come up at {url} ({last[0][:300]}): {log} has more; btcml doctor looks further"
             raise NotReadyError(msg)
         time.sleep(0.2)
 

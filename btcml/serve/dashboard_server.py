@@ -8,6 +8,7 @@ import mimetypes
 import os
 import shutil
 import socket
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ _POLICY = (
 _REPORT_POLICY = "default-src 'self' 'unsafe-inline' data:; base-uri 'none'; form-action 'none'"
 _PROTOCOL = "v1.kernel.websocket.jupyter.org"
 _IDLE_S, _LOOK_S = 30, 5
+_SHORT = 24  # characters of a temporary folder below which a socket's path fits into 100
 
 
 class _Kernels(AsyncMappingKernelManager):
@@ -145,9 +147,8 @@ class DashboardServer(Voila):  # type: ignore[misc]  # Voilà's own class
 
     def init_handlers(self) -> list[Any]:
         """Put our handlers before Voilà's."""
-        own: list[Any] = [(r"/health", _Alive), (r"/leave/([\w-]+)", _Leave)]
-        if self.reports:
-            own.append((r"/reports/(.*)", _Reports, {"path": self.reports, "default_filename": "index.html"}))
+        reports = {"path": self.reports, "default_filename": "index.html"}
+        own: list[Any] = [(r"/health", _Alive), (r"/leave/([\w-]+)", _Leave), (r"/reports/(.*)", _Reports, reports)]
         handlers = [self._ours(handler) for handler in super().init_handlers()]
         return own + handlers
 
@@ -227,6 +228,8 @@ def _configuration(seat: Seat) -> Config:
         {"cull_idle_timeout": _IDLE_S, "cull_interval": _LOOK_S, "cull_connected": False}
     )
     config.VoilaKernelManager.fill_delay = 0.5
+    if len(tempfile.gettempdir()) <= _SHORT:
+        config.KernelManager.transport = "ipc"  # no other user of this machine hears a kernel
     return config
 
 
@@ -275,7 +278,7 @@ def serve_dashboard(settings: Settings, seat: Seat, on_ready: Callable[[], None]
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(FILES), os.environ.get("JUPYTER_PATH", "")]))
     app = DashboardServer(config=_configuration(seat))
     app.notebook_path = str(notebook_file())
-    app.reports, app.most = str(seat.reports.absolute()) if seat.reports.is_dir() else "", seat.most
+    app.reports, app.most = str(seat.reports.absolute()), seat.most
     app.initialize([])
     IOLoop.current().add_callback(on_ready)
     app.start()

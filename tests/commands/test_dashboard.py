@@ -59,7 +59,7 @@ def test_where_none_answers_elsewhere_the_page_says_so_itself(monkeypatch):
         pass
 
 
-def test_an_api_of_our_own_ends_with_the_dashboard(monkeypatch):
+def test_an_api_of_our_own_ends_with_the_dashboard(monkeypatch, tmp_path):
     """Also when the block ends by an error."""
     started = []
     popen = dashboard.subprocess.Popen
@@ -70,16 +70,17 @@ def test_an_api_of_our_own_ends_with_the_dashboard(monkeypatch):
 
     monkeypatch.setattr(dashboard.subprocess, "Popen", sleeper)
     monkeypatch.setattr(dashboard, "_wait_for", lambda *_: None)
-    with pytest.raises(KeyboardInterrupt), running_api(Settings(api_base_url=_nowhere())):
+    with pytest.raises(KeyboardInterrupt), running_api(Settings(api_base_url=_nowhere(), btcml_home=tmp_path)):
         raise KeyboardInterrupt
     assert started[0].poll() is not None
 
 
-def test_an_api_that_dies_at_once_is_one_sentence(monkeypatch):
-    """And says where to look."""
-    popen = dashboard.subprocess.Popen
-    monkeypatch.setattr(dashboard.subprocess, "Popen", lambda _command, **_: popen([sys.executable, "-c", "1"]))
-    with pytest.raises(NotReadyError, match="run btcml api to see why"), running_api(Settings(api_base_url=_nowhere())):
+def test_an_api_that_dies_at_once_is_one_sentence(monkeypatch, tmp_path):
+    """With its own last words."""
+    popen, code = dashboard.subprocess.Popen, "import sys; sys.exit('no room left')"
+    monkeypatch.setattr(dashboard.subprocess, "Popen", lambda _, **how: popen([sys.executable, "-c", code], **how))
+    settings = Settings(api_base_url=_nowhere(), btcml_home=tmp_path / "new")
+    with pytest.raises(NotReadyError, match=r"no room left.*api\.log has more"), running_api(settings):
         pytest.fail("it never came up")
 
 
