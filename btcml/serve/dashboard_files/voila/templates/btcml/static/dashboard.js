@@ -497,7 +497,7 @@ class Dashboard {
     const { t, f } = this, rows = sealedRows(this.futures || []), item = this.$("card-live");
     const day = rows.filter((row) => row.time >= (this.newest ?? 0) - DAY);
     const cell = (part, count) => (count.n ? f.percent(count.share) : "–");
-    const lineOf = (name, part) => `<tr><th scope="row">${t(name)}</th><td>${cell(part, coverageOf(part))}</td><td>${cell(part, directionOf(part))}</td></tr>`;
+    const lineOf = (name, part) => `<tr><th scope="row">${t(name)} (${f.whole(part.length)})</th><td>${cell(part, coverageOf(part))}</td><td>${cell(part, directionOf(part))}</td></tr>`;
     item.querySelector(".value").hidden = true;
     item.querySelector(".note").innerHTML = rows.length ? `<table class="mini"><thead><tr><td></td><th scope="col">${t("cover")}</th><th scope="col">${t("signs")}</th></tr></thead><tbody>${lineOf("day", day)}${lineOf("week", rows)}</tbody></table>` : t("noSealed");
   }
