@@ -128,6 +128,13 @@ class Frame {
   destroy() { this.chart.remove(); }
 }
 
+/** Values of a line that is not drawn across missing candles. */
+function broken(rows, name, step) {
+  const made = line(rows, name);
+  made.forEach((point, i) => { if (i + 1 < made.length && made[i + 1].time > point.time + step) point.color = "transparent"; });
+  return made;
+}
+
 const line = (rows, name) => rows.filter((row) => Number.isFinite(row[name])).map((row) => ({ time: row.time, value: row[name] }));
 
 /** Candles real and forecast, the interval as a band, error and volume below. */
@@ -173,7 +180,7 @@ export class MainChart extends Frame {
     const range = [...rows, ...(forecast ? [forecast] : [])].filter((row) => Number.isFinite(row.lo) && Number.isFinite(row.hi));
     this.candles.setData(candles);
     this.band.setData(range.map((row) => ({ time: row.time, lo: row.lo, hi: row.hi })));
-    this.guess.setData(line([...rows, ...(forecast ? [forecast] : [])], "forecast"));
+    this.guess.setData(broken([...rows, ...(forecast ? [forecast] : [])], "forecast", this.page.step));
     this.boxes.setData(rows.filter((row) => Number.isFinite(row.pred.open_next)).map((row) => ({ time: row.time, open: row.pred.open_next, high: row.pred.high_next, low: row.pred.low_next, close: row.pred.close_next })));
     this.next.setData(forecast ? [{ time: forecast.time, open: forecast.open, high: forecast.high, low: forecast.low, close: forecast.forecast }] : []);
     const error = (row) => (this.unit === "bp" ? errorBp(row.forecast, row.close) : 100 * (row.forecast / row.close - 1));
@@ -244,8 +251,8 @@ export class SealedChart extends Frame {
     this.byTime = new Map(rows.map((row) => [row.time, row]));
     const missed = rows.filter((row) => row.close < row.lo || row.close > row.hi);
     this.keep(rows.map((row) => row.time), () => {
-      this.real.setData(line(rows, "close"));
-      this.guess.setData(line(rows, "forecast"));
+      this.real.setData(broken(rows, "close", this.page.step));
+      this.guess.setData(broken(rows, "forecast", this.page.step));
       this.band.setData(rows.filter((row) => Number.isFinite(row.lo)).map((row) => ({ time: row.time, lo: row.lo, hi: row.hi })));
       this.marks.setMarkers(missed.map((row) => ({ time: row.time, position: row.close > row.hi ? "aboveBar" : "belowBar", shape: "circle", size: 0.5, color: this.colours.bad })));
       this.zone.set(rows.length ? [[rows[0].time, rows[rows.length - 1].time, faint(this.colours.s5, 0.08)]] : []);

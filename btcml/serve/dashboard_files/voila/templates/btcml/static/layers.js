@@ -12,16 +12,13 @@ export class Band {
   draw({ context, horizontalPixelRatio: rx, verticalPixelRatio: ry }, toY) {
     const range = this.data?.visibleRange;
     if (!range) return;
-    const bars = this.data.bars.slice(range.from, range.to).filter((bar) => bar.originalData.lo !== undefined);
-    if (!bars.length) return;
     const half = this.data.barSpacing / 2;
-    context.beginPath();
-    const edge = (bar, value, x) => context.lineTo(x * rx, toY(value) * ry);
-    for (const bar of bars) { edge(bar, bar.originalData.hi, bar.x - half); edge(bar, bar.originalData.hi, bar.x + half); }
-    for (const bar of bars.reverse()) { edge(bar, bar.originalData.lo, bar.x + half); edge(bar, bar.originalData.lo, bar.x - half); }
-    context.closePath();
     context.fillStyle = this.options.fill;
-    context.fill();
+    for (const { x, originalData: row } of this.data.bars.slice(range.from, range.to)) {  // bar by bar: a gap stays a gap
+      if (row.lo === undefined) continue;
+      const left = Math.round((x - half) * rx), right = Math.round((x + half) * rx), top = toY(row.hi) * ry;
+      context.fillRect(left, top, right - left, toY(row.lo) * ry - top);
+    }
   }
 }
 
