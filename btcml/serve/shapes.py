@@ -60,7 +60,7 @@ class Future(Answered):
     pred_close: float
     real_close: Figure = None
     err_close: Figure = Field(None, description="pred_close - real_close; null for late forecasts.")
-    base: float = Field(description="Close of the candle before: persistence's forecast.")
+    base: Figure = Field(None, description="Close of the candle before: persistence's forecast; null if imported.")
     err_base: Figure = None
     lo: Figure = None
     hi: Figure = None

@@ -157,12 +157,22 @@ def read_scored(
 
 
 def read_futuros(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Timestamp, limit: int) -> pd.DataFrame:
-    """Read the forecasts that were served, against reality, oldest first: the newest `limit` of the span."""
+    """Read the forecasts that were served, against reality, oldest first: the newest `limit` of the span.
+
+    Those of another system are among them, with the status ``imported``: nobody sealed them.
+    """
     columns = ("open_time", *_PRICES, "model", "status", "made_at", "real_close")
-    query = f"""SELECT * FROM (SELECT {", ".join(columns)} FROM forecasts_scored
-    WHERE {KEY_CLAUSE} AND role = 'champion' AND open_time >= :start AND open_time < :end
+    values = series_values(key) | {"start": start, "end": end, "limit": limit}
+    return read_frame(store, _FUTUROS.format(columns=", ".join(columns)), values, columns)
+
+
+_SPAN = f"{KEY_CLAUSE} AND open_time >= :start AND open_time < :end"
+_FUTUROS = f"""SELECT * FROM (
+    SELECT {{columns}} FROM forecasts_scored WHERE {_SPAN} AND role = 'champion'
+    UNION ALL
+    SELECT open_time, NULL, NULL, NULL, NULL, pred_close, NULL, NULL, NULL, NULL, source, 'imported', imported_at,
+      real_close FROM imported_forecasts WHERE {_SPAN}
     ORDER BY open_time DESC LIMIT :limit) newest ORDER BY open_time"""  # noqa: S608 - only constants
-    return read_frame(store, query, series_values(key) | {"start": start, "end": end, "limit": limit}, columns)
 
 
 def count_scored(store: Store, key: SeriesKey) -> int:

@@ -17,7 +17,7 @@ from btcml.errors import SourceError
 from btcml.pipeline.legacy import import_legacy
 from btcml.store.candles import read_candles, upsert_candles
 from btcml.store.engine import owner_url
-from btcml.store.forecasts import count_scored
+from btcml.store.forecasts import count_scored, read_futuros
 from btcml.store.jobs import last_ok, read_jobs
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -77,6 +77,8 @@ def test_forecasts_of_others_are_shown_as_imported_and_never_scored(store, tmp_p
         assert connection.execute(text("SELECT DISTINCT origin FROM futuros")).scalars().all() == ["imported"]
         assert connection.scalar(text("SELECT count(*) FROM forecasts_scored")) == 0
     assert (done.forecasts, count_scored(store, KEY)) == (3, 0)
+    shown = read_futuros(store, KEY, AT - pd.Timedelta(days=30), AT, 10)
+    assert shown[["status", "close"]].drop_duplicates().to_numpy().tolist() == [["imported", 1.0]]
 
 
 def test_the_old_log_stands_before_everything_of_ours(store, tmp_path):
