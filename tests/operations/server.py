@@ -34,8 +34,9 @@ def _as_nobody(folder):
 class Server:
     """One cluster in a folder; `start` and `stop` as often as one likes."""
 
-    def __init__(self, folder, port, user, password):
+    def __init__(self, folder, port, user, password, options=()):
         self.folder, self.port, self.user, self.password = Path(folder), port, user, password
+        self.options = list(options)
         self.folder.mkdir(parents=True)
         self._who = _as_nobody(self.folder)
         secret = self.folder / "password"

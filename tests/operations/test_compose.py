@@ -20,6 +20,7 @@ from btcml.store.schema import migrate
 
 sys.path.insert(0, str(Path(__file__).parent))
 from compose import BIN, ROOT, Machine, compose, free_port, interpolate, load_env, services
+from server import BIN as POSTGRES
 from server import Server, tls_before
 from sqlalchemy import make_url
 
@@ -136,10 +137,16 @@ def test_interpolation_is_that_of_compose():
     assert interpolate(["${A}", "${B:-b}", "$$C", {"x": "${A:?no}"}], {"A": "a"}) == ["a", "b", "$C", {"x": "a"}]
 
 
+def database(folder):
+    """A server with the very options of the db service, on a port of its own."""
+    options = services(ENVIRONMENT)["db"]["command"][1:]
+    return Server(folder, free_port(), "btcml_owner", ENVIRONMENT["BTCML_OWNER_PASSWORD"], options)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """A server as the db service is: TCP, SCRAM passwords, an owner of its own."""
-    made = Server(tmp_path_factory.mktemp("pg") / "s", free_port(), "btcml_owner", ENVIRONMENT["BTCML_OWNER_PASSWORD"])
+    made = database(tmp_path_factory.mktemp("pg") / "s")
     made.start()
     yield made
     made.stop()
@@ -153,6 +160,19 @@ def migrated(server, tmp_path_factory):
     status, log = machine.run("migrate")
     assert status == 0, log
     return server
+
+
+@pytest.mark.parametrize(
+    ("changes", "healthy"), [({}, True), ({"POSTGRES_PASSWORD": "wrong"}, False), ({"PGPORT": "1"}, False)]
+)
+def test_the_database_is_healthy_only_where_it_answers_with_its_password(server, changes, healthy):
+    """The db service's own health check, run against the server: over TCP, with the secret."""
+    service = services(ENVIRONMENT)["db"]
+    kind, command = service["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    environment = {"PATH": f"{POSTGRES}:/usr/bin:/bin", "PGPORT": str(server.port)} | service["environment"] | changes
+    done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) is healthy, done.stderr
 
 
 def test_the_migrate_service_makes_the_roles_with_their_passwords(migrated):
@@ -231,7 +251,7 @@ def kept(server):
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_the_services_run_as_processes_and_a_restart_loses_nothing(tls, tmp_path):
     """Migrate, API, scheduler, dashboard and report: each with its own command, environment and health check."""
-    server = Server(tmp_path / "pg", free_port(), "btcml_owner", ENVIRONMENT["BTCML_OWNER_PASSWORD"])
+    server = database(tmp_path / "pg")
     server.start()
     environment = ENVIRONMENT | {"BTCML_SOURCE": "simulated", "BTCML_DAYS": "30", "BTCML_TRAIN_EVERY": "1h"}
     try:
