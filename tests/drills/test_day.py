@@ -41,7 +41,7 @@ FAULTS = (
     Fault(kind="reset", after=90, times=2),
     Fault(kind="truncated", after=110, times=2),
     Fault(kind="not_json", after=130),
-    Fault(kind="partial", after=20, times=0),
+    Fault(kind="partial", after=10, times=10),
     Fault(kind="bad_row", after=150, rule="high_is_highest", row=719),
     Fault(kind="duplicated", after=170, times=2),
 )
