@@ -301,8 +301,9 @@ def build_site(out: Path) -> list[Path]:
     made = []
     for source in sorted(DOCS.rglob("*.md")):
         path = source.relative_to(DOCS).as_posix()
-        body, contents = _anchored(_linked(str(render(source.read_text(encoding="utf-8"))), path))
-        title = re.search(r"^# (.+)$", source.read_text(encoding="utf-8"), re.MULTILINE)
+        words = re.sub(r"<!--.*?-->", "", source.read_text(encoding="utf-8"), flags=re.DOTALL)
+        body, contents = _anchored(_linked(str(render(words)), path))
+        title = re.search(r"^# (.+)$", words, re.MULTILINE)
         page = layout.render(
             title=f"{title[1] if title else path} · btcml", css=css, head_js=script, pages=pages, here=_address(path),
             contents=contents, body=body, previous=None, following=None, site={},
