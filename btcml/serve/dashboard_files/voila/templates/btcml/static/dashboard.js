@@ -516,7 +516,7 @@ class Dashboard {
     const said = frozen ? t("frozen") : left > 0 ? t("nextClose", { time: f.countdown(left) }) : left > -20 ? t("closing") : t("overdue");
     if (countdown.textContent !== said) countdown.textContent = said;
     countdown.className = !frozen && left <= -20 ? "late" : "";
-    this.card("age", frozen ? "–" : f.age(this.now() - newest - this.step), `${this.market} · ${f.moment(newest + this.step)}`, t("utc", { time: f.utcMoment(newest + this.step) }));
+    this.card("age", frozen ? "–" : f.age(this.now() - newest - this.step), `${this.market.split(":")[0]} · ${f.moment(newest + this.step)}`, t("utc", { time: f.utcMoment(newest + this.step) }));
     this.$("card-age").dataset.verdict = !frozen && left <= -this.step ? "no" : "";
   }
 
@@ -536,6 +536,7 @@ class Dashboard {
   mainWords(rows) {
     const { t, f } = this, figures = skillOf(rows);
     if (!figures.n) return t("h_none");
+    if (rows.every((row) => row.base === null || row.forecast === row.base)) return t("h_plain", { n: f.whole(figures.n), base: f.two(figures.base) });
     const what = Math.abs(figures.skill) < 5e-6 ? t("w_same") : t(figures.skill > 0 ? "w_better" : "w_worse", { skill: f.percent2(Math.abs(figures.skill)) });
     return t("h_main", { n: f.whole(figures.n), mae: f.two(figures.mae), base: f.two(figures.base), what });
   }
