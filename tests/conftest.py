@@ -6,12 +6,17 @@ import os
 import random
 from pathlib import Path
 
+import hypothesis
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from btcml.settings import Settings
 from btcml.store.engine import Store, open_store, owner_url
+
+# A busy machine is no fault of the code: the suite has no timed asserts, and no timed examples.
+hypothesis.settings.register_profile("btcml", deadline=None)
+hypothesis.settings.load_profile("btcml")
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"

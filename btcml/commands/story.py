@@ -27,6 +27,7 @@ def _declare_report(parser: ArgumentParser) -> None:
 def _report(args: Namespace) -> Any:
     from btcml.pipeline.sources import make_source
     from btcml.pipeline.story import build_story, load_plan, plan_story, save_plan
+    from btcml.report.gallery import build_gallery
     from btcml.store.engine import open_store
 
     if args.from_plan:
@@ -42,6 +43,7 @@ def _report(args: Namespace) -> Any:
     if plan.market != "binance":
         say(f"NOTE: these are not live Binance candles: the market is {plan.market}")
     index = build_story(settings, store, source, plan, args.out, progress=say, on_page=progress(str(plan.key)))
+    build_gallery(args.out)
     return {"report": str(index), "market": plan.market, "end": plan.end}
 
 

@@ -139,14 +139,14 @@ class ArchiveMarket:
             yield self._rest.fetch_candles(symbol, interval, start, end, on_page)
             return
 
-        def load(piece: Piece) -> list[tuple[Piece, Path | None]]:
+        def _load(piece: Piece) -> list[tuple[Piece, Path | None]]:
             path = archive.load(symbol, interval, piece) if piece.period else None
             if path is not None or piece.period != "monthly" or not dense or now - piece.end > _LATE:
                 return [(piece, path)]
             return [(day, archive.load(symbol, interval, day)) for day in _days(piece)]
 
         missing: Piece | None = None
-        for piece, path in self._ahead(load, plan(start, end, now, days=dense)):
+        for piece, path in self._ahead(_load, plan(start, end, now, days=dense)):
             if path is None:
                 missing = Piece("", missing.start if missing else piece.start, piece.end)
                 continue

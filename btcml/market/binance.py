@@ -144,7 +144,7 @@ class BinanceMarket:
     def _page(self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
         """One page; what is no candle, or not of the range, is asked for again."""
 
-        def work() -> pd.DataFrame:
+        def _work() -> pd.DataFrame:
             try:
                 page = parse_klines(_checked(self._hosts.ask("/api/v3/klines", query)), interval)
             except SourceError as error:
@@ -157,7 +157,7 @@ class BinanceMarket:
         bounds = {"startTime": str(_milliseconds(start)), "endTime": str(_milliseconds(end) - 1)}
         query = {"symbol": symbol, "interval": interval, "limit": str(PAGE)} | bounds
         try:
-            return self._hosts.retried(work)
+            return self._hosts.retried(_work)
         except RejectedError as error:
             raise _explained(error, symbol) from error
         except TransientError as error:

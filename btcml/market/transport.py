@@ -132,14 +132,14 @@ class Jittered:
         """Return what `work` returns, trying again on `TransientError`; the last one is raised."""
         jitter = tenacity.wait_random_exponential(multiplier=0.4, max=8)
 
-        def pause(state: tenacity.RetryCallState) -> float:
+        def _pause(state: tenacity.RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
             least = error.wait if isinstance(error, TransientError) and error.wait is not None else 0.0
             return max(least, jitter(state))
 
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self.attempts),
-            wait=pause,
+            wait=_pause,
             retry=tenacity.retry_if_exception_type(TransientError),
             sleep=self.sleep,
             reraise=True,

@@ -19,6 +19,7 @@ from btcml.contract import rule_results
 from btcml.errors import NotFoundError, NotReadyError, StoreError
 from btcml.store.candles import read_candles
 from btcml.store.chain import heads
+from btcml.store.forecasts import read_scored
 from btcml.store.ledger import count_trials
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def read_snapshot(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Tim
         revisions=revisions.drop(columns=identity),
         rules=rule_results(candles, key.interval),
         suspects=suspect_spans(candles, key.interval),
-        forecasts=pd.DataFrame({"open_time": pd.Series(dtype=TIME)}),
+        forecasts=read_scored(store, key, start, end),
     )
 
 

@@ -9,8 +9,9 @@ from btcml.candles import as_candles, interval_delta, resample_candles
 from btcml.forecast.backtest import run_backtests
 from btcml.forecast.metrics import evaluate
 from btcml.forecast.splits import WalkForward
+from btcml.forecast.verdict import verdict
 
-CHAMPION = "lightgbm_mean"
+CONTESTANTS = ["lightgbm_mean", "lightgbm_l1", "extra_trees", "autoreg"]
 BARS = {
     # interval: ratio, z, direction, top decile, R² of the log range
     "5m": (0.9952, -19.0, 0.525, 0.573, 0.635),
@@ -30,7 +31,7 @@ def walk(shared_data):
             frame = candles if interval == "5m" else resample_candles(candles, interval)
             day = pd.Timedelta(days=1) // interval_delta(interval)
             plan = WalkForward("2023-01-01", "2025-07-01", purge=day)
-            known[interval] = run_backtests(frame, interval, [CHAMPION, "extra_trees", "autoreg"], plan)
+            known[interval] = run_backtests(frame, interval, CONTESTANTS, plan)
         return known[interval]
 
     return walked
@@ -48,7 +49,7 @@ def test_the_champion_clears_the_bars_of_its_interval(walk, interval):
     """Ratio to persistence, Diebold-Mariano z, direction, direction among the largest forecasts, range R²."""
     ratio, z, direction, top, r2 = BARS[interval]
     both = walk(interval)
-    own = scores(both.close, ["ratio", "dm_z", "direction", "top_direction"]).loc[CHAMPION]
+    own = scores(both.close, ["ratio", "dm_z", "direction", "top_direction"]).loc[verdict(both.close).champion]
     assert own["ratio"] <= ratio
     assert own["dm_z"] <= z
     assert own["direction"] >= direction
@@ -65,7 +66,7 @@ def test_forest_and_statsmodels_clear_theirs_and_no_month_is_lost_at_5m(walk):
     assert table.loc["extra_trees", "ratio"] <= 0.9970
     assert table.loc["extra_trees", "dm_z"] <= -16
     assert table.loc["autoreg", "ratio"] <= 0.9987
-    months = scores(both.close, ["ratio"], "month").loc[CHAMPION, "ratio"]
+    months = scores(both.close, ["ratio"], "month").loc[verdict(both.close).champion, "ratio"]
     assert len(months) == 30
     assert (months < 1).all()
 
@@ -77,7 +78,7 @@ def test_interval_probability_and_range_clear_theirs_at_5m(walk):
     both = walk("5m")
     thirds = ["coverage_calm", "coverage_middle", "coverage_storm"]
     own = scores(both.close, ["coverage", *thirds, "winkler_bp", "coverage_worst_day", "brier_z", "calibration_error"])
-    own = own.loc[CHAMPION]
+    own = own.loc[verdict(both.close).champion]
     assert own["coverage"] == pytest.approx(0.9, abs=0.003)
     assert (own[thirds] - 0.9).abs().max() <= 0.015
     assert own["winkler_bp"] <= 56.5

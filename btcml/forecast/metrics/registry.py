@@ -57,12 +57,12 @@ METRICS: dict[str, Metric] = {}
 def metric(family: str, title: str, unit: str, better: str) -> Callable[[Score], Score]:
     """Register a function as a metric under its own name."""
 
-    def register(function: Score) -> Score:
+    def _register(function: Score) -> Score:
         name = function.__name__
         METRICS[name] = Metric(name, title, unit, better, family, function)
         return function
 
-    return register
+    return _register
 
 
 def metric_names(*families: str) -> list[str]:
