@@ -23,7 +23,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --gid 10001 btcml \
  && useradd --uid 10001 --gid btcml --no-create-home --home-dir /tmp --shell /usr/sbin/nologin btcml \
- && install --directory --owner btcml --group btcml /data /data/models /data/state /data/reports
+ && install --directory --owner btcml --group btcml /data /data/models /data/state /data/reports /data/backups
 COPY --from=build /opt/btcml /opt/btcml
 ENV PATH=/opt/btcml/bin:$PATH HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TZ=UTC \
     BTCML_HOME=/data/state MODELS_DIR=/data/models

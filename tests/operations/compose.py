@@ -115,9 +115,13 @@ class Machine:
         return plain | fixed | {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "MPLCONFIGDIR": str(tmp)} | own
 
     def start(self, name, *more):
-        entry = [*self.services[name].get("entrypoint", []), *self.services[name].get("command", [])]
-        command = [self._move(part) for part in [*entry, *more]]
-        if self.services[name]["read_only"]:
+        """Start a service; words after its name replace its command, as those of docker compose run do."""
+        service = self.services[name]
+        entry = [*service.get("entrypoint", []), *(more or service.get("command", []))]
+        command = [self._move(part) for part in entry]
+        for volume in service.get("volumes", []):
+            Path(self._move(volume.split(":")[1])).mkdir(parents=True, exist_ok=True)
+        if service["read_only"]:
             command = [*self._confine, *command]
         (self.folder / "cwd").mkdir(exist_ok=True)
         with (self.folder / f"{name}.log").open("ab") as log:

@@ -125,11 +125,11 @@ def test_every_command_and_variable_is_one_that_btcml_knows():
 
 
 def test_secrets_reach_only_those_who_need_them():
-    """The owner's password is known to db and migrate; the reader's to migrate alone."""
+    """The owner's password is known to db, migrate and backup; the reader's to the two of ours."""
     for name, service in services(ENVIRONMENT).items():
         values = " ".join(map(str, service["environment"].values()))
-        assert (ENVIRONMENT["BTCML_OWNER_PASSWORD"] in values) == (name in {"db", "migrate"})
-        assert (ENVIRONMENT["BTCML_READ_PASSWORD"] in values) == (name == "migrate")
+        assert (ENVIRONMENT["BTCML_OWNER_PASSWORD"] in values) == (name in {"db", "migrate", "backup"})
+        assert (ENVIRONMENT["BTCML_READ_PASSWORD"] in values) == (name in {"migrate", "backup"})
 
 
 def test_interpolation_is_that_of_compose():
@@ -293,8 +293,26 @@ def _drive(server, environment, folder, port):
             status, log = machine.run("report", "--days", "30")
             assert status == 0, log
             assert list(folder.glob("reports/*/*/*/*/pages/index.html"))
+            _lose_and_restore(machine, server)
     finally:
         machine.kill()
+
+
+def _lose_and_restore(machine, server):
+    """Back up, lose database and models, restore: the services serve what they served before."""
+    before = kept(server)
+    assert machine.run("backup")[0] == 0
+    for name in ("dashboard", "scheduler", "api"):
+        machine.stop(name)
+    server.ask("btcml", "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    shutil.rmtree(machine.folder / "models")
+    status, log = machine.run("backup", "btcml", "db", "restore", "/data/backups/btcml.backup")
+    assert status == 0, log
+    after = kept(server)
+    assert all(after[table] >= number for table, number in before.items())
+    _start(machine)
+    answer = insist(f"http://127.0.0.1:{machine.ports['8000']}/predict", ENVIRONMENT["BTCML_API_KEY"])
+    assert answer["predicted_close"] > 0
 
 
 def _start(machine):
