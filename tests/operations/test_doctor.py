@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from btcml.cli import main
 from btcml.pipeline import doctor
-from btcml.pipeline.doctor import examine, render
+from btcml.pipeline.doctor import examine, examine_scheduler, render
 from btcml.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -99,3 +99,23 @@ def test_the_exit_status_and_the_json_tell_a_program(home, store, monkeypatch, c
     assert ended.value.code == 1
     assert json.loads(captured.out)["status"] == "bad"
     assert captured.err.startswith("btcml: ")
+
+
+@pytest.mark.parametrize(
+    ("job", "status", "says"),
+    [
+        (None, "bad", "never worked"),
+        ("'ok', now() - interval '1 minute'", "ok", "ago"),
+        ("'ok', now() - interval '2 hours'", "bad", "2 hours ago"),
+        ("'running', NULL", "ok", "at work"),
+    ],
+)
+def test_a_scheduler_is_alive_while_it_works(settings, store, owner, job, status, says):  # noqa: ARG001 - empty
+    """Its health check reads the log of jobs: within three pauses, or running now."""
+    if job:
+        columns = "kind, market, symbol, interval, asked_by, created_at, status, finished_at"
+        values = "'ingest', 'simulated', 'BTCUSDT', '5m', 'scheduler', now() - interval '2 hours'"
+        with owner.begin() as connection:
+            connection.execute(text(f"INSERT INTO jobs ({columns}) VALUES ({values}, {job})"))
+    finding = examine_scheduler(settings)
+    assert (finding.status, says in finding.found) == (status, True)
