@@ -154,8 +154,8 @@ class DashboardServer(Voila):  # type: ignore[misc]  # Voilà's own class
 
     def stop(self) -> None:
         """End at once: kernels hold nothing that could be lost."""
-        shutil.rmtree(self.connection_dir, ignore_errors=True)
         run_sync(self.kernel_manager.shutdown_all)(now=True)
+        shutil.rmtree(self.connection_dir, ignore_errors=True)
 
     @staticmethod
     def _ours(handler: tuple[Any, ...]) -> tuple[Any, ...]:
