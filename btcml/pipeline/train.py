@@ -104,6 +104,7 @@ def train(
         key.interval,
         models,
         champion=facts["champion"],
+        features="story",
         suspects=suspect_rows(candles, key.interval),
         metadata={"series": str(key), "snapshot": snapshot, "verdict": facts["reason"]},
         jobs=jobs,

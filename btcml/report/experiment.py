@@ -17,10 +17,13 @@ from btcml.forecast.splits import WalkForward
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MODELS", "TITLES", "plan_for", "title_of", "walk_forward"]
+__all__ = ["FEATURES", "MODELS", "TITLES", "plan_for", "title_of", "walk_forward"]
 
 MODELS: tuple[str, ...] = ("autoreg", "ridge", "random_forest", "lightgbm_fast")
 """What is set against persistence in the story, from the plainest to the most flexible."""
+
+FEATURES = "story"
+"""The set of features that all of them see."""
 
 TITLES: dict[str, str] = {
     "persistence": "Persistence",
@@ -81,4 +84,5 @@ def plan_for(candles: pd.DataFrame, interval: str) -> WalkForward:
 def walk_forward(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
     """Forecast frame of the story's models over the plan; suspect candles are not fitted on."""
     suspects: NDArray[np.bool_] = suspect_rows(candles, interval)
-    return run_backtest(candles, interval, MODELS, plan_for(candles, interval), suspects=suspects)
+    plan = plan_for(candles, interval)
+    return run_backtest(candles, interval, MODELS, plan, features=FEATURES, suspects=suspects)

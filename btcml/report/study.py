@@ -18,7 +18,7 @@ from btcml.candles import interval_delta
 from btcml.continuity import suspect_rows
 from btcml.forecast.dataset import Dataset, make_dataset
 from btcml.forecast.models import make_model
-from btcml.report.experiment import MODELS, plan_for
+from btcml.report.experiment import FEATURES, MODELS, plan_for
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,7 +82,7 @@ class Study:
 def open_study(candles: pd.DataFrame, interval: str) -> Study:
     """Split the candles as the newest fold of the plan does."""
     fold = plan_for(candles, interval).folds(candles["open_time"], interval)[-1]
-    data = make_dataset(candles, interval, suspects=suspect_rows(candles, interval))
+    data = make_dataset(candles, interval, FEATURES, suspects=suspect_rows(candles, interval))
     test = np.flatnonzero(data.ready & data.known & data.between(fold.test_start, fold.test_end))
     return Study(data, data.training_rows(fold.train_start, fold.cutoff), test[:: max(1, len(test) // _MOST_TEST)])
 

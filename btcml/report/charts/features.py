@@ -11,6 +11,7 @@ from sklearn.feature_selection import mutual_info_regression
 from btcml.forecast.features import feature_frame, features_of
 from btcml.report import claims as say
 from btcml.report import exploration
+from btcml.report.experiment import FEATURES
 from btcml.report.figure import DIVERGING, MUTED, SERIES, Chart, canvas
 from btcml.report.tables import Columns, Table
 
@@ -36,7 +37,7 @@ _STRONG = 0.9
 
 def story_features(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
     """Features of every candle, with the column ``open_time`` before them and unknown ones left out."""
-    frame = feature_frame(candles, interval)
+    frame = feature_frame(candles, interval, FEATURES)
     known = [name for name in frame if frame[name].notna().any()]
     return pd.concat([candles["open_time"], frame[known]], axis="columns")
 
@@ -52,13 +53,13 @@ def headline(candles: pd.DataFrame, interval: str) -> Claim:
         "{features} describe each candle, and none of them changes by one bit when the future is scrambled.",
         holds=not proof["changed"].any(),
         otherwise=None,
-        features=say.count(len(features_of("core")), "feature"),
+        features=say.count(len(features_of(FEATURES)), "feature"),
     )
 
 
 def catalogue() -> Table:
     """Every feature: formula, warm-up and where it comes from."""
-    items = features_of("core")
+    items = features_of(FEATURES)
     data = pd.DataFrame(
         {
             "name": [item.name for item in items],
@@ -83,11 +84,11 @@ def catalogue() -> Table:
 def _scrambled(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
     """Compare features before a cut with those over a scrambled future, bit for bit."""
     window = candles.tail(20_000).reset_index(drop=True)
-    whole = feature_frame(window, interval)
+    whole = feature_frame(window, interval, FEATURES)
     rows = []
     for share in _CUTS:
         cut = int(len(window) * share)
-        other = feature_frame(_with_other_future(window, cut), interval)
+        other = feature_frame(_with_other_future(window, cut), interval, FEATURES)
         same = whole.iloc[:cut].to_numpy().tobytes() == other.iloc[:cut].to_numpy().tobytes()
         rows.append((window["open_time"].iloc[cut], cut * whole.shape[1], not same))
     return pd.DataFrame(rows, columns=["cut", "values", "changed"])

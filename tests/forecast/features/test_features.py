@@ -25,7 +25,7 @@ from btcml.forecast.features import (
 def test_the_core_has_24_features_and_each_set_is_named():
     """What the issue fixes about the sets."""
     assert len(SETS["core"]) == len(SETS["ohlcv"]) == 24
-    assert set(SETS) == {"core", "all", "ohlcv", "range", "system0", "system1"}
+    assert set(SETS) == {"core", "story", "all", "ohlcv", "range", "system0", "system1"}
     assert all(len(set(names)) == len(names) for names in SETS.values())
 
 
