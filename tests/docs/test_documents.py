@@ -11,13 +11,13 @@ from sqlalchemy import text
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "docs"))
-from documents import DOCUMENTS, ROOT
-
-import build
 from btcml.cli import make_parser
 from btcml.forecast.metrics import METRICS
 from btcml.serve.api import create_app
 from btcml.settings import Settings
+
+import build
+from documents import DOCUMENTS, ROOT
 
 
 @pytest.fixture(scope="module")
