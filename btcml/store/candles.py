@@ -23,7 +23,6 @@ __all__ = ["Upserted", "read_candles", "read_last_candles", "read_open_times", "
 _KEYS = ("market", "symbol", "interval")
 _VALUES = COLUMNS[1:]
 _WHERE = "market = $1 AND symbol = $2 AND interval = $3"
-_SELECT = f"SELECT {', '.join(COLUMNS)} FROM candles WHERE {_WHERE}"  # noqa: S608 - only constants
 
 
 @dataclass(frozen=True)
@@ -156,13 +155,25 @@ def _analyze(store: Store) -> None:
         cursor.fetchall()
 
 
+def _select(
+    key: SeriesKey, start: pd.Timestamp | None, last: pd.Timestamp | None, columns: tuple[str, ...] = COLUMNS
+) -> str:
+    """Query of a series with ``start <= open_time <= last``.
+
+    Its values stand in the text, not in parameters: only then the driver reads by binary COPY, twice
+    as fast. A `SeriesKey` holds no quote, and times are written by pandas.
+    """
+    bounds = "".join(
+        f" AND open_time {sign} timestamptz '{bound.isoformat()}'"
+        for bound, sign in ((start, ">="), (last, "<="))
+        if bound is not None
+    )
+    same = " AND ".join(f"{name} = '{getattr(key, name)}'" for name in _KEYS)
+    return f"SELECT {', '.join(columns)} FROM candles WHERE {same}{bounds}"  # noqa: S608 - see above
+
+
 def _read(cursor: adbc.Cursor, key: SeriesKey, start: pd.Timestamp | None, last: pd.Timestamp | None) -> pd.DataFrame:
-    query, values = _SELECT, [key.market, key.symbol, key.interval]
-    for bound, sign in ((start, ">="), (last, "<=")):
-        if bound is not None:
-            values.append(bound.isoformat())
-            query += f" AND open_time {sign} ${len(values)}::text::timestamptz"
-    cursor.execute(query + " ORDER BY open_time", tuple(values))
+    cursor.execute(_select(key, start, last) + " ORDER BY open_time")
     return cast("pd.DataFrame", cursor.fetch_arrow_table().to_pandas())
 
 
@@ -183,18 +194,17 @@ def read_candles(
 
 def read_last_candles(store: Store, key: SeriesKey, n: int) -> pd.DataFrame:
     """Read the newest `n` candles of a series, oldest first."""
+    newest = f"{_select(key, None, None)} ORDER BY open_time DESC LIMIT {int(n)}"
     with store.bulk() as connection, connection.cursor() as cursor:
-        cursor.execute(_SELECT + " ORDER BY open_time DESC LIMIT $4", (key.market, key.symbol, key.interval, n))
-        return cast("pd.DataFrame", cursor.fetch_arrow_table().to_pandas())[::-1].reset_index(drop=True)
+        cursor.execute(f"SELECT * FROM ({newest}) newest ORDER BY open_time")  # noqa: S608 - see _select
+        return cast("pd.DataFrame", cursor.fetch_arrow_table().to_pandas())
 
 
 def read_open_times(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Timestamp) -> pd.Series:
     """Read the open times of a series with ``start <= open_time < end``, ascending."""
-    query = f"SELECT open_time FROM candles WHERE {_WHERE} "  # noqa: S608 - only constants
-    query += "AND open_time >= $4::text::timestamptz AND open_time < $5::text::timestamptz ORDER BY open_time"
-    values = (key.market, key.symbol, key.interval, start.isoformat(), end.isoformat())
+    query = _select(key, start, end - pd.Timedelta(microseconds=1), ("open_time",))
     with store.bulk() as connection, connection.cursor() as cursor:
-        cursor.execute(query, values)
+        cursor.execute(query + " ORDER BY open_time")
         return cast("pd.Series", cursor.fetch_arrow_table().to_pandas()["open_time"])
 
 

@@ -50,7 +50,7 @@ class Store:
     def _columns(self) -> QueuePool:
         uri = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
         uri = uri.replace("+", "%20")  # libpq reads no plus as a space
-        pool = QueuePool(lambda: adbc.connect(uri), pool_size=3, max_overflow=20)
+        pool = QueuePool(lambda: adbc.connect(uri), pool_size=3, max_overflow=20, reset_on_return=None)
         event.listen(pool, "checkout", _ping)
         weakref.finalize(self, pool.dispose)  # the driver complains of connections that are just dropped
         return pool
@@ -62,6 +62,9 @@ class Store:
         try:
             yield connection
             connection.commit()
+        except BaseException:
+            connection.invalidate()
+            raise
         finally:
             connection.close()
 
@@ -75,8 +78,7 @@ def _ping(connection: adbc.Connection, _record: object, _proxy: object) -> None:
     """Replace a connection that a restart of the server has cut."""
     try:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-            cursor.fetchall()
+            cursor.executescript("SELECT 1")  # a quarter of the time of a query with an answer
     except adbc.Error as error:
         raise DisconnectionError from error
 
@@ -135,7 +137,9 @@ def open_store(settings: Settings) -> Store:
         msg = f"the database {where} cannot be reached: {_first_line(error)}; start it or correct DATABASE_URL"
         raise StoreError(msg) from error
     embedded = settings.database_url is None
-    session = "-c timezone=UTC" if embedded else f"-c timezone=UTC -c role={APP_ROLE}"
+    session = "-c timezone=UTC -c work_mem=128MB"  # enough to sort a million candles without the disk
+    if not embedded:
+        session += f" -c role={APP_ROLE}"
     if embedded:
         url = url.set(username=APP_ROLE)
     return Store(url.update_query_dict({"options": session}))

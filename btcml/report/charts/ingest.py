@@ -59,12 +59,13 @@ def headline(snapshot: Snapshot) -> Claim:
     expected, found = _expected(snapshot)
     return say.claim(
         "{rows}, complete from the first to the last, none refused: the data can carry a verdict.",
-        holds=found == expected and snapshot.quarantine.empty,
-        otherwise="{rows}; {missing} of those expected are missing and {refused} were refused: what follows uses "
-        "only the good ones and says where they end.",
+        holds=found == expected and snapshot.quarantine.empty and snapshot.suspects.empty,
+        otherwise="{rows}; {missing} of those expected are missing, refused: {refused}, and {suspect} do not fit "
+        "their neighbours: models learn only from the good ones.",
         rows=say.count(found, "candle"),
         missing=say.percent(1 - found / expected, 3),
         refused=say.count(len(snapshot.quarantine), "row"),
+        suspect=say.count(int(snapshot.suspects["rows"].sum())),
     )
 
 

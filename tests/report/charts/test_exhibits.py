@@ -66,7 +66,7 @@ def test_good_data_are_called_good(snapshot):
 
 def test_bad_data_are_called_bad(damaged):
     """The sentences follow the data."""
-    assert "missing and 1" in told(ingest.headline(damaged))
+    assert "do not fit" in told(ingest.headline(damaged))
     assert "lack candles" in told(ingest.calendar(damaged))
     assert told(ingest.longest_gaps(damaged)).startswith("1")
     assert "were broken" in told(ingest.rules_checked(damaged))
