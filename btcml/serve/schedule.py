@@ -126,6 +126,8 @@ class Scheduler:
                 self.stop.wait(self.tick())
         finally:
             self._end()
+            for key in self.keys:  # a job that was due, and stopped before it began, is not left open
+                self._recover(key)
 
     def _begin(self) -> None:
         register_clock(self.bench.store, self.bench.source)
