@@ -55,7 +55,8 @@ def _declare_verify(parser: ArgumentParser) -> None:
 def _verify(args: Namespace) -> Any:
     from btcml.report.verify import verify_report
 
-    return verify_report(args.folder).require_identical()
+    found = verify_report(args.folder).require_identical()
+    return found if args.json else str(found)
 
 
 VERBS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
