@@ -12,7 +12,6 @@ from btcml.candles import (
     SeriesKey,
     as_candles,
     candle_gaps,
-    content_hash,
     empty_candles,
     final_candles,
     infer_interval,
@@ -125,16 +124,6 @@ def test_the_interval_is_told_by_the_most_frequent_step():
     assert infer_interval(minutes(50).drop(index=range(10, 30))["open_time"]) == "1m"
     with pytest.raises(SourceError, match="fewer than two"):
         infer_interval(minutes(1)["open_time"])
-
-
-def test_the_hash_depends_on_content_alone():
-    """Another float of any row changes it; another index or a copy does not."""
-    frame = minutes(20)
-    same = content_hash([("candles", frame)])
-    assert content_hash([("candles", frame.set_index(frame.index + 7))]) == same
-    changed = frame.copy()
-    changed.loc[7, "close"] = np.nextafter(changed.loc[7, "close"], 0)
-    assert content_hash([("candles", changed)]) != same
 
 
 def test_an_empty_frame_has_the_columns_and_types_of_a_full_one():

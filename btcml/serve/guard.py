@@ -47,6 +47,7 @@ class Guard:
         request_id = scope["request_id"] = _given_id(scope) or uuid.uuid4().hex[:16]
 
         async def answer(message: Message) -> None:
+            """Note the status of the answer and add our headers."""
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
