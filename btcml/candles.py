@@ -30,6 +30,7 @@ __all__ = [
     "infer_interval",
     "interval_delta",
     "interval_floor",
+    "interval_floors",
     "interval_origin",
     "resample_candles",
 ]
@@ -139,6 +140,14 @@ def interval_floor(time: pd.Timestamp, interval: str) -> pd.Timestamp:
     """
     origin = interval_origin(interval)
     return origin + (time - origin) // interval_delta(interval) * interval_delta(interval)
+
+
+def interval_floors(times: pd.Series, interval: str) -> pd.Series:
+    """Open times of the candles that contain `times`: `interval_floor` for a column of `TIME`."""
+    step = interval_delta(interval) // pd.Timedelta(microseconds=1)
+    origin = interval_origin(interval).value // 1000
+    ticks = times.astype("int64")
+    return pd.to_datetime((ticks - origin) // step * step + origin, unit="us", utc=True).astype(TIME)
 
 
 def empty_candles() -> pd.DataFrame:
@@ -268,7 +277,7 @@ def resample_candles(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
     if frame.empty:
         return frame
     source = interval_delta(infer_interval(frame["open_time"])) if len(frame) > 1 else interval_delta(interval)
-    group = _group(frame["open_time"], interval)
+    group = interval_floors(frame["open_time"], interval)
     traded = frame["volume"] > 0
     priced = frame[traded | ~traded.groupby(group).transform("any")]
     by = priced.groupby(group[priced.index])
@@ -279,10 +288,3 @@ def resample_candles(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
     first, last = frame["open_time"].iloc[0], frame["open_time"].iloc[-1] + source
     whole = (result["open_time"] >= first) & (result["open_time"] + interval_delta(interval) <= last)
     return result[whole].reset_index(drop=True)
-
-
-def _group(open_time: pd.Series, interval: str) -> pd.Series:
-    step = interval_delta(interval) // pd.Timedelta(microseconds=1)
-    origin = interval_origin(interval).value // 1000
-    ticks = open_time.astype("int64")
-    return pd.to_datetime((ticks - origin) // step * step + origin, unit="us", utc=True).astype(TIME)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from btcml.candles import interval_delta, interval_floor
-from btcml.errors import MarketError, SourceError
+from btcml.errors import SourceError
 from btcml.market.archive_files import Archive, Piece
 from btcml.market.formats import parse_zip
 from btcml.market.klines import merge_candles, parse_columns
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ArchiveMarket", "plan"]
 
+_LOG = logging.getLogger(__name__)
 _BY_REST, _BY_REST_DENSE = 30_000, 10_000
 _DENSE_DAY = 1000
 _LATE = pd.Timedelta(days=40)
@@ -65,7 +68,7 @@ class ArchiveMarket:
     workers
         Files downloaded at once.
     **knobs
-        ``timeout``, ``attempts``, ``sleep``: see `Archive`.
+        ``timeout``, ``attempts``, ``clock``, ``sleep``, ``bans``: see `Archive`.
     """
 
     def __init__(self, rest: Source, url: str, cache: Path, workers: int = 4, **knobs: Any) -> None:
@@ -147,13 +150,14 @@ class ArchiveMarket:
 
         missing: Piece | None = None
         for piece, path in self._ahead(_load, plan(start, end, now, days=dense)):
-            if path is None:
+            frame = None if path is None else _load_part(path, interval, piece)
+            if frame is None:
                 missing = Piece("", missing.start if missing else piece.start, piece.end)
                 continue
             if missing is not None:
                 yield self._rest.fetch_candles(symbol, interval, missing.start, missing.end)
                 missing = None
-            yield _load_part(path, interval, piece)
+            yield frame
         if missing is not None:
             yield self._rest.fetch_candles(symbol, interval, missing.start, missing.end)
 
@@ -180,11 +184,12 @@ def _days(month: Piece) -> list[Piece]:
     return days
 
 
-def _load_part(path: Path, interval: str, piece: Piece) -> pd.DataFrame:
+def _load_part(path: Path, interval: str, piece: Piece) -> pd.DataFrame | None:
+    """Candles of a file; None where it holds none, whatever its checksum says."""
     try:
         frame = parse_columns(parse_zip(path.read_bytes()), interval)
-    except SourceError as error:
-        msg = f"the archive's file {path.name} holds no candles: {error}"
-        raise MarketError(msg) from error
+    except (SourceError, zipfile.BadZipFile, ValueError, OSError) as error:
+        _LOG.warning("the archive's file %s holds no candles (%s); they come by REST", path.name, error)
+        return None
     inside = (frame["open_time"] >= piece.start) & (frame["open_time"] < piece.end)
     return frame[inside].reset_index(drop=True)

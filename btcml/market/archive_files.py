@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -16,15 +17,19 @@ from typing import Any
 import pandas as pd
 
 from btcml.errors import MarketError
-from btcml.market.source import MARKET_HEADER
-from btcml.market.transport import Jittered, Reply, TransientError, fetch_reply, new_session
+from btcml.market.bans import BanMemory, LocalBans
+from btcml.market.source import MARKET_HEADER, Clock, utc_now
+from btcml.market.transport import Jittered, Reply, TransientError, fetch_reply, host_of, new_session
 
 __all__ = ["Archive", "Piece"]
 
 _LOG = logging.getLogger(__name__)
-_NOT_FOUND, _OK = 404, 200
+_NOT_FOUND, _OK, _TEAPOT, _TOO_MANY = 404, 200, 418, 429
 _ENOUGH = 3
 _PROBE = 2.5
+_PATIENCE, _UNTOLD_BAN = 75.0, 600.0
+_ASIDE_S = 600.0
+"""Seconds after which a file written aside is of a process that was killed: writing takes a moment."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,13 @@ class Archive:
         Seconds for one whole file.
     attempts
         Most tries of one file.
-    sleep
-        How to pause; replaced in tests.
+    clock, sleep
+        Local time and how to pause; replaced in tests.
+    bans
+        Where bans are remembered: the same place as the exchange's, for both may be one host.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the knobs of a client
         self,
         url: str,
         cache: Path,
@@ -75,18 +82,25 @@ class Archive:
         *,
         timeout: float = 60.0,
         attempts: int = 4,
+        clock: Clock = utc_now,
         sleep: Callable[[float], Any] = time.sleep,
+        bans: BanMemory | None = None,
     ) -> None:
         self._url, self._market, self._timeout = url.rstrip("/"), market, timeout
         self._cache = cache / re.sub(r"[^A-Za-z0-9._-]", "-", market)
         self._retried = Jittered(attempts, sleep)
         self._local = threading.local()
-        self._failures = 0
+        self._failures, self._clock = 0, clock
+        self._bans: BanMemory = bans or LocalBans()
+        _clear(self._cache)
 
     @property
     def gave_up(self) -> bool:
-        """Whether so many files failed that the archive is not asked again."""
-        return self._failures >= _ENOUGH
+        """Whether so many files failed, or this address is banned, that the archive is not asked again."""
+        if self._failures >= _ENOUGH:
+            return True
+        end = self._bans.until(host_of(self._url))
+        return end is not None and end > self._clock()
 
     def belongs(self) -> bool:
         """Whether there is an archive of this market here.
@@ -143,6 +157,8 @@ class Archive:
     def _get(self, url: str) -> bytes | None:
         if not hasattr(self._local, "session"):
             self._local.session = new_session()
+        if self.gave_up:
+            return None
         reply = fetch_reply(self._local.session, url, timeout=self._timeout)
         self._check(reply)
         return None if reply.status == _NOT_FOUND else reply.body
@@ -152,13 +168,25 @@ class Archive:
         if market != self._market:
             msg = f"the archive is of the market {market}, expected {self._market}: set BTCML_ARCHIVE_URL to its own"
             raise MarketError(msg)
-        if reply.status not in {_OK, _NOT_FOUND}:
-            msg = f"the archive's answer is HTTP {reply.status}"
-            raise TransientError(msg, reply.seconds("Retry-After"))
+        if reply.status in {_OK, _NOT_FOUND}:
+            return
+        msg, wait = f"the archive's answer is HTTP {reply.status}", reply.seconds("Retry-After")
+        if reply.status == _TEAPOT or (reply.status == _TOO_MANY and wait is not None and wait > _PATIENCE):
+            end = self._clock() + pd.Timedelta(seconds=_UNTOLD_BAN if wait is None else wait)
+            self._bans.remember(host_of(self._url), end, f"HTTP {reply.status} from the archive")
+        raise TransientError(msg, None if self.gave_up else wait)
 
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _clear(folder: Path) -> None:
+    """Delete what a killed process has left half written."""
+    for path in folder.glob("*/*.part"):
+        with contextlib.suppress(OSError):  # another process was first
+            if time.time() - path.stat().st_mtime > _ASIDE_S:
+                path.unlink()
 
 
 def _write(path: Path, content: bytes) -> None:

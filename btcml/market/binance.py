@@ -13,7 +13,7 @@ from btcml.candles import candle_gaps, final_candles, interval_delta, interval_f
 from btcml.errors import BannedError, MarketError, SourceError, UsageError
 from btcml.market.hosts import Hosts, RejectedError
 from btcml.market.klines import merge_candles, parse_klines
-from btcml.market.transport import TransientError, fetch_reply, new_session
+from btcml.market.transport import Reply, TransientError, fetch_reply, new_session
 
 if TYPE_CHECKING:
     from btcml.market.bans import BanMemory
@@ -64,13 +64,17 @@ class BinanceMarket:
         if end is not None:
             msg = f"the exchange has banned this address until {end:%Y-%m-%d %H:%M:%S} UTC: try again then"
             raise BannedError(msg, end.to_pydatetime())
-        answers: queue.Queue[bool] = queue.Queue()
+        answers: queue.Queue[tuple[str, Reply | None]] = queue.Queue()
         for url in self._hosts.urls:  # daemons: looking up a name can hang longer than anybody waits
-            threading.Thread(target=lambda url=url: answers.put(_ping(url, timeout)), daemon=True).start()
-        try:
-            return any(answers.get(timeout=timeout + 0.5) for _ in self._hosts.urls)
-        except queue.Empty:
-            return False
+            threading.Thread(target=lambda url=url: answers.put((url, _ping(url, timeout))), daemon=True).start()
+        for _ in list(self._hosts.urls):
+            try:
+                url, reply = answers.get(timeout=timeout + 0.5)
+            except queue.Empty:
+                return False
+            if reply is not None and self._hosts.heard(url, reply):
+                return True
+        return False
 
     def now(self) -> pd.Timestamp:
         """Return the exchange's own time, asked for now (weight 1): never the local clock.
@@ -165,17 +169,17 @@ class BinanceMarket:
             raise MarketError(msg) from error
 
 
-def _ping(url: str, timeout: float) -> bool:
+def _ping(url: str, timeout: float) -> Reply | None:
     try:
         with new_session() as session:
-            return fetch_reply(session, f"{url}/api/v3/ping", timeout=timeout).status == 200  # noqa: PLR2004
+            return fetch_reply(session, f"{url}/api/v3/ping", timeout=timeout)
     except TransientError:
-        return False
+        return None
 
 
 def _milliseconds(time: pd.Timestamp) -> int:
-    """Milliseconds since the epoch, rounded up: a bound never lets an earlier candle in."""
-    return -(-time.value // 10**6)
+    """Milliseconds since the epoch, rounded up: a bound never lets an earlier candle in; none is older than 1970."""
+    return max(0, -(-time.value // 10**6))
 
 
 def _checked(rows: Any) -> list[Any]:
@@ -186,7 +190,7 @@ def _checked(rows: Any) -> list[Any]:
 
 
 def _explained(error: RejectedError, symbol: str) -> UsageError:
-    if error.code in {_INVALID_SYMBOL, _ILLEGAL}:
+    if error.code == _INVALID_SYMBOL or (error.code == _ILLEGAL and "'symbol'" in str(error)):
         msg = f"the exchange has no symbol {symbol!r}: give one that it trades, such as BTCUSDT"
         return UsageError(msg)
     return error

@@ -129,6 +129,22 @@ class Hosts:
         ends = [end for url in self.urls if (end := self._bans.until(host_of(url))) is not None]
         return max(ends) if ends and max(ends) > self._clock() else None
 
+    def heard(self, url: str, reply: Reply) -> bool:
+        """Whether an answer to a ping is the exchange's, in service; what it says of bans is remembered.
+
+        Raises
+        ------
+        BannedError
+            If it says that this address is banned.
+        """
+        self._note(url, reply)
+        if reply.status not in {_TEAPOT, _TOO_MANY}:
+            return reply.status == _OK
+        error = self._slowed(url, reply)
+        if isinstance(error, BannedError):
+            raise error
+        return True
+
     def _hold(self) -> None:
         """Wait until a request may be sent, or raise where that is too long."""
         end = self.check_bans()

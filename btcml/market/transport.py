@@ -5,6 +5,7 @@ The timeout is for the whole answer: a server that drips a byte now and then doe
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ T = TypeVar("T")
 
 _CHUNK = 1 << 16
 _CONNECT = 3.05
+_MOST_BYTES = 1 << 28
+_LONGEST_S = 30 * 86_400.0
 
 
 class TransientError(MarketError):
@@ -50,11 +53,12 @@ class Reply:
     body: bytes
 
     def seconds(self, name: str) -> float | None:
-        """Return a header in seconds, such as Retry-After; None where absent or of another form."""
+        """Return a header in seconds, such as Retry-After, at most 30 days; None where absent or of another form."""
         try:
-            return float(self.headers[name])
+            told = float(self.headers[name])
         except (KeyError, ValueError):
             return None
+        return min(told, _LONGEST_S) if math.isfinite(told) and told >= 0 else None
 
 
 def new_session() -> requests.Session:
@@ -94,6 +98,9 @@ def fetch_reply(
                 body += chunk
                 if time.monotonic() > deadline:
                     msg = f"{host_of(url)} did not finish its answer in {timeout:g} s"
+                    raise TransientError(msg)
+                if len(body) > _MOST_BYTES:
+                    msg = f"{host_of(url)} answers without end"
                     raise TransientError(msg)
             return Reply(response.status_code, response.headers, bytes(body))
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:

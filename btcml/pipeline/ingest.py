@@ -12,7 +12,7 @@ from btcml.continuity import suspect_spans
 from btcml.market.archive import ArchiveMarket
 from btcml.store.candles import Upserted, read_candles, read_last_candles, read_open_times, upsert_candles
 from btcml.store.engine import database_lock
-from btcml.store.ledger import read_halts, record_gaps
+from btcml.store.ledger import read_halts, read_held, record_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +30,9 @@ REREAD = 720
 
 FIRST_DAYS = 90
 """Days that the first ingest of an empty series fetches."""
+
+_HEALED = 5
+"""Most spans of missing or broken candles that one ingest asks for again: a few calls, whatever the past holds."""
 
 _CHUNK = 50_000  # candles a transaction: what a kill in the middle of a backfill can lose
 _JUDGED = pd.Timedelta(days=45)
@@ -75,7 +78,10 @@ def ingest(
     *,
     on_page: Callable[[int, int], None] | None = None,
 ) -> Ingested:
-    """Bring a series up to the market's present: new candles, restated ones, suspect spans.
+    """Bring a series up to the market's present: new candles, restated ones, and what is missing or in doubt.
+
+    Suspect spans, holes of the last 90 days that are not the exchange's, and candles in quarantine
+    are asked for again.
 
     Parameters
     ----------
@@ -97,10 +103,21 @@ def ingest(
         start = known["open_time"].iloc[0] if len(known) else now - pd.Timedelta(days=FIRST_DAYS)
         done = _fetch(store, source, Ingested(key), (interval_floor(start, key.interval), now), on_page)
         doubts = _suspects(store, key, now)
-        for first, stop in zip(doubts["start"], doubts["end"], strict=True):
+        spans = list(zip(doubts["start"], doubts["end"], strict=True))
+        for first, stop in spans + _broken(store, key, now)[-_HEALED:]:
             done = _fetch(store, source, done, (first, stop), on_page)
         left = int(_suspects(store, key, now)["rows"].sum()) if len(doubts) else 0
     return replace(done, suspect=left)
+
+
+def _broken(store: Store, key: SeriesKey, now: pd.Timestamp) -> list[Span]:
+    """Spans of candles in quarantine, and of what is missing since the first candle of the last 90 days."""
+    end = interval_floor(now, key.interval)
+    since = interval_floor(now - pd.Timedelta(days=FIRST_DAYS), key.interval)
+    known = read_open_times(store, key, since, end)
+    missing = missing_spans(known, read_halts(store, key), (known.iloc[0], end), key.delta) if len(known) else []
+    held = [time for time in read_held(store, key) if time < since]
+    return [(time, time + key.delta) for time in held] + missing
 
 
 def _suspects(store: Store, key: SeriesKey, now: pd.Timestamp) -> pd.DataFrame:
@@ -134,7 +151,7 @@ def backfill(
     MarketError
         If the market fails; what was stored before stays, and a second call goes on from there.
     """
-    start, end = interval_floor(span[0], key.interval), min(span[1], source.now())
+    start, end = (interval_floor(time, key.interval) for time in (span[0], min(span[1], source.now())))
     with database_lock(store, f"fetching {key}"):
         spans = [(start, end)] if audit else _missing(store, key, (start, end))
         done = Ingested(key)

@@ -41,10 +41,11 @@ def make_source(settings: Settings, name: str, store: Store) -> Source:
     if name == "simulated":
         return SimulatedMarket()
     if name in {"binance", "auto"}:
-        binance = BinanceMarket(settings.btcml_binance_urls, bans=BanLedger(store))
+        bans = BanLedger(store)
+        binance = BinanceMarket(settings.btcml_binance_urls, bans=bans)
         if name == "auto" and not binance.reachable():
             return SimulatedMarket()
-        return ArchiveMarket(binance, settings.btcml_archive_url, settings.home / "archive")
+        return ArchiveMarket(binance, settings.btcml_archive_url, settings.home / "archive", bans=bans)
     path = Path(name).expanduser()
     if not path.exists():
         msg = f"expected binance, simulated, auto or a file or folder of candles, found {name!r}, which does not exist"

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from sqlalchemy import text
 
-from btcml.candles import COLUMNS, SeriesKey, empty_candles
+from btcml.candles import COLUMNS, TIME, SeriesKey, empty_candles, interval_floors
 from btcml.contract import enforce_contract
 
 if TYPE_CHECKING:
@@ -136,11 +136,11 @@ def _quarantine(cursor: adbc.Cursor, key: SeriesKey, bad: pd.DataFrame, source: 
 
 
 def _release(cursor: adbc.Cursor, key: SeriesKey, healed: pd.Series, at: pd.Timestamp) -> None:
-    """Close the quarantine of times for which a good candle has come."""
+    """Close the quarantine of rows for whose candle a good one has come, also where their time was off the grid."""
     query = f"SELECT open_time FROM quarantine WHERE {_WHERE} AND released_at IS NULL"  # noqa: S608 - only constants
     cursor.execute(query, (key.market, key.symbol, key.interval))
     held = cursor.fetch_arrow_table().to_pandas()["open_time"]
-    for time in held[held.isin(healed)].unique():
+    for time in held[interval_floors(held.astype(TIME), key.interval).isin(healed)].unique():
         cursor.execute(
             f"UPDATE quarantine SET released_at = $4::text::timestamptz WHERE {_WHERE} "  # noqa: S608 - only constants
             "AND released_at IS NULL AND open_time = $5::text::timestamptz",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
@@ -165,4 +165,8 @@ def database_lock(store: Store, name: str) -> Iterator[None]:
         if not connection.scalar(text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))"), {"name": name}):
             msg = f"another process is busy with {name}: wait for it, or look at the jobs"
             raise BusyError(msg)
-        yield
+        try:
+            yield
+        finally:  # closing alone frees it a moment later, when the server has noticed
+            with suppress(SQLAlchemyError):
+                connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), {"name": name})

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from btcml.candles import SeriesKey
     from btcml.store.engine import Store
 
-__all__ = ["BanLedger", "append_trials", "count_trials", "read_halts", "record_gaps"]
+__all__ = ["BanLedger", "append_trials", "count_trials", "read_halts", "read_held", "record_gaps"]
 
 _KEY = "market = :market AND symbol = :symbol AND interval = :interval"
 
@@ -49,10 +49,22 @@ def record_gaps(
 
 
 def read_halts(store: Store, key: SeriesKey) -> set[pd.Timestamp]:
-    """Read the first open times of holes in which the market has nothing."""
-    query = f"SELECT start FROM gaps WHERE {_KEY} AND kind = 'halt'"  # noqa: S608 - only constants
+    """Read the first open times of holes in which the market has nothing.
+
+    Only what the market still did not have a day later is known for certain: a hole that was young
+    when it was found may have been a fault of the answer.
+    """
+    settled = "checked_at >= \"end\" + interval '1 day'"
+    query = f"SELECT start FROM gaps WHERE {_KEY} AND kind = 'halt' AND {settled}"  # noqa: S608 - only constants
     with store.engine.connect() as connection:
         return {pd.Timestamp(start) for start in connection.execute(text(query), _values(key)).scalars()}
+
+
+def read_held(store: Store, key: SeriesKey) -> list[pd.Timestamp]:
+    """Read the open times of rows in quarantine for which no good candle has come, ascending."""
+    query = f"SELECT DISTINCT open_time FROM quarantine WHERE {_KEY} AND released_at IS NULL ORDER BY 1"  # noqa: S608
+    with store.engine.connect() as connection:
+        return [pd.Timestamp(time) for time in connection.execute(text(query), _values(key)).scalars()]
 
 
 _GAP = """INSERT INTO gaps (market, symbol, interval, start, "end", missing, kind, checked_at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -12,14 +13,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from btcml.errors import MarketError
+from btcml.errors import BannedError, MarketError
 from btcml.market import archive as module
 from btcml.market.archive import ArchiveMarket, plan
 from btcml.market.archive_files import Archive, Piece
+from btcml.market.bans import LocalBans
 from btcml.market.binance import BinanceMarket
 from btcml.market.exchange import Exchange, running_exchange
 from btcml.market.faults import Fault
 from btcml.market.files import FileMarket
+from btcml.market.replay_archive import ReplayArchive
 from btcml.market.simulate import SimulatedMarket
 from btcml.market.source import Source
 
@@ -197,6 +200,48 @@ def test_an_archive_that_fails_thrice_is_not_asked_again(tmp_path: Path) -> None
     slow = [archive.load("BTCUSDT", "15m", Piece("monthly", START, START, f"2024-{m:02}")) for m in range(1, 7)]
     assert slow == [None] * 6
     assert archive.gave_up
+
+
+def test_an_archive_that_bans_is_not_asked_before_the_ban_ends(source: FileMarket, tmp_path: Path) -> None:
+    """418 or a long 429: nobody waits for days in silence, and the exchange at the same host knows it too."""
+    for fault in (Fault(kind="ban", route="archive"), Fault(kind="rate_limit", route="checksum", retry_after=9e5)):
+        bans = LocalBans()
+        with running_exchange(source, lambda: NOW, [fault], name="drill") as exchange:
+            archive = Archive(exchange.url, tmp_path, "replay:drill", bans=bans, **NO_SLEEP)
+            months = [archive.load("BTCUSDT", "15m", Piece("monthly", START, START, f"2024-{m}")) for m in (11, 12)]
+            assert months == [None, None]
+            assert archive.gave_up
+            with pytest.raises(BannedError):
+                BinanceMarket([exchange.url], bans).now()
+            assert not any(entry.during_ban for entry in exchange.log)
+            assert len(exchange.log) <= 2
+
+
+def test_a_verified_file_that_holds_no_candles_comes_by_rest(
+    source: FileMarket, truth: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The archive's own mistake, checksum and all, ends no backfill."""
+    made = ReplayArchive._make_zip
+
+    def _spoilt(self: ReplayArchive, symbol: str, interval: str, name: str, *span: Any) -> bytes | None:
+        return b"PK no zip" if name.endswith("2024-12") else made(self, symbol, interval, name, *span)
+
+    monkeypatch.setattr(ReplayArchive, "_make_zip", _spoilt)
+    with drill(source, tmp_path) as (_, market):
+        pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
+
+
+def test_what_a_killed_process_left_half_written_is_cleared(source: FileMarket, tmp_path: Path) -> None:
+    """A file aside is deleted when it is old; a young one may be another process's."""
+    folder = tmp_path / "replay-drill" / "monthly"
+    folder.mkdir(parents=True)
+    old, young = folder / "a.zip.1-1.part", folder / "b.zip.2-2.part"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    with drill(source, tmp_path) as (_, market):
+        fetched(market)
+    assert [path.name for path in tmp_path.rglob("*.part")] == [young.name]
 
 
 def test_before_the_listing_there_is_nothing_and_little_is_asked(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_a_short_slow_down_is_waited_for() -> None:
         fetched(market)
         refused = next(i for i, seen in enumerate(exchange.log) if seen.status == 429)
         assert (exchange.log[refused + 1].time - exchange.log[refused].time).total_seconds() >= 7
-        assert sum(wall.slept) >= 7
+        assert round(sum(wall.slept), 6) >= 7
 
 
 def test_a_long_slow_down_is_a_ban() -> None:
@@ -305,6 +305,26 @@ def test_whether_the_exchange_answers_is_known_in_seconds() -> None:
         exchange.faults.add(Fault(kind="location", route="any", times=0))
         assert not BinanceMarket([exchange.url]).reachable()
     assert not BinanceMarket(["http://127.0.0.1:9"]).reachable()
+
+
+def test_a_ban_at_the_first_knock_is_heard_and_remembered() -> None:
+    """Banned before anything was asked: no silent change to another market, and not one call more."""
+    with drill(Fault(kind="ban", route="any", retry_after=300)) as (exchange, market, _):
+        for _ in range(3):
+            with pytest.raises(BannedError, match="00:05:00 UTC"):
+                market.reachable()
+        assert len(exchange.log) == 1
+    with drill(Fault(kind="rate_limit", route="any", retry_after=3)) as (_, market, _):
+        assert market.reachable()
+
+
+def test_a_range_that_begins_before_the_epoch_is_no_wrong_symbol() -> None:
+    """Whoever asks for all that there is gets it."""
+    with drill() as (exchange, market, _):
+        old = pd.Timestamp("1900-01-01", tz="UTC")
+        found = market.fetch_candles("BTCUSDT", "1d", old, pd.Timestamp("2017-09-01", tz="UTC"))
+        assert found["open_time"].iloc[0] == pd.Timestamp("2017-08-17", tz="UTC")
+        assert {seen.status for seen in exchange.log} == {200}
 
 
 def test_a_client_without_a_host_is_a_mistake() -> None:

@@ -14,7 +14,7 @@ from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.ingest import backfill, ingest, missing_spans
 from btcml.store.candles import read_candles, upsert_candles
 from btcml.store.engine import database_lock
-from btcml.store.ledger import read_halts
+from btcml.store.ledger import read_halts, read_held
 
 START = pd.Timestamp("2025-01-01", tz="UTC")
 DELTA = interval_delta("5m")
@@ -135,6 +135,37 @@ def test_frozen_candles_are_healed_by_the_next_ingest(store, truth):
     done = ingest(store, Market(truth, clock=at(5510)), KEY)
     assert (done.inserted, done.revised, done.suspect) == (10, 400, 0)
     pd.testing.assert_frame_equal(stored(store), truth[:5510])
+
+
+def test_an_ingest_heals_holes_and_quarantine_beyond_its_window(store, truth):
+    """What was lost a week ago is asked for again, and a repaired row leaves quarantine."""
+    early = truth.drop(index=range(2000, 2010)).reset_index(drop=True)
+    early.loc[1000, "high"] = 1.0
+    upsert_candles(store, KEY, early[:4000], source="test", at=at(4010))
+    assert len(read_held(store, KEY)) == 1
+    done = ingest(store, Market(truth, clock=at(4010)), KEY)
+    assert (done.inserted, done.quarantined) == (11, 0)
+    pd.testing.assert_frame_equal(stored(store), truth[:4010])
+    assert read_held(store, KEY) == []
+
+
+def test_a_row_that_stays_broken_costs_one_question_an_ingest(store, truth):
+    """Bounded, whatever the market does."""
+    broken = truth.copy()
+    broken.loc[range(0, 4000, 20), "high"] = 1.0
+    ingest(store, Market(broken, clock=at(5500)), KEY)
+    again = Market(broken, clock=at(5500))
+    ingest(store, again, KEY)
+    assert len(again.asked) <= 6
+
+
+def test_a_hole_that_was_young_when_it_was_found_is_asked_for_again(store, truth):
+    """An answer that lacked rows for an hour is no halt: the next day it is complete."""
+    holed = truth.drop(index=range(900, 905)).reset_index(drop=True)
+    ingest(store, Market(holed, clock=at(950)), KEY)
+    assert at(900) not in read_halts(store, KEY)
+    ingest(store, Market(truth, clock=at(1800)), KEY)
+    pd.testing.assert_frame_equal(stored(store), truth[:1800])
 
 
 def test_a_market_that_fails_half_way_loses_nothing(store, truth, monkeypatch):
