@@ -123,7 +123,7 @@ def judge(
         The champion so far.
     """
     suspects = suspect_rows(candles, key.interval)
-    both = run_backtests(candles, key.interval, models, _plan(candles), features="story", jobs=jobs, suspects=suspects)
+    both = run_backtests(candles, key.interval, models, _plan(candles), jobs=jobs, suspects=suspects)
     return Judged(verdict(both.close, looks=looks, reigning=reigning), _whole_candles(both, candles))
 
 

@@ -104,7 +104,6 @@ def train(
         key.interval,
         models,
         champion=facts["champion"],
-        features="story",
         suspects=suspect_rows(candles, key.interval),
         metadata={"series": str(key), "snapshot": snapshot, "verdict": facts["reason"]},
         jobs=jobs,

@@ -11,19 +11,25 @@ import pandas as pd
 from btcml.candles import interval_delta
 from btcml.continuity import suspect_rows
 from btcml.errors import UsageError
-from btcml.forecast.backtest import run_backtest
+from btcml.forecast.backtest import run_backtest, run_backtests
+from btcml.forecast.naming import RANGE
 from btcml.forecast.splits import WalkForward
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FEATURES", "MODELS", "TITLES", "plan_for", "title_of", "walk_forward"]
+    from btcml.forecast.backtest import Backtest
+
+__all__ = ["FEATURES", "MODELS", "TITLES", "plan_for", "title_of", "volatility_forward", "walk_forward"]
 
 MODELS: tuple[str, ...] = ("autoreg", "ridge", "random_forest", "lightgbm_fast")
 """What is set against persistence in the story, from the plainest to the most flexible."""
 
-FEATURES = "story"
+FEATURES = "core"
 """The set of features that all of them see."""
+
+SIZE_MODELS: tuple[str, ...] = ("ewma", "har", "linear")
+"""Quick models of the size of the next move; for the range there is also the one that scales the intervals."""
 
 TITLES: dict[str, str] = {
     "persistence": "Persistence",
@@ -37,6 +43,10 @@ TITLES: dict[str, str] = {
     "lightgbm_huber": "LightGBM (Huber, long)",
     "lightgbm_l1": "LightGBM (absolute loss)",
     "lightgbm_mean": "LightGBM (mean of two)",
+    "ewma": "Best moving average (EWMA)",
+    "har": "HAR (statsmodels)",
+    "linear": "Linear regression",
+    "range_boosting": "Linear regression and LightGBM",
 }
 """How models are called in the story; a model that is not here goes by its own name."""
 
@@ -81,8 +91,16 @@ def plan_for(candles: pd.DataFrame, interval: str) -> WalkForward:
     return WalkForward(start.to_pydatetime(), window="48 months", refit=refit, purge=purge, burn_in=refit)
 
 
-def walk_forward(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
-    """Forecast frame of the story's models over the plan; suspect candles are not fitted on."""
+def walk_forward(candles: pd.DataFrame, interval: str) -> Backtest:
+    """Forecast frames of the next close and range over the plan; suspect candles are not fitted on."""
     suspects: NDArray[np.bool_] = suspect_rows(candles, interval)
+    sizes = (RANGE, *SIZE_MODELS)
     plan = plan_for(candles, interval)
-    return run_backtest(candles, interval, MODELS, plan, features=FEATURES, suspects=suspects)
+    return run_backtests(candles, interval, MODELS, plan, range_models=sizes, features=FEATURES, suspects=suspects)
+
+
+def volatility_forward(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
+    """Forecast frame of the log of the next candle's volatility (Garman-Klass) over the same plan."""
+    suspects: NDArray[np.bool_] = suspect_rows(candles, interval)
+    plan, target = plan_for(candles, interval), "realized_volatility"
+    return run_backtest(candles, interval, SIZE_MODELS, plan, target=target, jobs=1, suspects=suspects)

@@ -38,10 +38,6 @@ __all__ = [
     "tail_length",
 ]
 
-# What reports and service use: order flow adds little on real candles, but it is where the simulated
-# market keeps its one predictability, and a report on it should find what is there.
-SETS["story"] = [*SETS["core"], "taker_imbalance_1"]
-
 _ = (classic, flow, price, ranges)
 
 

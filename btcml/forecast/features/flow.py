@@ -43,7 +43,7 @@ for span, sets in ((1, ("core", "ohlcv", "range")), (12, ("range",))):
         source=RECIPE,
         sets=sets,
     )(partial(_volume_ratio, span=span))
-for n, of in ((1, ("range",)), (12, ())):
+for n, of in ((1, ("core", "range")), (12, ())):
     feature(
         f"taker_imbalance_{n}",
         f"2 taker buy volume / volume - 1 over {n}",

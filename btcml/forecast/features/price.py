@@ -69,7 +69,7 @@ for n in (1, 12, 48):
     _scaled(f"typical_gap_{n}", f"log(close / VWAP of typical prices over {n}) / s", sets=("ohlcv",))(
         partial(_typical_gap, n=n)
     )
-for fast, slow, sets in ((6, 96, (*BOTH, "range")), (24, 96, ("range",)), (96, 288, (*BOTH, "range"))):
+for fast, slow, sets in ((6, 96, (*BOTH, "range")), (24, 96, ("range",)), (96, 288, ("ohlcv", "range"))):
     feature(
         f"volatility_ratio_{fast}_{slow}",
         f"log(s{fast} / s{slow}), s by EWMA of squared log returns",
