@@ -24,7 +24,7 @@ SPACE := $(subst ,, )
 SLUG = $(subst $(SPACE),_,$(subst :,,$(subst /,_,$(strip $(1)))))
 PLAN := $(BTCML_HOME)/plans/$(call SLUG,$(SYMBOL)-$(INTERVAL)-$(DAYS)d-$(or $(END),latest)-$(SOURCE)).mk
 
-.PHONY: help report refresh verify test test-all test-tools soak check lab api dashboard up bench lock env docs pictures sbom audit wheel clean
+.PHONY: help report refresh verify test test-all test-tools soak check lab api dashboard up bench bench-scale bench-peers lock env docs pictures sbom audit wheel clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,12 @@ $(READY): requirements.lock pyproject.toml
 .venv/contract/ready: data_contracts/tool.lock | $(READY)
 	@$(PYTHON) -m venv .venv/contract
 	@$(BIN)/uv pip sync --quiet --system-certs --require-hashes --python .venv/contract/bin/python data_contracts/tool.lock
+	@touch $@
+
+# The peers of the benchmark, and system 1's XGBoost, stay out of ours.
+.venv/peers/ready: tests/bench/peers.lock | $(READY)
+	@$(PYTHON) -m venv .venv/peers
+	@$(BIN)/uv pip sync --quiet --system-certs --require-hashes --python .venv/peers/bin/python tests/bench/peers.lock
 	@touch $@
 
 # ---- the story ----
@@ -94,6 +100,12 @@ check: $(READY) ## lint, format, types, floors, notebooks without outputs
 bench: $(READY) ## speed, as ratios within one run
 	@$(BIN)/python tests/bench
 
+bench-scale: $(READY) ## features and one fit on 4.35 million candles
+	@$(BIN)/python tests/bench/scale.py
+
+bench-peers: $(READY) .venv/peers/ready ## mlforecast and the two older systems on the same rows, in an environment of their own
+	@PYTHONPATH=. .venv/peers/bin/python tests/bench/peers.py $(filter-out auto simulated binance,$(SOURCE))
+
 # ---- ways in ----
 lab: $(READY) ## JupyterLab with the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
@@ -113,6 +125,8 @@ lock: $(READY) ## resolve the dependencies again into requirements.lock
 	  --no-emit-index-url --no-header --no-annotate --group dev pyproject.toml -o requirements.lock > /dev/null
 	@$(BIN)/uv pip compile --quiet --system-certs --universal --python-version 3.11 --generate-hashes -c requirements.lock \
 	  --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.run.lock > /dev/null
+	@$(BIN)/uv pip compile --quiet --system-certs --universal --python-version 3.11 --generate-hashes -c requirements.lock \
+	  --no-emit-index-url --no-header --no-annotate --group bench pyproject.toml -o tests/bench/peers.lock > /dev/null
 
 env: ## make .env with fresh secrets, once, for docker compose
 	@if [ -e .env ]; then echo '.env is there already: delete it for new secrets' >&2; exit 2; fi
