@@ -11,7 +11,7 @@ import pandas as pd
 from btcml.candles import SeriesKey, interval_floor
 from btcml.errors import NotFoundError
 from btcml.pipeline.ingest import backfill
-from btcml.report.build import adopt_bundle, build_report
+from btcml.report.build import build_report
 from btcml.report.files import write_text
 from btcml.store.snapshots import read_snapshot, record_snapshot, save_snapshot
 
@@ -147,6 +147,5 @@ def build_story(
     Path
         ``index.html``.
     """
-    folder = out / plan.path
-    adopt_bundle(folder, snapshot_story(settings, store, source, plan, on_page))
-    return build_report(folder, progress=progress)
+    bundle = snapshot_story(settings, store, source, plan, on_page)
+    return build_report(out / plan.path, bundle=bundle, progress=progress)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from btcml.errors import ReportError, UsageError
-from btcml.report.files import file_hash, write_bytes, write_text
+from btcml.report.files import alone, file_hash, write_bytes, write_text
 from btcml.report.index import index_page
 from btcml.report.kernel import Limits
 from btcml.report.manifest import (
@@ -119,6 +119,7 @@ def adopt_bundle(folder: Path, bundle: Path) -> Path:
 def build_report(
     folder: Path,
     *,
+    bundle: Path | None = None,
     notebooks: Path = NOTEBOOKS,
     limits: Limits = _DEFAULT_LIMITS,
     workers: int = 2,
@@ -129,7 +130,9 @@ def build_report(
     Parameters
     ----------
     folder
-        Run folder with a bundle in ``snapshot/``.
+        Run folder; two builds never work in one at once.
+    bundle
+        Snapshot bundle to tell of; the one in ``snapshot/`` where left out.
     notebooks, limits
         Folder of the chapters, and the seconds that they may take.
     workers
@@ -145,9 +148,19 @@ def build_report(
     Raises
     ------
     ReportError
-        If a chapter fails; its failed notebook lies in ``executed/``, and there is no page of it.
+        If a chapter fails: its failed notebook lies in ``executed/``, and there is no page of it, no
+        index and no manifest. If another build is at work in the folder.
     """
-    run = open_run(folder, notebooks=notebooks, limits=limits)
+    with alone(folder):
+        if bundle is not None:
+            adopt_bundle(folder, bundle)
+        run = open_run(folder, notebooks=notebooks, limits=limits)
+        _build_chapters(run, workers, progress)
+        return build_index(run)
+
+
+def _build_chapters(run: Run, workers: int, progress: Progress) -> None:
+    """Make what is not fresh, side by side where one chapter does not need the other."""
     started: dict[str, Future[Path]] = {}
 
     def one(page: Page) -> Path:
@@ -164,7 +177,6 @@ def build_report(
                 started[page.chapter].result()
         finally:
             pool.shutdown(cancel_futures=True)
-    return build_index(run)
 
 
 def _heavy_first(page: Page) -> int:
@@ -186,7 +198,8 @@ def build_chapter(run: Run, chapter: str, *, progress: Progress = say_nothing) -
     key, target = _key(run, page), run.pages / page.href
     if _fresh(run, page, key):
         return target
-    for old in (target, run.stamp(page)):
+    # Without its chapter nothing that sums up the report may stand either.
+    for old in (target, run.stamp(page), *(run.pages / name for name in (INDEX.href, SLIDES.href, "manifest.json"))):
         old.unlink(missing_ok=True)
     begun = time.monotonic()
     notebook = run.notebooks / f"{Path(page.href).stem}.ipynb"

@@ -97,8 +97,8 @@ def number(value: float, digits: int = 2, unit: str = "", *, sign: bool = False)
     return Quantity(f"{text}{_THIN}{unit}" if unit else text, float(value))
 
 
-def count(value: float, noun: str = "") -> Quantity:
-    """Return a whole number, with an optional noun in the singular.
+def count(value: float, noun: str = "", plural: str = "") -> Quantity:
+    """Return a whole number, with an optional noun: its singular, and its plural where that is not -s.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def count(value: float, noun: str = "") -> Quantity:
     if _finite(value, "count") != int(value):
         msg = f"a count is a whole number, found {value}: use number()"
         raise ReportError(msg)
-    return number(value, 0, noun if not noun or value == 1 else f"{noun}s")
+    return number(value, 0, noun if not noun or value == 1 else plural or f"{noun}s")
 
 
 def percent(fraction: float, digits: int = 1, *, sign: bool = False) -> Quantity:

@@ -74,8 +74,9 @@ def autocorrelation(values: pd.Series, lags: int) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``lag``, ``correlation`` and ``bound`` (what 95 of 100 series without memory stay within:
-        1.96 over the root of the number of pairs).
+        ``lag``, ``correlation`` and ``bound`` (what 95 of 100 series without memory of direction
+        stay within, allowing for volatility that clusters: 1.96 standard errors of the mean product,
+        which 1.96 / sqrt(n) would understate).
     """
     centred = (values - values.mean()).to_numpy()
     variance = np.nanmean(centred**2)
@@ -86,7 +87,8 @@ def autocorrelation(values: pd.Series, lags: int) -> pd.DataFrame:
 def _lagged(centred: NDArray[np.float64], lag: int, variance: float) -> tuple[float, float]:
     products = centred[lag:] * centred[:-lag]
     pairs = np.isfinite(products).sum()
-    return float(np.nanmean(products) / variance), float(1.96 / np.sqrt(pairs))
+    error = np.sqrt(np.nanmean(products**2) / pairs)
+    return float(np.nanmean(products) / variance), float(1.96 * error / variance)
 
 
 def tail_shares(returns: pd.Series) -> pd.DataFrame:

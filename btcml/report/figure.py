@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from btcml.report.claims import Claim
 
-__all__ = ["DIVERGING", "INK", "MUTED", "SEQUENTIAL", "SERIES", "Chart", "canvas", "panels", "svg_text"]
+__all__ = ["DIVERGING", "INK", "MESH", "MUTED", "SEQUENTIAL", "SERIES", "Chart", "canvas", "panels", "svg_text"]
 
 INK, MUTED, RULE, PAPER = "#1b2127", "#5a6571", "#d9dfe5", "#fdfdfc"
 """Text, secondary text, grid and background; the page maps them to light or dark."""
@@ -34,6 +34,9 @@ SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a
 """Okabe and Ito's colours, distinguishable to the colour-blind."""
 
 SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"
+
+MESH: dict[str, Any] = {"shading": "nearest", "edgecolors": "face", "linewidth": 0.5}
+"""How heat maps are drawn: cells meet without a seam."""
 
 _ROLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper"} | {
     color: f"s{place}" for place, color in enumerate(SERIES, 1)

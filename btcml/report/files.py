@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["file_hash", "text_hash", "write_bytes", "write_text"]
+from btcml.errors import ReportError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["alone", "file_hash", "text_hash", "write_bytes", "write_text"]
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder against every other process; a process that dies lets go by itself.
+
+    Raises
+    ------
+    ReportError
+        If another one holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            msg = f"one build at a time may work in {folder}, found another at work: wait until it has ended"
+            raise ReportError(msg) from error
+        yield
 
 
 def write_bytes(path: Path, payload: bytes) -> Path:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+from btcml.candles import interval_delta
 from btcml.errors import NotFoundError
 from btcml.report import claims as say
 from btcml.report.files import write_text
@@ -16,7 +18,7 @@ from btcml.report.page import check_page, layout, render
 
 __all__ = ["build_gallery"]
 
-_LABELS = ("Champion", "Skill", "Direction", "Coverage", "Break-even fee", "Candles", "Span")
+_LABELS = ("Champion", "Skill", "Direction", "Coverage", "Size of the move", "Break-even fee", "Candles", "Span")
 _GALLERY = Page("gallery", "index.html", "All reports", "Reports")
 
 
@@ -27,6 +29,9 @@ class _Report:
     href: str
     headline: str
     cards: dict[str, str]
+    row: str
+    interval: str
+    order: tuple[str, int]
 
 
 def build_gallery(folder: Path) -> Path:
@@ -57,9 +62,17 @@ def build_gallery(folder: Path) -> Path:
         some=say.count(served),
         all=say.count(len(reports), "report"),
     )
-    body = render("gallery.html.j2", reports=reports, labels=_LABELS, says=str(says))
+    body = render("gallery.html.j2", reports=reports, labels=_LABELS, says=str(says), grid=_grid(reports))
     site = Site("binance", "", "")
     return write_text(folder / "index.html", check_page(layout(body, _GALLERY, site, pages=()), "index.html"))
+
+
+def _grid(reports: list[_Report]) -> dict[str, Any]:
+    """Symbols by intervals: the report with the newest end, and the longest of those, in each cell."""
+    cells = {(report.row, report.interval): report for report in sorted(reports, key=lambda found: found.order)}
+    intervals = sorted({report.interval for report in reports}, key=interval_delta)
+    rows = sorted({report.row for report in reports})
+    return {"intervals": intervals, "rows": [(row, [cells.get((row, name)) for name in intervals]) for row in rows]}
 
 
 def _report(folder: Path, run: Path) -> _Report:
@@ -70,4 +83,14 @@ def _report(folder: Path, run: Path) -> _Report:
     shown = {card["label"]: card["value"] for card in cards} | {f"{card['label']} note": card["note"] for card in cards}
     name = f"{given['symbol']} {given['interval']}"
     href = quote((run / "pages" / "index.html").relative_to(folder).as_posix())
-    return _Report(name, str(given["market"]), href, facts["evaluation"]["headline"], shown)
+    market = str(given["market"])
+    return _Report(
+        name=name,
+        market=market,
+        href=href,
+        headline=facts["evaluation"]["headline"],
+        cards=shown,
+        row=f"{given['symbol']}, {market}",
+        interval=str(given["interval"]),
+        order=(shown.get("Span note", ""), int(given["days"])),
+    )

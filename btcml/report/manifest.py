@@ -49,9 +49,12 @@ _SOURCE = (
     "btcml/*.py",
     "btcml/forecast/**/*.py",
     "btcml/report/**/*.py",
-    "btcml/store/snapshots.py",
+    "btcml/store/*.py",
+    "btcml/market/__init__.py",
+    "btcml/market/simulate.py",
+    "btcml/market/source.py",
 )
-_OUTSIDE = {"btcml/cli.py", "btcml/pipeline.py", "btcml/settings.py"}
+_OUTSIDE = {"btcml/cli.py", "btcml/settings.py"}
 
 _PACKAGES = (
     "numpy", "pandas", "pyarrow", "scipy", "statsmodels", "scikit-learn", "lightgbm", "arch", "onnxruntime", "skl2onnx",
@@ -67,6 +70,8 @@ class Inputs:
     ----------
     snapshot
         Hash of the snapshot's content.
+    heads
+        Sequence number and hash of the newest sealed forecast in it; empty where there is none.
     parameters
         Symbol, interval, days and market.
     notebooks, source, template
@@ -78,6 +83,7 @@ class Inputs:
     """
 
     snapshot: str
+    heads: dict[str, str]
     parameters: dict[str, Literal]
     notebooks: dict[str, str]
     source: dict[str, str]
@@ -96,9 +102,13 @@ def bundle_facts(bundle: Path) -> dict[str, Any]:
     """
     try:
         facts: dict[str, Any] = json.loads((bundle / "snapshot.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f"a snapshot bundle was expected in {bundle}, found none: make one with btcml report"
+        missing = {"hash", "heads", "start", "end", "symbol", "interval", "market"} - facts.keys()
+    except (OSError, ValueError, AttributeError) as error:
+        msg = f"a snapshot bundle was expected in {bundle}, found none that can be read: make one with btcml report"
         raise NotFoundError(msg) from error
+    if missing:
+        msg = f"a snapshot bundle was expected in {bundle}, found one without {', '.join(sorted(missing))}: delete it"
+        raise NotFoundError(msg)
     return facts
 
 
@@ -118,8 +128,10 @@ def _day_number(time: str) -> int:
 
 def gather_inputs(bundle: Path, notebooks: Path = NOTEBOOKS) -> Inputs:
     """Hash everything that decides the report over a bundle."""
+    facts = bundle_facts(bundle)
     return Inputs(
-        snapshot=bundle_facts(bundle)["hash"],
+        snapshot=facts["hash"],
+        heads=facts["heads"],
         parameters=parameters_of(bundle),
         notebooks={Path(page.href).stem: file_hash(notebooks / _notebook(page)) for page in PAGES},
         source=_hashes(_sources() | _named("data_contracts", "*.yaml")),

@@ -27,7 +27,7 @@ PAGES: tuple[Page, ...] = (
 """The chapters in the order of the story."""
 
 INDEX = Page("index", "index.html", "Can the next candle be forecast?", "Start")
-SLIDES = Page("slides", "slides.html", "Ten slides", "Slides")
+SLIDES = Page("slides", "slides.html", "Ten pictures", "Slides")
 
 
 @dataclass(frozen=True)

@@ -6,28 +6,50 @@ which the service uses too.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from btcml.forecast.inference import wilson_interval
+from btcml.forecast.inference.comparison import long_run_variance, newey_west_lags
 from btcml.forecast.inference.many import model_confidence_set, superior_predictive_ability
 from btcml.forecast.metrics import PERSISTENCE, THIRDS, evaluate, loss_table, volatility_third
-from btcml.forecast.money import money
+from btcml.forecast.money import money, positions
 from btcml.forecast.verdict import verdict
+from btcml.report.experiment import title_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from btcml.forecast.verdict import Verdict
 
-__all__ = ["PERSISTENCE", "Scores", "coverage", "expert_tests", "score_forecasts"]
+__all__ = ["PERSISTENCE", "Gain", "Scores", "coverage", "expert_tests", "score_forecasts"]
 
-_TABLE = ("mae_bp", "mae_usd", "skill", "skill_low", "skill_high", "direction", "wda")
+_TABLE = (
+    "mae_bp", "mae_usd", "skill", "skill_low", "skill_high",
+    "direction", "direction_low", "direction_high", "top_direction", "wda",
+)  # fmt: skip
+_BY = ("skill", "skill_low", "skill_high", "mae_bp", "dm_p")
 _COSTS = (0.0, 1.0, 2.0, 5.0, 10.0)
+_NORMAL_95 = 1.96
+_CHANCE = 0.05
+
+
+class Gain(NamedTuple):
+    """What a trade on the strongest forecasts earns before fees, in bp, and its 95 % interval."""
+
+    bp: float
+    low: float
+    high: float
+
+    @property
+    def proven(self) -> bool:
+        """Whether luck alone would hardly earn it; then it is also the fee at which nothing is left."""
+        return self.low > 0
 
 
 @dataclass(frozen=True)
@@ -45,7 +67,7 @@ class Scores:
     losses
         Absolute log error in bp: one row a candle, one column a model.
     trials
-        Models and settings tried on these data, for the tests that must know.
+        Models and settings tried on these data, those shown here included.
     """
 
     forecasts: pd.DataFrame
@@ -76,30 +98,50 @@ class Scores:
         return self.forecasts[self.forecasts["model"].isin([self.best["model"], PERSISTENCE])]
 
     def skill_by(self, group: str) -> pd.DataFrame:
-        """Skill of that model by ``year, month, hour`` or ``third``: that column, ``rows``, and the interval."""
-        table = evaluate(self.with_base, ["skill", "skill_low", "skill_high"], by=group)
-        return table[table["model"] != PERSISTENCE].drop(columns="model").reset_index(drop=True)
+        """Skill of that model by ``year, month, hour`` or ``third``.
+
+        That column, ``rows``, ``mae_bp``, ``skill`` with its interval, ``dm_p`` (one-sided).
+        Months and years with less than a tenth of the rows of the others are left out.
+        """
+        table = evaluate(self.with_base, _BY, by=group)
+        table = table[(table["model"] != PERSISTENCE) & (table["rows"] > table["rows"].median() / 10)]
+        return table.drop(columns="model").reset_index(drop=True)
 
     @cached_property
     def trades(self) -> pd.DataFrame:
         """What trading on that model's forecasts gives, by rule, entry and cost (`btcml.forecast.money`)."""
         return money(self.of_best, costs_bp=_COSTS, trials=self.trials)
 
-    @property
-    def break_even_bp(self) -> float:
-        """Fee of a round trip at which the strongest forecasts, traded at once, earn nothing; not below zero."""
-        chosen = (self.trades["rule"] == "top") & (self.trades["entry"] == "at once")
-        return max(0.0, float(np.nan_to_num(self.trades["break_even_bp"][chosen].iloc[0])))
+    @cached_property
+    def gain(self) -> Gain:
+        """What the strongest forecasts, traded at once, earn a round trip; NaN where nothing is traded."""
+        chosen = self.trades[(self.trades["rule"] == "top") & (self.trades["entry"] == "at once")].iloc[0]
+        if not chosen["trips"] > 0:
+            return Gain(math.nan, math.nan, math.nan)
+        frame = self.of_best.dropna(subset=["y", "y_hat", "base"])
+        earned = (positions(frame, "top") * (frame["y"] / frame["base"] - 1)).to_numpy()
+        error = math.sqrt(len(earned) * long_run_variance(earned, newey_west_lags(len(earned))))
+        middle, width = float(chosen["gross_bp"]), _NORMAL_95 * 1e4 * error / float(chosen["trips"])
+        return Gain(middle, middle - width, middle + width)
 
 
 def score_forecasts(forecasts: pd.DataFrame, trials: int) -> Scores:
-    """Judge and score a forecast frame; at least the models in it count as tried."""
-    judged = verdict(forecasts)
-    chances = judged.table[["model", "p_holm"]].replace({"p_holm": {np.inf: np.nan}})
+    """Judge and score a forecast frame, every earlier try counted.
+
+    Parameters
+    ----------
+    forecasts
+        The forecast frame.
+    trials
+        Tries of models that the snapshot records; they count as looks at these data, as many models
+        a look as are judged here.
+    """
+    challengers = max(1, forecasts["model"].nunique() - 1)
+    judged = verdict(forecasts, looks=1 + math.ceil(trials / challengers))
+    chances = judged.table[["model", "p_holm", "beats"]].replace({"p_holm": {np.inf: np.nan}})
     table = evaluate(forecasts, _TABLE).merge(chances, on="model", how="left", validate="one_to_one")
     table.loc[table["model"] == PERSISTENCE, ["skill_low", "skill_high", "p_holm"]] = np.nan
-    tried = max(trials, len(table) - 1)
-    return Scores(forecasts, judged, table, loss_table(forecasts), tried)
+    return Scores(forecasts, judged, table, loss_table(forecasts), trials + challengers)
 
 
 def coverage(part: pd.DataFrame) -> pd.DataFrame:
@@ -128,19 +170,32 @@ def expert_tests(scores: Scores) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``test, asks, value, answer``.
+        ``test, asks, value, answer`` in words.
     """
     ability = superior_predictive_ability(scores.losses)
     kept = model_confidence_set(scores.losses)
     trades = scores.trades
     free = trades[(trades["rule"] == "top") & (trades["cost_bp"] == 0.0)].iloc[0]
+    luck, skilled = ability.p_consistent, float(free["deflated"])
+    members = ", ".join(title_of(name) for name in kept["model"][kept["included"]])
     rows = [
-        ("Superior predictive ability (Hansen)", "Could the best of all models be luck?", ability.p_consistent),
         (
-            "Model confidence set",
-            "Share of the models that cannot be told from the best",
-            float(kept["included"].mean()),
+            "Superior predictive ability (Hansen): p-value",
+            "Could the best of all models be luck?",
+            luck,
+            "hardly" if luck < _CHANCE else "yes",
         ),
-        ("Deflated Sharpe ratio", "Chance that the gain before fees is skill after all tries", float(free["deflated"])),
+        (
+            "Model confidence set: share of the models",
+            "Which cannot be told from the best?",
+            float(kept["included"].mean()),
+            members,
+        ),
+        (
+            "Deflated Sharpe ratio: probability",
+            "Is the gain before fees skill, after all tries?",
+            skilled,
+            "most likely" if skilled > 1 - _CHANCE else "not shown",
+        ),
     ]
-    return pd.DataFrame(rows, columns=["test", "asks", "value"]).dropna().reset_index(drop=True)
+    return pd.DataFrame(rows, columns=["test", "asks", "value", "answer"]).dropna().reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""The story as ten slides: keyboard, touch, and print to PDF."""
+"""The story in ten pictures: keyboard, touch, and print to PDF."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ PICTURES: tuple[tuple[str, str, str], ...] = (
     ("features", "information", "What a model may know"),
     ("evaluation", "loss-difference", "The test"),
     ("evaluation", "direction-calibration", "Up or down"),
+    ("evaluation", "size-forecasts", "How far it goes"),
     ("evaluation", "coverage", "How sure"),
     ("evaluation", "fees", "Is it money"),
 )
 """Chapter, picture and heading of each slide after the first."""
+
+_MAY_LACK = {"direction-calibration", "coverage", "fees"}
+"""What a chapter tells in a sentence where there is nothing to draw."""
 
 
 def slides_page(products: Path, site: Site) -> str:
@@ -36,7 +40,12 @@ def slides_page(products: Path, site: Site) -> str:
     ReportError
         If a picture is missing.
     """
-    slides = [{"title": title, "picture": exhibit(products, chapter, name)} for chapter, name, title in PICTURES]
+    shown = [
+        (chapter, name, title)
+        for chapter, name, title in PICTURES
+        if name not in _MAY_LACK or (products / chapter / f"{name}.csv").exists()
+    ]
+    slides = [{"title": title, "picture": exhibit(products, chapter, name)} for chapter, name, title in shown]
     return render(
         "slides.html.j2",
         site=site,

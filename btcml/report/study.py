@@ -31,6 +31,8 @@ __all__ = [
     "Study",
     "autoregression",
     "folds",
+    "learning_curve",
+    "least_squares",
     "model_sizes",
     "open_study",
     "permutation_importance",
@@ -46,6 +48,7 @@ _CLIP = 3.0
 _ORDERS = 12
 _PATH = 60_000
 _WINDOWS_DAYS = (30, 90, 365)
+_STEPS = (64, 16, 4, 1)
 _HALF_YEAR = 50_000
 
 
@@ -60,13 +63,13 @@ class Study:
     train, test
         Positions of the training and test rows; the test is thinned evenly beyond forty thousand.
     forests
-        Forests fitted so far, by number of newest training rows and seed.
+        Forests fitted so far, by first row, number of rows and seed.
     """
 
     data: Dataset
     train: Rows
     test: Rows
-    forests: dict[tuple[int, int], Any] = field(default_factory=dict, compare=False, repr=False)
+    forests: dict[tuple[int, int, int], Any] = field(default_factory=dict, compare=False, repr=False)
 
     def ratio(self, fitted: Model, test: Rows | None = None) -> float:
         """Error over that of no change on the test rows."""
@@ -130,6 +133,20 @@ def autoregression(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     return aic, table[table["lag"] > 0].reset_index(drop=True)
 
 
+def least_squares(study: Study) -> tuple[int, float, float]:
+    """How the autoregression was solved: coefficients, condition of the equations, smallest root.
+
+    Least squares has one solution in closed form, so that there is no search that could fail to
+    converge; the equations must not be near-singular (condition number), and shocks die out where
+    all roots of the lag polynomial lie outside the unit circle.
+    """
+    aic, _ = autoregression(study)
+    path, order = _path(study), int(aic["order"].iloc[int(aic["aic"].argmin())])
+    fit = AutoReg(path, lags=order).fit()
+    past = np.column_stack([np.ones(len(path) - order), *(path[order - lag : -lag] for lag in range(1, order + 1))])
+    return len(fit.params), float(np.linalg.cond(past)), float(np.abs(fit.roots).min())
+
+
 def residual_tests(study: Study) -> pd.DataFrame:
     """What the autoregression leaves: Ljung-Box for memory, ARCH-LM for memory in size.
 
@@ -153,12 +170,29 @@ def residual_tests(study: Study) -> pd.DataFrame:
 
 def _forest(study: Study, rows: Rows, seed: int = 0) -> Any:
     """Forest fitted on rows; the same question is answered once."""
-    key = (len(rows), seed)
+    key = (int(rows[0]), len(rows), seed)
     if key not in study.forests:
         model: Any = make_model(FOREST)
         model.settings = model.settings | {"random_state": seed}
         study.forests[key] = model.fit(study.data.sample.at(rows))
     return study.forests[key]
+
+
+def learning_curve(study: Study) -> pd.DataFrame:
+    """Ratio of the forest against the number of rows, drawn evenly from the whole training span.
+
+    Returns
+    -------
+    DataFrame
+        ``rows, ratio, fitted``: on the test, and on the rows that it was fitted on.
+    """
+    found = []
+    for step in _STEPS:
+        rows = study.train[::step]
+        fitted = _forest(study, rows)
+        seen = rows[:: max(1, len(rows) // _PERMUTED)]
+        found.append((len(rows), study.ratio(fitted), study.ratio(fitted, seen)))
+    return pd.DataFrame(found, columns=["rows", "ratio", "fitted"])
 
 
 def window_curve(study: Study, interval: str) -> pd.DataFrame:
@@ -179,7 +213,7 @@ def window_curve(study: Study, interval: str) -> pd.DataFrame:
 
 
 def seed_spread(study: Study, seeds: int = 3) -> pd.DataFrame:
-    """Ratio of the forest for several seeds on half a year: ``seed, ratio``."""
+    """Ratio of the forest for several seeds on at most half a year: ``seed, ratio``."""
     rows = study.train[-_HALF_YEAR:]
     ratios = [study.ratio(_forest(study, rows, seed)) for seed in range(seeds)]
     return pd.DataFrame({"seed": range(seeds), "ratio": ratios})

@@ -20,6 +20,7 @@ __all__ = ["Difference", "Verification", "verify_report"]
 
 _INPUTS: dict[str, str] = {
     "snapshot": "data",
+    "heads": "sealed forecasts",
     "parameters": "parameters",
     "notebooks": "notebooks",
     "source": "code",
@@ -148,7 +149,9 @@ def _environment() -> dict[str, str]:
 
 
 def _causes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    return [f"{name} ({changed})" for key, name in _INPUTS.items() if (changed := _changed(then[key], now[key]))]
+    return [
+        f"{name} ({changed})" for key, name in _INPUTS.items() if (changed := _changed(then.get(key), now.get(key)))
+    ]
 
 
 def _changed(then: Any, now: Any) -> str:

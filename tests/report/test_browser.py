@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
+from btcml.report.build import build_report
+from btcml.report.gallery import build_gallery
+from btcml.report.page import HEAVIEST
+from btcml.store.snapshots import save_snapshot
+
+from .conftest import make_snapshot
+
 pytestmark = pytest.mark.browser
+
+AXE = Path(__file__).parents[1] / "browser" / "vendor" / "axe.min.js"
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -34,6 +44,50 @@ def browser():
 @pytest.fixture
 def pages(built_once):
     return sorted((built_once / "run" / "pages").glob("*.html"))
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    """The real chapters over a small simulated market, and the page above them."""
+    place = tmp_path_factory.mktemp("story")
+    build_report(place / "run", bundle=save_snapshot(make_snapshot(), place / "bundles"))
+    build_gallery(place)
+    return [*sorted((place / "run" / "pages").glob("*.html")), place / "index.html"]
+
+
+def look(browser, page, width: int, theme: str) -> None:
+    """Open a page on a screen of that width, in a light or dark room."""
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    room = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", room)
+    browser.get(page.as_uri())
+    browser.execute_script("try{localStorage.clear()}catch(e){}; delete document.documentElement.dataset.theme")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_no_serious_violation_on_any_page_of_the_real_story(browser, story, width, theme):
+    """Contrast, names, landmarks, keyboard: every page, wide and narrow, light and dark."""
+    assert len(story) == 8
+    for page in story:
+        look(browser, page, width, theme)
+        browser.execute_script(AXE.read_text())
+        found = browser.execute_async_script("axe.run().then(arguments[0])")
+        serious = [(rule["id"], rule["nodes"][0]["html"][:120]) for rule in found["violations"]
+                   if rule["impact"] in {"serious", "critical"}]  # fmt: skip
+        assert serious == [], page.name
+
+
+def test_the_real_story_asks_for_nothing_is_quiet_and_fits(browser, story):
+    """With the network off: the file itself and nothing else, an empty console, no page wider than a phone."""
+    for page in story:
+        browser.get_log("performance")
+        look(browser, page, 390, "light")
+        assert {url for url in requests_of(browser) if not url.startswith("data:")} == {page.as_uri()}
+        assert browser.get_log("browser") == []
+        assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth"), page.name
+        assert page.stat().st_size < HEAVIEST
 
 
 def requests_of(browser) -> list[str]:
@@ -73,12 +127,12 @@ def test_light_and_dark_are_one_click_apart(browser, pages):
 
 
 def test_slides_move_by_keyboard(browser, pages):
-    """Arrow keys go through ten slides, one at a time, and stop at the ends."""
+    """Arrow keys go through a title and ten pictures, one at a time, and stop at the ends."""
     slides = next(page for page in pages if page.name == "slides.html")
     browser.get(slides.as_uri())
-    assert browser.execute_script("return document.querySelectorAll('.slide').length") == 10
+    assert browser.execute_script("return document.querySelectorAll('.slide').length") == 11
     body = browser.find_element("tag name", "body")
     body.send_keys("\ue014\ue014")  # arrow right, twice
     assert browser.execute_script("return location.hash") == "#3"
     body.send_keys("\ue010\ue014")  # end, and one more
-    assert browser.execute_script("return [location.hash, document.querySelectorAll('.slide.on').length]") == ["#10", 1]
+    assert browser.execute_script("return [location.hash, document.querySelectorAll('.slide.on').length]") == ["#11", 1]

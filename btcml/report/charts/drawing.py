@@ -13,8 +13,9 @@ from btcml.report.figure import SERIES
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
 
-__all__ = ["date_axis", "draw_candles", "draw_dots", "thousands"]
+__all__ = ["date_axis", "draw_candles", "draw_dots", "plain_scale", "thousands"]
 
 
 def date_axis(axes: Axes) -> None:
@@ -27,6 +28,15 @@ def date_axis(axes: Axes) -> None:
 def thousands(axes: Axes) -> None:
     """Write the values of the upright axis with thousands separated."""
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def plain_scale(bar: Colorbar) -> None:
+    """Keep a colour scale plain: no outline, no ticks, drawn as shapes."""
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0)
+    if bar.solids is not None:
+        bar.solids.set_rasterized(False)
+        bar.solids.set_edgecolor("face")
 
 
 def draw_candles(axes: Axes, candles: pd.DataFrame) -> None:

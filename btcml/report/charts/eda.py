@@ -10,15 +10,15 @@ from scipy import stats
 
 from btcml.report import claims as say
 from btcml.report import exploration
-from btcml.report.charts.drawing import date_axis, draw_candles, thousands
-from btcml.report.figure import INK, MUTED, SEQUENTIAL, SERIES, Chart, canvas, panels
+from btcml.report.charts.drawing import date_axis, draw_candles, plain_scale, thousands
+from btcml.report.figure import INK, MESH, MUTED, SEQUENTIAL, SERIES, Chart, canvas, panels
 from btcml.report.tables import Columns, Table
 from btcml.report.unit_roots import stationarity
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from btcml.report.claims import Claim
+    from btcml.report.claims import Claim, Quantity
 
 __all__ = [
     "flow_and_next_return",
@@ -35,6 +35,7 @@ __all__ = [
 
 _POINTS = 700
 _LAGS, _FAR = 48, 4
+_FEE = 10.0
 
 
 def _thinned(frame: pd.DataFrame, most: int = _POINTS) -> pd.DataFrame:
@@ -167,25 +168,22 @@ def memory(candles: pd.DataFrame, interval: str) -> Chart:
     figure, (left, right) = panels(1, 2, 2.9, sharey=False)
     for axes, column, title in ((left, "correlation", "of returns"), (right, "of_size", "of their size")):
         axes.bar(both["lag"], both[column], width=0.7, color=SERIES[0])
-        axes.fill_between(
-            [0, _LAGS + 1],
-            -both["bound"].max(),
-            both["bound"].max(),
-            color=SERIES[4],
-            alpha=0.35,
-            linewidth=0,
-        )
+        axes.fill_between(both["lag"], -both["bound"], both["bound"], color=SERIES[4], alpha=0.35, linewidth=0)
         axes.set(title=title, xlabel="candles between the two", xlim=(0, _LAGS + 1))
     left.set_ylabel("correlation")
-    outside = int((both["of_size"] > both["bound"]).sum())
     says = say.claim(
-        "What comes after a rise is nearly open (largest correlation {sign}), but a large move is followed by large "
-        "ones: the size of moves remembers at {outside}.",
+        "What comes after a rise is nearly open (largest correlation {sign}, beyond chance at {surprises}), but a "
+        "large move is followed by large ones (beyond chance at {outside}).",
         sign=say.number(both["correlation"].iloc[both["correlation"].abs().argmax()], 3),
-        outside=say.claim("{some} of {all}", some=say.count(outside), all=say.count(len(both), "lag")).as_word(),
+        surprises=_of(int((both["correlation"].abs() > both["bound"]).sum()), len(both)),
+        outside=_of(int((both["of_size"] > both["bound"]).sum()), len(both)),
     )
     alt = "Two bar charts of autocorrelation by lag: near zero for returns, high and slowly falling for their size."
     return Chart("memory", figure, both, says, alt)
+
+
+def _of(some: int, lags: int) -> Quantity:
+    return say.claim("{some} of {all}", some=say.count(some), all=say.count(lags, "lag")).as_word()
 
 
 def volatility_clusters(candles: pd.DataFrame, interval: str) -> Chart:
@@ -214,14 +212,16 @@ def week(candles: pd.DataFrame, interval: str) -> Chart:
     """Volume and size of moves by hour of the week."""
     table = exploration.weekly_rhythm(candles, interval)
     figure, axes = panels(1, 2, 2.7, left=0.95, sharey=True)
+    highest = max(table["volume"].max(), table["volatility"].max())
     days = list(dict.fromkeys(table["weekday"]))
     for part, column in zip(axes, ("volume", "volatility"), strict=True):
         grid = table.pivot_table(index="weekday", columns="hour", values=column).loc[days]
-        part.pcolormesh(grid.columns, np.arange(len(days)), grid, cmap=SEQUENTIAL, shading="nearest")
+        mesh = part.pcolormesh(grid.columns, np.arange(len(days)), grid, cmap=SEQUENTIAL, vmin=0, vmax=highest, **MESH)
         part.set(title=f"{column}, over its mean", xlabel="hour, UTC")
         part.grid(visible=False)
     axes[0].set_yticks(np.arange(len(days)), days)
     axes[0].invert_yaxis()
+    plain_scale(figure.colorbar(mesh, ax=axes, fraction=0.03, pad=0.02, aspect=24))
     top = table.iloc[int(table["volatility"].argmax())]
     says = say.claim(
         "The market has a rhythm: moves are largest on {weekday} around {hour}, {times} the average hour.",
@@ -238,6 +238,10 @@ def stationarity_tests(candles: pd.DataFrame) -> Table:
     table = stationarity(candles)
     calm = table.groupby("series")["stationary"].all()
     table["meaning"] = np.where(table["stationary"], "keeps its level", "wanders")
+    # The tables of KPSS end at one and at ten per cent.
+    ends = {0.01: "≤ ", 0.1: "≥ "}
+    signs = [ends.get(p, "") if test == "KPSS" else "" for test, p in zip(table["test"], table["p"], strict=True)]
+    table["shown"] = [f"{sign}{say.probability(p)}" for sign, p in zip(signs, table["p"], strict=True)]
     says = say.claim(
         "Prices wander and returns do not: models are fitted on returns.",
         holds=bool(calm["log return"] and not calm["log price"]),
@@ -248,7 +252,7 @@ def stationarity_tests(candles: pd.DataFrame) -> Table:
         "series": ("Series", str),
         "test": ("Test", str),
         "statistic": ("Statistic", say.number),
-        "p": ("p-value", say.probability),
+        "shown": ("p-value", str),
         "meaning": ("It says that the series", str),
     }
     return Table("stationarity", table, says, columns)
@@ -266,12 +270,13 @@ def flow_and_next_return(candles: pd.DataFrame, interval: str) -> Chart | Claim:
     axes.set_xticks(table["decile"])
     ends = table.iloc[[0, -1]]
     gap = float(ends["next_return_bp"].diff().iloc[-1])
-    clear = abs(gap) > float(ends["error_bp"].sum())
+    clear = abs(gap) > float((ends["error_bp"] ** 2).sum() ** 0.5)
     says = say.claim(
-        "After the strongest buying the next return differs by {gap} from that after the strongest selling: clear "
-        "of chance, and far below any fee.",
-        holds=clear and abs(gap) < 10,  # noqa: PLR2004 - a usual taker fee in bp
-        otherwise="After the strongest buying the next return differs by {gap} from that after the strongest selling.",
+        "After the strongest buying the next return differs by {gap} from that after the strongest selling: beyond "
+        "chance" + (", and far below any fee." if abs(gap) < _FEE else "."),
+        holds=clear,
+        otherwise="After the strongest buying the next return differs by {gap} from that after the strongest selling: "
+        "that may be chance.",
         gap=say.bp(gap, 2, sign=True),
     )
     return Chart("order-flow", figure, table, says, "Mean next return with its error bar for each tenth of order flow.")

@@ -27,36 +27,47 @@ __all__ = [
     "by_hour",
     "by_month",
     "by_third",
+    "by_year",
     "cards",
+    "decision",
     "loss_difference",
     "newest_forecasts",
     "verdict",
 ]
 
 _POINTS = 500
+_MANY = 8
 _LEVEL = 0.9
 _FEE = 10.0
 
 
 def verdict(scores: Scores) -> Claim:
     """The whole report in one sentence."""
-    best, fee = scores.best, scores.break_even_bp
+    best = scores.best
     yes = "Yes, a little: {model} takes {skill} off the error of “no change” ({p}) on {candles} that it had not seen. "
     no = (
         "No: no model beats “no change” on {candles} that it had not seen; the nearest, {model}, has a skill of "
         "{skill} ({p}). Persistence is what is served."
     )
-    richer = yes + "Its strongest forecasts earn {fee} a trade before fees."
     return say.claim(
-        yes + "That is skill, not money: a fee above {fee} a trade eats it up.",
-        holds=scores.wins and fee < _FEE,
-        otherwise=richer if scores.wins else no,
+        yes + _worth(scores),
+        holds=scores.wins,
+        otherwise=no,
         model=say.word(title_of(best["model"])),
         skill=say.percent(best["skill"], 2),
         p=say.pvalue(best["p_holm"]),
         candles=say.count(len(scores.losses), "candle"),
-        fee=say.bp(fee, 1),
+        fee=say.bp(scores.gain.bp, 1) if scores.gain.proven else say.word("none"),
     )
+
+
+def _worth(scores: Scores) -> str:
+    """End of the verdict: what the skill is worth, as far as that can be told from luck."""
+    if not scores.gain.proven:
+        return "That is skill, not money: what its strongest forecasts earn cannot be told from luck."
+    if scores.gain.bp < _FEE:
+        return "That is skill, not money: a fee above {fee} a trade eats it up."
+    return "Its strongest forecasts earn {fee} a trade before fees."
 
 
 def cards(scores: Scores) -> tuple[Card, ...]:
@@ -64,20 +75,55 @@ def cards(scores: Scores) -> tuple[Card, ...]:
     best, held = scores.best, coverage(scores.of_best)
     beaten = "beats “no change” by a rule fixed beforehand"
     note = beaten if scores.wins else "no model beats it by the rule fixed beforehand"
-    interval = say.claim(
-        "{low} to {high}, {p}",
+    whose = "{low} to {high}, {p}" if scores.wins else "of the nearest model, {model}: {low} to {high}, {p}"
+    skill = say.claim(
+        whose,
+        model=say.word(title_of(best["model"])),
         low=say.percent(best["skill_low"], 2),
         high=say.percent(best["skill_high"], 2),
         p=say.pvalue(best["p_holm"]),
+    )
+    signs = say.claim(
+        "of the signs are right, {low} to {high}",
+        low=say.percent(best["direction_low"]),
+        high=say.percent(best["direction_high"]),
     )
     promise = say.claim("of an interval that should hold {level}", level=say.percent(_LEVEL, 0))
     shown = [Card("Coverage", say.percent(held["held"].iloc[0]), str(promise))] if len(held) else []
     return (
         Card("Champion", say.word(title_of(scores.verdict.champion)), note),
-        Card("Skill", say.percent(best["skill"], 2), str(interval)),
-        Card("Direction", say.percent(best["direction"]), "of the signs are right"),
+        Card("Skill", say.percent(best["skill"], 2), str(skill)),
+        Card("Direction", say.percent(best["direction"]), str(signs)),
         *shown,
-        Card("Break-even fee", say.bp(scores.break_even_bp), "a trade on the strongest tenth of the forecasts"),
+        _fee_card(scores),
+    )
+
+
+def _fee_card(scores: Scores) -> Card:
+    """The fee that the strongest forecasts could pay, where they are known to earn anything."""
+    gain = scores.gain
+    if not np.isfinite(gain.bp):
+        return Card("Break-even fee", say.word("no trade"), "no forecast stands out from the others")
+    sentence = "a trade on the strongest tenth of the forecasts, {low} to {high}"
+    lucky = "their strongest tenth earns {bp} a trade before fees, {low} to {high}: that may be luck"
+    note = say.claim(
+        sentence if gain.proven else lucky, bp=say.bp(gain.bp, 1), low=say.bp(gain.low, 1), high=say.bp(gain.high, 1)
+    )
+    return Card("Break-even fee", say.bp(gain.bp) if gain.proven else say.word("not shown"), str(note))
+
+
+def decision(scores: Scores) -> Claim:
+    """Who is served, and the rule that says so."""
+    return say.claim(
+        "{champion} is served. The rule was fixed before any result was seen: among the models that beat “no change” "
+        "over the whole test and over its last half year, with a p-value below {level}, the one with the smallest "
+        "error; if there is none, persistence. The p-values count {models} and {looks} at these data; {tries} are "
+        "on record, those of this report included.",
+        champion=say.word(title_of(scores.verdict.champion)),
+        level=say.number(scores.verdict.alpha, 2),
+        models=say.count(len(scores.table) - 1, "model"),
+        looks=say.count(scores.verdict.looks, "look"),
+        tries=say.count(scores.trials, "try", "tries"),
     )
 
 
@@ -88,7 +134,7 @@ def against_persistence(scores: Scores) -> Table:
     between = [_between(*ends) for ends in zip(table["skill_low"], table["skill_high"], strict=True)]
     shown = table.assign(title=[title_of(name) for name in table["model"]], interval=pd.Series(between))
     says = say.claim(
-        "{model} has the smallest error: {error} where “no change” has {base}. That is no chance ({p}).",
+        "{model} errs by {error} where “no change” errs by {base}: chance alone would hardly do that ({p}).",
         holds=scores.wins,
         otherwise="No model beats persistence by the rule; the nearest is {model} with {error} against {base} ({p}).",
         model=say.word(title_of(best["model"])),
@@ -101,10 +147,10 @@ def against_persistence(scores: Scores) -> Table:
         "mae_usd": ("Error, USD", say.number),
         "mae_bp": ("Error, bp", _error),
         "skill": ("Skill", _skill),
-        "interval": ("interval, %", str),
+        "interval": ("95 % interval", str),
         "p_holm": ("p-value", say.probability),
         "direction": ("Right signs", say.percent),
-        "wda": ("weighted", say.percent),
+        "wda": ("by size of move", say.percent),
     }
     return Table("against-persistence", shown, says, columns, strong=(title_of(scores.verdict.champion),))
 
@@ -138,17 +184,36 @@ def loss_difference(scores: Scores) -> Chart:
     axes.set_ylabel("error saved so far, % of the price")
     axes.legend(ncols=2)
     date_axis(axes)
-    monthly = (losses[PERSISTENCE] - losses[scores.best["model"]]).resample("MS").sum()
+    by = scores.skill_by("month")["skill"]
+    all_of = "{months}" if len(by) == 1 else "every one of the {months}"
+    lead = "The lead of {model} grows: it errs less than “no change” in "
     says = say.claim(
-        "The lead of {model} grows month by month: it errs less than “no change” in {good} of {months}.",
+        lead + (all_of if (by > 0).all() else "{good} of {months}") + ".",
         holds=scores.wins,
-        otherwise="No line rises for good: {model} errs less than “no change” in {good} of {months}.",
+        otherwise="No lead is sure: {model} errs less than “no change” in {good} of {months}.",
         model=say.word(title_of(scores.best["model"])),
-        good=say.count(int((monthly > 0).sum())),
-        months=say.count(len(monthly), "month"),
+        good=say.count(int((by > 0).sum())),
+        months=say.count(len(by), "month"),
     )
     alt = "Lines of the error saved over persistence since the test began, one a model; rising is better."
     return Chart("loss-difference", figure, shown.rename_axis("open_time").reset_index(), says, alt)
+
+
+def _where(groups: pd.DataFrame, noun: str) -> Claim:
+    """In how many groups a model errs less, and in how many of them chance is a poor excuse."""
+    if len(groups) == 1:
+        one = "The whole test lies in one {noun}: the skill there is {skill}."
+        return say.claim(one, noun=say.word(noun), skill=say.percent(groups["skill"].iloc[0], 2))
+    good, sure = int((groups["skill"] > 0).sum()), int((groups["skill_low"] > 0).sum())
+    end = ", in {sure} of them by more than chance would, taken one by one." if sure else "; none is beyond chance."
+    return say.claim(
+        "The errors are smaller than those of “no change” in every one of the {all}" + end,
+        holds=good == len(groups),
+        otherwise="The errors are smaller than those of “no change” in {good} of the {all}" + end,
+        good=say.count(good),
+        sure=say.count(sure),
+        all=say.count(len(groups), noun),
+    )
 
 
 def _skill_chart(name: str, noun: str, groups: pd.DataFrame, labels: Sequence[str], turn: int = 0) -> Chart:
@@ -157,35 +222,43 @@ def _skill_chart(name: str, noun: str, groups: pd.DataFrame, labels: Sequence[st
     axes.axhline(0, color=MUTED, linewidth=1.2, linestyle="--")
     axes.set_ylabel("skill, %")
     axes.set_xticks(range(len(groups)), labels, rotation=turn)
-    good = int((groups["skill"] > 0).sum())
-    says = say.claim(
-        "The skill is there in every one of the {all}.",
-        holds=good == len(groups),
-        otherwise="The skill is there in {good} of the {all}.",
-        good=say.count(good),
-        all=say.count(len(groups), noun),
-    )
-    return Chart(
-        name, figure, groups, says, f"Skill with its interval for each {noun}; the dashed line is persistence."
-    )
+    alt = f"Skill with its interval for each {noun}; the dashed line is persistence."
+    return Chart(name, figure, groups, _where(groups, noun), alt)
+
+
+def by_year(scores: Scores) -> Table:
+    """Skill of the best model by calendar year, with its test."""
+    groups = scores.skill_by("year")
+    between = [_between(*ends) for ends in zip(groups["skill_low"], groups["skill_high"], strict=True)]
+    columns: Columns = {
+        "year": ("Year", str),
+        "rows": ("Candles", say.count),
+        "mae_bp": ("Error, bp", _error),
+        "skill": ("Skill", _skill),
+        "interval": ("95 % interval", str),
+        "dm_p": ("p-value", say.probability),
+    }
+    return Table("by-year", groups.assign(interval=pd.Series(between)), _where(groups, "year"), columns)
 
 
 def by_month(scores: Scores) -> Chart:
     """Skill of the best model by month."""
     groups = scores.skill_by("month")
-    groups = groups[groups["rows"] > groups["rows"].median() / 10].reset_index(drop=True)
-    return _skill_chart("by-month", "month", groups, list(groups["month"]), turn=60)
+    return _skill_chart("by-month", "month", groups, list(groups["month"]), turn=60 if len(groups) > _MANY else 0)
 
 
 def by_third(scores: Scores) -> Chart:
     """Skill of the best model in calm, middling and stormy times."""
     groups = scores.skill_by("third").set_index("third").reindex(list(THIRDS)).rename_axis("third").reset_index()
-    return _skill_chart("by-third", "regime", groups.dropna(), list(THIRDS))
+    groups = groups.dropna(subset="skill").reset_index(drop=True)
+    return _skill_chart("by-third", "regime", groups, list(groups["third"]))
 
 
-def by_hour(scores: Scores) -> Chart:
+def by_hour(scores: Scores) -> Chart | Claim:
     """Skill of the best model by hour of the day."""
     groups = scores.skill_by("hour")
+    if len(groups) == 1:
+        return say.claim("Every candle opens at the same hour: there are no hours to compare.")
     return _skill_chart("by-hour", "hour", groups, [f"{hour:02d}" for hour in groups["hour"]])
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from sklearn.feature_selection import mutual_info_regression
 
 from btcml.forecast.features import feature_frame, features_of
+from btcml.forecast.targets import target_frame
 from btcml.report import claims as say
-from btcml.report import exploration
+from btcml.report.charts.drawing import plain_scale
 from btcml.report.experiment import FEATURES
-from btcml.report.figure import DIVERGING, MUTED, SERIES, Chart, canvas
+from btcml.report.figure import DIVERGING, MESH, MUTED, SERIES, Chart, canvas
 from btcml.report.tables import Columns, Table
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _PARTS = 6
 _SAMPLE = 8_000
 _CUTS = (0.35, 0.65, 0.9)
 _STRONG = 0.9
+_FAR = 5.0
 
 
 def story_features(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
@@ -134,9 +136,14 @@ def distributions(features: pd.DataFrame) -> Chart:
     axes.plot(table["q50"], place, "|", color=SERIES[1], markersize=8, markeredgewidth=1.6)
     axes.set(xlabel="standard deviations from the median", ylim=(len(table) - 0.5, -0.5))
     axes.set_yticks(place, list(table.index))
-    widest = (table["q99"] - table["q01"]).idxmax()
+    reach = pd.Series(np.maximum(table["q99"], -table["q01"]), table.index)
     says = say.claim(
-        "The features lie on one scale; the one with the longest tails is {widest}.", widest=say.word(str(widest))
+        "Ninety-eight of a hundred values lie within {reach} of the median, even of {widest}: no outlier rules a fit.",
+        holds=bool(reach.max() < _FAR),
+        otherwise="{widest} has long tails: ninety-eight of a hundred of its values reach as far as {reach} from the "
+        "median.",
+        reach=say.number(reach.max(), 1, "standard deviations"),
+        widest=say.word(str(reach.idxmax())),
     )
     data = table.rename_axis("feature").reset_index()
     alt = "For each feature a bar: thick for the middle half of its values, thin for ninety-eight of a hundred."
@@ -153,10 +160,9 @@ def drift(features: pd.DataFrame) -> Chart:
     starts = known["open_time"].groupby(part).min()
     figure, axes = canvas(0.7 + 0.19 * len(grid), left=1.75)
     bound = max(0.25, float(grid.abs().to_numpy().max()))
-    mesh = axes.pcolormesh(
-        starts.index, np.arange(len(grid)), grid, cmap=DIVERGING, vmin=-bound, vmax=bound, shading="nearest"
-    )
-    _scale(figure.colorbar(mesh, ax=axes, fraction=0.03, pad=0.02, aspect=30))
+    colors: dict[str, Any] = {"cmap": DIVERGING, "vmin": -bound, "vmax": bound}
+    mesh = axes.pcolormesh(starts.index, np.arange(len(grid)), grid, **colors, **MESH)
+    plain_scale(figure.colorbar(mesh, ax=axes, fraction=0.03, pad=0.02, aspect=30))
     axes.set_xticks(starts.index, [start.strftime("%b %Y") for start in starts])
     axes.set_yticks(np.arange(len(grid)), list(grid.index))
     axes.invert_yaxis()
@@ -176,21 +182,14 @@ def drift(features: pd.DataFrame) -> Chart:
     )
 
 
-def _scale(bar: object) -> None:
-    """Keep the colour scale plain: no outline, few ticks, drawn as shapes."""
-    bar.outline.set_visible(False)  # type: ignore[attr-defined]
-    bar.ax.tick_params(length=0)  # type: ignore[attr-defined]
-    bar.solids.set_rasterized(False)  # type: ignore[attr-defined]
-
-
 def correlations(features: pd.DataFrame) -> Chart:
     """Rank correlation between the features."""
     values = _values(features)
     table = values.iloc[:: max(1, len(values) // _SAMPLE)].corr(method="spearman")
     size = len(table)
     figure, axes = canvas(5.9, left=1.75, bottom=1.75)
-    mesh = axes.pcolormesh(np.arange(size), np.arange(size), table, cmap=DIVERGING, vmin=-1, vmax=1, shading="nearest")
-    _scale(figure.colorbar(mesh, ax=axes, fraction=0.03, pad=0.02, aspect=30))
+    mesh = axes.pcolormesh(np.arange(size), np.arange(size), table, cmap=DIVERGING, vmin=-1, vmax=1, **MESH)
+    plain_scale(figure.colorbar(mesh, ax=axes, fraction=0.03, pad=0.02, aspect=30))
     axes.set_xticks(np.arange(size), list(table.columns), rotation=90)
     axes.set_yticks(np.arange(size), list(table.index))
     axes.invert_yaxis()
@@ -211,8 +210,8 @@ def correlations(features: pd.DataFrame) -> Chart:
 
 
 def information(features: pd.DataFrame, candles: pd.DataFrame, interval: str) -> Chart:
-    """Mutual information of each feature with the next return, beside that of shuffled returns."""
-    after = exploration.returns_bp(candles, interval).shift(-1).rename("after")
+    """Mutual information of each feature with the models' target, beside that of a shuffled target."""
+    after = target_frame(candles, interval, ["close"])["close"].rename("after")
     frame = pd.concat([features.drop(columns="open_time"), after], axis="columns").dropna()
     frame = frame.iloc[:: max(1, len(frame) // _SAMPLE)].head(_SAMPLE)
     after = frame.pop("after").rank(pct=True)
@@ -225,17 +224,20 @@ def information(features: pd.DataFrame, candles: pd.DataFrame, interval: str) ->
     figure, axes = canvas(0.7 + 0.19 * len(table), left=1.75)
     axes.barh(table.index, table["information"], height=0.62, color=SERIES[0])
     level = float(table["shuffled"].max())
-    axes.axvline(level, color=SERIES[1], linewidth=1.2, linestyle="--", label="most that shuffled returns give")
-    axes.set(xlabel="mutual information with the next return, nats", ylim=(len(table) - 0.5, -0.5))
+    axes.axvline(level, color=SERIES[1], linewidth=1.2, linestyle="--", label="most that shuffled targets give")
+    axes.set(xlabel="mutual information with the next return over its volatility, nats", ylim=(len(table) - 0.5, -0.5))
     axes.set_yticks(table.index, list(table["feature"]))
     axes.legend(loc="lower right")
     axes.tick_params(axis="y", colors=MUTED)
     beyond = int((table["information"] > level).sum())
     says = say.claim(
-        "{beyond} of {features} tell more about the next return than shuffled returns could; none tells much.",
+        "{beyond} of {features} tell more about the next return than chance would; by itself none tells much (at most "
+        "{most}, where chance reaches {chance}).",
         holds=beyond > 0,
         otherwise="No feature of {features} tells more about the next return by itself than chance could.",
         beyond=say.count(beyond),
         features=say.count(len(table)),
+        most=say.number(table["information"].max(), 3, "nats"),
+        chance=say.number(level, 3),
     )
     return Chart("information", figure, table, says, "Bars of mutual information by feature, with a line for chance.")

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _WEEKS = 53
+_TICKS = (0, 9, 19, 29, 39, 49)
 _FULL = 0.9999
 _MOST_ROWS = 12
 
@@ -57,15 +58,21 @@ def origin(snapshot: Snapshot) -> Claim:
 def headline(snapshot: Snapshot) -> Claim:
     """Whether the data can carry a verdict: what is there, missing and refused."""
     expected, found = _expected(snapshot)
+    suspect = int(snapshot.suspects["rows"].sum())
+    faults = {
+        "{missing} of those expected are missing": found < expected,
+        "{refused} broke a rule and rest in quarantine": not snapshot.quarantine.empty,
+        "{suspect} do not fit their neighbours, and no model learns from them": suspect > 0,
+    }
+    told = "; ".join(sentence for sentence, there in faults.items() if there)
     return say.claim(
         "{rows}, complete from the first to the last, none refused: the data can carry a verdict.",
-        holds=found == expected and snapshot.quarantine.empty and snapshot.suspects.empty,
-        otherwise="{rows}; {missing} of those expected are missing, refused: {refused}, and {suspect} do not fit "
-        "their neighbours: models learn only from the good ones.",
+        holds=not told,
+        otherwise="{rows}: " + told + ". Models learn only from what is sound.",
         rows=say.count(found, "candle"),
         missing=say.percent(1 - found / expected, 3),
         refused=say.count(len(snapshot.quarantine), "row"),
-        suspect=say.count(int(snapshot.suspects["rows"].sum())),
+        suspect=say.count(suspect),
     )
 
 
@@ -92,6 +99,7 @@ def calendar(snapshot: Snapshot) -> Chart:
         boxes = [Rectangle((week, years.index(year) - 0.4), 0.86, 0.8) for week, year in places]
         axes.add_collection(PatchCollection(boxes, facecolor=color, edgecolor="none"))
     axes.set(xlim=(-0.3, _WEEKS + 0.3), ylim=(len(years) - 0.4, -0.6), xlabel="week of the year")
+    axes.set_xticks([week + 0.43 for week in _TICKS], [f"{week + 1}" for week in _TICKS])
     axes.set_yticks(range(len(years)), [str(year) for year in years])
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)

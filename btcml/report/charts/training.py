@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "coefficients",
+    "convergence",
     "headline",
     "importance",
+    "learning",
     "order_by_aic",
     "plan",
     "residuals",
@@ -35,8 +37,8 @@ __all__ = [
 def headline(frame: pd.DataFrame) -> Claim:
     """How much was forecast, and by how many models."""
     return say.claim(
-        "{models} forecast {candles} that none of them had seen, each fitted on the past alone.",
-        models=say.count(frame["model"].nunique(), "model"),
+        "{models} and “no change” forecast {candles} that none of them had seen, each model fitted on the past alone.",
+        models=say.count(frame["model"].nunique() - 1, "model"),
         candles=say.count(frame["open_time"].nunique(), "candle"),
     )
 
@@ -122,6 +124,51 @@ def residuals(study: Study) -> Table:
     return Table("residuals", table, says, {**columns, "answer": ("Answer", str)})
 
 
+def convergence(study: Study) -> Claim:
+    """Whether the fit can be trusted as a fit: equations, solution, stability."""
+    weights, condition, root = work.least_squares(study)
+    return say.claim(
+        "Least squares finds its {weights} in one step, so that no search can fail to converge; the equations are well "
+        "posed (condition number {condition}), and shocks die out (the smallest root, {root}, lies outside the unit "
+        "circle).",
+        holds=condition < _ILL_POSED and root > 1,
+        otherwise="Least squares finds its {weights} in one step, but beware of them: the condition number is "
+        "{condition} and the smallest root {root}.",
+        weights=say.count(weights, "coefficient"),
+        condition=say.number(condition, 1),
+        root=say.number(root, 2),
+    )
+
+
+_ILL_POSED = 1e6
+
+
+def learning(study: Study) -> Chart:
+    """What more rows of the same past would give: seen and unseen rows."""
+    table = work.learning_curve(study)
+    figure, axes = canvas(2.8)
+    axes.plot(table["rows"], 100 * (1 - table["fitted"]), marker="s", linestyle="--", label="on rows it learned from")
+    axes.plot(table["rows"], 100 * (1 - table["ratio"]), marker="o", label="on rows it had not seen")
+    axes.axhline(0, color=MUTED, linewidth=1, linestyle="--")
+    axes.set(xlabel="rows of training, drawn evenly from the same span", ylabel="skill, %", xscale="log")
+    axes.set_xticks(table["rows"], [f"{rows:,}" for rows in table["rows"]])
+    axes.minorticks_off()
+    axes.legend()
+    last = table.iloc[-1]
+    says = say.claim(
+        "With all {rows} the skill is {seen} on what was learned and {unseen} on what was not: the gap is what the "
+        "forest merely remembers.",
+        holds=bool(last["fitted"] < last["ratio"]),
+        otherwise="With all {rows} the skill is {seen} on what was learned and {unseen} on what was not: the forest "
+        "does not learn by heart.",
+        rows=say.count(last["rows"], "row"),
+        seen=say.percent(1 - last["fitted"], 2),
+        unseen=say.percent(1 - last["ratio"], 2),
+    )
+    alt = "Two lines of skill against the number of training rows: on seen rows and on unseen ones."
+    return Chart("learning", figure, table, says, alt)
+
+
 def windows(study: Study, interval: str) -> Chart:
     """How long a past the forest wants."""
     table = work.window_curve(study, interval)
@@ -155,24 +202,30 @@ def importance(study: Study) -> Chart:
     axes.barh(table.index, table["loss"], height=0.62)
     axes.set(xlabel="skill lost when the feature is shuffled, percentage points", ylim=(len(table) - 0.5, -0.5))
     axes.set_yticks(table.index, list(table["feature"]))
+    harmless = int((table["loss"] <= 0).sum())
     says = say.claim(
-        "The forest leans most on {first} and {second}.",
+        "The forest leans most on {first} and {second}"
+        + ("; {harmless} could be shuffled at no loss." if harmless else "."),
         first=say.word(table["feature"].iloc[0]),
         second=say.word(table["feature"].iloc[1]),
+        harmless=say.count(harmless, "feature"),
     )
     return Chart("importance", figure, table, says, "Bars of the skill lost out of sample by shuffling each feature.")
 
 
-def seeds(study: Study) -> Claim:
+def seeds(study: Study) -> Table:
     """Whether luck in growing the forest matters."""
-    skill = 1 - work.seed_spread(study)["ratio"]
-    return say.claim(
-        "Grown from {seeds}, the same forest has a skill between {low} and {high}: the differences between models in "
-        "the next chapter must be larger than that to mean anything.",
-        seeds=say.count(len(skill), "different seed"),
-        low=say.percent(skill.min(), 2),
-        high=say.percent(skill.max(), 2),
+    table = work.seed_spread(study)
+    table["skill"] = 1 - table["ratio"]
+    says = say.claim(
+        "Grown from {seeds}, the same forest has a skill between {low} and {high}: a smaller difference between "
+        "models says nothing.",
+        seeds=say.count(len(table), "different seed"),
+        low=say.percent(table["skill"].min(), 2),
+        high=say.percent(table["skill"].max(), 2),
     )
+    columns: Columns = {"seed": ("Seed", say.count), "skill": ("Skill", lambda value: say.percent(value, 3))}
+    return Table("seeds", table, says, columns)
 
 
 def sizes(study: Study) -> Table:
@@ -181,8 +234,9 @@ def sizes(study: Study) -> Table:
     table["title"] = [title_of(name) for name in table["model"]]
     table["skill"] = 1 - table["ratio"]
     says = say.claim(
-        "{models}, all of them small, none of them stored in a format that could run code.",
+        "Of the {models} the largest takes {size}; none is stored in a format that could run code.",
         models=say.count(len(MODELS), "model"),
+        size=say.number(table["kilobytes"].max(), 0, "kB"),
     )
     columns: Columns = {
         "title": ("Model", str),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from btcml.forecast.metrics import reliability
 from btcml.forecast.metrics.point import r2
 from btcml.market.simulate import attainable_r2
@@ -14,16 +16,29 @@ from btcml.report.scores import coverage, expert_tests
 from btcml.report.tables import Columns, Table
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from btcml.report.claims import Claim, Quantity
     from btcml.report.scores import Scores
 
-__all__ = ["coverage_by_third", "direction", "experts", "fees", "sealed", "truth"]
+__all__ = ["coverage_by_third", "direction", "experts", "fees", "signs", "truth"]
 
 _LEVEL, _NEAR = 0.9, 0.03
 _FEE = 10.0
+_MOST = 0.8
 _ONCE, _STRONGEST, _EVERY = "at once", "top", "sign"
+
+
+def signs(scores: Scores) -> Claim:
+    """How often the sign of the move was right: of all, of the boldest forecasts, and by size of move."""
+    best = scores.best
+    return say.claim(
+        "The sign is right for {all} of the candles ({low} to {high}), and for {top} of the tenth with the boldest "
+        "forecasts. Counted by the size of the move it is {weighted}: that is the figure that could be worth money.",
+        all=say.percent(best["direction"]),
+        low=say.percent(best["direction_low"]),
+        high=say.percent(best["direction_high"]),
+        top=say.percent(best["top_direction"]),
+        weighted=say.percent(best["wda"]),
+    )
 
 
 def direction(scores: Scores) -> Chart | Claim:
@@ -41,7 +56,7 @@ def direction(scores: Scores) -> Chart | Claim:
     inside = int(bins["probability"].between(bins["low"], bins["high"]).sum())
     says = say.claim(
         "When {low} to {high} is said for a rise, the market agrees: {inside} of {bins} lie on the line within chance.",
-        holds=2 * inside >= len(bins),
+        holds=inside >= _MOST * len(bins),
         otherwise="The said probabilities, {low} to {high}, do not come true well: only {inside} of {bins} lie on the "
         "line within chance.",
         low=say.percent(bins["probability"].min(), 0),
@@ -79,9 +94,11 @@ def coverage_by_third(scores: Scores) -> Chart | Claim:
     return Chart("coverage", figure, held, says, alt)
 
 
-def fees(scores: Scores) -> Chart:
+def fees(scores: Scores) -> Chart | Claim:
     """What is left of a trade at each fee, by what is traded and when."""
     trades = scores.trades.dropna(subset=["net_bp"])
+    if not np.isfinite(scores.gain.bp):
+        return say.claim("No forecast stands out from the others, so that nothing would be traded.")
     late = next((entry for entry in trades["entry"].unique() if entry != _ONCE), _ONCE)
     figure, axes = canvas(2.9)
     lines = {
@@ -89,32 +106,51 @@ def fees(scores: Scores) -> Chart:
         (_STRONGEST, late): f"strongest tenth, {late}",
         (_EVERY, _ONCE): "every forecast, at once",
     }
-    for color, ((rule, entry), label) in zip(SERIES, lines.items(), strict=False):
+    styles = zip(SERIES, ("o", "v", "s"), ("-", "-", ":"), lines.items(), strict=False)
+    for color, marker, line, ((rule, entry), label) in styles:
         part = trades[(trades["rule"] == rule) & (trades["entry"] == entry)]
-        axes.plot(part["cost_bp"], part["net_bp"], marker="o", color=color, label=label)
+        axes.plot(part["cost_bp"], part["net_bp"], marker=marker, linestyle=line, color=color, label=label)
     axes.axhline(0, color=MUTED, linewidth=1.2, linestyle="--")
     axes.set(xlabel="fee of a round trip, bp", ylabel="left of a trade, bp")
     axes.legend()
-    fee = scores.break_even_bp
-    says = say.claim(
+    alt = "Lines of what is left of a trade as the fee grows, falling from left to right."
+    return Chart("fees", figure, trades, _left(scores), alt)
+
+
+def _left(scores: Scores) -> Claim:
+    """What a trade leaves, where that can be told from luck at all."""
+    gain = scores.gain
+    if not gain.proven:
+        return say.claim(
+            "What a trade on the strongest forecasts earns before fees, {fee}, cannot be told from luck ({low} to "
+            "{high}).",
+            fee=say.bp(gain.bp, 1),
+            low=say.bp(gain.low, 1),
+            high=say.bp(gain.high, 1),
+        )
+    return say.claim(
         "Skill is not money: at a fee of {fee} a trade on the strongest forecasts has nothing left, and a usual fee is "
         "{usual}.",
-        holds=fee < _FEE,
+        holds=gain.bp < _FEE,
         otherwise="Nothing is left of a trade only at a fee of {fee}, above the usual {usual}; whether orders would be "
         "filled at these prices is not known.",
-        fee=say.bp(fee, 1),
+        fee=say.bp(gain.bp, 1),
         usual=say.bp(_FEE, 0),
     )
-    return Chart("fees", figure, trades, says, "Lines of what is left of a trade as the fee grows, crossing zero.")
 
 
 def experts(scores: Scores) -> Table:
     """Tests that allow for many models at once, for those who ask."""
     says = say.claim(
-        "{tries} counted; these tests allow for the chance that one of many looks good by luck.",
-        tries=say.count(scores.trials, "trial"),
+        "These tests allow for the chance that one of many looks good by luck; {tries} counted.",
+        tries=say.count(scores.trials, "try", "tries"),
     )
-    columns: Columns = {"test": ("Test", str), "asks": ("It asks", str), "value": ("Answer", _fine)}
+    columns: Columns = {
+        "test": ("Test", str),
+        "asks": ("It asks", str),
+        "value": ("Value", _fine),
+        "answer": ("Answer", str),
+    }
     return Table("experts", expert_tests(scores), says, columns)
 
 
@@ -139,29 +175,6 @@ def truth(scores: Scores, market: str, interval: str) -> Claim:
         "return can be forecast from the candles. None of it was found in a past this short.",
         known=say.percent(known, 2),
         found=say.percent(found, 2),
-    )
-
-
-def sealed(forecasts: pd.DataFrame) -> Claim:
-    """The champion's forecasts that were stored before their candles closed, beside no change."""
-    needed = ["error_bp", "persistence_error_bp"]
-    known = forecasts.dropna(subset=needed) if set(needed) <= set(forecasts) else forecasts.head(0)
-    known = known[known["role"] == "champion"] if "role" in known else known
-    if known.empty:
-        return say.claim(
-            "No forecast has been sealed in this span yet: everything above was forecast in the walk-forward. Sealed "
-            "forecasts come from the running service."
-        )
-    ours, theirs = (float(known[name].mean()) for name in needed)
-    return say.claim(
-        "{rows} were sealed before their candles closed; they missed by {ours} on average, less than the {theirs} of "
-        "“no change”.",
-        holds=ours < theirs,
-        otherwise="{rows} were sealed before their candles closed; they missed by {ours} on average, no better than "
-        "the {theirs} of “no change”.",
-        rows=say.count(len(known), "forecast"),
-        ours=say.bp(ours, 3),
-        theirs=say.bp(theirs, 3),
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from btcml.candles import TIME
 from btcml.errors import ReportError
 from btcml.forecast.metrics import forecast_frame
-from btcml.report.charts import eda, evaluation, features, ingest, training, worth
+from btcml.report.charts import eda, evaluation, features, ingest, ledger, size, training, worth
 from btcml.report.claims import Claim
 from btcml.report.figure import Chart, svg_text
 from btcml.report.scores import score_forecasts
@@ -66,6 +66,8 @@ def test_good_data_are_called_good(snapshot):
 
 def test_bad_data_are_called_bad(damaged):
     """The sentences follow the data."""
+    assert "missing" in told(ingest.headline(damaged))
+    assert "quarantine" in told(ingest.headline(damaged))
     assert "do not fit" in told(ingest.headline(damaged))
     assert "lack candles" in told(ingest.calendar(damaged))
     assert told(ingest.longest_gaps(damaged)).startswith("1")
@@ -74,6 +76,15 @@ def test_bad_data_are_called_bad(damaged):
     assert "do not fit their neighbours" in told(ingest.suspect_spans(damaged))
     assert "old values are kept" in told(ingest.revised(damaged))
     assert [card.label for card in ingest.cards(damaged)] == ["Candles", "Span", "Gaps"]
+
+
+def test_a_headline_tells_only_of_the_faults_that_are_there(snapshot, damaged):
+    """Candles that are only missing are not said to be refused."""
+    holes = dataclasses.replace(damaged, quarantine=snapshot.quarantine, suspects=snapshot.suspects)
+    sentence = told(ingest.headline(holes))
+    assert "missing" in sentence
+    assert "quarantine" not in sentence
+    assert "do not fit" not in sentence
 
 
 @pytest.mark.parametrize("which", ["snapshot", "damaged"])
@@ -146,10 +157,12 @@ def test_the_verdict_follows_the_forecasts(skill, word, champion):
     assert scores.table["skill"].iloc[0] == 0.0
     table = evaluation.against_persistence(scores)
     assert table.strong == ({"ridge": "Ridge regression", "persistence": "Persistence"}[champion],)
+    assert f"{len(scores.table) - 1}\N{NARROW NO-BREAK SPACE}models and 3" in told(evaluation.decision(scores))
     items = [
         table, evaluation.loss_difference(scores), evaluation.by_month(scores), evaluation.by_third(scores),
-        evaluation.by_hour(scores), worth.direction(scores), worth.coverage_by_third(scores), worth.fees(scores),
-        worth.experts(scores), worth.truth(scores, "binance", "15m"), worth.truth(scores, "simulated", "15m"),
+        evaluation.by_hour(scores), evaluation.by_year(scores), worth.signs(scores), worth.direction(scores),
+        worth.coverage_by_third(scores), worth.fees(scores), worth.experts(scores),
+        worth.truth(scores, "binance", "15m"), worth.truth(scores, "simulated", "15m"),
     ]  # fmt: skip
     assert all(told(item) for item in items)
     assert [card.label for card in evaluation.cards(scores)][:2] == ["Champion", "Skill"]
@@ -157,15 +170,94 @@ def test_the_verdict_follows_the_forecasts(skill, word, champion):
 
 def test_sealed_forecasts_are_scored_where_there_are_any():
     """An empty ledger is said; a full one is compared with no change."""
-    assert "No forecast has been sealed" in told(worth.sealed(pd.DataFrame()))
-    errors = {"error_bp": [1.0, 2.0, 9.0, np.nan], "persistence_error_bp": [2.0, 3.0, 1.0, np.nan]}
-    frame = pd.DataFrame({"role": ["champion", "champion", "challenger", "champion"], **errors})
-    assert told(worth.sealed(frame)).startswith("2")
-    assert "less than the 2.500" in told(worth.sealed(frame)).replace("\N{NARROW NO-BREAK SPACE}", " ")
-    assert "no better" in told(worth.sealed(frame.assign(error_bp=5.0)))
+    assert "No forecast has been sealed" in told(ledger.sealed(pd.DataFrame()))
+    frame = pd.DataFrame(
+        {
+            "role": ["champion", "champion", "challenger", "champion"],
+            "model": ["ridge", "ridge", "random_forest", "ridge"],
+            "error_bp": [1.0, 2.0, 9.0, np.nan],
+            "persistence_error_bp": [2.0, 3.0, 1.0, np.nan],
+            "real_close": [1.0, 3.0, 1.0, np.nan],
+            "lo": 0.5,
+            "hi": 2.0,
+        }
+    )
+    table = ledger.sealed(frame)
+    assert told(table).startswith("2")
+    assert "less than the 2.500" in told(table).replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert "too few" in told(table)
+    assert table.data["coverage"].tolist() == [1.0, 0.5]
+    assert "no better" in told(ledger.sealed(frame.assign(error_bp=5.0)))
+    assert "challengers alone" in told(ledger.sealed(frame.iloc[[2]]))
+
+
+def range_frame(knows: float) -> pd.DataFrame:
+    """Log ranges that remember; one model knows a share of what is new in each."""
+    random = np.random.default_rng(3)
+    new = random.normal(0, 0.4, 3000)
+    level = np.zeros(3000)
+    for place in range(1, 3000):
+        level[place] = 0.8 * level[place - 1] + new[place]
+    last = np.concatenate([[0.0], level[:-1]])
+    said = {"persistence": last, "ewma": 0.7 * last, "har": 0.75 * last, "linear": 0.8 * last + knows * new}
+    time = pd.date_range("2024-01-01", periods=3000, freq="15min", tz="UTC")
+    parts = [pd.DataFrame({"open_time": time, "model": name, "y": level - 7, "y_hat": values - 7, "base": last - 7})
+             for name, values in said.items()]  # fmt: skip
+    return pd.concat(parts, ignore_index=True).assign(cutoff=time[0], lo=np.nan, hi=np.nan, prob_up=np.nan)
+
+
+def test_the_size_of_the_next_move_is_told_beside_moving_averages_and_the_last_candle():
+    """What is known beyond the average is found; what is not is not claimed."""
+    table = size.models(range_frame(0.3), range_frame(0.3))
+    assert told(table).startswith("How large the next candle will be is known far better")
+    assert table.data.groupby("what")["model"].first().tolist() == ["linear", "linear"]
+    assert table.data.groupby("what")["p"].min().max() < 0.01
+    assert "persistence" not in table.data["title"].tolist()
+    assert told(size.come_true(range_frame(0.3)))
+    assert [card.label for card in size.cards(range_frame(0.3))] == ["Size of the move"]
+    wrong = range_frame(0.0)
+    wrong.loc[wrong["model"].isin(["har", "linear"]), "y_hat"] += 2.0
+    assert "no better by any model" in told(size.models(wrong, wrong))
+
+
+def test_what_is_earned_is_not_called_more_than_luck_unless_it_is():
+    """A gain whose interval holds zero is no break-even fee."""
+    cards = {card.label: card for card in evaluation.cards(score_forecasts(forecasts(0.0), 0))}
+    assert str(cards["Break-even fee"].value) == "not shown"
+    assert "may be luck" in cards["Break-even fee"].note
+    assert "nearest model" in cards["Skill"].note
+    sure = {card.label: card for card in evaluation.cards(score_forecasts(forecasts(0.5), 0))}
+    assert str(sure["Break-even fee"].value).endswith("bp")
+    assert "nearest" not in sure["Skill"].note
+
+
+def test_earlier_tries_count_as_looks():
+    """Every two tries of two models are one more look."""
+    frame = forecasts(0.0)
+    few, many = score_forecasts(frame, 0), score_forecasts(frame, 21)
+    assert (few.verdict.looks, many.verdict.looks) == (1, 12)
+    assert (few.trials, many.trials) == (2, 23)
+
+
+@pytest.mark.parametrize(("months", "sentence"), [(1, "lies in one month"), (2, "every one of the 2")])
+def test_one_month_is_not_called_every_one_of_the_month(months, sentence):
+    """Grammar follows the number."""
+    groups = pd.DataFrame({"skill": [0.01] * months, "skill_low": [-0.1] * months})
+    assert sentence in str(evaluation._where(groups, "month")).replace("\N{NARROW NO-BREAK SPACE}", " ")
+
+
+def test_candles_of_a_day_have_no_hours_to_compare():
+    """One hour of the day is no comparison."""
+    frame = forecasts(0.2)
+    frame["open_time"] = (
+        frame.groupby("model")
+        .cumcount()
+        .map(lambda day: pd.Timestamp("2009-01-01", tz="UTC") + day * pd.Timedelta(days=1))
+    )
+    assert "same hour" in told(evaluation.by_hour(score_forecasts(frame, 0)))
 
 
 def test_every_exhibit_is_exported():
     """A new exhibit stands in its module's list."""
-    for module in (ingest, eda, features, training, evaluation, worth):
+    for module in (ingest, eda, features, training, evaluation, ledger, size, worth):
         assert all(callable(getattr(module, name)) for name in module.__all__)
