@@ -49,7 +49,7 @@ class Route:
 ROUTES = {
     "ready": Route("GET", "/ready", ()),
     "prices": Route("GET", "/prices/latest", (*_SERIES, "n")),
-    "series": Route("GET", "/series", (*_SERIES, "start", "end", "fallback_days", "limit")),
+    "series": Route("GET", "/series", (*_SERIES, "start", "end", "fallback_days", "limit", "model")),
     "futures": Route("GET", "/futuros", (*_SERIES, "start", "limit")),
     "metrics": Route("GET", "/metrics", (*_SERIES, "limit")),
     "model": Route("GET", "/model/info"),

@@ -24,7 +24,13 @@ _REAL = ("open", "high", "low", "close", "volume")
 
 
 def points_of(
-    store: Store, settings: Settings, key: SeriesKey, span: tuple[pd.Timestamp, pd.Timestamp], model: str | None
+    store: Store,
+    settings: Settings,
+    key: SeriesKey,
+    span: tuple[pd.Timestamp, pd.Timestamp],
+    model: str | None,
+    *,
+    beside: bool = False,
 ) -> pd.DataFrame:
     """Forecasts of a span with their outcomes, oldest first; those without an outcome left out.
 
@@ -32,6 +38,8 @@ def points_of(
     ----------
     model
         Whose walk-forward is shown: the champion's; sealed forecasts replace it where there are any.
+    beside
+        Whether the sealed forecasts are the model's own, in whatever role, instead of those that were served.
 
     Returns
     -------
@@ -40,8 +48,9 @@ def points_of(
         and the candle's ``real_open, real_high, real_low, real_close, real_volume``.
     """
     start, end = span
-    sealed = read_scored(store, key, start, end, role="champion")
-    sealed = sealed[sealed["status"] == "sealed"].assign(origin="sealed")[list(_FORECAST)]
+    sealed = read_scored(store, key, start, end, role=None if beside else "champion")
+    kept = sealed["status"].eq("sealed") & (sealed["model"].eq(str(model)) | (not beside))
+    sealed = sealed[kept].assign(origin="sealed")[list(_FORECAST)]
     parts = [part for part in (_walked(settings, key, span, model), sealed) if len(part)]
     forecasts = pd.concat(parts, ignore_index=True) if parts else sealed
     forecasts = forecasts.drop_duplicates("open_time", keep="last").sort_values("open_time")

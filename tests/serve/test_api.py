@@ -129,6 +129,15 @@ def test_points_of_the_series_are_out_of_sample_and_say_where_they_come_from(ser
     assert point["err"]["close_abs"] == pytest.approx(abs(error))
 
 
+def test_the_series_of_another_model_than_the_champion_can_be_asked_for(service):
+    """Persistence says no direction; a challenger's walk-forward does. A model that is not known has no points."""
+    points = service.get("/series?model=autoreg").json()
+    assert points["model"] == "autoreg"
+    assert sum(point["pred"]["close_next"] != point["pred"]["open_next"] for point in points["points"]) > 10
+    assert service.get("/series?model=nobody").json()["points"] == []
+    assert service.get("/series", params={"model": "a b"}).status_code == 422
+
+
 def test_sealed_forecasts_and_jobs_and_models_have_their_documented_shapes(service):
     """What the schema promises is what comes."""
     service.post("/ingest/run")

@@ -7,16 +7,14 @@ import json
 from typing import Annotated, Any
 
 import pandas as pd
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 
-from btcml.candles import SeriesKey
 from btcml.errors import NotReadyError
 from btcml.serve.deps import End, Key, Start, State
 from btcml.serve.points import point_list, points_of
 from btcml.serve.problems import responses
 from btcml.serve.schemas import Prices
 from btcml.serve.shapes import Futures, Series
-from btcml.serve.state import Service
 from btcml.store.candles import read_last_candles
 from btcml.store.forecasts import read_futuros
 from btcml.store.models import champion_of
@@ -26,6 +24,10 @@ __all__ = ["router"]
 router = APIRouter(tags=["candles"])
 
 _EPOCH, _END = pd.Timestamp("1999-12-30", tz="UTC"), pd.Timestamp("2200-01-03", tz="UTC")
+ModelName = Annotated[
+    str | None,
+    Query(pattern=r"^[A-Za-z][A-Za-z0-9_.]*$", max_length=120, description="Another model than the champion's."),
+]
 IfNoneMatch = Annotated[str | None, Header(description="ETag of what the client has already.")]
 
 
@@ -59,36 +61,44 @@ def prices_latest(service: State, key: Key, n: Annotated[int, Query(ge=1, le=10_
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Nothing is new."}}
 
 
-@router.get("/series", response_model=Series, responses=responses() | _NOT_MODIFIED)
-@router.get("/series/cached", response_model=Series, responses=responses() | _NOT_MODIFIED)
-def series(
+def _span(
     service: State,
     key: Key,
     start: Start = None,
     end: End = None,
     fallback_days: Annotated[int, Query(ge=1, le=20_000, description="Days before the end, without a start.")] = 7,
-    limit: Annotated[int, Query(ge=1, le=50_000)] = 30_000,
-    if_none_match: IfNoneMatch = None,
-) -> Response:
-    """Answer out-of-sample forecasts against reality: walk-forward ones, and sealed ones over them."""
-    span = _span(service, key, start, end, fallback_days)
-    champion = champion_of(service.store, key)
-    name = champion.name if champion else None
-    points = points_of(service.store, service.settings, key, span, name)
-    page, rest = points.iloc[:limit], points.iloc[limit:]
-    following = _times(rest["open_time"].head(1))
-    content: dict[str, Any] = {"market": key.market, "symbol": key.symbol, "interval": key.interval, "model": name}
-    content |= {"points": point_list(page), "next_start": following[0] if following else None}
-    return _sent(content, if_none_match)
-
-
-def _span(
-    service: Service, key: SeriesKey, start: str | None, end: str | None, fallback_days: int
 ) -> tuple[pd.Timestamp, pd.Timestamp]:
     newest = read_last_candles(service.store, key, 1)
     last = newest["open_time"].iloc[-1] + key.delta if len(newest) else _END
     stop = pd.Timestamp(end) if end else last
     return (pd.Timestamp(start) if start else stop - pd.Timedelta(days=fallback_days)), stop
+
+
+Span = Annotated[tuple[pd.Timestamp, pd.Timestamp], Depends(_span)]
+
+
+@router.get("/series", response_model=Series, responses=responses() | _NOT_MODIFIED)
+@router.get("/series/cached", response_model=Series, responses=responses() | _NOT_MODIFIED)
+def series(
+    service: State,
+    key: Key,
+    span: Span,
+    limit: Annotated[int, Query(ge=1, le=50_000)] = 30_000,
+    model: ModelName = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Answer out-of-sample forecasts against reality: walk-forward ones, and sealed ones over them.
+
+    They are the champion's, or those of `model`, which need not be served.
+    """
+    champion = champion_of(service.store, key)
+    name = model or (champion.name if champion else None)
+    points = points_of(service.store, service.settings, key, span, name, beside=model is not None)
+    page, rest = points.iloc[:limit], points.iloc[limit:]
+    following = _times(rest["open_time"].head(1))
+    content: dict[str, Any] = {"market": key.market, "symbol": key.symbol, "interval": key.interval, "model": name}
+    content |= {"points": point_list(page), "next_start": following[0] if following else None}
+    return _sent(content, if_none_match)
 
 
 @router.get("/futuros", response_model=Futures, responses=responses() | _NOT_MODIFIED)

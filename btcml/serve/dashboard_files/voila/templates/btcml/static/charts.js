@@ -60,6 +60,12 @@ class Frame {
     return made;
   }
 
+  /** Say again what stands in the corners. */
+  mark() {
+    const color = this.colours.muted;
+    for (const [mark, words] of this.corners || []) mark.applyOptions({ lines: [{ text: words(), color, fontSize: 11 }] });
+  }
+
   /** Words in the corner of a pane. */
   corner(pane, words) {
     this.corners ||= [];
@@ -112,7 +118,7 @@ class Frame {
       timeScale: { borderColor: c.rule, tickMarkFormatter: (time, kind) => [f.month, f.month, f.day, f.hour, f.hour][kind](time) },
       localization: { locale: f.locale, priceFormatter: (value) => (Math.abs(value) >= 1000 ? f.whole(value) : f.two(value)), timeFormatter: (time) => `${f.moment(time)} (${f.utc(time)} UTC)` },
     });
-    for (const [mark, words] of this.corners || []) mark.applyOptions({ lines: [{ text: words(), color: c.muted, fontSize: 11 }] });
+    this.mark();
     this.colour(c);
     this.speak();
   }
@@ -280,7 +286,7 @@ export class DirectionChart extends Frame {
     this.half = this.share.createPriceLine({ price: 50, lineWidth: 1, lineStyle: LineStyle.Solid, axisLabelVisible: false });
     this.zones = [this.share, this.moves].map((series) => this.shade(series));
     this.chart.panes().forEach((pane, i) => pane.setStretchFactor([3, 1][i]));
-    this.corner(0, () => "%");
+    this.corner(0, () => ["%", this.page.rival.name].filter(Boolean).join(" · "));
     this.corner(1, () => `${this.page.t("s_move")} (bp)`);
     this.dress();
   }
@@ -301,6 +307,7 @@ export class DirectionChart extends Frame {
     this.window = Math.max(20, Math.min(288, Math.floor(told / 4)));
     const rolling = rollingDirection(rows, this.window), half = 100 * coinRange(this.window), c = this.colours;
     this.rolling = new Map(rolling.map((point) => [point.time, point]));
+    this.mark();
     const share = (name) => rolling.map((point) => ({ time: point.time, value: 100 * point[name] }));
     this.keep(rows.map((row) => row.time), () => {
       this.share.setData(share("share"));
@@ -374,7 +381,7 @@ export class MoneyChart extends Frame {
     };
     this.zero = this.lines.net.createPriceLine({ price: 0, lineWidth: 1, lineStyle: LineStyle.Solid, axisLabelVisible: false });
     this.zone = this.shade(this.lines.net);
-    this.corner(0, () => "bp");
+    this.corner(0, () => ["bp", this.page.rival.name].filter(Boolean).join(" · "));
     this.cost = 2;
     this.threshold = 0;
     this.dress();
@@ -390,6 +397,7 @@ export class MoneyChart extends Frame {
     this.rows = rows;
     const rule = ruleOf(rows, this.cost, this.threshold), repeat = repeatRule(rows, this.cost), c = this.colours;
     this.result = rule;
+    this.mark();
     this.byTime = new Map(rule.points.map((point) => [point.time, point]));
     this.keep(rule.points.map((point) => point.time), () => {
       for (const name of ["hold", "gross", "net"]) this.lines[name].setData(line(rule.points, name));

@@ -45,6 +45,7 @@ class Dashboard {
     this.problems = {};
     this.candles = new Map();
     this.points = new Map();
+    this.rival = { name: "", mark: "", points: [] };
     Object.assign(this, { looked: 0, prediction: null, futures: null, trainings: null, models: null, market: "", loading: false, report: null });
   }
 
@@ -181,12 +182,16 @@ class Dashboard {
     const asks = [
       ["prices", { ...key, n: known === null ? count : Math.min(count, FEW + Math.ceil(Math.max(this.now() - known, 0) / this.step)) }],
       ["predict", key], ["series", { ...key, ...since }], ["metrics", { ...key, limit: 200 }], ["model", key],
-      ["futures", { ...key, start: iso(this.weekStart()), limit: 20_000 }],
     ];
-    await Promise.all(asks.map(async ([name, query]) => {
+    const hear = async ([name, query]) => {
       const answer = await this.link.ask(name, query);
       if (turn === this.turn) this.heard(name, answer);
-    }));
+    };
+    const [prices, ...others] = asks.map(hear);
+    await prices;  // the week before the market's newest candle: its clock need not be the viewer's
+    const week = { ...key, start: iso(this.weekStart()), limit: 20_000 };
+    await Promise.all([...others, turn === this.turn ? hear(["futures", week]) : null]);
+    if (turn === this.turn) await this.askRival(turn, key);
     if (turn !== this.turn) return;
     this.loading = false;
     this.looked = Date.now();
@@ -195,6 +200,20 @@ class Dashboard {
     const down = ["unreachable", "slow", "foreign"].includes(this.worst()?.code) || this.worst()?.status >= 500;
     this.failures = down ? this.failures + 1 : 0;
     if (!down) sessionStorage.removeItem("btcml-reopened");
+  }
+
+  /** While persistence serves, which says no direction: the best challenger's walk-forward, shown as such. */
+  async askRival(turn, key) {
+    const models = this.models || [], served = models.find((model) => model.champion);
+    const best = models.filter((model) => model.role === "challenger").sort((a, b) => (b.skill ?? -Infinity) - (a.skill ?? -Infinity))[0];
+    if (served?.name !== "persistence" || !best) { this.rival = { name: "", mark: "", points: [] }; return; }
+    const mark = `${best.id} ${this.newest}`;
+    if (this.rival.mark === mark) return;
+    const answer = await this.link.ask("series", { ...key, model: best.name, fallback_days: Math.ceil(this.days), limit: 30_000 });
+    if (turn !== this.turn || answer.code !== "ok") return;
+    const points = answer.data.model === best.name ? answer.data.points : [];  // an older API does not know the question
+    this.rival = { name: points.length ? best.name : "", mark, points };
+    this.show("series");
   }
 
   weekStart() { return (this.newest ?? this.now()) - 7 * DAY; }
@@ -445,6 +464,13 @@ class Dashboard {
     return rowsOf([...this.points.values()], closes, this.step);
   }
 
+  /** Rows that have an opinion on the direction: those of the service, else the best challenger's. */
+  opinions(rows) {
+    if (!this.rival.name) return rows;
+    const closes = [...this.candles].map(([time, candle]) => [time, candle.close]), oldest = Math.min(...this.candles.keys());
+    return rowsOf(this.rival.points, closes, this.step).filter((row) => row.time >= oldest);
+  }
+
   show(about = "all") {
     if (!this.symbol) return;
     this.showNotices();
@@ -486,7 +512,7 @@ class Dashboard {
     const { t, f, prediction: p } = this, judged = this.trainings?.find((item) => Number.isFinite(item.skill)), skill = judged?.skill ?? p?.skill;
     const plain = p?.model === "persistence" || judged?.champion === "persistence";
     const value = Number.isFinite(judged?.dm_p) ? this.chance(judged.dm_p) : "";
-    const verdict = !p && !judged ? t("verdictNone") : plain ? t("verdictNo") : t("verdictYes");
+    const verdict = !p && !judged ? (this.trainings ? t("verdictNone") : "") : plain ? t("verdictNo") : t("verdictYes");
     this.card("skill", Number.isFinite(skill) ? f.signedPercent(skill) : "–", [value, verdict].filter(Boolean).join(" · "), p?.verdict || judged?.verdict || "");
     this.$("card-skill").dataset.verdict = !p && !judged ? "" : plain ? "no" : "yes";
   }
@@ -499,7 +525,7 @@ class Dashboard {
     const cell = (part, count) => (count.n ? f.percent(count.share) : "–");
     const lineOf = (name, part) => `<tr><th scope="row">${t(name)} (${f.whole(part.length)})</th><td>${cell(part, coverageOf(part))}</td><td>${cell(part, directionOf(part))}</td></tr>`;
     item.querySelector(".value").hidden = true;
-    item.querySelector(".note").innerHTML = rows.length ? `<table class="mini"><thead><tr><td></td><th scope="col">${t("cover")}</th><th scope="col">${t("signs")}</th></tr></thead><tbody>${lineOf("day", day)}${lineOf("week", rows)}</tbody></table>` : t("noSealed");
+    item.querySelector(".note").innerHTML = rows.length ? `<table class="mini"><thead><tr><td></td><th scope="col">${t("cover")}</th><th scope="col">${t("signs")}</th></tr></thead><tbody>${lineOf("day", day)}${lineOf("week", rows)}</tbody></table>` : this.futures ? t("noSealed") : "";
   }
 
   card(name, value, note, title = "") {
@@ -530,19 +556,19 @@ class Dashboard {
     banner.hidden = !this.market || market === "binance";
     banner.textContent = banner.hidden ? "" : this.t(`market_${market}`, { market: this.market });
     this.say("main", this.mainWords(rows));
-    this.showScore(rows);
+    this.showScore(this.opinions(rows));
   }
 
   mainWords(rows) {
     const { t, f } = this, figures = skillOf(rows);
-    if (!figures.n) return t("h_none");
+    if (!figures.n) return this.candles.size ? t("h_none") : "";
     if (rows.every((row) => row.base === null || row.forecast === row.base)) return t("h_plain", { n: f.whole(figures.n), base: f.two(figures.base) });
     const what = Math.abs(figures.skill) < 5e-6 ? t("w_same") : t(figures.skill > 0 ? "w_better" : "w_worse", { skill: f.percent2(Math.abs(figures.skill)) });
     return t("h_main", { n: f.whole(figures.n), mae: f.two(figures.mae), base: f.two(figures.base), what });
   }
 
   showScore(rows) {
-    const { t, f } = this, own_ = skillOf(rows), way = directionOf(rows), repeat = repeatOf(rows), cover = coverageOf(rows);
+    const { t, f, rival } = this, own_ = skillOf(rows), way = directionOf(rows), repeat = repeatOf(rows), cover = coverageOf(rows);
     const share = (value) => f.percent(value);
     const body = [
       [t("r_n"), f.whole(own_.n), f.whole(own_.n), f.whole(repeat.n)],
@@ -552,22 +578,28 @@ class Dashboard {
       [t("r_wda"), share(way.wda), "–", share(repeat.wda)],
       [t("r_cover"), share(cover.share), "–", "–"],
     ];
-    this.$("score").querySelector(".scroll").innerHTML = table(["", t("r_this"), t("s_persistence"), t("s_repeat")], body);
-    this.$("score").querySelector(".say").textContent = way.n ? t(this.coinWord(way)) : t(this.points.size ? "h_directionNone" : "h_none");
+    this.$("score").querySelector(".scroll").innerHTML = table(["", rival.name ? `${rival.name} ${t("r_rival")}` : t("r_this"), t("s_persistence"), t("s_repeat")], body);
+    this.$("score").querySelector(".say").textContent = way.n ? t(this.coinWord(way)) : this.noneWord();
   }
 
   coinWord(way) { return way.low > 0.5 ? "h_notCoin" : way.high < 0.5 ? "h_coinWorse" : "h_coin"; }
 
+  /** Why there is nothing to count; nothing where the API has not said anything yet. */
+  noneWord() { return this.candles.size ? this.t(this.points.size ? "h_directionNone" : "h_none") : ""; }
+
+  /** Whose opinion it is, where it is not the service's. */
+  whose(key = "h_rival") { return this.rival.name ? `${this.t(key, { model: this.rival.name })} ` : ""; }
+
   directionWords(way, repeat) {
     const { t, f } = this;
-    if (!way.n) return t(this.points.size ? "h_directionNone" : "h_none");
-    return `${t("h_direction", { right: f.whole(way.right), n: f.whole(way.n), share: f.percent(way.share), lo: f.percent(way.low), hi: f.percent(way.high), wda: f.percent(way.wda), repeat: f.percent(repeat.share) })} ${t(this.coinWord(way))}`;
+    if (!way.n) return this.noneWord();
+    return `${this.whose()}${t("h_direction", { right: f.whole(way.right), n: f.whole(way.n), share: f.percent(way.share), lo: f.percent(way.low), hi: f.percent(way.high), wda: f.percent(way.wda), repeat: f.percent(repeat.share) })} ${t(this.coinWord(way))}`;
   }
 
   /** Everything below the essentials: made when the first of it comes, so that it never delays them. */
   showRest() {
     if (!this.alive) return;
-    const rows = this.rows(), { t, f } = this, sealed = sealedRows(this.futures || []);
+    const rows = this.opinions(this.rows()), { t, f } = this, sealed = sealedRows(this.futures || []);
     if (!this.charts.sealed) {
       Object.assign(this.charts, { sealed: new SealedChart(this.$("sealed"), this), direction: new DirectionChart(this.$("direction"), this), money: new MoneyChart(this.$("money"), this), trainings: new TrainingsChart(this.$("trainings"), this) });
       this.showTrainings();
@@ -575,24 +607,24 @@ class Dashboard {
     this.charts.sealed.update(sealed);
     this.$("sealed").querySelector(".stage").hidden = this.$("sealed").querySelector(".keys").hidden = !sealed.length;
     const inside = coverageOf(sealed);
-    this.say("sealed", sealed.length ? t("h_sealed", { n: f.whole(sealed.length), inside: f.percent(inside.share) }) : t("h_sealedNone"));
+    this.say("sealed", sealed.length ? t("h_sealed", { n: f.whole(sealed.length), inside: f.percent(inside.share) }) : this.futures ? t("h_sealedNone") : "");
     this.charts.direction.update(rows);
     this.say("direction", this.directionWords(directionOf(rows), repeatOf(rows)));
     const honest = reliabilityOf(rows), low = honest.bins[0], high = honest.bins[honest.bins.length - 1];
     this.$("reliability").querySelector(".drawing").innerHTML = honest.n ? reliabilityDrawing(honest, this) : "";
-    this.$("reliability").querySelector(".say").textContent = honest.n ? t("h_reliability", { p: f.percent(high.said), f: f.percent(high.went), q: f.percent(low.said), g: f.percent(low.went), brier: f.three(honest.brier) }) : t("h_reliabilityNone");
+    this.$("reliability").querySelector(".say").textContent = honest.n ? this.whose("h_rivalShort") + t("h_reliability", { p: f.percent(high.said), f: f.percent(high.went), q: f.percent(low.said), g: f.percent(low.went), brier: f.three(honest.brier) }) : this.candles.size ? t("h_reliabilityNone") : "";
     this.showMoney(rows);
     if (this.looked) this.root.dataset.painted = "all";
   }
 
-  showMoney(rows = this.rows()) {
+  showMoney(rows = this.opinions(this.rows())) {
     const { t, f } = this, chart = this.charts.money;
     if (!chart) return;
     chart.cost = Math.max(0, Number(this.$("cost").value) || 0);
     chart.threshold = Math.max(0, Number(this.$("threshold").value) || 0);
     const rule = chart.update(rows);
-    const words = t("h_money", { cost: f.one(chart.cost), net: f.signedOne(rule.net), trades: f.whole(rule.trades), gross: f.signedOne(rule.gross) });
-    this.say("money", rule.trades ? `${words} ${rule.net <= 0 ? t("h_moneyNot") : ""}` : t("h_moneyNone"));
+    const words = this.whose() + t("h_money", { cost: f.one(chart.cost), net: f.signedOne(rule.net), trades: f.whole(rule.trades), gross: f.signedOne(rule.gross) });
+    this.say("money", rule.trades ? `${words} ${rule.net <= 0 ? t("h_moneyNot") : ""}` : this.candles.size ? t("h_moneyNone") : "");
   }
 
   showTrainings() {
@@ -601,7 +633,7 @@ class Dashboard {
     this.charts.trainings.update(usable);
     this.$("trainings").querySelector(".stage").hidden = usable.length < 2;
     const newest = usable[usable.length - 1];
-    this.say("trainings", newest ? t("h_trainings", { n: f.whole(usable.length), ratio: f.four(newest.mae / newest.persistence_mae) }) : t("h_trainingsNone"));
+    this.say("trainings", newest ? t("h_trainings", { n: f.whole(usable.length), ratio: f.four(newest.mae / newest.persistence_mae) }) : this.trainings ? t("h_trainingsNone") : "");
     const share = (value) => (Number.isFinite(value) ? `${f.four(value)} %` : "–");
     const rows = usable.slice(-8).reverse().map((item) => [f.moment(item.time), f.whole(item.samples), f.two(item.mae), f.two(item.persistence_mae), share(item.mape), f.signedPercent(item.skill ?? NaN), Number.isFinite(item.dm_p) ? this.chance(item.dm_p) : "–", item.champion]);
     this.$("trainings").querySelector(".history").innerHTML = newest ? table(["t_time", "t_samples", "t_mae", "t_base", "t_mape", "t_skill", "t_p", "t_champion"].map((name) => t(name)), rows) : "";
