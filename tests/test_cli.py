@@ -57,6 +57,10 @@ def test_an_ingest_answers_one_json_object(run):
         (["ingest", "--symbol", "BTCUSDX"], "BTCUSDX"),
         (["ingest", "--source", "no/such/file.csv"], "does not exist"),
         (["backfill", "--since", "yesterday"], "--since"),
+        (["backfill", "--since", "0001-01-01"], "--since"),
+        (["backfill", "--until", "NaT"], "--until"),
+        (["ingest", "--audit", "--since", "2190-01-01"], "is empty"),
+        (["ingest", "--symbol", "BTCUSDT,ETH-USDT"], "a symbol is"),
         (["report", "--end", "soon"], "end"),
         (["report", "--from-plan", "nothing.mk"], "no plan"),
         (["db", "export", "simulated/BTCUSDT/5m", "candles.txt"], ".parquet or .csv"),
@@ -105,6 +109,33 @@ def test_a_missing_database_is_a_failure_not_a_mistake(run, monkeypatch):
     assert status == 1
     assert "cannot be reached" in err
     assert "secret" not in err
+
+
+def test_several_symbols_come_at_once(run):
+    """One call, one client within the exchange's limits, one result a series."""
+    status, out, _ = run("backfill", "--symbol", "BTCUSDT,ETHUSDT", "--days", "2", "--json")
+    assert status == 0
+    assert [done["key"]["symbol"] for done in json.loads(out)["series"]] == ["BTCUSDT", "ETHUSDT"]
+    assert len(json.loads(run("db", "series", "--json")[1])["rows"]) == 2
+
+
+def test_any_range_can_be_audited(run):
+    """Between two days, whatever is stored already."""
+    run("backfill", "--days", "3")
+    span = ("--since", "2025-01-01", "--until", "2025-01-02")
+    status, out, _ = run("ingest", "--audit", *span, "--json")
+    assert (status, json.loads(out)["fetched"], json.loads(out)["inserted"]) == (0, 288, 288)
+    assert json.loads(run("ingest", "--audit", *span, "--json")[1])["fetched"] == 288
+    assert json.loads(run("backfill", *span, "--json")[1])["fetched"] == 0
+
+
+def test_quarantine_and_suspects_are_listed(run, csv):
+    """Which rule, from where, when; and what looks unfinished."""
+    assert run("db", "quarantine") == (0, "no row has broken the contract\n", "")
+    run("ingest", "--source", csv(volume=[-1.0] + [1.0] * 575), "--days", "2")
+    row = json.loads(run("db", "quarantine", "--json")[1])["rows"][-1]
+    assert (row["rule"], row["volume"], row["released_at"]) == ("volume_not_negative", -1.0, None)
+    assert run("db", "suspects") == (0, "no suspect span in any series\n", "")
 
 
 def test_the_whole_contract_is_checked_over_the_database(run):

@@ -15,59 +15,77 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable
 
+    from btcml.market.source import OnPage
+
 __all__ = ["VERBS"]
+
+_FIRST_YEAR, _LAST_YEAR = 2000, 2199
 
 
 def _declare_ingest(parser: ArgumentParser) -> None:
-    declare_series(parser)
-    parser.add_argument("--market", help="store under this market, where it is not the source's own")
-    parser.add_argument("--audit", action="store_true", help="read the span of --days again, to find restated candles")
+    declare_series(parser, several=True)
+    _declare_span(parser)
+    parser.add_argument("--audit", action="store_true", help="read the whole span again, to find restated candles")
     parser.set_defaults(run=_ingest)
 
 
-def _ingest(args: Namespace) -> Any:
-    from btcml.pipeline.ingest import backfill, ingest
-
-    session = open_session(args)
-    key = _key(session, args)
-    if args.days is None and not args.audit:
-        return ingest(session.store, session.source, key, on_page=progress(str(key)))
-    span = _last_days(session, session.run.days)
-    return backfill(session.store, session.source, key, span, audit=args.audit, on_page=progress(str(key)))
-
-
-def _key(session: Session, args: Namespace) -> SeriesKey:
-    return session.run.key(args.market) if args.market else session.key
-
-
-def _last_days(session: Session, days: int) -> tuple[pd.Timestamp, pd.Timestamp]:
-    end = session.source.now()
-    return end - pd.Timedelta(days=days), end
-
-
-def _declare_backfill(parser: ArgumentParser) -> None:
-    declare_series(parser, days=90)
-    parser.add_argument("--since", help="first day, such as 2017-08-17, instead of --days")
+def _declare_span(parser: ArgumentParser) -> None:
+    parser.add_argument("--since", help="first UTC day, such as 2017-08-17, instead of --days")
+    parser.add_argument("--until", help="end of the span, a UTC time (default: now)")
     parser.add_argument("--market", help="store under this market, where it is not the source's own")
-    parser.set_defaults(run=_backfill)
 
 
-def _backfill(args: Namespace) -> Any:
+def _ingest(args: Namespace) -> Any:
+    from btcml.pipeline.ingest import ingest
+
+    if args.audit or any(value is not None for value in (args.days, args.since, args.until)):
+        return _filled(args, audit=args.audit)
+    return _each(args, lambda session, key, show: ingest(session.store, session.source, key, on_page=show))
+
+
+def _filled(args: Namespace, *, audit: bool = False) -> Any:
+    """Fetch the span that the options name: what is missing of it, or all."""
     from btcml.pipeline.ingest import backfill
 
     since = _time("--since", args.since) if args.since else None
+    until = _time("--until", args.until) if args.until else None
+
+    def _work(session: Session, key: SeriesKey, show: OnPage) -> Any:
+        end = until or session.source.now()
+        span = (since or end - pd.Timedelta(days=session.run.days), end)
+        if span[0] >= span[1]:
+            msg = f"the span from {span[0]:%Y-%m-%d %H:%M} to {span[1]:%Y-%m-%d %H:%M} is empty: give an earlier start"
+            raise UsageError(msg)
+        return backfill(session.store, session.source, key, span, audit=audit, on_page=show)
+
+    return _each(args, _work)
+
+
+def _each(args: Namespace, work: Callable[[Session, SeriesKey, OnPage], Any]) -> Any:
+    """Do the same for one symbol, or for each of several, one after the other within the exchange's limits."""
+    symbols = list(dict.fromkeys(args.symbol.split(",")))
+    args.symbol = symbols[0]
     session = open_session(args)
-    key = _key(session, args)
-    start, end = _last_days(session, session.run.days)
-    return backfill(session.store, session.source, key, (since or start, end), on_page=progress(str(key)))
+    keys = [SeriesKey(args.market or session.source.market, symbol, session.run.interval) for symbol in symbols]
+    done = [work(session, key, progress(str(key))) for key in keys]
+    return done[0] if len(done) == 1 else {"series": done}
+
+
+def _declare_backfill(parser: ArgumentParser) -> None:
+    declare_series(parser, days=90, several=True)
+    _declare_span(parser)
+    parser.set_defaults(run=_filled)
 
 
 def _time(option: str, text: str) -> pd.Timestamp:
     try:
-        return pd.Timestamp(text, tz="UTC")
-    except ValueError as error:
-        msg = f"{option} is a UTC time such as 2017-08-17 or 2025-06-30T12:00, found {text!r}"
-        raise UsageError(msg) from error
+        time = pd.Timestamp(text, tz="UTC")
+        if _FIRST_YEAR <= time.year <= _LAST_YEAR:  # false for NaT, too
+            return time
+    except ValueError:
+        pass
+    msg = f"{option} is a UTC time such as 2017-08-17 or 2025-06-30T12:00, found {text!r}"
+    raise UsageError(msg)
 
 
 def _declare_exchange(parser: ArgumentParser) -> None:

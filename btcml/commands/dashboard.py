@@ -32,6 +32,7 @@ def _declare(parser: ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8866, help="port to listen on (default 8866)")
     parser.add_argument("--warm", type=int, default=2, help="kernels kept ready for visitors (default 2)")
     parser.add_argument("--visitors", type=int, default=24, help="most visitors at a time (default 24)")
+    parser.add_argument("--sleep", type=int, default=600, help="seconds that a hidden tab keeps its kernel (default 600)")
     parser.add_argument("--no-api", action="store_true", help="never start an API, only look for the one that is meant")
     parser.add_argument("--reports", type=Path, default=Path("reports/build"), help="where reports are built")
     parser.set_defaults(run=_dashboard)
@@ -98,12 +99,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _dashboard(args: Namespace) -> None:
     settings = load_settings()
     locked = args.host not in _LOOPBACK
-    if args.warm < 1 or args.visitors < 1:
-        msg = f"--warm and --visitors count from 1, found {args.warm} and {args.visitors}"
+    if min(args.warm, args.visitors, args.sleep) < 1:
+        msg = f"--warm, --visitors and --sleep count from 1, found {args.warm}, {args.visitors} and {args.sleep}"
         raise UsageError(msg)
     from btcml.serve.dashboard_server import Seat, serve_dashboard
 
-    seat = Seat(args.host, args.port, locked, args.warm, args.visitors, args.reports)
+    seat = Seat(args.host, args.port, locked, args.warm, args.visitors, args.reports, args.sleep)
     with contextlib.nullcontext() if args.no_api else running_api(settings):
         serve_dashboard(settings, seat, lambda: _announce(seat, settings))
 

@@ -46,6 +46,18 @@ def _snapshots(args: Namespace) -> Any:
     return _rows(list_snapshots(_store()), args, "no snapshots yet: btcml report")
 
 
+def _quarantine(args: Namespace) -> Any:
+    from btcml.store.audit import list_quarantine
+
+    return _rows(list_quarantine(_store()), args, "no row has broken the contract")
+
+
+def _suspects(args: Namespace) -> Any:
+    from btcml.store.audit import list_suspects
+
+    return _rows(list_suspects(_store()), args, "no suspect span in any series")
+
+
 def _check(args: Namespace) -> Any:
     from btcml.store.audit import check_contract
 
@@ -147,6 +159,8 @@ def _import_arguments(parser: ArgumentParser) -> None:
 ACTIONS: dict[str, tuple[Callable[[Namespace], Any], Callable[[ArgumentParser], None], str]] = {
     "series": (_series, _nothing, "list the series, their spans and holes"),
     "snapshots": (_snapshots, _nothing, "list the snapshots"),
+    "quarantine": (_quarantine, _nothing, "list the rows that broke the contract, and when a good one came"),
+    "suspects": (_suspects, _nothing, "list the spans that look unfinished, and with it what training leaves out"),
     "check": (_check, _nothing, "run the data contract over everything"),
     "migrate": (_migrate, _nothing, "bring the schema up to date as the owner, and set the roles' passwords"),
     "backup": (_backup, _backup_arguments, "write everything into one file, and prove that it restores"),

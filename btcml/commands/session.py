@@ -37,9 +37,10 @@ class Session:
         return self.run.key(self.source.market)
 
 
-def declare_series(parser: ArgumentParser, days: int | None = None) -> None:
+def declare_series(parser: ArgumentParser, days: int | None = None, *, several: bool = False) -> None:
     """Declare the options that say which series a verb is about."""
-    parser.add_argument("--symbol", default="BTCUSDT", help="the exchange's symbol (default BTCUSDT)")
+    more = ", or several with commas between" if several else ""
+    parser.add_argument("--symbol", default="BTCUSDT", help=f"the exchange's symbol{more} (default BTCUSDT)")
     parser.add_argument("--interval", help="length of a candle, 1m to 1w (default: BTCML_INTERVAL)")
     parser.add_argument("--source", help="binance, simulated, auto, or a file or folder (default: BTCML_SOURCE)")
     parser.add_argument("--days", type=int, default=days, help="span of candles, in days")

@@ -15,9 +15,9 @@ from btcml.store.engine import database_lock
 from btcml.store.ledger import read_halts, read_held, record_gaps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from btcml.market.source import Source
+    from btcml.market.source import OnPage, Source
     from btcml.store.engine import Store
 
 __all__ = ["Ingested", "Span", "backfill", "ingest", "missing_spans"]
@@ -76,7 +76,7 @@ def ingest(
     source: Source,
     key: SeriesKey,
     *,
-    on_page: Callable[[int, int], None] | None = None,
+    on_page: OnPage | None = None,
 ) -> Ingested:
     """Bring a series up to the market's present: new candles, restated ones, and what is missing or in doubt.
 
@@ -131,7 +131,7 @@ def backfill(
     span: Span,
     *,
     audit: bool = False,
-    on_page: Callable[[int, int], None] | None = None,
+    on_page: OnPage | None = None,
 ) -> Ingested:
     """Fetch what is missing of a span, or, as an audit, all of it again.
 
@@ -202,9 +202,7 @@ def _holes(known: pd.Series, span: Span, delta: pd.Timedelta) -> list[Span]:
     return list(zip((times.shift(1) + delta)[after], times[after], strict=True))
 
 
-def _fetch(
-    store: Store, source: Source, done: Ingested, span: Span, on_page: Callable[[int, int], None] | None
-) -> Ingested:
+def _fetch(store: Store, source: Source, done: Ingested, span: Span, on_page: OnPage | None) -> Ingested:
     """Fetch and store a span part by part, each in a transaction of its own."""
     key, reached = done.key, span[0]
     for frame in _parts(source, key, span, on_page):
@@ -218,18 +216,24 @@ def _fetch(
     return done
 
 
-def _parts(
-    source: Source, key: SeriesKey, span: Span, on_page: Callable[[int, int], None] | None
-) -> Iterator[pd.DataFrame]:
+def _parts(source: Source, key: SeriesKey, span: Span, on_page: OnPage | None) -> Iterator[pd.DataFrame]:
     """Candles of a span in ascending parts: the source's own, or chunks."""
     start, end = span
     if isinstance(source, ArchiveMarket):
         yield from source.fetch_parts(key.symbol, key.interval, start, end, on_page)
         return
+    total, done = (end - start) // key.delta, 0
     while start < end:
         stop = min(start + key.delta * _CHUNK, end)
-        yield source.fetch_candles(key.symbol, key.interval, start, stop, on_page)
+        frame = source.fetch_candles(key.symbol, key.interval, start, stop, _onward(on_page, done, total))
+        done += len(frame)
+        yield frame
         start = stop
+
+
+def _onward(on_page: OnPage | None, before: int, total: int) -> OnPage | None:
+    """Tell the progress of a part as that of the whole."""
+    return None if on_page is None else lambda done, _: on_page(before + done, max(total, before + done))
 
 
 def _nothing_there(open_time: pd.Series, start: pd.Timestamp, interval: str) -> pd.DataFrame:

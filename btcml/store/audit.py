@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from sqlalchemy import text
 
+from btcml.continuity import suspect_spans
 from btcml.contract import load_contract
 from btcml.store.candles import read_candles, read_series_keys
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from btcml.candles import SeriesKey
     from btcml.store.engine import Store
 
-__all__ = ["check_contract", "export_candles", "list_series", "list_snapshots"]
+__all__ = ["check_contract", "export_candles", "list_quarantine", "list_series", "list_snapshots", "list_suspects"]
 
 
 def check_contract(store: Store) -> pd.DataFrame:
@@ -52,6 +53,27 @@ _SERIES = f"""SELECT min(open_time) AS first, max(open_time) AS last, count(*) A
 (SELECT count(*) FROM quarantine WHERE {_KEY} AND released_at IS NULL) AS quarantined,
 (SELECT count(*) FROM candle_revisions WHERE {_KEY}) AS revisions
 FROM candles WHERE {_KEY}"""  # noqa: S608 - only constants
+
+
+def list_quarantine(store: Store) -> pd.DataFrame:
+    """List the rows that broke a rule, newest first: rule, source, when they came, and when a good one did."""
+    query = (
+        "SELECT market, symbol, interval, open_time, rule, source, seen_at, released_at, open, high, low, close, "
+        "volume FROM quarantine ORDER BY seen_at DESC, id DESC"
+    )
+    with store.engine.connect() as connection:
+        return pd.read_sql(text(query), connection)
+
+
+def list_suspects(store: Store) -> pd.DataFrame:
+    """List the suspect spans of all series: kept, but left out of training until they are fetched again."""
+    spans = []
+    for key in read_series_keys(store):
+        found = suspect_spans(read_candles(store, key), key.interval)
+        for place, (name, value) in enumerate(vars(key).items()):
+            found.insert(place, name, value)
+        spans.append(found)
+    return pd.concat(spans, ignore_index=True) if spans else pd.DataFrame()
 
 
 def list_snapshots(store: Store) -> pd.DataFrame:

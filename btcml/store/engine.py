@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 import adbc_driver_postgresql.dbapi as adbc
+import psycopg2
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DisconnectionError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import URL
+    from sqlalchemy.engine.interfaces import ExceptionContext
 
     from btcml.settings import Settings
 
@@ -44,7 +46,9 @@ class Store:
     @cached_property
     def engine(self) -> Engine:
         """Pool of connections for rows, opened at first use."""
-        return create_engine(self.url.set(drivername="postgresql+psycopg2"), pool_pre_ping=True, pool_size=5)
+        engine = create_engine(self.url.set(drivername="postgresql+psycopg2"), pool_pre_ping=True, pool_size=5)
+        event.listen(engine, "handle_error", _explain)
+        return engine
 
     @cached_property
     def _columns(self) -> QueuePool:
@@ -58,12 +62,17 @@ class Store:
     @contextmanager
     def bulk(self) -> Iterator[adbc.Connection]:
         """Open one transaction on a connection that moves Arrow columns; commit it at the end."""
-        connection = cast("adbc.Connection", self._columns.connect())
+        try:
+            connection = cast("adbc.Connection", self._columns.connect())
+        except adbc.Error as error:
+            raise _failed(error) from error
         try:
             yield connection
             connection.commit()
-        except BaseException:
+        except BaseException as error:
             connection.invalidate()
+            if isinstance(error, adbc.Error):
+                raise _failed(error) from error
             raise
         finally:
             connection.close()
@@ -81,6 +90,18 @@ def _ping(connection: adbc.Connection, _record: object, _proxy: object) -> None:
             cursor.executescript("SELECT 1")  # a quarter of the time of a query with an answer
     except adbc.Error as error:
         raise DisconnectionError from error
+
+
+def _explain(context: ExceptionContext) -> None:
+    """Say what the database could not do, where it is its fault: full disk, stopped server, cut connection."""
+    error = context.original_exception
+    if isinstance(error, psycopg2.OperationalError) and not context.is_pre_ping:
+        raise _failed(error) from error
+
+
+def _failed(error: BaseException) -> StoreError:
+    why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return StoreError(f"the database failed ({why}): nothing is half stored; see to it, then run again")
 
 
 def owner_url(settings: Settings) -> URL:

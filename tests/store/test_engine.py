@@ -108,3 +108,22 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     blocked.write_text("not a folder")
     with pytest.raises(StoreError, match="did not start"):
         open_store(Settings(database_url=None, btcml_home=blocked))
+
+
+def test_a_server_that_goes_away_is_one_sentence(store):
+    """Whichever way it is asked: what happened, and that nothing is half stored; the next question is answered."""
+    gone = "SELECT pg_terminate_backend(pg_backend_pid())"
+    words = r"the database failed \(.*nothing is half stored"
+    with pytest.raises(StoreError, match=words), store.bulk() as connection, connection.cursor() as cursor:
+        cursor.execute(gone)
+    with pytest.raises(StoreError, match=r"the database failed \("), store.engine.connect() as connection:
+        connection.execute(text(gone))
+    with store.engine.connect() as connection:
+        assert connection.scalar(text("SELECT 1")) == 1
+
+
+def test_a_lock_is_free_the_moment_its_block_ends(store):
+    """Whoever comes next need not wait until the server has noticed a closed connection."""
+    for _ in range(50):
+        with database_lock(store, "drill"):
+            pass
