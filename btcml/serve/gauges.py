@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from sqlalchemy import text
 
 from btcml.store.candles import read_last_candles
-from btcml.store.forecasts import missing_forecasts, read_scored
+from btcml.store.forecasts import live_scores, missing_forecasts
 from btcml.store.jobs import count_jobs
 from btcml.store.models import champion_of
 
@@ -46,12 +45,23 @@ def exposition(service: Service) -> tuple[bytes, str]:
     bans = Gauge("btcml_bans", "Hosts of the exchange that ban this address now.", registry=registry)
     with service.store.engine.connect() as connection:
         bans.set(int(connection.scalar(text("SELECT count(*) FROM bans WHERE until > now()")) or 0))
-    for symbol in service.settings.btcml_symbols:
-        _add_series(service, service.key(symbol, None), registry)
+    _add_series(service, registry)
     return generate_latest(_requests) + generate_latest(registry), CONTENT_TYPE_LATEST
 
 
-def _add_series(service: Service, key: SeriesKey, registry: CollectorRegistry) -> None:
+def _add_series(service: Service, registry: CollectorRegistry) -> None:
+    """One gauge a figure, with one sample a series."""
+    gauges: dict[str, Gauge] = {}
+    for symbol in service.settings.btcml_symbols:
+        key = service.key(symbol, None)
+        for name, value in _series_figures(service, key).items():
+            if name not in gauges:
+                words = f"{name.replace('_', ' ').capitalize()} of a series."
+                gauges[name] = Gauge(f"btcml_{name}", words, _SERIES, registry=registry)
+            gauges[name].labels(key.market, key.symbol, key.interval).set(value)
+
+
+def _series_figures(service: Service, key: SeriesKey) -> dict[str, float]:
     now = service.now(key)
     figures = live_figures(service, key)
     newest, champion = read_last_candles(service.store, key, 1), champion_of(service.store, key)
@@ -61,26 +71,15 @@ def _add_series(service: Service, key: SeriesKey, registry: CollectorRegistry) -
     if champion is not None:
         figures["model_age_seconds"] = (now - champion.trained_at).total_seconds()
         figures["walk_forward_skill"] = float(champion.verdict.get("skill") or 0.0)
-    for name, value in figures.items():
-        gauge = Gauge(
-            f"btcml_{name}", f"{name.replace('_', ' ').capitalize()} of a series.", _SERIES, registry=registry
-        )
-        gauge.labels(key.market, key.symbol, key.interval).set(value)
+    return figures
 
 
 def live_figures(service: Service, key: SeriesKey) -> dict[str, float]:
     """Skill and coverage of the sealed forecasts so far; without those that have no outcome yet."""
-    scored = read_scored(service.store, key, role="champion")
-    missed = float(missing_forecasts(service.store, key))
-    scored = scored[scored["error_bp"].notna()]
-    if scored.empty:
-        return {"forecasts_scored": 0.0, "forecasts_missed": missed}
-    inside = (scored["lo"] <= scored["real_close"]) & (scored["real_close"] <= scored["hi"])
-    base = float(scored["persistence_error_bp"].mean())
-    skill = 1 - float(scored["error_bp"].mean()) / base if base > 0 else 0.0
-    return {
-        "forecasts_scored": float(len(scored)),
-        "forecasts_missed": missed,
-        "live_skill": skill,
-        "live_coverage": float(np.mean(inside)),
-    }
+    scores = live_scores(service.store, key)
+    counts = {"forecasts_scored": scores["scored"], "forecasts_missed": float(missing_forecasts(service.store, key))}
+    if not scores["scored"]:
+        return counts
+    base = scores["persistence_error_bp"]
+    skill = 1 - scores["error_bp"] / base if base > 0 else 0.0
+    return counts | {"live_skill": skill, "live_coverage": scores["coverage"]}

@@ -9,16 +9,20 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 if TYPE_CHECKING:
     from asyncio import TimerHandle, Transport
 
-__all__ = ["SLOWEST_S", "PatientProtocol"]
+__all__ = ["SLOWEST_READ_S", "SLOWEST_S", "PatientProtocol"]
 
 SLOWEST_S = 10.0
 """Seconds that a client may take to send the head of a request."""
+
+SLOWEST_READ_S = 30.0
+"""Seconds that a client may let an answer wait without reading on."""
 
 
 class PatientProtocol(HttpToolsProtocol):
     """uvicorn's protocol that cuts off a client which opens a connection and does not ask."""
 
     _timer: TimerHandle | None = None
+    _reading: TimerHandle | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
@@ -36,9 +40,25 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
+        """Forget the timers."""
         self._cancel()
+        self._read_on()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Begin to wait for the client to read."""
+        super().pause_writing()
+        self._reading = self.loop.call_later(SLOWEST_READ_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Wait no longer: it reads."""
+        self._read_on()
+        super().resume_writing()
+
+    def _read_on(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     def _wait(self) -> None:
         self._cancel()

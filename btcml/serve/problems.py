@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -72,10 +74,15 @@ def problem_response(request: Request, status: int, detail: str, headers: dict[s
 
 async def _btcml(request: Request, error: Exception) -> JSONResponse:
     status = getattr(error, "status", 500)
-    headers = {"Retry-After": "60"} if isinstance(error, BannedError) else None
+    headers = {"Retry-After": _left(error)} if isinstance(error, BannedError) else None
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("%s: %s", type(error).__name__, error)
     return problem_response(request, status, str(error), headers)
+
+
+def _left(error: BannedError) -> str:
+    """Whole seconds until a ban ends, at least one."""
+    return str(max(1, math.ceil((error.until - datetime.now(UTC)).total_seconds())))
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

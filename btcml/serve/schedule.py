@@ -22,7 +22,7 @@ from btcml.errors import BtcmlError, BusyError
 from btcml.pipeline.clock import register_clock
 from btcml.pipeline.sources import make_source
 from btcml.serve.logs import log_lines
-from btcml.serve.work import Bench, perform, spawn
+from btcml.serve.work import Bench, end_process, perform, spawn
 from btcml.settings import Settings, duration
 from btcml.store.candles import read_last_candles
 from btcml.store.clocks import clock_known, market_now
@@ -217,7 +217,7 @@ class Scheduler:
         if self._training is not None and self._training.poll() is None:
             return
         number = self._due("train", key, current, self.train_every)
-        self._training = None if number is None else spawn(self.bench.settings, number)
+        self._training = None if number is None else spawn(self.bench.settings, number, key.market)
 
     def _report(self, job: Job) -> None:
         facts: dict[str, Any] = {"event": "job", "job_id": job.id, "kind": job.kind, "series": str(job.key)}
@@ -226,15 +226,8 @@ class Scheduler:
 
     def _end(self) -> None:
         """End a training that runs; its job is closed by its own process."""
-        child = self._training
-        if child is None or child.poll() is not None:
-            return
-        child.terminate()
-        try:
-            child.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        if self._training is not None:
+            end_process(self._training)
 
 
 def _floor(now: pd.Timestamp, every: pd.Timedelta) -> pd.Timestamp:

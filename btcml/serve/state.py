@@ -17,10 +17,13 @@ from btcml.errors import NotReadyError
 from btcml.pipeline.predict import GRACE, Forecast, Served, check_fresh, load_served, predict_newest
 from btcml.pipeline.sources import make_source
 from btcml.serve.watch import Watch
+from btcml.serve.work import end_process
 from btcml.store.candles import read_series_keys
 from btcml.store.clocks import clock_known, market_now
 
 if TYPE_CHECKING:
+    import subprocess
+
     from btcml.market.source import Source
     from btcml.settings import Settings
     from btcml.store.engine import Store
@@ -83,6 +86,7 @@ class Service:
         self._served: dict[SeriesKey, Served] = {}
         self._answers: dict[tuple[str, str | None], Answer] = {}
         self._lock = threading.Lock()
+        self.children: set[subprocess.Popen[bytes]] = set()
 
     @cached_property
     def source(self) -> Source:
@@ -161,7 +165,9 @@ class Service:
                 continue
 
     def stop(self) -> None:
-        """Stop listening and give the connections back."""
+        """Stop listening, and end the jobs that run in processes of their own."""
+        for process in list(self.children):
+            end_process(process)
         self.watch.stop()
 
 

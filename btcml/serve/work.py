@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from btcml.market.source import Source
     from btcml.store.engine import Store
 
-__all__ = ["Bench", "JobError", "environment", "perform", "spawn"]
+__all__ = ["Bench", "JobError", "end_process", "environment", "perform", "spawn"]
 
 _WAIT_S = 20.0
 _PAUSE_S = 0.1
@@ -85,6 +85,7 @@ def perform(bench: Bench, job_id: int, *, wait: bool = False) -> Job:
     job = read_job(bench.store, job_id)
     try:
         with _alone(bench.store, f"{job.kind} of {job.key}", _WAIT_S if wait else 0.0):
+            _check_market(bench, job)
             abandon_jobs(bench.store, job.kind, job.key, job.id)
             start_job(bench.store, job.id)
             result = _DO[job.kind](bench, job)
@@ -102,6 +103,16 @@ def perform(bench: Bench, job_id: int, *, wait: bool = False) -> Job:
             finish_job(bench.store, job.id, error="stopped before the end", status="abandoned")
         raise
     return read_job(bench.store, job.id)
+
+
+def _check_market(bench: Bench, job: Job) -> None:
+    """Refuse a job about one market to a process that draws from another: markets never mix."""
+    if bench.source.market != job.key.market:
+        msg = (
+            f"job {job.id} is about the market {job.key.market}, but candles come from {bench.source.market}: "
+            "set BTCML_SOURCE, or ask again"
+        )
+        raise NotReadyError(msg)
 
 
 @contextlib.contextmanager
@@ -129,7 +140,8 @@ def _ingest(bench: Bench, job: Job) -> dict[str, Any]:
     before = count_scored(bench.store, job.key)
     with _known_series():
         done = ingest(bench.store, bench.source, job.key)
-    return _counts(done) | {"futures_updated": count_scored(bench.store, job.key) - before}
+    updated = {"futures_updated": count_scored(bench.store, job.key) - before}
+    return _counts(done) | updated | {"heads": heads(bench.store, job.key)}
 
 
 @contextlib.contextmanager
@@ -154,7 +166,7 @@ def _backfill(bench: Bench, job: Job) -> dict[str, Any]:
     end = bench.source.now()
     with _known_series():
         done = backfill(bench.store, bench.source, job.key, (end - pd.Timedelta(days=days), end))
-    return _counts(done) | {"days": days}
+    return _counts(done) | {"days": days, "heads": heads(bench.store, job.key)}
 
 
 def _train(bench: Bench, job: Job) -> dict[str, Any]:
@@ -208,10 +220,30 @@ def _text(value: Any) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
-def spawn(settings: Settings, job_id: int) -> subprocess.Popen[bytes]:
-    """Start a process that does a job."""
+def spawn(settings: Settings, job_id: int, market: str) -> subprocess.Popen[bytes]:
+    """Start a process that does a job.
+
+    Parameters
+    ----------
+    market
+        The market that was decided on: where the source is ``auto``, the process does not decide anew.
+    """
+    if settings.btcml_source == "auto":
+        settings = settings.model_copy(update={"btcml_source": "simulated" if market == "simulated" else "binance"})
     command = [sys.executable, "-m", "btcml.serve.work", str(job_id)]
     return subprocess.Popen(command, env=environment(settings), stdin=subprocess.DEVNULL)  # noqa: S603 - our own module
+
+
+def end_process(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
+    """End a process that does a job: it closes the job itself, unless it takes too long."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def main() -> int:

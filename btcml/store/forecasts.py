@@ -27,6 +27,7 @@ __all__ = [
     "SCORED_COLUMNS",
     "append_forecasts",
     "count_scored",
+    "live_scores",
     "missing_forecasts",
     "read_frame",
     "read_futuros",
@@ -180,6 +181,25 @@ def count_scored(store: Store, key: SeriesKey) -> int:
     query = f"SELECT count(error_bp) FROM forecasts_scored WHERE {KEY_CLAUSE} AND role = 'champion'"  # noqa: S608
     with store.engine.connect() as connection:
         return int(connection.scalar(text(query), series_values(key)) or 0)
+
+
+def live_scores(store: Store, key: SeriesKey) -> dict[str, float]:
+    """Sum up the champion's sealed forecasts whose outcome is known.
+
+    Returns
+    -------
+    dict
+        ``scored``, their number; and where there are any, ``error_bp`` and ``persistence_error_bp``,
+        the mean errors, and ``coverage``, the share of closes inside the interval (NaN without one).
+    """
+    query = f"""SELECT count(*), avg(error_bp), avg(persistence_error_bp),
+    avg((real_close BETWEEN lo AND hi)::int)
+    FROM forecasts_scored WHERE {KEY_CLAUSE} AND role = 'champion' AND error_bp IS NOT NULL"""  # noqa: S608
+    with store.engine.connect() as connection:
+        count, *means = connection.execute(text(query), series_values(key)).one()
+    names = ("error_bp", "persistence_error_bp", "coverage")
+    known = {name: np.nan if mean is None else float(mean) for name, mean in zip(names, means, strict=True)}
+    return {"scored": float(count)} | (known if count else {})
 
 
 def missing_forecasts(store: Store, key: SeriesKey) -> int:

@@ -180,6 +180,9 @@ started_at = coalesce(started_at, clock_timestamp()), finished_at = clock_timest
 def abandon_jobs(store: Store, kind: str, key: SeriesKey, but: int, *, queued: bool = False) -> int:
     """Close jobs of a kind that still claim to run; the caller holds the kind's lock, so none does.
 
+    One that has been queued for ten minutes is of a process that was killed before it began: nobody
+    waits that long for the lock.
+
     Parameters
     ----------
     but
@@ -187,7 +190,8 @@ def abandon_jobs(store: Store, kind: str, key: SeriesKey, but: int, *, queued: b
     queued
         Close those of the scheduler that never began, too.
     """
-    lost = " OR (status = 'queued' AND asked_by = 'scheduler')" if queued else ""
+    lost = " OR (status = 'queued' AND created_at < clock_timestamp() - interval '10 minutes')"
+    lost += " OR (status = 'queued' AND asked_by = 'scheduler')" if queued else ""
     query = f"""UPDATE jobs SET status = 'abandoned', finished_at = clock_timestamp(),
     error = 'its process ended before it did' WHERE {_SERIES} AND (status = 'running'{lost}) AND id <> :but"""  # noqa: S608
     with store.engine.begin() as connection:

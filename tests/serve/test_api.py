@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pandas as pd
 import pytest
 import requests
 from pydantic import SecretStr
 
-from btcml.errors import UsageError
+from btcml.errors import BannedError, UsageError
 from btcml.serve.api import create_app, serve_api
 from btcml.serve.schemas import JobAnswer, Metrics, ModelInfo, Prices
 from btcml.serve.shapes import Futures, Prediction, Series
@@ -194,6 +196,44 @@ def test_prometheus_reads_requests_jobs_ages_and_skill(service):
         assert name in text
     for name in ("candle_age_seconds", "model_age_seconds", "forecasts_scored"):
         assert f'btcml_{name}{{interval="5m",market="simulated",symbol="BTCUSDT"}}' in text
+
+
+def test_several_symbols_are_watched_together(service):
+    """One figure, a sample a series; /ready names what is missing of each."""
+    both = service.settings.model_copy(update={"btcml_symbols": ("BTCUSDT", "ETHUSDT")})
+    service.post("/ingest/run")
+    with Listening(create_app(both, service.store)) as url:
+        text = requests.get(url + "/metrics/prometheus", timeout=30).text
+        ready = requests.get(url + "/ready", timeout=30)
+    for symbol in both.btcml_symbols:
+        assert f'btcml_forecasts_scored{{interval="5m",market="simulated",symbol="{symbol}"}}' in text
+    assert ready.status_code == 503
+    assert [sentence.split(":")[0] for sentence in ready.json()["missing"]] == [
+        "candles of simulated/ETHUSDT/5m",
+        "a trained model of simulated/ETHUSDT/5m",
+    ]
+
+
+def test_a_ban_says_when_to_come_back(service):
+    """503 with the seconds that are left, not a guess."""
+    until = datetime.now(UTC) + timedelta(seconds=300)
+    app = create_app(service.settings, service.store)
+    app.add_api_route("/banned", _banned(until))
+    with Listening(app) as url:
+        answer = requests.get(url + "/banned", timeout=30)
+    assert answer.status_code == 503
+    assert 280 < int(answer.headers["Retry-After"]) <= 300
+
+
+def _banned(until):
+    """Return a function that raises a ban."""
+
+    def banned():
+        """Refuse."""
+        msg = "banned"
+        raise BannedError(msg, until)
+
+    return banned
 
 
 def test_the_documents_ask_no_foreign_host(service):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import socket
+import time
 
 import requests
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 
 from btcml.serve import patience
 
@@ -22,3 +24,26 @@ def test_a_client_that_does_not_ask_is_cut_off(monkeypatch):
                 slow.sendall(begun)
                 assert slow.recv(100) == b""
         assert requests.get(url + "/health", timeout=20).status_code == 200
+
+
+def test_a_client_that_does_not_read_its_answer_is_cut_off(monkeypatch):
+    """A long answer that nobody takes does not hold its memory for ever."""
+    monkeypatch.setattr(patience, "SLOWEST_READ_S", 0.3)
+    app = FastAPI()
+    app.add_api_route("/long", lambda: Response(bytes(50_000_000)))
+    with Listening(app) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as slow:
+            slow.sendall(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n")
+            time.sleep(1.5)
+            assert _received(slow) < 50_000_000
+        assert len(requests.get(url + "/long", timeout=20).content) == 50_000_000
+
+
+def _received(connection):
+    """Bytes that still come until the end, however it comes."""
+    count = 0
+    with contextlib.suppress(ConnectionResetError):
+        while chunk := connection.recv(1 << 20):
+            count += len(chunk)
+    return count

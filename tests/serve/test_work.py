@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from pydantic import SecretStr
 
 from btcml.serve.work import Bench, JobError, environment, perform, spawn
 from btcml.settings import Settings, load_settings
+from btcml.store.chain import heads
 from btcml.store.jobs import append_job, read_job
 
 
@@ -25,19 +28,48 @@ def test_a_process_of_its_own_has_the_same_settings(tmp_path, monkeypatch):
 def test_a_job_is_done_by_a_process_of_its_own(service):
     """Queued here, done there, in the log everywhere."""
     number = append_job(service.store, "ingest", service.key, asked_by="api")
-    assert spawn(service.settings, number).wait(timeout=120) == 0
+    assert spawn(service.settings, number, service.key.market).wait(timeout=120) == 0
     assert read_job(service.store, number).status == "ok"
 
 
 def test_a_process_that_is_stopped_leaves_no_running_job(service):
     """SIGTERM: abandoned or never begun, and no traceback."""
     number = append_job(service.store, "train", service.key, asked_by="api", parameters={"days": 9})
-    process = spawn(service.settings, number)
+    process = spawn(service.settings, number, service.key.market)
     while process.poll() is None and read_job(service.store, number).status == "queued":
         pass
     process.terminate()
     assert process.wait(timeout=60) != 0
     assert read_job(service.store, number).status == "abandoned"
+
+
+def test_markets_never_mix_in_a_job(store, settings, market, series):
+    """A job about one market is refused by a process that draws from another."""
+    number = append_job(store, "ingest", dataclasses.replace(series, market="simulated"), asked_by="api")
+    job = perform(Bench(settings, store, market), number)
+    assert (job.status, job.error_status) == ("error", 409)
+    assert "is about the market simulated, but candles come from replay:still" in job.error
+
+
+def test_a_process_of_its_own_does_not_decide_the_market_anew(service, monkeypatch):
+    """Where the source is auto, what was decided here holds there."""
+    seen = []
+    monkeypatch.setattr("btcml.serve.work.subprocess.Popen", lambda *_, **options: seen.append(options["env"]))
+    ours = service.settings.model_copy(update={"btcml_source": "auto"})
+    for name in ("simulated", "binance", "replay:x"):
+        spawn(ours, 1, name)
+    assert [env["BTCML_SOURCE"] for env in seen] == ["simulated", "binance", "binance"]
+
+
+def test_every_job_writes_down_the_head_of_the_chain(store, settings, market, trained):
+    """So that a tail that is cut off later is noticed."""
+    bench = Bench(settings, store, market)
+    perform(bench, append_job(store, "forecast", trained, asked_by="cli"))
+    head = heads(store, trained)
+    assert head["seq"] == "2"
+    for kind in ("ingest", "backfill", "train"):
+        number = append_job(store, kind, trained, asked_by="cli", parameters={"days": 9, "processes": 1})
+        assert perform(bench, number).result["heads"] == head
 
 
 def test_an_unforeseen_fault_ends_the_job_and_is_not_hidden(store, settings, market, series, monkeypatch):

@@ -42,8 +42,13 @@ def _noted(service: Service, request: Request, kind: str, key: SeriesKey, **para
 
 async def _apart(service: Service, job_id: int) -> Job:
     """Do a job in a process of its own, and wait for it."""
-    process = spawn(service.settings, job_id)
-    await asyncio.to_thread(process.wait)
+    process = spawn(service.settings, job_id, service.source.market)
+    service.children.add(process)
+    try:
+        await asyncio.to_thread(process.wait)
+    finally:
+        if process.poll() is not None:
+            service.children.discard(process)
     job = await run_in_threadpool(read_job, service.store, job_id)
     if job.status in {"queued", "running"}:
         sentence = f"the process of job {job_id} ended with status {process.returncode} before the job did"

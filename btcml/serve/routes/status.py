@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
 from fastapi import APIRouter, Response
 
 from btcml import __version__
+from btcml.candles import SeriesKey
 from btcml.errors import ArtifactError, BtcmlError, NotReadyError
 from btcml.pipeline.predict import check_fresh
 from btcml.serve.deps import State
@@ -50,34 +50,41 @@ def ready(service: State, response: Response) -> Ready:
 
 
 def _readiness(service: Service) -> Ready:
-    symbol = service.settings.btcml_symbols[0]
-    key = service.key(symbol, None)
-    newest, champion = read_last_candles(service.store, key, 1), champion_of(service.store, key)
-    missing = []
-    until: pd.Timestamp | None = None
-    if newest.empty:
-        missing.append(f"candles of {key}: POST /init/backfill")
-    else:
-        until = newest["open_time"].iloc[-1] + key.delta
-        try:
-            if not key.market.startswith("file:"):
-                check_fresh(key, newest["open_time"].iloc[-1], service.now(key))
-        except NotReadyError as error:
-            missing.append(str(error))
-    if champion is None:
-        missing.append(f"a trained model of {key}: POST /train")
-    else:
-        try:
-            service.served(key)
-        except ArtifactError as error:
-            missing.append(str(error))
+    """What is missing of any series of the settings; candles and champion are the first one's."""
+    keys = [service.key(symbol, None) for symbol in service.settings.btcml_symbols]
+    missing = [
+        sentence for key in keys for sentence in (*_candles_missing(service, key), *_model_missing(service, key))
+    ]
+    newest, champion = read_last_candles(service.store, keys[0], 1), champion_of(service.store, keys[0])
     return Ready(
         status="not ready" if missing else "ready",
-        market=key.market,
+        market=keys[0].market,
         missing=missing,
-        candles_until=until,
+        candles_until=newest["open_time"].iloc[-1] + keys[0].delta if len(newest) else None,
         champion=None if champion is None else champion.name,
     )
+
+
+def _candles_missing(service: Service, key: SeriesKey) -> list[str]:
+    newest = read_last_candles(service.store, key, 1)
+    if newest.empty:
+        return [f"candles of {key}: POST /init/backfill?symbol={key.symbol}&interval={key.interval}"]
+    try:
+        if not key.market.startswith("file:"):
+            check_fresh(key, newest["open_time"].iloc[-1], service.now(key))
+    except NotReadyError as error:
+        return [str(error)]
+    return []
+
+
+def _model_missing(service: Service, key: SeriesKey) -> list[str]:
+    try:
+        service.served(key)
+    except NotReadyError:
+        return [f"a trained model of {key}: POST /train?symbol={key.symbol}&interval={key.interval}"]
+    except ArtifactError as error:
+        return [str(error)]
+    return []
 
 
 @router.get(
