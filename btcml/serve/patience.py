@@ -48,7 +48,18 @@ class PatientProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Begin to wait for the client to read."""
         super().pause_writing()
-        self._reading = self.loop.call_later(SLOWEST_READ_S, self.transport.abort)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        self._reading = self.loop.call_later(SLOWEST_READ_S, self._check_reading, waiting)
+
+    def _check_reading(self, before: int) -> None:
+        """Cut off a client that has read nothing since; one that reads slowly may go on."""
+        if self.transport.get_write_buffer_size() < before:
+            self._look_again()
+        else:
+            self.transport.abort()
 
     def resume_writing(self) -> None:
         """Wait no longer: it reads."""
