@@ -32,7 +32,9 @@ def _declare(parser: ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8866, help="port to listen on (default 8866)")
     parser.add_argument("--warm", type=int, default=2, help="kernels kept ready for visitors (default 2)")
     parser.add_argument("--visitors", type=int, default=24, help="most visitors at a time (default 24)")
-    parser.add_argument("--sleep", type=int, default=600, help="seconds that a hidden tab keeps its kernel (default 600)")
+    parser.add_argument(
+        "--sleep", type=int, default=600, help="seconds that a hidden tab keeps its kernel (default 600)"
+    )
     parser.add_argument("--no-api", action="store_true", help="never start an API, only look for the one that is meant")
     parser.add_argument("--reports", type=Path, default=Path("reports/build"), help="where reports are built")
     parser.set_defaults(run=_dashboard)

@@ -28,6 +28,7 @@ __all__ = ["Dashboard", "show"]
 
 _THREADS = 6
 _WRONG_PASSWORD_S = 1.0
+_SLEEP_S = 600
 
 
 class Dashboard(anywidget.AnyWidget):
@@ -93,6 +94,7 @@ class Dashboard(anywidget.AnyWidget):
             "adminer": environment.get("BTCML_ADMINER_URL", ""),
             "locked": self.locked,
             "password": bool(self._password),
+            "sleep_s": int(environment.get("BTCML_DASHBOARD_SLEEP") or _SLEEP_S),
         }
 
     def _unlock(self, query: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,7 +106,7 @@ class Dashboard(anywidget.AnyWidget):
         return {"locked": self.locked}
 
     def _report(self, query: Mapping[str, Any]) -> dict[str, Any]:
-        facts = {name: str(query.get(name, "")) for name in ("market", "symbol", "interval", "snapshot")}
+        facts = {name: str(query.get(name, "")) for name in ("market", "symbol", "interval", "start", "end")}
         return find_report(self._environment.get("BTCML_REPORTS_DIR", ""), **facts)
 
 

@@ -178,7 +178,7 @@ def notebook_file() -> Path:
     return found
 
 
-def kernel_environment(settings: Settings, *, locked: bool, reports: Path) -> dict[str, str]:
+def kernel_environment(settings: Settings, seat: Seat) -> dict[str, str]:
     """Variables by which the kernels know the settings; secrets go no further than them."""
     values = {
         "API_BASE_URL": settings.api_base_url,
@@ -187,9 +187,10 @@ def kernel_environment(settings: Settings, *, locked: bool, reports: Path) -> di
         "BTCML_SYMBOLS": ",".join(settings.btcml_symbols),
         "BTCML_INTERVAL": settings.btcml_interval,
         "BTCML_API_KEY": settings.btcml_api_key.get_secret_value() if settings.btcml_api_key else "",
-        "BTCML_DASHBOARD_LOCKED": "1" if locked else "",
+        "BTCML_DASHBOARD_LOCKED": "1" if seat.locked else "",
+        "BTCML_DASHBOARD_SLEEP": str(seat.sleep_s),
         "BTCML_DASHBOARD_PAGE": "1",
-        "BTCML_REPORTS_DIR": str(reports.absolute()),
+        "BTCML_REPORTS_DIR": str(seat.reports.absolute()),
         "PYTHONDONTWRITEBYTECODE": "1",
         "MALLOC_ARENA_MAX": "2",
     }
@@ -249,6 +250,8 @@ class Seat:
         Visitors at a time; one more sees a friendly page.
     reports
         Folder of built reports.
+    sleep_s
+        Seconds after which a hidden tab gives its kernel back.
     """
 
     host: str
@@ -257,6 +260,7 @@ class Seat:
     warm: int
     most: int
     reports: Path
+    sleep_s: int = 600
 
 
 def serve_dashboard(settings: Settings, seat: Seat, on_ready: Callable[[], None]) -> None:
@@ -274,7 +278,7 @@ def serve_dashboard(settings: Settings, seat: Seat, on_ready: Callable[[], None]
     """
     _check_free(seat.host, seat.port)
     mimetypes.add_type("text/javascript", ".js")
-    os.environ.update(kernel_environment(settings, locked=seat.locked, reports=seat.reports))
+    os.environ.update(kernel_environment(settings, seat))
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(FILES), os.environ.get("JUPYTER_PATH", "")]))
     app = DashboardServer(config=_configuration(seat))
     app.notebook_path = str(notebook_file())

@@ -132,18 +132,18 @@ class StubApi:
         items = [row | {"time": iso(row["time"])} for row in self.candles(int(query["n"]))]
         return {"symbol": "BTCUSDT", "interval": "5m", "market": "simulated", "count": len(items), "items": items}
 
-    def _guess(self, row):
+    def _guess(self, row, model=None):
         lean = (
             0
-            if self.model == "persistence"
+            if (model or self.model) == "persistence"
             else math.copysign(4.0, row["close"] - row["open"] + 3 * math.sin(row["time"]))
         )
         return row["open"] + lean, 0.5 + lean / 200
 
-    def _series(self, _query):
-        points = []
+    def _series(self, query):
+        points, model = [], query.get("model", self.model)
         for row in [] if self.empty or not self.trained else self.candles(800):
-            guess, up = self._guess(row)
+            guess, up = self._guess(row, model)
             points.append(
                 {
                     "real": row | {"time": iso(row["time"])},
@@ -165,7 +165,7 @@ class StubApi:
             "market": "simulated",
             "symbol": "BTCUSDT",
             "interval": "5m",
-            "model": self.model,
+            "model": model,
             "points": points,
             "next_start": None,
         }
@@ -263,12 +263,14 @@ class StubApi:
             "role": "champion",
             "trained_at": iso(self.last - 7200),
             "snapshot": "s",
+            "window": ["2025-06-01T00:00:00Z", "2025-06-30T23:55:00Z"],
         }
+        beside = {"id": "a/y", "name": "ridge", "champion": False, "role": "challenger", "skill": -0.001}
         return {
             "models_dir": "m",
             "exists": True,
             "files": [],
-            "models": [champion] if self.trained and not self.empty else [],
+            "models": [champion, beside] if self.trained and not self.empty else [],
         }
 
     def _ingest(self, _query):

@@ -224,6 +224,25 @@ def test_persistence_in_service_is_said_plainly(browser, dashboard, stub):
     assert "no direction" in _text(browser, "#btcml-card-probUp")
 
 
+def test_while_persistence_serves_the_best_challengers_directions_are_shown_as_such(browser, dashboard, stub):
+    """An empty chart would say less: its walk-forward stands there, by name, in every place that needs a direction."""
+    stub.model = "persistence"
+    painted(browser, dashboard)
+    for name in ("direction", "money"):
+        said = until(
+            browser, f"const t = document.querySelector('#btcml-{name} .say').innerText; return /ridge/.test(t) && t"
+        )
+        assert "Persistence serves and says no direction: this is ridge" in said
+        assert "it is not served" in said
+    assert "ridge, not served" in _text(browser, "#btcml-reliability .say")
+    assert "not served" in _text(browser, "#btcml-score thead")
+    assert "Persistence serves" in _text(browser, "#btcml-main .say")
+    stub.model = "lightgbm_mean"
+    browser.refresh()
+    until(browser, "return /signs right/.test(document.querySelector('#btcml-direction .say')?.innerText)")
+    assert "ridge" not in _text(browser, ".btcml")
+
+
 def test_an_empty_database_says_what_to_press_first(browser, dashboard, stub):
     """Ingest, then train: each state names the next button."""
     stub.empty = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 from pathlib import Path
@@ -37,10 +38,10 @@ def plain(tmp_path):
 
 def test_kernels_know_what_they_need_and_not_the_database(plain):
     """A kernel is a client of the API: no password of the database reaches it by our hand."""
-    values = kernel_environment(plain, locked=True, reports=Path("r"))
+    values = kernel_environment(plain, dataclasses.replace(SEAT, locked=True, reports=Path("r"), sleep_s=7))
     assert values["BTCML_SYMBOLS"] == "BTCUSDT,ETHUSDT"
     assert (values["BTCML_API_KEY"], values["BTCML_DASHBOARD_PASSWORD"]) == ("key-word", "pass-word")
-    assert values["BTCML_DASHBOARD_LOCKED"] == "1"
+    assert (values["BTCML_DASHBOARD_LOCKED"], values["BTCML_DASHBOARD_SLEEP"]) == ("1", "7")
     assert "db-word" not in json.dumps(values)
 
 

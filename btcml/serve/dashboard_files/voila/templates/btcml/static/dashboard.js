@@ -13,7 +13,6 @@ const SPANS = [0.25, 1, 3, 7, 30, 90, 365, 1095];
 const [FEW, MANY, USUAL] = [24, 9900, 600];
 const BACK_OFF = [2, 4, 8, 15];
 const DAY = 86400;
-const SLEEP_MS = 600_000;
 const GONE_MS = 60_000;
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -143,7 +142,7 @@ class Dashboard {
 
   visible() {
     clearTimeout(this.nap);
-    if (document.hidden && this.model.leave) this.nap = setTimeout(() => { this.slept = true; this.model.leave(); }, SLEEP_MS);
+    if (document.hidden && this.model.leave) this.nap = setTimeout(() => { this.slept = true; this.model.leave(); }, 1000 * (this.hello.sleep_s || 600));
     else if (this.slept) this.lost("asleep");
     else if (!document.hidden && this.$("auto").checked) this.refresh();
   }
@@ -191,7 +190,7 @@ class Dashboard {
     await prices;  // the week before the market's newest candle: its clock need not be the viewer's
     const week = { ...key, start: iso(this.weekStart()), limit: 20_000 };
     await Promise.all([...others, turn === this.turn ? hear(["futures", week]) : null]);
-    if (turn === this.turn) await this.askRival(turn, key);
+    if (turn === this.turn) await Promise.all([this.askRival(turn, key), this.askReport(turn, key)]);
     if (turn !== this.turn) return;
     this.loading = false;
     this.looked = Date.now();
@@ -248,11 +247,15 @@ class Dashboard {
   heard_futures({ points }) { this.futures = points; }
   heard_metrics({ items }) { this.trainings = items; }
 
-  heard_model({ models }) {
-    this.models = models;
-    const champion = models.find((model) => model.champion);
-    const question = { market: this.market, symbol: this.symbol, interval: this.interval, snapshot: champion?.snapshot };
-    if (champion && this.market) this.link.ask("report", question).then((found) => { this.report = found.path ? found : null; this.showLinks(); });
+  heard_model({ models }) { this.models = models; }
+
+  /** Which report belongs to the model that serves. */
+  async askReport(turn, key) {
+    const [start, end] = this.models?.find((model) => model.champion)?.window || [];
+    const found = await this.link.ask("report", { ...key, market: this.market, start, end });
+    if (turn !== this.turn) return;
+    this.report = found.path ? found : null;
+    this.showLinks();
   }
 
   /** The problem that says most about the state, or nothing. */
@@ -649,7 +652,7 @@ class Dashboard {
   showLinks() {
     const { t, hello, report } = this, links = [];
     const reachable = (url) => { try { const host = new URL(url).hostname, here = location.hostname; return !/^(127\.|localhost$|\[::1\])/.test(host) || /^(127\.|localhost$|\[::1\])/.test(here); } catch { return false; } };
-    if (report) links.push([`reports/${report.path}`, t(report.exact ? "reportExact" : "report")]);
+    if (report) links.push([`reports/${report.path}`, t(report.exact ? "reportExact" : report.until ? "reportUntil" : "report", { time: report.until ? this.f.utcMoment(second(report.until)) : "" })]);
     if (hello.api && reachable(hello.api)) links.push([`${hello.api.replace(/\/$/, "")}/docs`, t("api")]);
     if (hello.adminer && reachable(hello.adminer)) links.push([hello.adminer, t("adminer")]);
     const html = links.map(([url, name]) => `<a href="${safe(url)}" target="_blank" rel="noreferrer noopener">${safe(name)}</a>`).join("") + `<button type="button" class="link">${safe(t("help"))}</button>`;
