@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import time
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from btcml.store.engine import Store
 
 __all__ = ["Trained", "prune", "train"]
+
+_HALF_MADE_S = 3600.0
+"""Age from which something written aside is of a process that was killed."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +203,8 @@ def _records(trained: Trained, forecaster: Forecaster, now: pd.Timestamp, judged
 def prune(store: Store, settings: Settings, key: SeriesKey) -> list[str]:
     """Delete the files of trainings that nobody needs: not in service, one a day and the last eight kept.
 
+    What a process that was killed has left half written goes too, when it is an hour old.
+
     Returns
     -------
     list of str
@@ -207,4 +214,13 @@ def prune(store: Store, settings: Settings, key: SeriesKey) -> list[str]:
     strike_artifacts(store, names)
     for name in names:
         shutil.rmtree(series_folder(settings, key) / name, ignore_errors=True)
+    _clear(series_folder(settings, key))
     return names
+
+
+def _clear(folder: Path) -> None:
+    """Delete what was written aside and never renamed."""
+    for path in folder.glob(".*"):
+        with contextlib.suppress(OSError):  # another process was first
+            if time.time() - path.stat().st_mtime > _HALF_MADE_S:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import os
+
 import pandas as pd
 import pytest
 
 from btcml.candles import SeriesKey
 from btcml.errors import NotReadyError
 from btcml.pipeline.evaluate import load_walk, series_folder
-from btcml.pipeline.train import train
+from btcml.pipeline.train import prune, train
 from btcml.store.ledger import count_trials
 from btcml.store.models import champion_of, read_models
 
@@ -39,6 +41,20 @@ def test_training_within_the_day_fits_the_champion_anew_and_never_promotes(store
     assert later.judged
     assert later.verdict["looks"] == 2
     assert {record.role for record in read_models(store, series) if record.artifact == first.artifact} == {"retired"}
+
+
+def test_what_a_killed_training_left_half_written_goes_with_the_next(store, settings, trained):
+    """Only what was written aside, and only when it is old: a training that is being saved stays."""
+    folder = series_folder(settings, trained)
+    old, young = folder / ".old-aside", folder / ".young-aside"
+    for path in (old, young):
+        path.mkdir()
+        (path / "half.onnx").write_bytes(b"x")
+    (folder / ".walk-x").write_bytes(b"x")
+    for path in (old, folder / ".walk-x"):
+        os.utime(path, (0, 0))
+    prune(store, settings, trained)
+    assert [path.name for path in folder.glob(".*")] == [young.name]
 
 
 def test_too_few_candles_are_refused_with_what_to_do(store, settings, market):
