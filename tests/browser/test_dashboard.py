@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -442,9 +443,14 @@ def test_visits_that_come_and_go_leave_nothing_behind(tmp_path):
         end = time.monotonic() + 120
         while len(_resident(process)) > 2 and time.monotonic() < end:
             time.sleep(1)
-        assert len(_resident(process)) <= 2
-        assert _memory(process) < 1.10 * before
-        assert max(kernels) < 95
+        after, left = _memory(process), len(_resident(process))
+        figures = (
+            f"server {before:.0f} MB before, {after:.0f} MB after; kernel {max(kernels):.0f} MB at most; {left} left"
+        )
+        sys.stdout.write(f"{figures}\n")  # shown by pytest -s
+        assert left <= 2, figures
+        assert after < 1.10 * before, figures
+        assert max(kernels) < 95, figures
     stub.stop()
 
 

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 from btcml.market.exchange import running_exchange
+from btcml.market.replay import ReplayClock
 from btcml.market.simulate import SimulatedMarket
+from btcml.market.source import utc_now
 
 from .conftest import free_port, painted, running_browser, running_dashboard, until
 
@@ -36,12 +38,8 @@ def _kernels(process):
 @pytest.fixture
 def replay():
     """An exchange that replays January, one candle of five minutes in ten seconds."""
-    begin, started = pd.Timestamp("2025-02-01 00:00:10", tz="UTC"), time.monotonic()
-
-    def clock():
-        return begin + pd.Timedelta(seconds=30 * (time.monotonic() - started))
-
-    with running_exchange(SimulatedMarket(clock=clock), clock, name="visit", weight_limit=10**6) as exchange:
+    clock = ReplayClock(pd.Timestamp("2025-02-01 00:00:10", tz="UTC"), utc_now(), 30.0)
+    with running_exchange(SimulatedMarket(), clock, name="visit", weight_limit=10**6) as exchange:
         yield exchange
 
 
