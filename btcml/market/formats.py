@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NAME", "SUFFIXES", "load_candles", "parse_csv", "parse_zip"]
 
-NAME = re.compile(r"(?P<symbol>[A-Z0-9]{5,20})-(?P<interval>\d{1,2}[mhdw])(?![A-Za-z0-9])")
+NAME = re.compile(r"(?P<symbol>[A-Z0-9]{5,20})[-_](?P<interval>\d{1,2}[mhdwM])(?![A-Za-z0-9])")
 """The exchange's names of files: symbol, interval and, after them, anything."""
 
 _TICK = pd.Timedelta(milliseconds=1)
