@@ -101,11 +101,11 @@ def ingest(
     with database_lock(store, f"fetching {key}"):
         known = read_last_candles(store, key, REREAD)
         start = known["open_time"].iloc[0] if len(known) else now - pd.Timedelta(days=FIRST_DAYS)
-        done = _fetch(store, source, Ingested(key), (interval_floor(start, key.interval), now), on_page)
+        done = _fetch(store, source, Ingested(key), (interval_floor(start, key.interval), now), now, on_page)
         doubts = _suspects(store, key, now)
         spans = list(zip(doubts["start"], doubts["end"], strict=True))
         for first, stop in spans + _broken(store, key, now)[-_HEALED:]:
-            done = _fetch(store, source, done, (first, stop), on_page)
+            done = _fetch(store, source, done, (first, stop), now, on_page)
         left = int(_suspects(store, key, now)["rows"].sum()) if len(doubts) else 0
     return replace(done, suspect=left)
 
@@ -151,12 +151,13 @@ def backfill(
     MarketError
         If the market fails; what was stored before stays, and a second call goes on from there.
     """
-    start, end = (interval_floor(time, key.interval) for time in (span[0], min(span[1], source.now())))
+    now = source.now()
+    start, end = (interval_floor(time, key.interval) for time in (span[0], min(span[1], now)))
     with database_lock(store, f"fetching {key}"):
         spans = [(start, end)] if audit else _missing(store, key, (start, end))
         done = Ingested(key)
         for wanted in spans:
-            done = _fetch(store, source, done, wanted, on_page)
+            done = _fetch(store, source, done, wanted, now, on_page)
     return done
 
 
@@ -202,11 +203,12 @@ def _holes(known: pd.Series, span: Span, delta: pd.Timedelta) -> list[Span]:
     return list(zip((times.shift(1) + delta)[after], times[after], strict=True))
 
 
-def _fetch(store: Store, source: Source, done: Ingested, span: Span, on_page: OnPage | None) -> Ingested:
-    """Fetch and store a span part by part, each in a transaction of its own."""
+def _fetch(
+    store: Store, source: Source, done: Ingested, span: Span, at: pd.Timestamp, on_page: OnPage | None
+) -> Ingested:
+    """Fetch and store a span part by part, each in a transaction of its own; `at` is the time of the question."""
     key, reached = done.key, span[0]
     for frame in _parts(source, key, span, on_page):
-        at = source.now()
         stored = upsert_candles(store, key, frame, source=source.market, at=at)
         done = done._and(len(frame), stored)  # noqa: SLF001 - our own class
         if len(frame):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +11,9 @@ import pytest
 
 from btcml.candles import SeriesKey, as_candles, empty_candles, final_candles, interval_delta
 from btcml.errors import BusyError, MarketError
+from btcml.market.archive import ArchiveMarket
+from btcml.market.binance import BinanceMarket
+from btcml.market.exchange import running_exchange
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.ingest import backfill, ingest, missing_spans
 from btcml.store.candles import read_candles, upsert_candles
@@ -223,3 +227,37 @@ def test_system_ones_database_is_healed_with_413_revisions(store, shared_data):
     done = ingest(store, Market(exact, clock=end), KEY)
     assert (done.revised, done.inserted) == (413, 0)
     pd.testing.assert_frame_equal(stored(store), exact)
+
+
+@contextlib.contextmanager
+def exchange_at(now):
+    """Run a replay of the simulated market that stands still, and count what is asked of its REST interface."""
+    with running_exchange(SimulatedMarket(), lambda: now, name="budget", weight_limit=10**6) as exchange:
+        asked = lambda: [seen for seen in exchange.log if seen.path.startswith("/api/")]  # noqa: E731
+        yield exchange, asked
+
+
+def test_ninety_days_of_5m_by_rest_are_thirty_calls_and_sixty_of_weight(store):
+    """The whole verb, its questions for the time among them."""
+    now = pd.Timestamp("2025-03-01 10:02:30", tz="UTC")
+    key = SeriesKey("replay:budget", "BTCUSDT", "5m")
+    with exchange_at(now) as (exchange, asked):
+        done = backfill(store, BinanceMarket([exchange.url]), key, (now - pd.Timedelta(days=90), now))
+        assert done.inserted == 90 * 288
+        assert len(asked()) <= 30
+        assert sum(2 if seen.path.endswith("klines") else 1 for seen in asked()) <= 60
+
+
+@pytest.mark.soak
+def test_a_year_of_1m_takes_at_most_twenty_calls_of_rest(store, tmp_path):
+    """Months and days by file, the rest by REST; and the table is the truth."""
+    now = pd.Timestamp("2025-03-17 10:02:30", tz="UTC")
+    key = SeriesKey("replay:budget", "BTCUSDT", "1m")
+    span = (now - pd.Timedelta(days=365), now)
+    with exchange_at(now) as (exchange, asked):
+        source = ArchiveMarket(BinanceMarket([exchange.url]), exchange.url, tmp_path)
+        done = backfill(store, source, key, span)
+        assert len(asked()) <= 20
+    assert done.inserted == 365 * 1440
+    expected = SimulatedMarket(clock=lambda: now).fetch_candles("BTCUSDT", "1m", *(time.floor("min") for time in span))
+    pd.testing.assert_frame_equal(read_candles(store, key), expected, check_exact=True)
