@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from btcml.errors import ReportError, UsageError
 from btcml.report.files import alone, file_hash, write_bytes, write_text
 from btcml.report.index import index_page
-from btcml.report.kernel import Limits
+from btcml.report.kernel import Limits, stop_kernels
 from btcml.report.manifest import (
     NEEDS,
     NOTEBOOKS,
@@ -175,6 +175,9 @@ def _build_chapters(run: Run, workers: int, progress: Progress) -> None:
         try:
             for page in PAGES:
                 started[page.chapter].result()
+        except KeyboardInterrupt:
+            stop_kernels()  # else the interruption would wait for whole chapters
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FEATURES", "MODELS", "TITLES", "plan_for", "title_of", "volatility_forward", "walk_forward"]
 
-MODELS: tuple[str, ...] = ("autoreg", "ridge", "random_forest", "lightgbm_fast")
+MODELS: tuple[str, ...] = ("autoreg", "ridge", "random_forest", "lightgbm_mean")
 """What is set against persistence in the story, from the plainest to the most flexible."""
 
 FEATURES = "core"
@@ -39,10 +39,9 @@ TITLES: dict[str, str] = {
     "ridge": "Ridge regression",
     "random_forest": "Random forest",
     "extra_trees": "Extra trees",
-    "lightgbm_fast": "LightGBM (Huber)",
-    "lightgbm_huber": "LightGBM (Huber, long)",
+    "lightgbm_huber": "LightGBM (Huber loss)",
     "lightgbm_l1": "LightGBM (absolute loss)",
-    "lightgbm_mean": "LightGBM (mean of two)",
+    "lightgbm_mean": "LightGBM",
     "ewma": "Best moving average (EWMA)",
     "har": "HAR (statsmodels)",
     "linear": "Linear regression",

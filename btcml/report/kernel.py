@@ -5,7 +5,9 @@ No kernelspec need be installed: a kernel of another environment would be other 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     from nbformat import NotebookNode
 
-__all__ = ["ENGINE", "FIXED_ENVIRONMENT", "Limits", "kernel_environment"]
+__all__ = ["ENGINE", "FIXED_ENVIRONMENT", "Limits", "kernel_environment", "stop_kernels"]
 
 ENGINE = "btcml"
 """Name under which papermill knows our engine."""
@@ -99,8 +101,24 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
     environment: dict[str, str]
 
     def start_new_kernel(self, **kwargs: Any) -> None:
-        """Start it with our environment."""
+        """Start it with our environment, in a session of its own, and remember it."""
         super().start_new_kernel(env=self.environment, **kwargs)
+        _running.add(self.km.provisioner.pid)
+
+    def forget(self) -> None:
+        """Forget a kernel that has ended."""
+        if self.km is not None and self.km.provisioner is not None:
+            _running.discard(self.km.provisioner.pid)
+
+
+_running: set[int] = set()
+
+
+def stop_kernels() -> None:
+    """Kill every kernel that runs for this process, with what it started: a build was interrupted."""
+    for pid in tuple(_running):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
 
 
 class _Engine(NBClientEngine):  # type: ignore[misc]
@@ -128,12 +146,14 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
             resources={"metadata": {"path": str(folder)}},
             on_cell_start=lambda cell, cell_index: on_cell(cell_index),  # noqa: ARG005 - nbclient's names
             record_timing=False,
-            coalesce_streams=True,
             shutdown_kernel="immediate",
             log=logger,
         )
         client.environment = environment
-        return client.execute()
+        try:
+            return client.execute()
+        finally:
+            client.forget()
 
 
 def _deadline(limits: Limits) -> Callable[[object], float]:

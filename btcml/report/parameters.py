@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import difflib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from btcml.errors import ReportError, UsageError
 
@@ -63,17 +63,29 @@ def read_parameters(notebook: NotebookNode) -> dict[str, Parameter]:
     if len(cells) != 1:
         msg = f"a notebook needs exactly one cell tagged parameters, found {len(cells)}: tag one"
         raise ReportError(msg)
-    found = [_parameter(node) for node in ast.parse(cells[0].source).body]
+    try:
+        found = [_parameter(node) for node in ast.parse(cells[0].source).body]
+    except SyntaxError as error:
+        msg = f"the parameters cell should be Python, found {error.msg} in its line {error.lineno}: correct it"
+        raise ReportError(msg) from error
     return {parameter.name: parameter for parameter in found}
 
 
 def _parameter(node: ast.stmt) -> Parameter:
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
-        kind, value = ast.unparse(node.annotation), ast.literal_eval(node.value)
+        kind, value = ast.unparse(node.annotation), _literal(node.value)
         if kind in _KINDS and _fits(value, kind):
             return Parameter(node.target.id, kind, value)
     msg = f"a parameter is written `name: type = literal`, found `{ast.unparse(node)}`: annotate it"
     raise ReportError(msg)
+
+
+def _literal(node: ast.expr) -> Any:
+    """Value of a literal; None, which no parameter may be, for anything that would have to be computed."""
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None
 
 
 def _fits(value: object, kind: str) -> bool:

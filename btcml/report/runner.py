@@ -28,7 +28,7 @@ from btcml.report.parameters import check_parameters, read_parameters
 from btcml.report.protocol import FINISHED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from nbformat import NotebookNode
 
@@ -195,13 +195,27 @@ def _normalized(notebook: NotebookNode) -> NotebookNode:
         fresh = {"cell_type": cell.cell_type, "id": f"cell-{index}", "source": cell.source}
         fresh["metadata"] = {"tags": cell.metadata.get("tags", [])}
         if cell.cell_type == "code":
-            outputs = [output for output in cell.outputs if _lasting(output)]
+            outputs = _joined(output for output in cell.outputs if _lasting(output))
             fresh |= {"execution_count": cell.execution_count, "outputs": outputs}
         cells.append(fresh)
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     whole = {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
     return nbformat.from_dict(whole)  # type: ignore[no-untyped-call]
+
+
+def _joined(outputs: Iterable[NotebookNode]) -> list[NotebookNode]:
+    """Join what was printed piece by piece: where the pieces end is a matter of the moment.
+
+    nbclient would do it, in a time that grows with the square of the longest line.
+    """
+    whole: list[NotebookNode] = []
+    for output in outputs:
+        if output.output_type == "stream" and whole and whole[-1].output_type == "stream":
+            whole[-1].text += output.text
+        else:
+            whole.append(output)
+    return whole
 
 
 def _lasting(output: NotebookNode) -> bool:

@@ -18,6 +18,7 @@ from btcml.candles import interval_delta
 from btcml.continuity import suspect_rows
 from btcml.forecast.dataset import Dataset, make_dataset
 from btcml.forecast.models import make_model
+from btcml.forecast.naming import members_of
 from btcml.report.experiment import FEATURES, MODELS, plan_for
 
 if TYPE_CHECKING:
@@ -71,10 +72,12 @@ class Study:
     test: Rows
     forests: dict[tuple[int, int, int], Any] = field(default_factory=dict, compare=False, repr=False)
 
-    def ratio(self, fitted: Model, test: Rows | None = None) -> float:
-        """Error over that of no change on the test rows."""
+    def ratio(self, fitted: Model | list[Model], test: Rows | None = None) -> float:
+        """Error of a model, or of the mean of several, over that of no change on the test rows."""
         rows = self.test if test is None else test
-        return self.ratio_of(fitted.predict(self.data.sample.at(rows)) * fitted.multiplier, rows)
+        sample = self.data.sample.at(rows)
+        members = fitted if isinstance(fitted, list) else [fitted]
+        return self.ratio_of(np.mean([one.predict(sample) * one.multiplier for one in members], axis=0), rows)
 
     def ratio_of(self, forecast: NDArray[np.float64], rows: Rows) -> float:
         """Error of scaled forecasts over that of no change."""
@@ -246,7 +249,7 @@ def model_sizes(study: Study) -> pd.DataFrame:
     part = study.data.sample.at(study.train[-_HALF_YEAR:])
     rows = []
     for name in MODELS:
-        fitted = make_model(name).fit(part)
-        size = sum(len(content) for content in fitted.dump().values()) / 1000
+        fitted = [make_model(member).fit(part) for member in members_of(name)]
+        size = sum(len(content) for model in fitted for content in model.dump().values()) / 1000
         rows.append((name, len(part.rows), size, study.ratio(fitted)))
     return pd.DataFrame(rows, columns=["model", "rows", "kilobytes", "ratio"])

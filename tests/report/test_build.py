@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,10 +15,13 @@ import pytest
 from btcml.errors import NotFoundError, ReportError, UsageError
 from btcml.report.build import adopt_bundle, build_chapter, build_index, build_report, open_run
 from btcml.report.gallery import build_gallery
+from btcml.report.manifest import gather_inputs, manifest_text
 from btcml.report.verify import verify_report
 from btcml.store.snapshots import save_snapshot
 
 from .conftest import FINISH, make_snapshot, write_notebook
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -224,3 +228,45 @@ def test_the_real_story_is_byte_identical_in_another_place_zone_locale_and_threa
         pages.append({path.relative_to(run).as_posix(): path.read_bytes() for path in (run / "pages").rglob("*.*")})
     assert pages[0] == pages[1]
     assert max(len(content) for name, content in pages[0].items() if name.endswith(".html")) < 1_500_000
+
+
+LOADED = """import ast, json, sys
+from pathlib import Path
+for path in Path("notebooks").glob("0*.ipynb"):
+    for cell in json.loads(path.read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            for node in ast.parse("".join(cell["source"])).body:
+                if isinstance(node, (ast.Import, ast.ImportFrom)):
+                    exec(ast.unparse(node))
+import btcml.report.build
+print(json.dumps([m.__file__ for n, m in sys.modules.items() if n.split(".")[0] == "btcml" and m.__file__]))"""
+
+
+def test_every_line_of_code_that_makes_a_page_is_named_in_the_manifest(bundle):
+    """What notebooks and renderer import of the package is hashed, so that a changed line is told."""
+    done = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {Path(path).resolve().relative_to(ROOT).as_posix() for path in json.loads(done.stdout)}
+    assert {"btcml/report/charts/eda.py", "btcml/market/simulate.py"} <= loaded
+    assert loaded <= set(gather_inputs(bundle).source)
+
+
+def test_the_heads_of_the_sealed_forecasts_stand_in_the_manifest(tmp_path, built, chapters):
+    """A report names the newest sealed forecast that it knew."""
+    assert json.loads((built / "pages" / "manifest.json").read_text())["heads"] == {}
+    snapshot = dataclasses.replace(make_snapshot(), heads={"seq": "7", "hash": "ab" * 32})
+    inputs = gather_inputs(save_snapshot(snapshot, tmp_path / "bundles"), chapters)
+    assert json.loads(manifest_text(inputs, {}))["heads"] == {"seq": "7", "hash": "ab" * 32}
+
+
+def test_the_page_above_puts_symbols_beside_intervals(built, tmp_path):
+    """Of two reports of one cell the newer one stands there; both stand in the list."""
+    for name in ("a", "b"):
+        shutil.copytree(built, tmp_path / "all" / name)
+    facts = tmp_path / "all" / "b" / "products" / "ingest" / "facts.json"
+    card = {"label": "Span", "value": "30 days", "note": "until 2030-01-01"}
+    facts.write_text(json.dumps({"headline": "So it is.", "cards": [card]}))
+    page = build_gallery(tmp_path / "all").read_text()
+    grid = page.split("Symbol by interval</h2>")[1].split("<h2")[0]
+    assert 'href="b/pages/index.html"' in grid
+    assert 'href="a/pages/index.html"' not in grid
+    assert page.count('href="a/pages/index.html"') == 2
