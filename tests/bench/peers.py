@@ -1,6 +1,6 @@
 """The same rows given to a peer, and to the recipes that btcml replaces: ``make bench-peers``.
 
-mlforecast gets its features, one fit and all one-step forecasts; so does our fast LightGBM, both on one
+mlforecast gets its features, one fit and all one-step forecasts; so does our LightGBM, both on one
 thread. The peer is asked twice: as its documentation shows it, and regularised as an expert would.
 """
 
@@ -86,12 +86,12 @@ def through_peer(make, candles, first_test, unit):
 
 
 def through_btcml(candles, first_test):
-    """Do the same by our features and the fast LightGBM."""
+    """Do the same by our features and the LightGBM."""
     data = make_dataset(candles, INTERVAL)
     at, day = pd.Timestamp(first_test, tz="UTC"), pd.Timedelta(days=1)
     train = data.training_rows(candles["open_time"].iloc[0], at - day)
     test = np.flatnonzero(data.ready & data.known & data.between(at, candles["open_time"].iloc[-1]))
-    model = make_model("lightgbm_fast").fit(data.sample.at(train))
+    model = make_model("lightgbm_l1").fit(data.sample.at(train))
     scale = data.prepared.scale[test] * 1e4
     forecast = model.predict(data.sample.at(test)) * model.multiplier * scale
     return pd.to_datetime(data.target_time[test], unit="us"), forecast, data.sample.y[test] * scale
@@ -106,7 +106,7 @@ def ratio(found):
 def contest(candles, first_test):
     """Median seconds and the ratio of each way, in turn so that a busy machine slows all of them."""
     ways = {
-        "btcml, fast LightGBM": lambda: through_btcml(candles, first_test),
+        "btcml, LightGBM": lambda: through_btcml(candles, first_test),
         "mlforecast as documented": lambda: through_peer(documented, candles, first_test, "level"),
         "mlforecast regularised": lambda: through_peer(regularised, candles, first_test, "move"),
     }

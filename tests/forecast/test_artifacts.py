@@ -21,8 +21,8 @@ def forecaster(candles):
     return train_forecaster(
         candles,
         "5m",
-        ("lightgbm_fast", "random_forest", "autoreg"),
-        champion="lightgbm_fast",
+        ("lightgbm_l1", "random_forest", "autoreg"),
+        champion="lightgbm_l1",
         holdout="3 days",
         jobs=1,
         metadata={"snapshot": "f" * 64},
@@ -68,7 +68,7 @@ def test_saving_again_replaces_the_folder(forecaster, saved, candles):
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
 
 
-@pytest.mark.parametrize("victim", ["lightgbm_fast.model.txt.z", "random_forest.model.onnx", "golden.f8"])
+@pytest.mark.parametrize("victim", ["lightgbm_l1.model.txt.z", "random_forest.model.onnx", "golden.f8"])
 def test_a_truncated_or_changed_file_is_refused(saved, victim):
     """Its SHA-256 is in the manifest."""
     payload = (saved / victim).read_bytes()
@@ -87,7 +87,7 @@ def test_a_missing_file_or_folder_is_refused(saved):
         load_forecaster(saved.parent / "nowhere")
 
 
-@pytest.mark.parametrize("victim", ["manifest.json", "lightgbm_fast.model.txt.z"])
+@pytest.mark.parametrize("victim", ["manifest.json", "lightgbm_l1.model.txt.z"])
 def test_a_pickle_is_refused_and_not_executed(saved, victim, tmp_path):
     """In the place of the manifest, or of a model with a forged manifest."""
     trap = pickle.dumps(Trap(tmp_path / "executed"))
@@ -110,8 +110,8 @@ def forge(folder, name):
 
 def test_a_zip_bomb_in_the_place_of_a_model_is_refused(saved):
     """Unpacking stops at a bound."""
-    (saved / "lightgbm_fast.model.txt.z").write_bytes(zlib.compress(b"0" * 80_000_000, 9))
-    forge(saved, "lightgbm_fast.model.txt.z")
+    (saved / "lightgbm_l1.model.txt.z").write_bytes(zlib.compress(b"0" * 80_000_000, 9))
+    forge(saved, "lightgbm_l1.model.txt.z")
     with pytest.raises(ArtifactError, match="unpacks to at most"):
         load_forecaster(saved)
 

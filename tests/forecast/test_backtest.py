@@ -11,7 +11,7 @@ from btcml.forecast.backtest import COLUMNS, run_backtest, run_backtests
 from btcml.forecast.splits import WalkForward
 
 PLAN = WalkForward("2025-01-15", window=None, refit="2 days", purge=12, burn_in="3 days")
-MODELS = ["persistence", "drift", "ridge", "autoreg", "lightgbm_fast"]
+MODELS = ["persistence", "drift", "ridge", "autoreg", "lightgbm_l1"]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from btcml.forecast.backtest import run_backtest
 from btcml.forecast.splits import WalkForward
 from btcml.forecast.training import train_forecaster
 
-MODELS = ("lightgbm_fast", "autoreg", "ridge")
+MODELS = ("lightgbm_l1", "autoreg", "ridge")
 
 
 @pytest.fixture(scope="module")

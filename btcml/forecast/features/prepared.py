@@ -150,6 +150,16 @@ class Prepared:
         """log(close / close of n candles before)."""
         return self.log_close - lag(self.log_close, n)
 
+    def since(self, minutes: int) -> Array:
+        """log(close / close before the clock's current span of `minutes` began).
+
+        The span is the one that this candle's close lies in or completes; a longer candle stands for it.
+        """
+        passed = self.next_minute % minutes
+        steps = np.maximum(np.where(passed == 0, minutes, passed) * _MINUTE_US // self.step_us, 1).astype("int64")
+        begin = np.arange(len(steps)) - steps
+        return np.where(self.age >= steps, self.log_close - self.log_close[np.maximum(begin, 0)], np.nan)
+
     def position(self, n: int) -> Array:
         """Where the close lies in the range of the last n candles, -1 (low) to 1 (high)."""
         top, bottom = rolling_max(self.high, n), rolling_min(self.low, n)

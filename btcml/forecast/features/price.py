@@ -63,20 +63,20 @@ for n in (1, 3, 12, 48):
     feature(f"position_{n}", f"(2 close - top - bottom) / (top - bottom) of {n}", warmup=n, source=RECIPE, sets=BOTH)(
         partial(Prepared.position, n=n)
     )
-for n in (1, 3, 12):
-    _scaled(f"vwap_gap_{n}", f"log(close / VWAP over {n}) / s", sets=("core",))(partial(_vwap_gap, n=n))
+for n, sets in ((1, ("core",)), (3, ("core",)), (12, ())):
+    _scaled(f"vwap_gap_{n}", f"log(close / VWAP over {n}) / s", sets=sets)(partial(_vwap_gap, n=n))
 for n in (1, 12, 48):
     _scaled(f"typical_gap_{n}", f"log(close / VWAP of typical prices over {n}) / s", sets=("ohlcv",))(
         partial(_typical_gap, n=n)
     )
-for fast, slow, sets in ((6, 96, (*BOTH, "range")), (24, 96, ("range",)), (96, 288, ("ohlcv", "range"))):
+for fast, slow in ((6, 96), (24, 96), (96, 288)):
     feature(
         f"volatility_ratio_{fast}_{slow}",
         f"log(s{fast} / s{slow}), s by EWMA of squared log returns",
         warmup=SCALE_SPAN,
         memory=ewm_memory(slow) + 1,
         source=RECIPE,
-        sets=sets,
+        sets=("range",),
     )(partial(_volatility_ratio, fast=fast, slow=slow))
 
 
@@ -108,6 +108,16 @@ def _return_before(p: Prepared) -> Array:
 @_clock("minute", "minute of the hour at which the next candle opens", sets=(*BOTH, "range"))
 def _minute(p: Prepared) -> Array:
     return p.next_minute % 60
+
+
+@_clock("quarter_minute", "minute of the quarter of an hour at which the next candle opens", sets=BOTH)
+def _quarter_minute(p: Prepared) -> Array:
+    return p.next_minute % 15
+
+
+@_scaled("since_hour", "log(close / first open of the hour that this candle ends in) / s", sets=BOTH)
+def _since_hour(p: Prepared) -> Array:
+    return p.since(60) / p.scale
 
 
 @_clock("hour", "hour of the day (UTC) at which the next candle opens", sets=BOTH)

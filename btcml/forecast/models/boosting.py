@@ -28,7 +28,7 @@ SETTINGS: dict[str, Any] = {
     "feature_fraction": 0.6,
     "bagging_fraction": 0.7,
     "bagging_freq": 1,
-    "learning_rate": 0.02,
+    "learning_rate": 0.06,
     "seed": 0,
     "num_threads": 1,
     "deterministic": True,
@@ -55,7 +55,7 @@ class Boosting(Model):
         LightGBM's parameters over `SETTINGS`.
     """
 
-    def __init__(self, rounds: int = 300, multiplier: float = 1.0, **settings: Any) -> None:
+    def __init__(self, rounds: int = 100, multiplier: float = 1.0, **settings: Any) -> None:
         self.rounds, self.multiplier = rounds, multiplier
         self.settings = SETTINGS | settings
         self._booster: Any = None
@@ -95,6 +95,5 @@ class Boosting(Model):
 MODELS: dict[str, Callable[[], Model]] = {
     "lightgbm_huber": partial(Boosting, objective="huber", alpha=1.0),
     "lightgbm_l1": partial(Boosting, objective="l1"),
-    "direction": partial(Boosting, 200, objective="binary", learning_rate=0.03),
-    "lightgbm_fast": partial(Boosting, 120, objective="huber", alpha=1.0, learning_rate=0.05),
+    "direction": partial(Boosting, objective="binary"),
 }

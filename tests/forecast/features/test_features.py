@@ -77,6 +77,17 @@ def test_the_scale_is_the_ewma_deviation_of_log_returns(candles):
     np.testing.assert_allclose(found[200:], expected[200:], rtol=1e-4)
 
 
+@pytest.mark.parametrize(("interval", "time", "steps"), [("5m", "09:20", 4), ("5m", "10:00", 12), ("1h", "10:00", 1)])
+def test_the_return_since_the_hour_begins_at_the_clock_not_at_the_row(interval, time, steps):
+    """20 minutes past it is four candles of 5m, on the hour the whole hour; an hourly candle is its own hour."""
+    opens = pd.date_range("2025-01-01", periods=300, freq=pd.Timedelta(interval), tz="UTC").as_unit("us")
+    close = 100 * np.exp(np.random.default_rng(0).normal(0, 0.01, 300).cumsum())
+    flat = pd.DataFrame({"open_time": opens, **dict.fromkeys(["open", "high", "low", "close"], close), "volume": 1.0})
+    row = int(np.flatnonzero(opens == pd.Timestamp(f"2025-01-01 {time}", tz="UTC"))[0]) - 1
+    prepared = Prepared(flat, interval)
+    assert prepared.since(60)[row] == pytest.approx(np.log(close[row] / close[row - steps]))
+
+
 def test_a_dead_market_gives_finite_features():
     """A price that never moves and no trade at all: nothing is infinite."""
     time = pd.date_range("2025-01-01", periods=400, freq="5min", tz="UTC").as_unit("us")
