@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from joblib import parallel_config
+
 from btcml.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,5 +41,5 @@ def joblib_backend(address: str | None) -> Iterator[str]:
     except (OSError, ValueError) as error:
         msg = f"expected a dask scheduler at {address}, found none: start one with dask scheduler"
         raise UsageError(msg) from error
-    with client:
+    with client, parallel_config(backend="dask"):  # which registers the name with joblib
         yield "dask"

@@ -34,9 +34,9 @@ def _as_nobody(folder):
 class Server:
     """One cluster in a folder; `start` and `stop` as often as one likes."""
 
-    def __init__(self, folder, port, user, password, options=()):
+    def __init__(self, folder, port, user, password, options=(), tools=BIN):
         self.folder, self.port, self.user, self.password = Path(folder), port, user, password
-        self.options = list(options)
+        self.options, self.tools = list(options), Path(tools)
         self.folder.mkdir(parents=True)
         self._who = _as_nobody(self.folder)
         secret = self.folder / "password"
@@ -53,7 +53,9 @@ class Server:
         return self.folder / "data"
 
     def _run(self, tool, *options):
-        subprocess.run([BIN / tool, *map(str, options)], check=True, capture_output=True, cwd=self.folder, **self._who)
+        subprocess.run(
+            [self.tools / tool, *map(str, options)], check=True, capture_output=True, cwd=self.folder, **self._who
+        )
 
     def start(self):
         """Start, and create the database on the first time."""
@@ -62,11 +64,15 @@ class Server:
             "-h127.0.0.1",
             f"-k{self.folder}",
             "-cfsync=off",
-            "-cpassword_encryption=scram-sha-256",
+            *self.options,
         ]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [BIN / "postgres", "-D", self.data, *options], stdout=log, stderr=log, cwd=self.folder, **self._who
+                [self.tools / "postgres", "-D", self.data, *options],
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                **self._who,
             )
         self._wait()
         if self.ask("postgres", "SELECT count(*) FROM pg_database WHERE datname = 'btcml'") == "0":
@@ -83,7 +89,7 @@ class Server:
     def ask(self, database, query, user=None, password=None):
         """Answer of psql over TCP with a password."""
         command = [
-            BIN / "psql",
+            self.tools / "psql",
             "-XAtq",
             "-h127.0.0.1",
             f"-p{self.port}",
@@ -102,6 +108,23 @@ class Server:
             self.process.send_signal(2)  # fast: sessions are ended, nothing is lost
             self.process.wait(60)
             self.process = None
+
+
+def own_authority(folder):
+    """A certificate authority of our own, and the key and certificate that it gave to 127.0.0.1."""
+    ca, key, asked, cert = (folder / name for name in ("ca.crt", "server.key", "server.csr", "server.crt"))
+    new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes"]
+    _openssl(*new, "-x509", "-days", "2", "-subj", "/CN=ours", "-keyout", folder / "ca.key", "-out", ca)
+    _openssl(*new, "-subj", "/CN=127.0.0.1", "-keyout", key, "-out", asked)
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1", encoding="utf-8")
+    signed = ["openssl", "x509", "-req", "-days", "2", "-in", asked, "-CA", ca, "-CAkey", folder / "ca.key"]
+    _openssl(*signed, "-CAcreateserial", "-extfile", folder / "names", "-out", cert)
+    key.chmod(0o600)
+    return ca, key, cert
+
+
+def _openssl(*command):
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def certificate(folder):
