@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 
 __all__ = ["CONTESTANTS", "Contest", "contest", "search_before"]
 
-CONTESTANTS = ("lightgbm_mean", "lightgbm_huber", "lightgbm_l1", "extra_trees_strong", "ridge", "autoreg")
+CONTESTANTS = (
+    "lightgbm_mean",
+    "lightgbm_huber",
+    "lightgbm_l1",
+    "extra_trees_strong",
+    "random_forest",
+    "ridge",
+    "autoreg",
+)
 """Models of the default evaluation, the strong settings where there are two."""
 
 _PRICE = (

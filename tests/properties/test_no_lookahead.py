@@ -19,8 +19,9 @@ from btcml.errors import UsageError
 from btcml.forecast import backtest, walk
 from btcml.forecast.dataset import Dataset, make_dataset
 from btcml.forecast.features import SETS, Prepared, feature_frame, tail_length
-from btcml.forecast.models import make_model
+from btcml.forecast.models import MODELS, make_model
 from btcml.forecast.multiplier import GRID
+from btcml.forecast.naming import MEANS
 from btcml.forecast.splits import WalkForward
 from btcml.forecast.targets import target_frame
 
@@ -73,6 +74,25 @@ def test_no_forecast_bound_or_probability_made_at_or_before_t_changes(t):
     """Target candles up to t + 1 are forecast at the close of t; multipliers and calibration too."""
     assert not changed(forecasts, CANDLES, t, past=t + 2 - FIRST)
     assert changed(forecasts, CANDLES, t, past=N - FIRST)
+
+
+ELSEWHERE = {"persistence", "ewma", "har", "linear", "range_boosting", "direction", "system1"}
+SLOW = {"system0", "arma"}
+MODELS_OF_MOVES = [
+    pytest.param(name, marks=[pytest.mark.soak] if name in SLOW else [])
+    for name in sorted(set(MODELS) - ELSEWHERE | set(MEANS))
+]
+
+
+@pytest.mark.parametrize("name", MODELS_OF_MOVES)
+def test_no_forecast_of_any_model_made_at_or_before_t_changes(name):
+    """Every family, forests and the recipe of system 0 included; system 1's needs a package of the benchmark."""
+    t = FIRST + 290
+
+    def forecast(candles):
+        return forecasts(candles, (name,))
+
+    assert not changed(forecast, CANDLES, t, past=t + 2 - FIRST)
 
 
 @FEW
