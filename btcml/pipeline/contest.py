@@ -71,6 +71,8 @@ class Contest:
         Models by metrics of the log range.
     months
         The champion's ratio, or the nearest model's, month by month.
+    ages
+        The same by whole months of 30 days since it was fitted: what refitting more often could win.
     """
 
     verdict: Verdict
@@ -78,10 +80,12 @@ class Contest:
     interval: pd.DataFrame
     log_range: pd.DataFrame
     months: pd.DataFrame
+    ages: pd.DataFrame
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON has them."""
-        tables = {name: getattr(self, name).to_dict("records") for name in ("close", "interval", "log_range", "months")}
+        names = ("close", "interval", "log_range", "months", "ages")
+        tables = {name: getattr(self, name).to_dict("records") for name in names}
         return {"champion": self.verdict.champion, "reason": self.verdict.reason} | tables
 
     def __str__(self) -> str:
@@ -89,6 +93,10 @@ class Contest:
         parts = [f"{self.verdict.reason}", "", "next close"]
         for title, table in (("", self.close), ("\n90 % interval", self.interval), ("\nlog range", self.log_range)):
             parts += [title] * bool(title) + [table.to_string(index=False, float_format=lambda x: f"{x:.5g}")]
+        parts += [
+            "\nby age of the model in months",
+            self.ages.to_string(index=False, float_format=lambda x: f"{x:.5g}"),
+        ]
         below = int((self.months["ratio"] < 1).sum())
         parts.append(f"\nmonths with a smaller error than persistence: {below} of {len(self.months)}")
         return "\n".join(parts)
@@ -129,13 +137,15 @@ def contest(
     table = score(both.close, _PRICE)
     shown = found.champion if found.champion != "persistence" else str(table["model"].iloc[1])
     mine = both.close[both.close["model"].isin([shown, "persistence"])]
-    interval, months = score(mine, _INTERVAL), score(mine, ["ratio"], by="month")
+    interval = score(mine, _INTERVAL)
+    months, ages = (score(mine, ["ratio"], by=by) for by in ("month", "age"))
     return Contest(
         verdict=found,
         close=table,
         interval=interval[interval["model"] == shown],
         log_range=score(both.log_range, metric_names("range")),
         months=months[months["model"] == shown].reset_index(drop=True),
+        ages=ages[ages["model"] == shown].reset_index(drop=True),
     )
 
 

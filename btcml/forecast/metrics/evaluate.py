@@ -31,7 +31,7 @@ def evaluate(forecasts: pd.DataFrame, metrics: Iterable[str] | None = None, by: 
         Names of metrics, in the order wanted; by default all that suit prices (frames of log
         ranges want ``metric_names("range")``).
     by
-        ``year``, ``month``, ``hour``, ``third`` or None for the whole span.
+        ``year``, ``month``, ``hour``, ``third``, ``age`` or None for the whole span.
 
     Returns
     -------

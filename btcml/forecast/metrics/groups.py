@@ -1,4 +1,4 @@
-"""Ways to cut a forecast frame: by year, month, hour of the day and volatility third."""
+"""Ways to cut a forecast frame: by year, month, hour of the day, volatility third and age of the model."""
 
 from __future__ import annotations
 
@@ -57,10 +57,16 @@ def _hour(forecasts: pd.DataFrame) -> pd.Series:
     return pd.Series(forecasts["open_time"].dt.hour)
 
 
+def _age(forecasts: pd.DataFrame) -> pd.Series:
+    return (forecasts["open_time"] - forecasts["cutoff"]) // pd.Timedelta(days=30)
+
+
 GROUPS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "year": _year,
     "month": _month,
     "hour": _hour,
     "third": volatility_third,
+    "age": _age,
 }
-"""By name: one label for each row of one model's frame; times are those of the target candle, UTC."""
+"""By name: one label for each row of one model's frame; times are those of the target candle, UTC; the age
+is in whole months of 30 days since the last outcome that the model was fitted on."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from btcml.forecast.metrics import forecast_frame, volatility_third
+from btcml.forecast.metrics.groups import GROUPS
 
 MOVES = np.random.default_rng(1).normal(0, 1e-3, 900) * np.repeat([1, 3, 2], 300)
 CLOSE = 100 * np.exp(np.concatenate([[0], np.cumsum(MOVES)]))
@@ -36,3 +38,9 @@ def test_log_ranges_are_cut_by_their_own_average() -> None:
 def test_an_empty_frame_has_no_thirds() -> None:
     """Nothing in, nothing out."""
     assert volatility_third(FRAME.iloc[:0]).empty
+
+
+def test_the_age_counts_whole_months_since_the_last_outcome_fitted_on() -> None:
+    """29 days are month 0, 30 days are month 1."""
+    frame = FRAME.iloc[:2].assign(cutoff=FRAME["open_time"].iloc[:2] - pd.to_timedelta([29, 30], unit="D"))
+    assert GROUPS["age"](frame).tolist() == [0, 1]
