@@ -90,7 +90,7 @@ class Contest:
 
     def __str__(self) -> str:
         """Tables for a terminal."""
-        parts = [f"{self.verdict.reason}", "", "next close"]
+        parts = [f"{self.verdict.reason}"]
         for title, table in (("", self.close), ("\n90 % interval", self.interval), ("\nlog range", self.log_range)):
             parts += [title] * bool(title) + [table.to_string(index=False, float_format=lambda x: f"{x:.5g}")]
         parts += [

@@ -58,7 +58,7 @@ def _hour(forecasts: pd.DataFrame) -> pd.Series:
 
 
 def _age(forecasts: pd.DataFrame) -> pd.Series:
-    return (forecasts["open_time"] - forecasts["cutoff"]) // pd.Timedelta(days=30)
+    return (forecasts["open_time"] - forecasts["cutoff"]).dt.days // 30
 
 
 GROUPS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {

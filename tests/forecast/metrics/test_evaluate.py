@@ -80,6 +80,6 @@ def test_bad_frames_are_refused() -> None:
     late = FRAME["open_time"] > FRAME["open_time"].median()
     with pytest.raises(UsageError, match="no candle is forecast by all"):
         evaluate(FRAME[late == (FRAME["model"] == "a")])
-    with pytest.raises(UsageError, match="by must be one of year, month, hour, third, found 'week'"):
+    with pytest.raises(UsageError, match="by must be one of year, month, hour, third, age, found 'week'"):
         evaluate(FRAME, by="week")
     assert "ratio" in METRICS
