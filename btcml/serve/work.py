@@ -37,6 +37,8 @@ __all__ = ["Bench", "JobError", "end_process", "environment", "perform", "spawn"
 _WAIT_S = 20.0
 _PAUSE_S = 0.1
 _INTERRUPTED = 130
+_POLITE = 10
+"""Niceness of a job in a process of its own: whoever asks the API meanwhile is answered first."""
 
 
 class JobError(BtcmlError):
@@ -249,6 +251,7 @@ def end_process(process: subprocess.Popen[bytes], patience: float = 10.0) -> Non
 def main() -> int:
     """Do the job whose number is the first argument; exit status 0 if it went well."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.nice(_POLITE)
     settings = load_settings()
     store = open_store(settings)
     bench = Bench(settings, store, make_source(settings, settings.btcml_source, store))
