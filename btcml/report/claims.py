@@ -36,6 +36,7 @@ __all__ = [
     "pvalue",
     "span",
     "usd",
+    "verb",
     "word",
 ]
 
@@ -212,6 +213,11 @@ def word(text: str) -> Quantity:
         msg = "a claim needs a name, found an empty text: compute it, or leave the claim out"
         raise ReportError(msg)
     return Quantity(text, math.nan)
+
+
+def verb(value: float, one: str, many: str) -> Quantity:
+    """Return the form of a verb that goes with a count."""
+    return word(one if value == 1 else many)
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,27 @@ GLOSSARY: dict[str, str] = {
     "below zero is worse, one is perfect.",
     "Basis point (bp)": "A hundredth of a per cent of the price, so that errors compare across years.",
     "Log return": "The logarithm of a price over the price before; for small moves the same as the change in per cent.",
+    "Range": "The distance from the lowest to the highest price of a candle.",
     "Volatility": "How much prices move in a given time, whatever the direction. It comes in clusters.",
+    "Regime": "Calm, middle or storm: the thirds of the span by the volatility known before each candle.",
+    "Order flow": "Who was in a hurry: the trades in which buyers took the offered price, less those in which sellers "
+    "did, over the volume.",
+    "Autocorrelation": "How much a value resembles the one some candles before: nought is not at all, one is fully.",
+    "Mutual information": "How much knowing one number tells about another, whatever the shape of the relation.",
+    "Autoregression": "A model that forecasts the next value as a weighted sum of the last ones.",
+    "Random forest, LightGBM": "Models made of many small trees of questions about the features; the first averages "
+    "its trees, the second lets each correct those before.",
     "Walk-forward": "A test as in life: fit on the past, forecast the next stretch that was not seen, move on, repeat.",
     "Purge": "Candles left out between training and test, so that nothing of the test leaks into the training.",
     "Fold": "One step of the walk-forward: one training span and the test span after it.",
+    "R²": "The share of the variance of the outcomes that is forecast; below zero the mean would have done better.",
+    "QLIKE": "A loss for forecasts of ranges and volatilities that weighs a storm not foreseen more than one that did "
+    "not come.",
     "Diebold-Mariano test": "How likely a difference in errors as large as this one is when two forecasts are equally "
     "good; its p-value allows for errors that come in clusters.",
     "p-value": "The chance of seeing at least this much if there were nothing to see. Small speaks against chance.",
+    "Look": "Each time that models were judged on the same candles. A p-value is multiplied by the looks and by the "
+    "models judged, for who looks often finds something by luck.",
     "Interval and coverage": "An interval of ninety per cent should hold the outcome nine times out of ten; coverage "
     "is how often it did.",
     "Weighted direction accuracy": "Right signs, each counted by the size of the move: being right when it matters.",

@@ -136,6 +136,21 @@ def test_verify_names_the_page_that_differs_and_why_and_where(built, chapters):
     assert "02-eda.html" in {found.file for found in changed.differences}
 
 
+@pytest.mark.soak
+def test_verify_names_a_changed_line_lock_or_parameter(built, chapters):
+    """A report that was made by other code, of another lock, from other parameters: each is named."""
+    manifest = built / "pages" / "manifest.json"
+    facts = json.loads(manifest.read_text())
+    facts["source"]["btcml/report/build.py"] = facts["lock"] = "0" * 64
+    facts["parameters"]["days"] = 31
+    manifest.write_text(json.dumps(facts))
+    found = verify_report(built, chapters)
+    assert [cause.split(" (")[0] for cause in found.causes] == ["parameters", "code", "lock file"]
+    assert "days" in found.causes[0]
+    assert "btcml/report/build.py" in found.causes[1]
+    assert "manifest.json" in {difference.file for difference in found.differences}
+
+
 def test_what_cannot_be_verified_is_told(tmp_path):
     """A folder without a report is the caller's mistake."""
     with pytest.raises(NotFoundError, match="manifest"):

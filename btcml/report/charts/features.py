@@ -198,10 +198,11 @@ def correlations(features: pd.DataFrame) -> Chart:
     upper = np.abs(table.to_numpy()[first, second])
     closest = int(upper.argmax())
     says = say.claim(
-        "{close} of {pairs} of features say nearly the same (the closest: {first} and {second}); trees do not mind, "
+        "{close} of {pairs} of features {say} nearly the same (the closest: {first} and {second}); trees do not mind, "
         "linear models are held by a penalty.",
         close=say.count(int((upper > _STRONG).sum())),
         pairs=say.count(len(upper), "pair"),
+        say=say.verb(int((upper > _STRONG).sum()), "says", "say"),
         first=say.word(str(table.index[first[closest]])),
         second=say.word(str(table.index[second[closest]])),
     )

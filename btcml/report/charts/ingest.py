@@ -61,8 +61,8 @@ def headline(snapshot: Snapshot) -> Claim:
     suspect = int(snapshot.suspects["rows"].sum())
     faults = {
         "{missing} of those expected are missing": found < expected,
-        "{refused} broke a rule and rest in quarantine": not snapshot.quarantine.empty,
-        "{suspect} do not fit their neighbours, and no model learns from them": suspect > 0,
+        "{refused} broke a rule and {rest} in quarantine": not snapshot.quarantine.empty,
+        "{suspect} {do} not fit their neighbours, and no model learns from them": suspect > 0,
     }
     told = "; ".join(sentence for sentence, there in faults.items() if there)
     return say.claim(
@@ -72,7 +72,9 @@ def headline(snapshot: Snapshot) -> Claim:
         rows=say.count(found, "candle"),
         missing=say.percent(1 - found / expected, 3),
         refused=say.count(len(snapshot.quarantine), "row"),
+        rest=say.verb(len(snapshot.quarantine), "rests", "rest"),
         suspect=say.count(suspect),
+        do=say.verb(suspect, "does", "do"),
     )
 
 
@@ -107,7 +109,8 @@ def calendar(snapshot: Snapshot) -> Chart:
     says = say.claim(
         "Every week is complete.",
         holds=holes == 0,
-        otherwise="{holes} of {weeks} lack candles (orange); all others are complete (blue).",
+        otherwise="{holes} of {weeks} {lack} candles (orange); all others are complete (blue).",
+        lack=say.verb(holes, "lacks", "lack"),
         holes=say.count(holes),
         weeks=say.count(len(weeks), "week"),
     )
@@ -127,7 +130,7 @@ def longest_gaps(snapshot: Snapshot) -> Table | Claim:
         return say.claim("There is no gap between the first and the last candle.")
     longest = gaps.sort_values(["missing", "start"], ascending=[False, True]).head(_MOST_ROWS)
     says = say.claim(
-        "{gaps} in all; the longest lasts {longest}. Nothing is invented to fill them.",
+        "{gaps} in all, {longest} long at most. Nothing is invented in their place.",
         gaps=say.count(len(gaps), "gap"),
         longest=say.span(longest["missing"].iloc[0] * interval_delta(snapshot.key.interval)),
     )
@@ -147,10 +150,11 @@ def rules_checked(snapshot: Snapshot) -> Table:
     says = say.claim(
         "All {rules} of the data contract hold for every row.",
         holds=broken == 0,
-        otherwise="{broken} of the {rules} of the data contract were broken by some row; those rows are in quarantine "
-        "or under suspicion.",
+        otherwise="{broken} of the {rules} of the data contract {were} broken by some row; such rows are in "
+        "quarantine or under suspicion.",
         rules=say.count(len(rules), "rule"),
         broken=say.count(broken),
+        were=say.verb(broken, "was", "were"),
     )
     columns: Columns = {
         "rule": ("Rule", str),
@@ -168,8 +172,9 @@ def quarantined(snapshot: Snapshot) -> Table | Claim:
         return say.claim("No row is in quarantine.")
     by = refused.groupby("rule")["open_time"].agg(["size", "min", "max"]).reset_index()
     says = say.claim(
-        "{rows} broke a rule and rest in quarantine, where no model sees them.",
+        "{rows} broke a rule and {rest} in quarantine, where no model looks.",
         rows=say.count(len(refused), "row"),
+        rest=say.verb(len(refused), "rests", "rest"),
     )
     columns: Columns = {
         "rule": ("Rule broken", str),
@@ -186,8 +191,9 @@ def suspect_spans(snapshot: Snapshot) -> Table | Claim:
     if suspects.empty:
         return say.claim("No span looks frozen or out of joint with its neighbours.")
     says = say.claim(
-        "{rows} lie in spans that do not fit their neighbours: they are shown here, and no model learns from them.",
+        "{rows} {lie} in spans that do not fit their neighbours: they are shown here, and no model learns from them.",
         rows=say.count(int(suspects["rows"].sum()), "candle"),
+        lie=say.verb(int(suspects["rows"].sum()), "lies", "lie"),
     )
     columns: Columns = {
         "start": ("From", say.minute),

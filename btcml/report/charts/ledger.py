@@ -68,7 +68,7 @@ def _says(known: pd.DataFrame) -> Claim:
         otherwise="{rows} of the champion {were} sealed before the outcome was known; they missed by {ours} on "
         "average, no better than the {theirs} of “no change”.",
         rows=say.count(len(served), "forecast"),
-        were=say.word("was" if len(served) == 1 else "were"),
+        were=say.verb(len(served), "was", "were"),
         ours=say.bp(ours.mean(), 3),
         theirs=say.bp(theirs.mean(), 3),
     )

@@ -157,7 +157,7 @@ def learning(study: Study) -> Chart:
     last = table.iloc[-1]
     says = say.claim(
         "With all {rows} the skill is {seen} on what was learned and {unseen} on what was not: the gap is what the "
-        "forest merely remembers.",
+        "forest merely remembers, and what has changed since.",
         holds=bool(last["fitted"] < last["ratio"]),
         otherwise="With all {rows} the skill is {seen} on what was learned and {unseen} on what was not: the forest "
         "does not learn by heart.",
