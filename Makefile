@@ -13,6 +13,7 @@ SOURCE ?= auto
 PYTHON ?= python3
 BTCML_HOME ?= .btcml
 SOAK_SHARE ?= 1
+OSV ?=
 export BTCML_HOME
 
 BIN := .venv/bin
@@ -142,8 +143,8 @@ pictures: $(READY) ## pictures of report and dashboard for the README (needs chr
 sbom: $(READY) ## bill of materials (CycloneDX) and list of licences in build
 	@$(BIN)/python docs/supply.py
 
-audit: $(READY) ## look for known vulnerabilities of what is locked (needs the network)
-	@$(BIN)/uv tool run --system-certs pip-audit --disable-pip --require-hashes --requirement requirements.run.lock
+audit: $(READY) ## known vulnerabilities of what is locked, by the network or OSV=all.zip
+	@OSV='$(OSV)' $(BIN)/python docs/audit.py
 
 wheel: $(READY) ## the package as a wheel and a source archive in dist
 	@$(BIN)/python -m hatchling build

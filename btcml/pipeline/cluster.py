@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from joblib import parallel_config
+from joblib.parallel import get_active_backend
 
 from btcml.errors import UsageError
 
@@ -17,8 +18,8 @@ __all__ = ["joblib_backend"]
 
 
 @contextmanager
-def joblib_backend(address: str | None) -> Iterator[str]:
-    """Name joblib's backend while the block runs; the figures do not depend on it.
+def joblib_backend(address: str | None) -> Iterator[Any]:
+    """Give joblib's backend, by name or made, while the block runs; the figures do not depend on it.
 
     Parameters
     ----------
@@ -41,5 +42,5 @@ def joblib_backend(address: str | None) -> Iterator[str]:
     except (OSError, ValueError) as error:
         msg = f"expected a dask scheduler at {address}, found none: start one with dask scheduler"
         raise UsageError(msg) from error
-    with client, parallel_config(backend="dask"):  # which registers the name with joblib
-        yield "dask"
+    with client, parallel_config(backend="dask"):  # by name alone joblib 1.6 neither knows nor starts it
+        yield get_active_backend()[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -62,16 +63,36 @@ def free_port():
         return probe.getsockname()[1]
 
 
-_CONFINE = 'mount --make-rprivate / && mount --bind "$0" "$0" && mount -o remount,ro,bind / && exec "$@"'
+_CONFINE = 'mount --make-rprivate / && mount --bind "$0" "$0" {shown} && mount -o remount,ro,bind / && exec "$@"'
+_SHOWN = """&& mkdir -p "$0/python" && mount --bind {base} "$0/python" && mount -t tmpfs -o mode=755 none {hidden}
+ && mkdir -p {base} && mount --bind "$0/python" {base} && umount "$0/python" """
+
+
+def _script():
+    """Commands that make all but a folder read-only, and show an interpreter that lies in somebody's own home."""
+    base = Path(sys.base_prefix)
+    hidden = [parent for parent in base.parents if not parent.stat().st_mode & 1]
+    shown = _SHOWN.replace("\n", "").format(base=base, hidden=hidden[-1]) if hidden else ""
+    return _CONFINE.format(shown=shown)
 
 
 def confined(folder):
     """Words before a command that leave it nothing to write to but the folder; none where this machine cannot."""
-    probe = ["unshare", "--mount", "bash", "-c", _CONFINE, str(folder), "true"]
+    words = ["unshare", "--mount", "bash", "-c", _script(), str(folder)]
     with contextlib.suppress(OSError):
-        if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
-            return probe[:-1]
+        if subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0:
+            return words
     return []
+
+
+def as_user(user):
+    """Words before a command that make it the service's user, without any capability."""
+    number, _, group = user.partition(":")
+    words = ["setpriv", f"--reuid={number}", f"--regid={group}", "--clear-groups", "--no-new-privs"]
+    return [*words, "--bounding-set=-all", "--inh-caps=-all"]
+
+
+_CHILD = "import subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"
 
 
 class Machine:
@@ -98,6 +119,26 @@ class Machine:
         }
         self.running = {}
         self._confine = confined(folder)
+        self._user = as_user(self.services["api"]["user"])
+        probe = [*self._confine, *self._user, sys.executable, "-c", _CHILD]
+        if not self._confine or subprocess.run(probe, capture_output=True, check=False).returncode:
+            self._user = []
+        for parent in folder.parents if self._user else ():
+            if not parent.stat().st_mode & 1:
+                parent.chmod(parent.stat().st_mode | 1)
+
+    @property
+    def unprivileged(self):
+        """Whether the services run as the image's user."""
+        return bool(self._user)
+
+    def own(self, path):
+        """A folder of the service's user, as an image's volumes are."""
+        path.mkdir(parents=True, exist_ok=True)
+        if self._user:
+            number, _, group = self.services["api"]["user"].partition(":")
+            shutil.chown(path, int(number), int(group))
+        return path
 
     def _move(self, text):
         for old, new in self._moves.items():
@@ -109,8 +150,7 @@ class Machine:
     def environment(self, name):
         own = {key: self._move(str(value)) for key, value in self.services[name]["environment"].items()}
         plain = {key: os.environ[key] for key in ("LANG", "LD_LIBRARY_PATH") if key in os.environ}
-        tmp = self.folder / "tmp"
-        tmp.mkdir(exist_ok=True)
+        tmp = self.own(self.folder / "tmp")
         fixed = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(tmp), "TMPDIR": str(tmp), "TZ": "UTC"}
         return plain | fixed | {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "MPLCONFIGDIR": str(tmp)} | own
 
@@ -120,15 +160,16 @@ class Machine:
         entry = [*service.get("entrypoint", []), *(more or service.get("command", []))]
         command = [self._move(part) for part in entry]
         for volume in service.get("volumes", []):
-            Path(self._move(volume.split(":")[1])).mkdir(parents=True, exist_ok=True)
-        if service["read_only"]:
-            command = [*self._confine, *command]
-        (self.folder / "cwd").mkdir(exist_ok=True)
+            self.own(Path(self._move(volume.split(":")[1])))
+        for volume in service.get("tmpfs", []):
+            self.own(Path(self._move(f"{volume.split(':')[0]}/")))
+        assert service["read_only"]
+        command = [*self._confine, *self._user, *command]
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 command,
                 env=self.environment(name),
-                cwd=self.folder / "cwd",
+                cwd=self.own(self.folder / "cwd"),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -148,7 +189,12 @@ class Machine:
         assert kind == "CMD"
         moved = [self._move(part) for part in command]
         done = subprocess.run(
-            moved, env=self.environment(name), cwd=self.folder, capture_output=True, timeout=60, check=False
+            [*self._user, *moved],
+            env=self.environment(name),
+            cwd=self.folder,
+            capture_output=True,
+            timeout=60,
+            check=False,
         )
         return done.returncode == 0
 

@@ -25,7 +25,7 @@ from compose import free_port
 DASK = Path(sys.executable).parent / "dask"
 END = pd.Timestamp("2025-06-01", tz="UTC")
 DAYS = int(os.environ.get("DRILL_CLUSTER_DAYS", "730"))  # about a minute of one worker
-PLAN = WalkForward((END - pd.Timedelta(days=240)).isoformat(), window=None, refit="1 month", purge=288)
+PLAN = WalkForward((END - pd.Timedelta(days=DAYS / 3)).isoformat(), window=None, refit="1 month", purge=288)
 
 
 @contextlib.contextmanager

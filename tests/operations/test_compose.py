@@ -315,6 +315,19 @@ def _lose_and_restore(machine, server):
     assert answer["predicted_close"] > 0
 
 
+def test_a_service_runs_as_the_images_user_and_cannot_become_another(tmp_path):
+    """Where this machine can say so: root and unshare. Nothing but the volumes can be written."""
+    (tmp_path / "volumes").mkdir()
+    machine = Machine(ENVIRONMENT, tmp_path / "volumes", 1)
+    if not machine.unprivileged:
+        pytest.skip("needs root and unshare")
+    words = "import os, pathlib; print(os.getuid(), open('/proc/self/status').read().split('CapEff:')[1].split()[0]); "
+    machine.start("backup", sys.executable, "-c", words + f"pathlib.Path({str(tmp_path / 'x')!r}).touch()").wait(60)
+    log = (tmp_path / "volumes" / "backup.log").read_text(encoding="utf-8")
+    assert log.startswith("10001 0000000000000000")
+    assert re.search("Read-only file system|Permission denied", log)
+
+
 def _start(machine):
     for name in ("api", "scheduler", "dashboard"):
         machine.start(name)

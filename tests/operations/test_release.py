@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from btcml.resources import resource
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "docs"))
+from audit import audit_offline, locked
 from supply import components, licence_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -78,6 +79,33 @@ def test_the_bill_of_materials_names_every_package_with_its_hashes():
     licences = {entry["name"]: licence_of(entry["name"]) for entry in found}
     assert not {name for name, words in licences.items() if words == "not stated"}
     assert not {name for name, words in licences.items() if re.search(r"Affero|(?<!Lesser )General Public|^GPL", words)}
+
+
+@pytest.mark.parametrize(
+    ("affected", "hit"),
+    [
+        ({"versions": ["1.0", "1.1"]}, True),
+        ({"versions": ["1.0"]}, False),
+        ({"ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "1.2"}]}]}, True),
+        ({"ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "1.1"}]}]}, False),
+        ({"ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"last_affected": "1.1"}]}]}, True),
+        ({"ranges": [{"type": "GIT", "events": [{"introduced": "0"}]}]}, False),
+    ],
+)
+def test_an_offline_export_finds_what_is_locked(tmp_path, affected, hit):
+    """By the versions that it names, and by its ranges."""
+    entry = {"id": "PYSEC-1", "summary": "bad", "affected": [{"package": {"name": "Some_Thing"}} | affected]}
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("PYSEC-1.json", json.dumps(entry))
+    found = audit_offline(tmp_path / "all.zip", locked("some-thing==1.1 \\\n    --hash=sha256:0\n"))
+    assert found == (["some-thing 1.1: PYSEC-1, bad"] if hit else [])
+
+
+def test_an_export_without_a_vulnerability_is_no_clean_bill(tmp_path):
+    """An empty file knows nothing, and says so."""
+    zipfile.ZipFile(tmp_path / "all.zip", "w").close()
+    with pytest.raises(SystemExit, match="holds no vulnerability"):
+        audit_offline(tmp_path / "all.zip", {"pip": "1"})
 
 
 def needs(name):
