@@ -10,6 +10,7 @@ from joblib import parallel_config
 from joblib.parallel import get_active_backend
 
 from btcml.errors import UsageError
+from btcml.forecast.models.sample import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,7 @@ def joblib_backend(address: str | None) -> Iterator[Any]:
         return
     try:
         client = import_module("distributed").Client(address, timeout="10s")
+        import_module("dask.sizeof").sizeof.register(Sample, _bytes_of)  # else each task would carry a copy
     except ImportError as error:
         msg = "a cluster needs dask: install the extra with pip install 'btcml[cluster]'"
         raise UsageError(msg) from error
@@ -44,3 +46,8 @@ def joblib_backend(address: str | None) -> Iterator[Any]:
         raise UsageError(msg) from error
     with client, parallel_config(backend="dask"):  # by name alone joblib 1.6 neither knows nor starts it
         yield get_active_backend()[0]
+
+
+def _bytes_of(sample: Sample) -> int:
+    """Size of a sample, by which joblib sees that it is worth one way to each worker."""
+    return sample.x.nbytes + sample.path.nbytes + sample.rows.nbytes + sample.y.nbytes
