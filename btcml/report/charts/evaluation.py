@@ -205,6 +205,9 @@ def _where(groups: pd.DataFrame, noun: str) -> Claim:
         one = "The whole test lies in one {noun}: the skill there is {skill}."
         return say.claim(one, noun=say.word(noun), skill=say.percent(groups["skill"].iloc[0], 2))
     good, sure = int((groups["skill"] > 0).sum()), int((groups["skill_low"] > 0).sum())
+    every = say.count(len(groups), noun)
+    if not good:
+        return say.claim("The errors are in none of the {all} smaller than those of “no change”.", all=every)
     end = ", in {sure} of them by more than chance would, taken one by one." if sure else "; none is beyond chance."
     return say.claim(
         "The errors are smaller than those of “no change” in every one of the {all}" + end,
@@ -212,7 +215,7 @@ def _where(groups: pd.DataFrame, noun: str) -> Claim:
         otherwise="The errors are smaller than those of “no change” in {good} of the {all}" + end,
         good=say.count(good),
         sure=say.count(sure),
-        all=say.count(len(groups), noun),
+        all=every,
     )
 
 

@@ -203,9 +203,11 @@ def importance(study: Study) -> Chart:
     axes.set(xlabel="skill lost when the feature is shuffled, percentage points", ylim=(len(table) - 0.5, -0.5))
     axes.set_yticks(table.index, list(table["feature"]))
     harmless = int((table["loss"] <= 0).sum())
+    rest = "; {harmless} could be shuffled at no loss." if harmless else "."
     says = say.claim(
-        "The forest leans most on {first} and {second}"
-        + ("; {harmless} could be shuffled at no loss." if harmless else "."),
+        "The forest leans most on {first} and {second}" + rest,
+        holds=harmless < len(table),
+        otherwise="The forest leans on nothing: each of its {harmless} could be shuffled at no loss.",
         first=say.word(table["feature"].iloc[0]),
         second=say.word(table["feature"].iloc[1]),
         harmless=say.count(harmless, "feature"),

@@ -167,9 +167,10 @@ def truth(scores: Scores, market: str, interval: str) -> Claim:
             found=say.percent(found, 2),
         )
     known = attainable_r2(interval)
+    more = ": more than there is to find, so that luck is in it." if found > known else "."
     return say.claim(
         "This market was made by a program, so the truth is known: {known} of the variance of the next return can be "
-        "forecast from the candles, and {found} was found.",
+        "forecast from the candles, and {found} was found" + more,
         holds=found > 0,
         otherwise="This market was made by a program, so the truth is known: {known} of the variance of the next "
         "return can be forecast from the candles. None of it was found in a past this short.",

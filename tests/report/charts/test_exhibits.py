@@ -166,6 +166,7 @@ def test_the_verdict_follows_the_forecasts(skill, word, champion):
     ]  # fmt: skip
     assert all(told(item) for item in items)
     assert [card.label for card in evaluation.cards(scores)][:2] == ["Champion", "Skill"]
+    assert ("luck is in it" in told(worth.truth(scores, "simulated", "15m"))) == (skill > 0)
 
 
 def test_sealed_forecasts_are_scored_where_there_are_any():
@@ -239,10 +240,13 @@ def test_earlier_tries_count_as_looks():
     assert (few.trials, many.trials) == (2, 23)
 
 
-@pytest.mark.parametrize(("months", "sentence"), [(1, "lies in one month"), (2, "every one of the 2")])
-def test_one_month_is_not_called_every_one_of_the_month(months, sentence):
+@pytest.mark.parametrize(
+    ("skill", "sentence"),
+    [([0.1], "lies in one month"), ([0.1, 0.1], "every one of the 2"), ([-0.1, -0.1], "in none of the 2 months")],
+)
+def test_one_month_is_not_called_every_one_of_the_month(skill, sentence):
     """Grammar follows the number."""
-    groups = pd.DataFrame({"skill": [0.01] * months, "skill_low": [-0.1] * months})
+    groups = pd.DataFrame({"skill": skill, "skill_low": -0.2})
     assert sentence in str(evaluation._where(groups, "month")).replace("\N{NARROW NO-BREAK SPACE}", " ")
 
 
