@@ -1,5 +1,6 @@
 # syntax=docker/dockerfile:1
-# One image for every service of docker-compose.yml; versions and hashes come from the locks.
+# One image for every service of docker-compose.yml; versions and hashes come from the locks. The base is pinned by
+# version: its digest was not known where this was written (docker buildx imagetools inspect prints it: add @sha256:...).
 FROM python:3.11.14-slim-bookworm AS build
 SHELL ["/bin/bash", "-eu", "-o", "pipefail", "-c"]
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 UV_LINK_MODE=copy

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
 from btcml.commands.session import say
@@ -25,6 +25,7 @@ __all__ = ["VERBS", "api_answers", "running_api"]
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _START_S = 60.0
 _STOP_S = 15.0
+_LARGE = 10 * 2**20
 
 
 def _declare(parser: ArgumentParser) -> None:
@@ -66,8 +67,7 @@ def running_api(settings: Settings) -> Iterator[None]:
     say(f"no API answers at {settings.api_base_url}: starting one (its log: {settings.home / 'api.log'})")
     command = [sys.executable, "-m", "btcml.cli", "api", "--host", str(parts.hostname), "--port", str(parts.port or 80)]
     log = settings.home / "api.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as lines:
+    with _opened(log) as lines:
         process = subprocess.Popen(  # noqa: S603 - ourselves
             command, stdin=subprocess.DEVNULL, stdout=lines, stderr=lines, start_new_session=True
         )
@@ -76,6 +76,14 @@ def running_api(settings: Settings) -> Iterator[None]:
         yield
     finally:
         _end(process)
+
+
+def _opened(log: Path) -> BinaryIO:
+    """Open a log to append to; one that has grown large is put aside first, and replaces the one before."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > _LARGE:
+        log.replace(log.with_name(f"{log.name}.1"))
+    return log.open("ab")
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from btcml.cli import main
 from btcml.commands import dashboard
-from btcml.commands.dashboard import api_answers, running_api
+from btcml.commands.dashboard import _opened, api_answers, running_api
 from btcml.errors import NotReadyError
 from btcml.settings import Settings
 
@@ -88,3 +88,14 @@ def test_counts_of_kernels_begin_at_one(capsys):
     """Exit status 2, one sentence."""
     assert main(["dashboard", "--warm", "0"]) == 2
     assert "count from 1" in capsys.readouterr().err
+
+
+def test_a_log_that_has_grown_large_is_put_aside(tmp_path):
+    """Once: the disk holds two of them at most when the API starts."""
+    log = tmp_path / "home" / "api.log"
+    for size in (5, 11 * 2**20, 11 * 2**20):
+        with _opened(log) as lines:
+            lines.truncate(size)
+    with _opened(log) as lines:
+        assert lines.tell() == 0
+    assert sorted(file.name for file in log.parent.iterdir()) == ["api.log", "api.log.1"]

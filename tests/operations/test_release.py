@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+import urllib.request
 import zipfile
 from importlib.metadata import requires
 from pathlib import Path
@@ -17,8 +19,10 @@ from packaging.requirements import Requirement
 
 from btcml.resources import resource
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "docs"))
 from audit import audit_offline, locked
+from compose import free_port
 from supply import components, licence_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -126,7 +130,7 @@ def test_the_image_installs_all_that_its_build_needs():
 
 @pytest.mark.soak
 def test_the_wheel_runs_from_an_empty_folder(wheel, tmp_path):
-    """A new environment from the lock and the wheel: doctor, report and verify, far from the checkout."""
+    """A new environment from lock and wheel: doctor, report, verify, API and dashboard, far from the checkout."""
     uv = Path(sys.executable).parent / "uv"
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
@@ -150,10 +154,42 @@ def test_the_wheel_runs_from_an_empty_folder(wheel, tmp_path):
     report = Path(json.loads(btcml("report", "--days", "30", "--json"))["report"])
     assert (folder / report).is_file()
     btcml("verify", str(report.parent.parent))
+    _visit(folder, environment)
     where = subprocess.run(
         [python, "-c", "import btcml; print(btcml.__file__)"], cwd=folder, capture_output=True, text=True, check=True
     )
     assert str(tmp_path) in where.stdout
+
+
+def _visit(folder, environment):
+    """The dashboard and the API that it starts: a page with a kernel behind it, its files, Swagger, candles."""
+    api, own = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    command = ["btcml", "dashboard", "--port", own.rpartition(":")[2], "--warm", "1"]
+    process = subprocess.Popen(command, cwd=folder, env=environment | {"API_BASE_URL": api})
+    try:
+        end = time.monotonic() + 120
+        while not _get(f"{own}/health") and time.monotonic() < end:
+            assert process.poll() is None, "the dashboard ended by itself"
+            time.sleep(0.5)
+        page = _get(f"{own}/")
+        assert json.loads(page.split('id="btcml-kernel">')[1].split("</script>")[0])["model"]
+        static = "voila/templates/btcml/static/"
+        assert all(len(_get(f"{own}/{static}{name}")) > 1000 for name in ("dashboard.js", "lightweight-charts.js"))
+        assert "swagger" in _get(f"{api}/docs").lower()
+        assert json.loads(_get(f"{api}/prices/latest?n=1"))["items"]
+        assert "report" in _get(f"{own}/reports/index.html").lower()
+    finally:
+        process.terminate()
+        assert process.wait(60) in {0, 130}
+
+
+def _get(url):
+    """Text of an address, empty where nothing answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - our own address
+            return answer.read().decode()
+    except OSError:
+        return ""
 
 
 @pytest.mark.soak
