@@ -74,6 +74,7 @@ class Futures(Answered):
     """Sealed forecasts, oldest first."""
 
     points: list[Future]
+    next_end: datetime | None = Field(None, description="Give it as end= for the page before this one.")
 
 
 class RealCandle(BaseModel):

@@ -8,6 +8,8 @@ import requests
 from pydantic import SecretStr
 
 from btcml.errors import BannedError, UsageError
+from btcml.pipeline.ingest import ingest
+from btcml.pipeline.predict import seal
 from btcml.serve.api import create_app, serve_api
 from btcml.serve.schemas import JobAnswer, Metrics, ModelInfo, Prices
 from btcml.serve.shapes import Futures, Prediction, Series
@@ -120,6 +122,30 @@ def test_a_series_that_the_client_has_already_is_not_sent_again(service):
     again = service.get("/series", params=span, headers={"If-None-Match": answer.headers["etag"]})
     assert (answer.status_code, again.status_code, again.content) == (200, 304, b"")
     assert service.get("/series", params=span, headers={"If-None-Match": '"x"'}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/prices/latest?n=50", "/futuros", "/series/cached"])
+def test_every_long_answer_has_a_tag(service, path):
+    """A client that asks every few seconds is told that nothing is new."""
+    tag = service.get(path).headers["etag"]
+    assert service.get(path, headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_sealed_forecasts_come_in_pages(store, settings, trained, market):
+    """The newest first; the page before ends where this one began."""
+    for _ in range(5):
+        seal(store, settings, trained)
+        market.turn(market.time + trained.delta)
+        ingest(store, market, trained)
+    app = create_app(settings, store)
+    app.state.service.source = market
+    with Listening(app) as url:
+        whole, first = (requests.get(f"{url}/futuros", params=page, timeout=30).json() for page in ({}, {"limit": 3}))
+        page = {"limit": 3, "end": first["next_end"]}
+        second = requests.get(f"{url}/futuros", params=page, timeout=30).json()
+    assert whole["next_end"] is None
+    assert len(whole["points"]) == 5
+    assert second["points"] + first["points"] == whole["points"]
 
 
 def test_points_of_the_series_are_out_of_sample_and_say_where_they_come_from(service):

@@ -45,8 +45,16 @@ def _times(times: pd.Series) -> list[str]:
     return [str(text) for text in times.dt.strftime("%Y-%m-%dT%H:%M:%SZ")]
 
 
-@router.get("/prices/latest", response_model=Prices, responses=responses(409))
-def prices_latest(service: State, key: Key, n: Annotated[int, Query(ge=1, le=10_000)] = 100) -> Response:
+_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Nothing is new."}}
+
+
+@router.get("/prices/latest", response_model=Prices, responses=responses(409) | _NOT_MODIFIED)
+def prices_latest(
+    service: State,
+    key: Key,
+    n: Annotated[int, Query(ge=1, le=10_000)] = 100,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
     """Answer the newest `n` final candles, oldest first."""
     frame = read_last_candles(service.store, key, n)
     if frame.empty:
@@ -55,10 +63,7 @@ def prices_latest(service: State, key: Key, n: Annotated[int, Query(ge=1, le=10_
     values = frame[["open", "high", "low", "close", "volume"]].to_dict("records")
     items = [{"time": time} | row for time, row in zip(_times(frame["open_time"]), values, strict=True)]
     head = {"symbol": key.symbol, "interval": key.interval, "market": key.market, "count": len(items)}
-    return _sent(head | {"items": items}, None)
-
-
-_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Nothing is new."}}
+    return _sent(head | {"items": items}, if_none_match)
 
 
 def _span(
@@ -124,4 +129,5 @@ def futuros(
     )
     names = ["time", "pred_close", "real_close", "err_close", "base", "err_base", "lo", "hi", "prob_up"]
     rows = frame[[*names, "model", "status", "made_at"]].astype(object)
-    return _sent({"points": rows.where(rows.notna(), None).to_dict("records")}, if_none_match)
+    before = frame["time"].iloc[0] if len(frame) == limit else None
+    return _sent({"points": rows.where(rows.notna(), None).to_dict("records"), "next_end": before}, if_none_match)
