@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from btcml.settings import Settings
     from btcml.store.engine import Store
 
-__all__ = ["create_app", "is_loopback", "serve_api"]
+__all__ = ["check_host", "create_app", "is_loopback", "serve_api"]
 
 _log = logging.getLogger("btcml.serve")
 _DESCRIPTION = (
@@ -145,6 +145,21 @@ def is_loopback(host: str) -> bool:
     return host in {"localhost", "::1"} or host.startswith("127.")
 
 
+def check_host(settings: Settings, host: str) -> bool:
+    """Whether changing routes must ask for the key at this address.
+
+    Raises
+    ------
+    UsageError
+        If they must and there is none.
+    """
+    guarded = not is_loopback(host)
+    if guarded and settings.btcml_api_key is None:
+        msg = f"listening on {host}, beyond this machine, needs a key: set BTCML_API_KEY, or listen on 127.0.0.1"
+        raise UsageError(msg)
+    return guarded
+
+
 def serve_api(settings: Settings, host: str = "127.0.0.1", port: int = 8000) -> None:
     """Serve until stopped.
 
@@ -153,10 +168,7 @@ def serve_api(settings: Settings, host: str = "127.0.0.1", port: int = 8000) -> 
     UsageError
         If it would listen beyond loopback without a key.
     """
-    guarded = not is_loopback(host)
-    if guarded and settings.btcml_api_key is None:
-        msg = f"listening on {host}, beyond this machine, needs a key: set BTCML_API_KEY, or listen on 127.0.0.1"
-        raise UsageError(msg)
+    guarded = check_host(settings, host)
     log_lines()
     app = create_app(settings, open_store(settings), guarded=guarded)
     config = uvicorn.Config(

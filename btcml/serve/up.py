@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from btcml.errors import BtcmlError
 from btcml.pipeline.sources import make_source
+from btcml.serve.api import check_host
 from btcml.serve.work import environment
 from btcml.store.engine import open_store
 
@@ -78,7 +79,14 @@ def _stop(running: Mapping[str, subprocess.Popen[bytes]]) -> None:
 
 
 def run_up(settings: Settings, host: str, port: int, days: int, dashboard_port: int | None) -> None:
-    """Run API, scheduler and dashboard together, all on the market that is found now."""
+    """Run API, scheduler and dashboard together, all on the market that is found now.
+
+    Raises
+    ------
+    UsageError
+        If the API would listen beyond loopback without a key: nothing is started then.
+    """
+    check_host(settings, host)
     store = open_store(settings)  # held open: an embedded server lives as long as somebody uses it
     found = make_source(settings, settings.btcml_source, store)
     source = found.market if found.market == "simulated" else settings.btcml_source.replace("auto", "binance")

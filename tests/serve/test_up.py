@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from btcml.errors import BtcmlError
-from btcml.serve.up import commands, run_together
+from btcml.errors import BtcmlError, UsageError
+from btcml.serve.up import commands, run_together, run_up
+from btcml.settings import Settings
 
 
 def alive(tmp_path, name):
@@ -50,6 +51,13 @@ def test_a_stop_stops_all_parts(tmp_path):
     whole.send_signal(signal.SIGTERM)
     assert whole.wait(timeout=30) != 0
     assert not any(is_running(tmp_path / name) for name in parts)
+
+
+def test_nothing_is_started_beyond_loopback_without_a_key(tmp_path, monkeypatch):
+    """Not even a database: the sentence comes first."""
+    monkeypatch.setattr("btcml.serve.up.open_store", lambda _: pytest.fail("something was started"))
+    with pytest.raises(UsageError, match="BTCML_API_KEY"):
+        run_up(Settings(btcml_home=tmp_path), "0.0.0.0", 8000, 9, None)  # noqa: S104 - refused
 
 
 def test_the_dashboard_can_be_left_out():
