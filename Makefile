@@ -108,8 +108,8 @@ bench-peers: $(READY) .venv/peers/ready ## mlforecast and the two older systems 
 	@PYTHONPATH=. .venv/peers/bin/python tests/bench/peers.py $(filter-out auto simulated binance,$(SOURCE))
 
 # ---- ways in ----
-lab: $(READY) ## JupyterLab with the notebooks
-	@$(BIN)/jupyter lab --notebook-dir=notebooks
+lab: $(READY) ## JupyterLab with the notebooks, ready to run
+	@$(BIN)/btcml lab --days '$(DAYS)'
 
 api: $(READY) ## the HTTP service
 	@$(BIN)/btcml api

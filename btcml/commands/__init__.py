@@ -6,11 +6,18 @@ stand inside the functions, so that ``btcml --help`` does not load what only one
 
 from __future__ import annotations
 
-from btcml.commands import candles, contest, dashboard, database, operations, service, story
+from btcml.commands import candles, contest, dashboard, database, lab, operations, service, story
 
 __all__ = ["VERBS"]
 
 VERBS = (
-    candles.VERBS | service.VERBS | contest.VERBS | dashboard.VERBS | story.VERBS | database.VERBS | operations.VERBS
+    candles.VERBS
+    | service.VERBS
+    | contest.VERBS
+    | dashboard.VERBS
+    | story.VERBS
+    | lab.VERBS
+    | database.VERBS
+    | operations.VERBS
 )
 """Every verb, in the order of the help page."""
