@@ -54,6 +54,8 @@ def _canonical(value: Any) -> str:
 def verify_chain(store: Store, key: SeriesKey, head: dict[str, str] | None = None) -> ChainBreak | None:
     """Recompute a chain from its rows; tell the first place where it breaks.
 
+    The heads in the log of jobs must all be in it, too.
+
     Parameters
     ----------
     head
@@ -75,7 +77,21 @@ def verify_chain(store: Store, key: SeriesKey, head: dict[str, str] | None = Non
         previous = str(row["hash"])
     if head and (int(head["seq"]) > len(rows) or rows["hash"].iloc[int(head["seq"]) - 1] != head["hash"]):
         return ChainBreak(int(head["seq"]), "the head that was written down is not in the chain")
-    return None
+    return _unheld(store, key)
+
+
+def _unheld(store: Store, key: SeriesKey) -> ChainBreak | None:
+    """Find the first head in the log of jobs that the chain does not hold: a tail that was cut off."""
+    with store.engine.connect() as connection:
+        seq = connection.scalar(text(_UNHELD), series_values(key))
+    return None if seq is None else ChainBreak(int(seq), "a job wrote down this head, and it is not in the chain")
+
+
+_UNHELD = f"""SELECT (result -> 'heads' ->> 'seq')::bigint AS seq FROM jobs WHERE {KEY_CLAUSE}
+AND result -> 'heads' ->> 'seq' IS NOT NULL AND NOT EXISTS (
+  SELECT FROM forecasts f WHERE f.market = jobs.market AND f.symbol = jobs.symbol AND f.interval = jobs.interval
+  AND f.seq = (result -> 'heads' ->> 'seq')::bigint AND f.hash = result -> 'heads' ->> 'hash')
+ORDER BY 1 LIMIT 1"""  # noqa: S608 - only constants
 
 
 def _broken(key: SeriesKey, row: dict[str, Any], expected: int, previous: str) -> ChainBreak | None:
@@ -97,7 +113,10 @@ def heads(store: Store, key: SeriesKey) -> dict[str, str]:
 
 
 def chain_keys(store: Store) -> list[SeriesKey]:
-    """Keys of all series that have sealed forecasts."""
-    query = "SELECT DISTINCT market, symbol, interval FROM forecasts ORDER BY 1, 2, 3"
+    """Keys of all series that have sealed forecasts, or had some by the log of jobs."""
     with store.engine.connect() as connection:
-        return [SeriesKey(*row) for row in connection.execute(text(query))]
+        return [SeriesKey(*row) for row in connection.execute(text(_CHAINS))]
+
+
+_CHAINS = """SELECT market, symbol, interval FROM forecasts
+UNION SELECT market, symbol, interval FROM jobs WHERE result -> 'heads' ->> 'seq' IS NOT NULL ORDER BY 1, 2, 3"""

@@ -8,6 +8,7 @@ from btcml.candles import SeriesKey
 from btcml.store.chain import chain_keys, heads, verify_chain
 from btcml.store.clocks import keep_clock
 from btcml.store.forecasts import append_forecasts
+from btcml.store.jobs import append_job, finish_job
 
 FIVE = pd.Timedelta("5min")
 TARGET = pd.Timestamp("2025-03-01 12:00", tz="UTC")
@@ -71,6 +72,18 @@ def test_a_tail_cut_off_is_noticed_by_the_head_that_was_written_down(chain, owne
     tampered(owner, "DELETE FROM forecasts WHERE seq >= 4")
     assert verify_chain(chain, KEY) is None
     assert verify_chain(chain, KEY, head).seq == 5
+
+
+@pytest.mark.parametrize("first", [4, 1])
+def test_a_tail_cut_off_is_noticed_by_the_log_of_jobs(chain, owner, first):
+    """Nobody need have kept anything: every job has written the head of its time; even if all is gone."""
+    for _ in range(2):
+        finish_job(chain, append_job(chain, "forecast", KEY, asked_by="scheduler"), result={"heads": heads(chain, KEY)})
+    assert verify_chain(chain, KEY) is None
+    tampered(owner, f"DELETE FROM forecasts WHERE seq >= {first}")
+    assert chain_keys(chain) == [KEY]
+    found = verify_chain(chain, KEY)
+    assert (found.seq, found.reason) == (5, "a job wrote down this head, and it is not in the chain")
 
 
 def test_each_series_has_a_chain_of_its_own(chain):
