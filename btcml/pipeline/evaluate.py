@@ -92,7 +92,10 @@ def read_window(store: Store, key: SeriesKey, days: int) -> pd.DataFrame:
     if len(newest):
         candles = read_candles(store, key, start=newest["open_time"].iloc[-1] - pd.Timedelta(days=days))
     if len(candles) < LEAST_CANDLES:
-        msg = f"training needs {LEAST_CANDLES} candles of {key}, found {len(candles)}: backfill more days first"
+        msg = (
+            f"training needs {LEAST_CANDLES} candles of {key}, found {len(candles)} in the last {days} days: "
+            "train on more days, or backfill more first"
+        )
         raise NotReadyError(msg)
     return candles
 
