@@ -11,9 +11,12 @@ import pytest
 from sqlalchemy import text
 
 from btcml.cli import main
+from btcml.market.hosts import host_of
 from btcml.pipeline import doctor
 from btcml.pipeline.doctor import examine, examine_scheduler, render
 from btcml.settings import Settings
+from btcml.store.ledger import BanLedger
+from btcml.store.models import ModelRecord, record_training
 
 sys.path.insert(0, str(Path(__file__).parent))
 from seeding import KEY, fill
@@ -119,3 +122,60 @@ def test_a_scheduler_is_alive_while_it_works(settings, store, owner, job, status
             connection.execute(text(f"INSERT INTO jobs ({columns}) VALUES ({values}, {job})"))
     finding = examine_scheduler(settings)
     assert (finding.status, says in finding.found) == (status, True)
+
+
+def test_a_job_that_failed_is_told_with_its_sentence(settings, store, owner):  # noqa: ARG001 - an empty database
+    """And that the scheduler tries again."""
+    columns = "kind, market, symbol, interval, asked_by, status, finished_at, error"
+    values = "'train', 'simulated', 'BTCUSDT', '5m', 'cli', 'error', now(), 'too few candles'"
+    with owner.begin() as connection:
+        connection.execute(text(f"INSERT INTO jobs ({columns}) VALUES ({values})"))
+    (finding,) = found(settings, "jobs")
+    assert (finding.status, "too few candles" in finding.found) == ("warn", True)
+    assert "tries again" in finding.cure
+
+
+def test_a_model_whose_files_are_gone_is_bad_and_an_old_one_is_a_warning(settings, store, monkeypatch):
+    """The first serves nothing: train, or bring the folder back; the second serves, but look."""
+    fill(store)
+    trained = pd.Timestamp.now(tz="UTC") - pd.Timedelta(days=5)
+    record = ModelRecord(
+        artifact="20250630T000000-test",
+        name="ridge",
+        key=KEY,
+        role="champion",
+        trained_at=trained,
+        snapshot="0" * 64,
+        window_start=trained,
+        window_end=trained,
+        samples=1,
+        metrics={},
+        verdict={"reason": "a test"},
+        judged_at=trained,
+        bytes=1,
+        kept=True,
+    )
+    record_training(store, [record])
+    (finding,) = found(settings, f"model {KEY}")
+    assert (finding.status, "btcml train, or restore" in finding.cure) == ("bad", True)
+    monkeypatch.setattr(doctor, "load_forecaster", lambda _: None)
+    (finding,) = found(settings, f"model {KEY}")
+    assert (finding.status, "trained 5 days ago" in finding.found) == ("warn", True)
+    assert "btcml train" in finding.cure
+
+
+def test_a_log_of_the_embedded_server_that_has_grown_is_told(settings, store, monkeypatch):  # noqa: ARG001
+    """Nobody but its owner may put it aside: the sentence says how."""
+    assert found(settings, "database log") == []
+    monkeypatch.setattr(doctor, "_LOG_BYTES", 0)
+    (finding,) = found(settings, "database log")
+    assert (finding.status, "delete" in finding.cure) == ("warn", True)
+
+
+def test_a_ban_is_told_and_nothing_is_asked_before_its_end(settings, store):
+    """Asking would make it longer."""
+    host = "http://127.0.0.1:9"
+    BanLedger(store).remember(host_of(host), pd.Timestamp.now(tz="UTC") + pd.Timedelta(hours=1), "418")
+    changed = settings.model_copy(update={"btcml_source": "binance", "btcml_binance_urls": (host,)})
+    (finding,) = found(changed, "exchange")
+    assert (finding.status, "wait for the end of the ban" in finding.cure) == ("bad", True)
