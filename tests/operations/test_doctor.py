@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from btcml.cli import main
-from btcml.market.hosts import host_of
+from btcml.market.transport import host_of
 from btcml.pipeline import doctor
 from btcml.pipeline.doctor import examine, examine_scheduler, render
 from btcml.settings import Settings
