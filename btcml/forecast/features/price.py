@@ -115,6 +115,11 @@ def _quarter_minute(p: Prepared) -> Array:
     return p.next_minute % 15
 
 
+@_clock("four_hour_minute", "minute of the four hours (from midnight UTC) at which the next candle opens", sets=BOTH)
+def _four_hour_minute(p: Prepared) -> Array:
+    return p.next_minute % 240
+
+
 @_scaled("since_hour", "log(close / first open of the hour that this candle ends in) / s", sets=BOTH)
 def _since_hour(p: Prepared) -> Array:
     return p.since(60) / p.scale
@@ -125,6 +130,6 @@ def _hour(p: Prepared) -> Array:
     return p.next_minute // 60 % 24
 
 
-@_clock("weekday", "day of the week (Monday 0) on which the next candle opens", sets=(*BOTH, "range"))
+@_clock("weekday", "day of the week (Monday 0) on which the next candle opens", sets=("range",))
 def _weekday(p: Prepared) -> Array:
     return (p.next_minute // 1440 + 3) % 7

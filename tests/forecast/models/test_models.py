@@ -11,6 +11,7 @@ import pytest
 
 from btcml.errors import ArtifactError, UsageError
 from btcml.forecast.models import MODELS, Model, Sample, make_model
+from btcml.forecast.models.boosting import Boosting
 
 N = 4000
 COLUMNS = ("range_ratio", "range_mean_12", "range_mean_96", "range_ewm_4", "range_ewm_16", "range_ewm_48")
@@ -128,6 +129,14 @@ def test_a_model_text_that_unpacks_without_end_is_refused():
     """A zip bomb in the place of LightGBM's text."""
     with pytest.raises(ArtifactError, match="unpacks to at most"):
         make_model("lightgbm_l1").load({"model.txt.z": zlib.compress(b"0" * 60_000_000, 9)})
+
+
+def test_few_rows_pay_for_small_trees_only():
+    """4,000 rows pay for the fewest leaves, or for 20 where a leaf costs 200."""
+    for rows_a_leaf, leaves in ((3_000, 8), (200, 20)):
+        model = Boosting(5, rows_a_leaf=rows_a_leaf, objective="l1").fit(sample())
+        text = zlib.decompress(model.dump()["model.txt.z"]).decode()
+        assert max(int(line.split("=")[1]) for line in text.splitlines() if line.startswith("num_leaves=")) == leaves
 
 
 def test_system_0_s_recipe_works_on_levels_and_is_never_saved():
