@@ -42,6 +42,7 @@ def model_card(trained: Trained) -> str:
 
 _LIMITS = """* The skill is a fraction of a percent of the error, and smaller than the cost of a trade on any exchange.
 * It was measured on one symbol, interval and span; it has shrunk from year to year.
+* The recipe was chosen on real BTCUSDT candles of 2021 to 2025: expect unseen months to be a little worse.
 * Forecasts after a gap in the candles wait until the features are warm again.
 * The 90 % interval is right on average; on the worst days it covers less."""
 
