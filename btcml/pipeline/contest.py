@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -13,6 +13,7 @@ from btcml.errors import NotReadyError, UsageError
 from btcml.forecast.backtest import run_backtests
 from btcml.forecast.metrics import evaluate as score
 from btcml.forecast.metrics import metric_names
+from btcml.forecast.money import money
 from btcml.forecast.search import search
 from btcml.forecast.splits import WalkForward
 from btcml.forecast.verdict import Verdict, verdict
@@ -55,6 +56,9 @@ _PRICE = (
 _INTERVAL = ("coverage", "coverage_calm", "coverage_middle", "coverage_storm", "winkler_bp", "coverage_worst_day")
 
 
+_MONEY = ("rule", "entry", "trips", "turnover", "gross_bp", "break_even_bp", "drawdown")
+
+
 @dataclass(frozen=True)
 class Contest:
     """What a contest found.
@@ -73,6 +77,9 @@ class Contest:
         The champion's ratio, or the nearest model's, month by month.
     ages
         The same by whole months of 30 days since it was fitted: what refitting more often could win.
+    money
+        What its forecasts would have earned, entered at once and late, before and after costs; a
+        minute late where the one-minute candles of the market are stored, else a candle late.
     """
 
     verdict: Verdict
@@ -81,10 +88,11 @@ class Contest:
     log_range: pd.DataFrame
     months: pd.DataFrame
     ages: pd.DataFrame
+    money: pd.DataFrame
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON has them."""
-        names = ("close", "interval", "log_range", "months", "ages")
+        names = ("close", "interval", "log_range", "months", "ages", "money")
         tables = {name: getattr(self, name).to_dict("records") for name in names}
         return {"champion": self.verdict.champion, "reason": self.verdict.reason} | tables
 
@@ -146,7 +154,16 @@ def contest(
         log_range=score(both.log_range, metric_names("range")),
         months=months[months["model"] == shown].reset_index(drop=True),
         ages=ages[ages["model"] == shown].reset_index(drop=True),
+        money=money(
+            mine[mine["model"] == shown], late=_minute_prices(store, key, mine["open_time"]), trials=len(models)
+        ),
     )
+
+
+def _minute_prices(store: Store, key: SeriesKey, open_time: pd.Series) -> pd.Series | None:
+    """Prices one minute into each candle, where the market's one-minute candles are stored."""
+    minutes = read_candles(store, replace(key, interval="1m"), start=open_time.min(), end=open_time.max() + key.delta)
+    return None if minutes.empty or key.interval == "1m" else minutes.set_index("open_time")["close"]
 
 
 def search_before(store: Store, key: SeriesKey, test_from: str, n: int, *, jobs: int = 2) -> pd.DataFrame:

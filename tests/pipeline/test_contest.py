@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -39,6 +40,16 @@ def test_a_contest_scores_every_model_beside_persistence(filled):
     assert 0.8 < found.interval["coverage"].iloc[0] < 0.97
     assert "months with a smaller error" in str(found)
     json.dumps(found.to_dict())
+
+
+def test_money_is_entered_a_minute_late_where_the_minutes_are_stored(filled):
+    """Without one-minute candles a late entry is a whole candle late."""
+    assert set(contest(filled, KEY, PLAN, models=("ridge",), jobs=1).money["entry"]) == {"at once", "a candle late"}
+    minutes = SimulatedMarket().fetch_candles("BTCUSDT", "1m", END - pd.Timedelta(days=3), END)
+    upsert_candles(filled, replace(KEY, interval="1m"), minutes, source="test", at=END)
+    found = contest(filled, KEY, PLAN, models=("ridge",), jobs=1).money
+    assert set(found["entry"]) == {"at once", "a minute late"}
+    assert 0 < found.loc[found["entry"] == "a minute late", "trips"].max() <= 3 * 24
 
 
 def test_a_contest_is_the_same_again(filled):
