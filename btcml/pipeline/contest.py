@@ -93,7 +93,7 @@ class Contest:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON has them."""
         names = ("close", "interval", "log_range", "months", "ages", "money")
-        tables = {name: getattr(self, name).to_dict("records") for name in names}
+        tables = {name: _records(getattr(self, name)) for name in names}
         return {"champion": self.verdict.champion, "reason": self.verdict.reason} | tables
 
     def __str__(self) -> str:
@@ -108,6 +108,12 @@ class Contest:
         below = int((self.months["ratio"] < 1).sum())
         parts.append(f"\nmonths with a smaller error than persistence: {below} of {len(self.months)}")
         return "\n".join(parts)
+
+
+def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Rows as JSON has them: what is not known is null."""
+    plain = table.astype(object)
+    return plain.where(plain.notna(), None).to_dict("records")
 
 
 def contest(

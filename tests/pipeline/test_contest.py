@@ -39,7 +39,7 @@ def test_a_contest_scores_every_model_beside_persistence(filled):
     assert found.log_range["model"].iloc[0] == "persistence"
     assert 0.8 < found.interval["coverage"].iloc[0] < 0.97
     assert "months with a smaller error" in str(found)
-    json.dumps(found.to_dict())
+    json.dumps(found.to_dict(), allow_nan=False)
 
 
 def test_money_is_entered_a_minute_late_where_the_minutes_are_stored(filled):
