@@ -29,12 +29,12 @@ def test_the_flow_of_the_simulated_market_is_found_and_nothing_else() -> None:
     market = SimulatedMarket(clock=lambda: at("2026-11-20"))
     candles = market.fetch_candles("BTCUSDT", "5m", at("2024-01-01"), at("2025-04-01"))
     plan = WalkForward("2025-01-01", burn_in="1 months")
-    frames = {name: run_backtest(candles, "5m", ["ridge"], plan, features=name) for name in ("all", "core")}
+    frames = {name: run_backtest(candles, "5m", ["ridge"], plan, features=name) for name in ("core", "ohlcv")}
     scores = {name: evaluate(frame).set_index("model").loc["ridge"] for name, frame in frames.items()}
-    assert scores["all"]["r2"] == pytest.approx(attainable_r2("5m"), rel=0.25)
-    assert scores["all"]["ratio"] > math.sqrt(1 - true_r2("5m")) - 0.0015
-    assert verdict(frames["all"]).champion == "ridge"
-    assert scores["all"]["brier_z"] < -5
-    assert scores["all"]["coverage"] == pytest.approx(0.9, abs=0.01)
-    assert scores["core"]["r2"] < attainable_r2("5m") / 4
-    assert verdict(frames["core"]).champion == "persistence"
+    assert scores["core"]["r2"] == pytest.approx(attainable_r2("5m"), rel=0.25)
+    assert scores["core"]["ratio"] > math.sqrt(1 - true_r2("5m")) - 0.0015
+    assert verdict(frames["core"]).champion == "ridge"
+    assert scores["core"]["brier_z"] < -5
+    assert scores["core"]["coverage"] == pytest.approx(0.9, abs=0.01)
+    assert scores["ohlcv"]["r2"] < attainable_r2("5m") / 4
+    assert verdict(frames["ohlcv"]).champion == "persistence"
