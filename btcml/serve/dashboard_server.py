@@ -64,8 +64,8 @@ class _Kernels(AsyncMappingKernelManager):
         return max(len(self) - min(waiting, len(self)), 0)
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
-        """End a kernel that nobody uses, but not a warm one."""
-        if kernel_id not in self.warm_ids():
+        """End a kernel that nobody uses, but not a warm one, nor one that is still on its way."""
+        if kernel_id not in self.warm_ids() and self.get_kernel(kernel_id).trait_has_value("last_activity"):
             await super().cull_kernel_if_idle(kernel_id)  # type: ignore[no-untyped-call]
 
 

@@ -46,6 +46,7 @@ class StubApi:
 
     def reset(self):
         self.mode, self.moved, self.model, self.empty, self.seen = "good", 0, "lightgbm_mean", False, []
+        self.market = "simulated"
         self.job_polls, self.trained, self.delay_s = 0, True, 10.0
 
     @property
@@ -130,7 +131,7 @@ class StubApi:
         if self.empty:
             return self._problem(409, "no candles of simulated/BTCUSDT/5m yet: POST /init/backfill")
         items = [row | {"time": iso(row["time"])} for row in self.candles(int(query["n"]))]
-        return {"symbol": "BTCUSDT", "interval": "5m", "market": "simulated", "count": len(items), "items": items}
+        return {"symbol": "BTCUSDT", "interval": "5m", "market": self.market, "count": len(items), "items": items}
 
     def _guess(self, row, model=None):
         lean = (
@@ -162,7 +163,7 @@ class StubApi:
                 }
             )
         return {
-            "market": "simulated",
+            "market": self.market,
             "symbol": "BTCUSDT",
             "interval": "5m",
             "model": model,
@@ -201,7 +202,7 @@ class StubApi:
         close, plain = newest["close"], self.model == "persistence"
         guess = close + (0 if plain else 12.5)
         return {
-            "market": "simulated",
+            "market": self.market,
             "symbol": "BTCUSDT",
             "interval": "5m",
             "time": iso(newest["time"] + STEP),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import socket
 from pathlib import Path
 
 import pytest
+from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
 from pydantic import SecretStr
 
 from btcml.errors import UsageError
@@ -15,6 +17,7 @@ from btcml.serve.dashboard_server import (
     DashboardServer,
     Seat,
     _configuration,
+    _Kernels,
     kernel_environment,
     notebook_file,
     serve_dashboard,
@@ -64,6 +67,14 @@ def test_kernels_go_soon_after_their_tab():
     culling = _configuration(SEAT).MappingKernelManager
     assert culling.cull_idle_timeout <= 30
     assert not culling.cull_connected
+
+
+def test_a_kernel_that_is_still_on_its_way_is_left_alone():
+    """It has no last activity yet, and asking for its age fills the log with an error."""
+    manager = _Kernels(parent=None)
+    manager._pools, manager._kernels["k"] = {}, ServerKernelManager()
+    asyncio.run(manager.cull_kernel_if_idle("k"))
+    assert "k" in manager
 
 
 def test_voila_runs_no_server_extension_of_the_user():

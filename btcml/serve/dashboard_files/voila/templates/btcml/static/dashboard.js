@@ -45,7 +45,7 @@ class Dashboard {
     this.candles = new Map();
     this.points = new Map();
     this.rival = { name: "", mark: "", points: [] };
-    Object.assign(this, { looked: 0, prediction: null, futures: null, trainings: null, models: null, market: "", loading: false, report: null });
+    Object.assign(this, { looked: 0, prediction: null, futures: null, trainings: null, models: null, market: "", timed: false, loading: false, report: null });
   }
 
   async start() {
@@ -237,6 +237,7 @@ class Dashboard {
     this.market = data.market;
     const offset = second(data.trained_at) + data.model_age_seconds - Date.now() / 1000;
     this.offset = Math.abs(offset) < 3 ? 0 : offset;  // a market may have a clock of its own
+    this.timed = true;
   }
 
   heard_series({ points }) {
@@ -484,6 +485,7 @@ class Dashboard {
     if (!this.later && (about === "series" || about === "futures" || about === "all")) this.later = setTimeout(() => { this.later = null; this.showRest(); }, about === "all" ? 0 : 60);
     if (["all", "metrics"].includes(about) && this.charts.trainings) this.showTrainings();
     if (this.root.dataset.painted !== "all") this.root.dataset.painted = this.candles.size ? "chart" : "page";
+    if (!this.first && this.candles.size && (this.prediction || this.problems.predict)) this.first = performance.mark("btcml-first");
   }
 
   showCards() {
@@ -541,8 +543,9 @@ class Dashboard {
   showClock() {
     const { t, f } = this, newest = this.newest, countdown = this.$("countdown");
     if (newest === null) { countdown.textContent = ""; this.card("age", "–", ""); return; }
-    const frozen = this.market.startsWith("file:"), left = newest + 2 * this.step - this.now();
-    const said = frozen ? t("frozen") : left > 0 ? t("nextClose", { time: f.countdown(left) }) : left > -20 ? t("closing") : t("overdue");
+    const still = this.market.startsWith("file:"), left = newest + 2 * this.step - this.now();
+    const frozen = still || (this.market.startsWith("replay:") && !this.timed);  // a replay's clock is known by its forecasts
+    const said = frozen ? (still ? t("frozen") : "") : left > 0 ? t("nextClose", { time: f.countdown(left) }) : left > -20 ? t("closing") : t("overdue");
     if (countdown.textContent !== said) countdown.textContent = said;
     countdown.className = !frozen && left <= -20 ? "late" : "";
     this.card("age", frozen ? "–" : f.age(this.now() - newest - this.step), `${this.market.split(":")[0]} · ${f.moment(newest + this.step)}`, t("utc", { time: f.utcMoment(newest + this.step) }));
