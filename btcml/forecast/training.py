@@ -42,6 +42,7 @@ def train_forecaster(  # noqa: PLR0913 - a training has this many knobs
     champion: str = "persistence",
     features: str | Iterable[str] = "core",
     holdout: str | int = "60 days",
+    walked: WalkedAll | None = None,
     jobs: int = 2,
     suspects: NDArray[np.bool_] | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -66,6 +67,9 @@ def train_forecaster(  # noqa: PLR0913 - a training has this many knobs
         Set or names of features of the close models.
     holdout
         Candles, days or months at the end; at most a fifth of the candles is held out.
+    walked
+        Raw forecasts of a walk-forward over these very candles, features and models that reaches
+        to their end: they stand in for the first fit.
     jobs
         Processes; no bit depends on their number.
     suspects
@@ -84,10 +88,9 @@ def train_forecaster(  # noqa: PLR0913 - a training has this many knobs
         msg = f"training needs {LEAST_CANDLES} candles, found {len(candles)}: backfill more days"
         raise NotReadyError(msg)
     names = tuple(item.name for item in features_of(features))
-    close = make_dataset(candles, interval, names, "close", suspects)
-    times = candles["open_time"]
-    plan = _plan(times, holdout)
-    walked = walk_all(close, plan.folds(times, interval), models, (RANGE,), jobs)
+    times, plan = candles["open_time"], _plan(candles["open_time"], holdout)
+    close = walked.close.data if walked else make_dataset(candles, interval, names, "close", suspects)
+    walked = walked or walk_all(close, plan.folds(times, interval), models, (RANGE,), jobs)
     fitted = fit_all(work_of(close, models), times.iloc[0], times.iloc[-1], jobs)
     return Forecaster(
         interval=interval,

@@ -15,8 +15,10 @@ import pandas as pd
 from btcml.candles import SeriesKey
 from btcml.continuity import suspect_rows
 from btcml.errors import NotReadyError
-from btcml.forecast.backtest import Backtest, run_backtests
+from btcml.forecast.backtest import Backtest, WalkedAll, assemble, walk_all
+from btcml.forecast.dataset import make_dataset
 from btcml.forecast.metrics import evaluate as score
+from btcml.forecast.naming import RANGE
 from btcml.forecast.splits import WalkForward
 from btcml.forecast.training import SERVED
 from btcml.forecast.verdict import Verdict, verdict
@@ -73,10 +75,13 @@ class Judged:
         Champion, reason and table.
     walk
         The forecast frame of the test with ``open, high, low, amp`` beside the close's ``y_hat``.
+    raw
+        What the frame was made of, for the training that follows.
     """
 
     verdict: Verdict
     walk: pd.DataFrame
+    raw: WalkedAll
 
 
 def read_window(store: Store, key: SeriesKey, days: int) -> pd.DataFrame:
@@ -125,9 +130,11 @@ def judge(
     reigning
         The champion so far.
     """
-    suspects = suspect_rows(candles, key.interval)
-    both = run_backtests(candles, key.interval, models, _plan(candles), jobs=jobs, suspects=suspects)
-    return Judged(verdict(both.close, looks=looks, reigning=reigning), _whole_candles(both, candles))
+    data = make_dataset(candles, key.interval, suspects=suspect_rows(candles, key.interval))
+    plan = _plan(candles)
+    walked = walk_all(data, plan.folds(candles["open_time"], key.interval), models, jobs=jobs)
+    both = assemble(walked, models, (RANGE,), plan)
+    return Judged(verdict(both.close, looks=looks, reigning=reigning), _whole_candles(both, candles), walked)
 
 
 def _whole_candles(both: Backtest, candles: pd.DataFrame) -> pd.DataFrame:

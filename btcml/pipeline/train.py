@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from btcml.forecast.backtest import WalkedAll
     from btcml.forecast.forecaster import Forecaster
     from btcml.settings import Settings
     from btcml.store.engine import Store
@@ -103,12 +104,13 @@ def train(
     """
     candles = read_window(store, key, days)
     snapshot = content_hash([("candles", candles)])
-    facts, judged_at, judged = _verdict(store, settings, key, candles, now, models, jobs)
+    facts, judged_at, walked = _verdict(store, settings, key, candles, now, models, jobs)
     forecaster = train_forecaster(
         candles,
         key.interval,
         models,
         champion=facts["champion"],
+        walked=walked,
         suspects=suspect_rows(candles, key.interval),
         metadata={"series": str(key), "snapshot": snapshot, "verdict": facts["reason"]},
         jobs=jobs,
@@ -118,7 +120,7 @@ def train(
     trained = _trained(key, artifact, candles, forecaster, facts, snapshot, folder)
     record_training(store, _records(trained, forecaster, now, judged_at))
     prune(store, settings, key)
-    done = Trained(**(vars(trained) | {"judged": judged, "heads": heads(store, key)}))
+    done = Trained(**(vars(trained) | {"judged": walked is not None, "heads": heads(store, key)}))
     save_card(done, series_folder(settings, key))
     return done
 
@@ -131,12 +133,12 @@ def _verdict(
     now: pd.Timestamp,
     models: Sequence[str],
     jobs: int,
-) -> tuple[dict[str, Any], pd.Timestamp, bool]:
-    """Reigning verdict where it is of this day, else a new one."""
+) -> tuple[dict[str, Any], pd.Timestamp, WalkedAll | None]:
+    """Reigning verdict where it is of this day, else a new one with the forecasts that it judged."""
     reigning = champion_of(store, key)
     last = None if reigning is None else reigning.judged_at
     if reigning is not None and last is not None and not decision_due(last, now):
-        return reigning.verdict, last, False
+        return reigning.verdict, last, None
     looks = 1 + (int(reigning.verdict.get("looks", 0)) if reigning is not None else 0)
     name = reigning.name if reigning else "persistence"
     judged = judge(candles, key, looks=looks, reigning=name, models=models, jobs=jobs)
@@ -144,7 +146,7 @@ def _verdict(
     facts = verdict_facts(judged.verdict)
     tries = [{"model": row["model"], "parameters": "{}", "score": row["ratio"]} for row in facts["table"]]
     append_trials(store, key, content_hash([("candles", candles)]), tries, now)
-    return facts, now, True
+    return facts, now, judged.raw
 
 
 def _trained(

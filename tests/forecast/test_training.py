@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from btcml.errors import NotReadyError, UsageError
-from btcml.forecast.backtest import run_backtest
+from btcml.forecast import training
+from btcml.forecast.backtest import run_backtest, walk_all
+from btcml.forecast.dataset import make_dataset
 from btcml.forecast.splits import WalkForward
 from btcml.forecast.training import train_forecaster
 
@@ -61,6 +63,16 @@ def test_the_holdout_is_a_forecast_frame_that_the_final_fit_did_not_see(forecast
     assert forecaster.holdout["open_time"].nunique() == 3 * 288
     assert forecaster.holdout["cutoff"].max() < forecaster.holdout["open_time"].min()
     assert forecaster.metadata["samples"] > 4000
+
+
+def test_a_walk_forward_that_was_made_already_stands_in_for_the_first_fit(candles, monkeypatch):
+    """The factors come from its newest days, the figures from the span that would have been held out."""
+    close, plan = make_dataset(candles, "5m"), WalkForward(candles["open_time"].iloc[-1] - pd.Timedelta(days=5))
+    walked = walk_all(close, plan.folds(candles["open_time"], "5m"), MODELS, jobs=1)
+    monkeypatch.setattr(training, "walk_all", None)
+    found = train_forecaster(candles, "5m", MODELS, champion="ridge", holdout="3 days", walked=walked, jobs=1)
+    assert found.holdout["open_time"].nunique() == 3 * 288
+    assert found.predict(candles).model == "ridge"
 
 
 def test_too_few_candles_and_a_fresh_gap_are_not_ready(forecaster, candles):

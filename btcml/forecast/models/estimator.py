@@ -91,7 +91,7 @@ class EstimatorModel(Model):
 
 
 _FOREST = {"bootstrap": True, "n_jobs": 1}
-_QUICK = _FOREST | {"n_estimators": 60, "min_samples_leaf": 100, "max_features": 0.3, "max_samples": 0.1}
+_QUICK = _FOREST | {"n_estimators": 40, "min_samples_leaf": 100, "max_features": 0.2, "max_samples": 0.1}
 _STRONG = _FOREST | {"n_estimators": 60, "min_samples_leaf": 50, "max_features": 0.8, "max_samples": 0.2}
 _RANDOM, _EXTRA = "sklearn.ensemble.RandomForestRegressor", "sklearn.ensemble.ExtraTreesRegressor"
 

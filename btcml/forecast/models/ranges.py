@@ -81,9 +81,9 @@ class LinearBoosting(Model):
 
     features = "range"
 
-    def __init__(self, rounds: int = 250) -> None:
+    def __init__(self, rounds: int = 100) -> None:
         self._line = Linear(clip=np.inf)
-        self._trees = Boosting(rounds, rows_a_leaf=500, objective="l2", learning_rate=0.05, min_data_in_leaf=500)
+        self._trees = Boosting(rounds, rows_a_leaf=500, objective="l2", learning_rate=0.1, min_data_in_leaf=500)
 
     def fit(self, sample: Sample) -> Self:
         """Fit the line, then the trees."""
