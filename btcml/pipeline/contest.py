@@ -98,13 +98,16 @@ class Contest:
 
     def __str__(self) -> str:
         """Tables for a terminal."""
-        parts = [f"{self.verdict.reason}"]
-        for title, table in (("", self.close), ("\n90 % interval", self.interval), ("\nlog range", self.log_range)):
-            parts += [title] * bool(title) + [table.to_string(index=False, float_format=lambda x: f"{x:.5g}")]
-        parts += [
-            "\nby age of the model in months",
-            self.ages.to_string(index=False, float_format=lambda x: f"{x:.5g}"),
-        ]
+        tables = {
+            "next close": self.close,
+            "90 % interval": self.interval,
+            "log range": self.log_range,
+            "by age of the model in months of 30 days": self.ages,
+            "money before costs, bp a round trip": self.money[self.money["cost_bp"] == 0][list(_MONEY)],
+        }
+        parts = [self.verdict.reason]
+        for title, table in tables.items():
+            parts += ["", title, table.to_string(index=False, float_format=lambda x: f"{x:.5g}")]
         below = int((self.months["ratio"] < 1).sum())
         parts.append(f"\nmonths with a smaller error than persistence: {below} of {len(self.months)}")
         return "\n".join(parts)

@@ -38,7 +38,8 @@ def test_a_contest_scores_every_model_beside_persistence(filled):
     assert len(found.months) == 3
     assert found.log_range["model"].iloc[0] == "persistence"
     assert 0.8 < found.interval["coverage"].iloc[0] < 0.97
-    assert "months with a smaller error" in str(found)
+    for part in ("next close", "90 % interval", "log range", "by age", "money before costs", "months with a smaller"):
+        assert part in str(found)
     json.dumps(found.to_dict(), allow_nan=False)
 
 
