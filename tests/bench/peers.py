@@ -22,7 +22,9 @@ from btcml.forecast.backtest import run_backtest
 from btcml.forecast.dataset import make_dataset
 from btcml.forecast.metrics import evaluate
 from btcml.forecast.models import make_model
+from btcml.forecast.multiplier import CAUTION, return_losses, trailing_factor
 from btcml.forecast.splits import WalkForward
+from btcml.forecast.walk import DAY_US
 from btcml.market.simulate import SimulatedMarket
 
 INTERVAL = "5m"
@@ -92,9 +94,11 @@ def through_btcml(candles, first_test):
     train = data.training_rows(candles["open_time"].iloc[0], at - day)
     test = np.flatnonzero(data.ready & data.known & data.between(at, candles["open_time"].iloc[-1]))
     model = make_model("lightgbm_l1").fit(data.sample.at(train))
-    scale = data.prepared.scale[test] * 1e4
-    forecast = model.predict(data.sample.at(test)) * model.multiplier * scale
-    return pd.to_datetime(data.target_time[test], unit="us"), forecast, data.sample.y[test] * scale
+    scale, outcome = data.prepared.scale[test], data.sample.y[test]
+    raw = model.predict(data.sample.at(test))
+    losses, day = return_losses(raw, outcome, scale), data.target_time[test] // DAY_US
+    forecast = raw * trailing_factor(losses, day, model.multiplier, CAUTION)
+    return pd.to_datetime(data.target_time[test], unit="us"), forecast * scale * 1e4, outcome * scale * 1e4
 
 
 def ratio(found):
