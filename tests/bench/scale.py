@@ -14,7 +14,7 @@ from btcml.forecast.models import make_model
 from btcml.market.simulate import SimulatedMarket
 
 CANDLES = 4_350_000
-FIRST = pd.Timestamp("2016-01-01", tz="UTC")
+FIRST = pd.Timestamp("2017-09-01", tz="UTC")
 
 
 def tell(what, begin):
