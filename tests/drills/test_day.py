@@ -24,7 +24,7 @@ from btcml.pipeline.clock import register_clock
 from btcml.pipeline.ingest import backfill
 from btcml.pipeline.train import train
 from btcml.serve.work import environment
-from btcml.store.candles import read_candles
+from btcml.store.candles import read_candles, read_last_candles
 from btcml.store.chain import verify_chain
 from btcml.store.clocks import market_now
 from btcml.store.forecasts import missing_forecasts, read_scored
@@ -111,8 +111,17 @@ def test_a_day_with_faults_restarts_and_a_kill_leaves_the_books_balanced(drill, 
     forecasts = read_scored(store, KEY)
     champions = forecasts[forecasts["role"] == "champion"]
     _check_candles(store)
+    _check_every_candle_has_its_forecast_or_is_missed(store, champions, begin)
     _check_forecasts(store, champions)
     _check_jobs(store)
+
+
+def _check_every_candle_has_its_forecast_or_is_missed(store, champions, begin):
+    first = champions["open_time"].min()
+    last = max(champions["open_time"].max(), read_last_candles(store, KEY, 1)["open_time"].iloc[0])
+    assert len(champions) + missing_forecasts(store, KEY) == (last - first) / FIVE + 1
+    assert first <= begin + 12 * FIVE
+    assert last >= begin + (CANDLES - 3) * FIVE
 
 
 def _check_candles(store):
@@ -126,7 +135,6 @@ def _check_candles(store):
 def _check_forecasts(store, champions):
     assert verify_chain(store, KEY) is None
     assert champions["open_time"].is_unique
-    assert len(champions) + missing_forecasts(store, KEY) >= CANDLES - 3
     late = champions["made_at"] > champions["open_time"] + 0.2 * FIVE
     assert (late == champions["status"].eq("late")).all()
     assert (champions["made_at"] < champions["open_time"] + FIVE).all()
