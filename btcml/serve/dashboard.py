@@ -91,6 +91,7 @@ class Dashboard(anywidget.AnyWidget):
             "symbols": symbols,
             "interval": environment.get("BTCML_INTERVAL", "5m"),
             "api": environment.get("BTCML_API_PUBLIC_URL") or self._client.url,
+            "documents": environment.get("BTCML_DOCUMENTS", ""),
             "adminer": environment.get("BTCML_ADMINER_URL", ""),
             "locked": self.locked,
             "password": bool(self._password),

@@ -38,6 +38,7 @@ _POLICY = (
     "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
     "script-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
 )
+_DOCUMENTS = Path("build/docs")  # where `make docs` puts them
 _REPORT_POLICY = "default-src 'self' 'unsafe-inline' data:; base-uri 'none'; form-action 'none'"
 _PROTOCOL = "v1.kernel.websocket.jupyter.org"
 _IDLE_S, _LOOK_S = 30, 5
@@ -52,11 +53,8 @@ class _Kernels(AsyncMappingKernelManager):
     def warm_ids(self) -> set[str]:
         """Return the ids of the kernels that nobody has yet."""
         tasks = [task for pool in self._pools.values() for task in pool]
-        return {
-            task.result()["kernel_id"]
-            for task in tasks
-            if task.done() and not task.cancelled() and not task.exception()
-        }
+        ready = [task for task in tasks if task.done() and not task.cancelled() and not task.exception()]
+        return {task.result()["kernel_id"] for task in ready}
 
     def visitors(self) -> int:
         """How many kernels belong to somebody."""
@@ -119,7 +117,7 @@ class _Socket(VoilaKernelWebsocketHandler):  # type: ignore[misc]  # Voilà's ow
 
 
 class _Reports(StaticFileHandler):
-    """The built reports, under their own policy."""
+    """The built reports and documents, under their own policy."""
 
     def set_extra_headers(self, path: str) -> None:
         """Let a report use what it carries, and nothing else."""
@@ -147,8 +145,9 @@ class DashboardServer(Voila):  # type: ignore[misc]  # Voilà's own class
 
     def init_handlers(self) -> list[Any]:
         """Put our handlers before Voilà's."""
-        reports = {"path": self.reports, "default_filename": "index.html"}
-        own: list[Any] = [(r"/health", _Alive), (r"/leave/([\w-]+)", _Leave), (r"/reports/(.*)", _Reports, reports)]
+        own: list[Any] = [(r"/health", _Alive), (r"/leave/([\w-]+)", _Leave)]
+        for name, path in (("reports", self.reports), ("documents", str(_DOCUMENTS.absolute()))):
+            own.append((rf"/{name}/(.*)", _Reports, {"path": path, "default_filename": "index.html"}))
         handlers = [self._ours(handler) for handler in super().init_handlers()]
         return own + handlers
 
@@ -183,6 +182,7 @@ def kernel_environment(settings: Settings, seat: Seat) -> dict[str, str]:
     values = {
         "API_BASE_URL": settings.api_base_url,
         "BTCML_API_PUBLIC_URL": settings.btcml_api_public_url,
+        "BTCML_DOCUMENTS": "documents/index.html" if (_DOCUMENTS / "index.html").exists() else "",
         "BTCML_ADMINER_URL": settings.btcml_adminer_url,
         "BTCML_SYMBOLS": ",".join(settings.btcml_symbols),
         "BTCML_INTERVAL": settings.btcml_interval,

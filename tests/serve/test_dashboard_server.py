@@ -97,3 +97,12 @@ def test_the_notebook_is_thin_and_carries_no_outputs():
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     assert code == ["from btcml.serve.dashboard import show", "show()"]
     assert all(cell.get("outputs", []) == [] for cell in cells)
+
+
+def test_the_documents_are_linked_where_they_were_built(plain, tmp_path, monkeypatch):
+    """Served by the dashboard itself, beside the reports; no link leads nowhere."""
+    monkeypatch.chdir(tmp_path)
+    assert kernel_environment(plain, SEAT)["BTCML_DOCUMENTS"] == ""
+    (tmp_path / "build" / "docs").mkdir(parents=True)
+    (tmp_path / "build" / "docs" / "index.html").touch()
+    assert kernel_environment(plain, SEAT)["BTCML_DOCUMENTS"] == "documents/index.html"

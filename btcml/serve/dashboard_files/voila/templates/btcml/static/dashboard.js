@@ -657,6 +657,7 @@ class Dashboard {
     const reachable = (url) => { try { const host = new URL(url).hostname, here = location.hostname; return !/^(127\.|localhost$|\[::1\])/.test(host) || /^(127\.|localhost$|\[::1\])/.test(here); } catch { return false; } };
     if (report) links.push([`reports/${report.path}`, t(report.exact ? "reportExact" : report.until ? "reportUntil" : "report", { time: report.until ? this.f.utcMoment(second(report.until)) : "" })]);
     if (hello.api && reachable(hello.api)) links.push([`${hello.api.replace(/\/$/, "")}/docs`, t("api")]);
+    if (hello.documents) links.push([hello.documents, t("documents")]);
     if (hello.adminer && reachable(hello.adminer)) links.push([hello.adminer, t("adminer")]);
     const html = links.map(([url, name]) => `<a href="${safe(url)}" target="_blank" rel="noreferrer noopener">${safe(name)}</a>`).join("") + `<button type="button" class="link">${safe(t("help"))}</button>`;
     const nav = this.$("links");
