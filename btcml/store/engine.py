@@ -20,6 +20,7 @@ from btcml.store.schema import APP_ROLE, is_current, migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from sqlalchemy import URL
     from sqlalchemy.engine.interfaces import ExceptionContext
@@ -39,16 +40,26 @@ class Store:
     ----------
     url
         Address with the role and time zone of every session in its options.
+    home
+        State folder of the embedded server; None where the server is somebody else's.
     """
 
     url: URL
+    home: Path | None = None
 
     @cached_property
     def engine(self) -> Engine:
         """Pool of connections for rows, opened at first use."""
-        engine = create_engine(self.url.set(drivername="postgresql+psycopg2"), pool_pre_ping=True, pool_size=5)
-        event.listen(engine, "handle_error", _explain)
-        return engine
+        return _explaining(create_engine(self._rows, pool_pre_ping=True, pool_size=5))
+
+    @cached_property
+    def _single(self) -> Engine:
+        """Connections for what belongs to a session, such as a lock: each is closed after its use."""
+        return _explaining(create_engine(self._rows, poolclass=NullPool, isolation_level="AUTOCOMMIT"))
+
+    @property
+    def _rows(self) -> URL:
+        return self.url.set(drivername="postgresql+psycopg2")
 
     @cached_property
     def _columns(self) -> QueuePool:
@@ -77,6 +88,17 @@ class Store:
         finally:
             connection.close()
 
+    def revive(self) -> None:
+        """Start the embedded server again where it has died; another's server is not ours to start.
+
+        Raises
+        ------
+        StoreError
+            If it does not start, yet: its children may still be ending.
+        """
+        if self.home is not None:
+            start_embedded(self.home)
+
     def close(self) -> None:
         """Give the pool's connections back to the server."""
         self.engine.dispose()
@@ -90,6 +112,11 @@ def _ping(connection: adbc.Connection, _record: object, _proxy: object) -> None:
             cursor.executescript("SELECT 1")  # a quarter of the time of a query with an answer
     except adbc.Error as error:
         raise DisconnectionError from error
+
+
+def _explaining(engine: Engine) -> Engine:
+    event.listen(engine, "handle_error", _explain)
+    return engine
 
 
 def _explain(context: ExceptionContext) -> None:
@@ -163,7 +190,7 @@ def open_store(settings: Settings) -> Store:
         session += f" -c role={APP_ROLE}"
     if embedded:
         url = url.set(username=APP_ROLE)
-    return Store(url.update_query_dict({"options": session}))
+    return Store(url.update_query_dict({"options": session}), settings.home if embedded else None)
 
 
 def _first_line(error: Exception) -> str:
@@ -181,13 +208,12 @@ def database_lock(store: Store, name: str) -> Iterator[None]:
     BusyError
         If somebody holds it already.
     """
-    engine = create_engine(store.engine.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
+    with store._single.connect() as connection:  # noqa: SLF001 - a lock belongs to its session
         if not connection.scalar(text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))"), {"name": name}):
             msg = f"another process is busy with {name}: wait for it, or look at the jobs"
             raise BusyError(msg)
         try:
             yield
         finally:  # closing alone frees it a moment later, when the server has noticed
-            with suppress(SQLAlchemyError):
+            with suppress(SQLAlchemyError, StoreError):
                 connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), {"name": name})

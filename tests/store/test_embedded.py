@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
+from sqlalchemy import make_url
 
+from btcml.candles import SeriesKey
 from btcml.errors import StoreError
+from btcml.settings import Settings
+from btcml.store.candles import read_last_candles
 from btcml.store.embedded import start_embedded
+from btcml.store.engine import Store, database_lock, open_store
+from btcml.store.jobs import append_job, read_job
 
 
 @pytest.mark.usefixtures("migrated_store")  # its server is imported by then
@@ -49,3 +60,60 @@ def test_a_folder_that_somebody_else_put_there_is_not_used(tmp_path, monkeypatch
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(StoreError, match="belongs to another user"):
         start_embedded(tmp_path / "home")
+
+
+USE = "import sys; from pathlib import Path; from btcml.store.embedded import start_embedded; import psycopg2; "
+USE += "psycopg2.connect(start_embedded(Path(sys.argv[1]))).close()"
+
+
+def use(home):
+    """Start the server in a process of its own, connect, and end it again."""
+    return subprocess.run([sys.executable, "-c", USE, str(home)], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("left", ["{other}\n{data}\n1\n5432\n{data}\n\n 1 2\nready\n", "{other}\n{data}\n", ""])
+def test_what_a_cut_off_server_left_does_not_hinder_nor_harm(tmp_path, left):
+    """Its process number may be a stranger's by now: a power cut, or a container that counts from one again."""
+    assert use(tmp_path).returncode == 0
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as stranger:
+        data = tmp_path / "postgres"
+        (data / "postmaster.pid").write_text(left.format(other=stranger.pid, data=data))
+        done = use(tmp_path)
+        assert stranger.poll() is None
+        stranger.kill()
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_server_that_was_killed_is_started_again_and_has_everything(tmp_path):
+    """Whoever holds the store revives it, and what was committed is there."""
+    store = open_store(Settings(database_url=None, btcml_home=tmp_path))
+    assert append_job(store, "ingest", SeriesKey("simulated", "BTCUSDT", "5m"), asked_by="me") == 1
+    number = int((tmp_path / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+    psutil.Process(number).send_signal(signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(number)] if psutil.pid_exists(number) else [])
+    with pytest.raises(StoreError):
+        read_job(store, 1)
+    revive(store)
+    assert read_job(store, 1).status == "queued"
+    with database_lock(store, "anything"):
+        assert len(read_last_candles(store, SeriesKey("simulated", "BTCUSDT", "5m"), 1)) == 0
+    store.close()
+
+
+def revive(store):
+    """As the service does: again, while the children of the dead one are still ending."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            store.revive()
+        except StoreError:
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        else:
+            return
+
+
+def test_a_server_of_others_is_not_started(monkeypatch):
+    """Only the embedded one is ours."""
+    monkeypatch.setattr("btcml.store.engine.start_embedded", lambda _: pytest.fail("something was started"))
+    Store(make_url("postgresql://somebody@elsewhere/btcml")).revive()
