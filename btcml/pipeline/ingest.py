@@ -47,7 +47,7 @@ class Ingested:
     fetched, inserted, revised, quarantined
         Rows that came, that were new, that had changed, and that broke the contract.
     calls
-        Spans that were asked for.
+        Parts that were asked for: a range by REST, or a file of the archive.
     suspect
         Rows that still lie in suspect spans of the last 45 days.
     """

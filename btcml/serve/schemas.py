@@ -98,7 +98,7 @@ class Backfilled(Answered):
     status: Literal["ok"] = "ok"
     fetched: int
     inserted: int
-    calls: int
+    calls: int = Field(description="Parts that were asked for: a range by REST, or a file of the archive.")
     days: int
 
 

@@ -160,7 +160,8 @@ def read_scored(
 def read_futuros(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Timestamp, limit: int) -> pd.DataFrame:
     """Read the forecasts that were served, against reality, oldest first: the newest `limit` of the span.
 
-    Those of another system are among them, with the status ``imported``: nobody sealed them.
+    Those of another system are among them, with the status ``imported``: nobody sealed them. What is
+    of one time stays together, so that there may be a row or two more than `limit`.
     """
     columns = ("open_time", *_PRICES, "model", "status", "made_at", "real_close")
     values = series_values(key) | {"start": start, "end": end, "limit": limit}
@@ -173,7 +174,7 @@ _FUTUROS = f"""SELECT * FROM (
     UNION ALL
     SELECT open_time, NULL, NULL, NULL, NULL, pred_close, NULL, NULL, NULL, NULL, source, 'imported', imported_at,
       real_close FROM imported_forecasts WHERE {_SPAN}
-    ORDER BY open_time DESC LIMIT :limit) newest ORDER BY open_time"""  # noqa: S608 - only constants
+    ORDER BY open_time DESC FETCH FIRST :limit ROWS WITH TIES) newest ORDER BY open_time, status"""  # noqa: S608 - only constants
 
 
 def count_scored(store: Store, key: SeriesKey) -> int:

@@ -17,6 +17,7 @@ from btcml.store.forecasts import (
     read_futuros,
     read_scored,
 )
+from btcml.store.imports import append_imported_forecasts
 
 FIVE = pd.Timedelta("5min")
 TARGET = pd.Timestamp("2025-03-01 12:00", tz="UTC")
@@ -109,6 +110,19 @@ def test_challengers_stand_beside_the_champion_marked_as_such(store, owner):
     assert append_forecasts(store, KEY, [row(), *others])["sealed"] == 3
     assert read_scored(store, KEY)["seq"].tolist() == [1, 2, 3]
     assert read_futuros(store, KEY, TARGET, TARGET + FIVE, 10)["model"].tolist() == ["lightgbm_mean"]
+
+
+def test_a_page_never_parts_the_forecasts_of_one_time(store, owner):
+    """Sealed by us and imported from another system: the page before ends where this one begins."""
+    clock(store, owner, TARGET)
+    append_forecasts(store, KEY, [row()])
+    theirs = pd.DataFrame({"open_time": [TARGET - FIVE, TARGET], "pred_close": 100.7})
+    theirs = theirs.assign(real_close=101.0, err_close=-0.3)
+    append_imported_forecasts(store, KEY, theirs, source="futuros", at=TARGET)
+    page = read_futuros(store, KEY, TARGET - FIVE, TARGET + FIVE, 1)
+    before = read_futuros(store, KEY, TARGET - FIVE, page["open_time"].iloc[0], 1)
+    assert page["status"].tolist() == ["imported", "sealed"]
+    assert before["open_time"].tolist() == [TARGET - FIVE]
 
 
 @pytest.mark.parametrize("statement", ["UPDATE forecasts SET close = 1", "DELETE FROM forecasts", "TRUNCATE forecasts"])

@@ -113,7 +113,7 @@ def futuros(
     key: Key,
     start: Start = None,
     end: End = None,
-    limit: Annotated[int, Query(ge=1, le=50_000)] = 5_000,
+    limit: Annotated[int, Query(ge=1, le=50_000, description="What is of one time stays together.")] = 5_000,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Answer the sealed forecasts against reality; ``real_close`` is null while the candle is open."""
@@ -129,5 +129,5 @@ def futuros(
     )
     names = ["time", "pred_close", "real_close", "err_close", "base", "err_base", "lo", "hi", "prob_up"]
     rows = frame[[*names, "model", "status", "made_at"]].astype(object)
-    before = frame["time"].iloc[0] if len(frame) == limit else None
+    before = frame["time"].iloc[0] if len(frame) >= limit else None
     return _sent({"points": rows.where(rows.notna(), None).to_dict("records"), "next_end": before}, if_none_match)
