@@ -1,4 +1,4 @@
-"""A day of system time: faults, restarts, a kill in the middle of a write; the books must balance."""
+"""A day of system time: faults, restarts, kills (one of the database server itself); the books must balance."""
 
 from __future__ import annotations
 
@@ -14,21 +14,19 @@ import pytest
 from sqlalchemy import text
 
 from btcml.candles import SeriesKey
-from btcml.market.binance import BinanceMarket
-from btcml.market.exchange import running_exchange
+from btcml.errors import StoreError
 from btcml.market.faults import Fault
 from btcml.market.replay import ReplayClock
 from btcml.market.simulate import SimulatedMarket
 from btcml.market.source import utc_now
-from btcml.pipeline.clock import register_clock
-from btcml.pipeline.ingest import backfill
-from btcml.pipeline.train import train
 from btcml.serve.work import environment
 from btcml.store.candles import read_candles, read_last_candles
 from btcml.store.chain import verify_chain
 from btcml.store.clocks import market_now
 from btcml.store.forecasts import missing_forecasts, read_scored
 from btcml.store.jobs import read_jobs
+
+from ..replayed import trained_replay  # noqa: TID252 - where drills begin
 
 CANDLES = int(os.environ.get("DRILL_CANDLES", "288"))
 SPEED = float(os.environ.get("DRILL_SPEED", "120"))
@@ -63,9 +61,19 @@ class Drill:
         self.process.wait(timeout=30)
 
     def until(self, at):
-        while market_now(self.store, KEY.market) < at:
+        while self._now() < at:
             assert self.process.poll() is None, "the scheduler ended by itself"
             time.sleep(0.05)
+
+    def _now(self):
+        try:
+            return market_now(self.store, KEY.market)
+        except StoreError:  # its server was killed: the scheduler is to start it again
+            return BEGIN
+
+    def kill_the_server(self):
+        note = self.store.home / "postgres" / "postmaster.pid"
+        os.kill(int(note.read_text().splitlines()[0]), signal.SIGKILL)
 
     def in_the_middle_of_a_write(self):
         """Wait until an ingest runs."""
@@ -81,14 +89,8 @@ class Drill:
 def drill(settings, store):
     """A trained series on an exchange whose clock runs fast."""
     clock = ReplayClock(BEGIN, utc_now(), SPEED)
-    with running_exchange(SimulatedMarket(), clock, FAULTS, name="day", weight_limit=10**9) as exchange:
-        urls = {"btcml_source": "binance", "btcml_binance_urls": (exchange.url,), "btcml_train_every": "6h"}
-        ours = settings.model_copy(update=urls)
-        source = BinanceMarket([exchange.url])
-        register_clock(store, source)
-        now = source.now()
-        backfill(store, source, KEY, (now - pd.Timedelta(days=9), now))
-        train(store, ours, KEY, models=("autoreg",), now=now, jobs=1)
+    often = {"btcml_train_every": "6h"}
+    with trained_replay(settings, store, SimulatedMarket(), clock, KEY, faults=FAULTS, **often) as (ours, _):
         found = Drill(ours, store)
         yield found
         if found.process is not None and found.process.poll() is None:
@@ -96,7 +98,7 @@ def drill(settings, store):
 
 
 @pytest.mark.soak
-def test_a_day_with_faults_restarts_and_a_kill_leaves_the_books_balanced(drill, store):
+def test_a_day_with_faults_restarts_and_kills_leaves_the_books_balanced(drill, store):
     """Every candle final and true, every forecast in time or marked late, no job lost or doubled."""
     begin = market_now(store, KEY.market)
     drill.start()
@@ -106,6 +108,8 @@ def test_a_day_with_faults_restarts_and_a_kill_leaves_the_books_balanced(drill, 
             drill.in_the_middle_of_a_write()
         drill.end(how)
         drill.start()
+    drill.until(begin + 0.85 * CANDLES * FIVE)
+    drill.kill_the_server()
     drill.until(begin + CANDLES * FIVE)
     drill.end(signal.SIGTERM)
     forecasts = read_scored(store, KEY)

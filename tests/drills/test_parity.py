@@ -10,21 +10,18 @@ import pytest
 
 from btcml.candles import SeriesKey
 from btcml.forecast.artifacts import load_forecaster
-from btcml.market.binance import BinanceMarket
-from btcml.market.exchange import running_exchange
 from btcml.market.replay import ReplayClock
 from btcml.market.simulate import SimulatedMarket
 from btcml.market.source import utc_now
-from btcml.pipeline.clock import register_clock
 from btcml.pipeline.evaluate import series_folder
-from btcml.pipeline.ingest import backfill
-from btcml.pipeline.train import train
 from btcml.serve.schedule import Scheduler
 from btcml.serve.work import Bench
 from btcml.store.candles import read_candles
 from btcml.store.chain import verify_chain
 from btcml.store.clocks import market_now
 from btcml.store.forecasts import read_scored
+
+from ..replayed import trained_replay  # noqa: TID252 - where drills begin
 
 BEGIN = pd.Timestamp("2025-03-01", tz="UTC")
 FIVE = pd.Timedelta("5min")
@@ -38,14 +35,7 @@ PRICES = ("open", "high", "low", "close", "amp", "lo", "hi", "prob_up", "base")
 def scheduler(settings, store):
     """A scheduler on an exchange whose clock runs two hundred times as fast as ours."""
     clock = ReplayClock(BEGIN, utc_now(), SPEED)
-    with running_exchange(SimulatedMarket(), clock, name="parity", weight_limit=10**9) as exchange:
-        urls = {"btcml_source": "binance", "btcml_binance_urls": (exchange.url,), "btcml_train_every": "9d"}
-        ours = settings.model_copy(update=urls)
-        source = BinanceMarket([exchange.url])
-        register_clock(store, source)
-        now = source.now()
-        backfill(store, source, KEY, (now - pd.Timedelta(days=9), now))
-        train(store, ours, KEY, models=("autoreg",), now=now, jobs=1)
+    with trained_replay(settings, store, SimulatedMarket(), clock, KEY, btcml_train_every="9d") as (ours, source):
         found = Scheduler(Bench(ours, store, source), days=9)
         thread = threading.Thread(target=found.run)
         thread.start()

@@ -1,0 +1,31 @@
+"""A series on the replay exchange, filled and trained once: where a drill of the service begins."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pandas as pd
+
+from btcml.market.exchange import running_exchange
+from btcml.pipeline.clock import register_clock
+from btcml.pipeline.ingest import backfill
+from btcml.pipeline.sources import make_source
+from btcml.pipeline.train import train
+
+
+@contextlib.contextmanager
+def trained_replay(settings, store, candles, clock, key, *, faults=(), **changes):
+    """Run the exchange, with nine days stored and a small training; yields settings and source.
+
+    `candles` is where the exchange has its candles from, `changes` are of the settings.
+    """
+    name = key.market.removeprefix("replay:")
+    with running_exchange(candles, clock, faults, name=name, weight_limit=10**9) as exchange:
+        hosts = {"btcml_binance_urls": (exchange.url,), "btcml_archive_url": exchange.url}
+        ours = settings.model_copy(update={"btcml_source": "binance"} | hosts | changes)
+        source = make_source(ours, "binance", store)
+        register_clock(store, source)
+        now = source.now()
+        backfill(store, source, key, (now - pd.Timedelta(days=9), now))
+        train(store, ours, key, models=("autoreg",), now=now, jobs=1)
+        yield ours, source
