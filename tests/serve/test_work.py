@@ -1,8 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
+import requests
 from pydantic import SecretStr
 
 from btcml.serve.work import Bench, JobError, environment, perform, spawn
@@ -41,6 +47,38 @@ def test_a_process_that_is_stopped_leaves_no_running_job(service):
     process.terminate()
     assert process.wait(timeout=60) != 0
     assert read_job(service.store, number).status == "abandoned"
+
+
+def test_a_service_that_is_stopped_takes_its_training_along(service):
+    """SIGTERM to the API: the training is abandoned, its process ended, and nothing half made is left."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = [sys.executable, "-m", "btcml.cli", "api", "--port", port]
+    with subprocess.Popen(command, env=environment(service.settings), stderr=subprocess.DEVNULL) as api:
+        job = _ask_for_training(f"http://127.0.0.1:{port}")
+        while read_job(service.store, job).status == "queued":
+            time.sleep(0.02)
+        children = psutil.Process(api.pid).children(recursive=True)
+        api.terminate()
+        api.wait(timeout=60)
+    assert read_job(service.store, job).status == "abandoned"
+    assert children
+    assert not psutil.wait_procs(children, timeout=10)[1]
+    assert not [path for path in service.settings.models.rglob("*") if path.name.startswith(".")]
+
+
+def _ask_for_training(url):
+    """Ask a service that is just starting, and do not wait for the end; the job's number."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            answer = requests.post(url + "/train?days=9", headers={"Prefer": "respond-async"}, timeout=30)
+        except requests.ConnectionError:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        else:
+            return answer.json()["id"]
 
 
 def test_markets_never_mix_in_a_job(store, settings, market, series):
