@@ -25,7 +25,7 @@ SPACE := $(subst ,, )
 SLUG = $(subst $(SPACE),_,$(subst :,,$(subst /,_,$(strip $(1)))))
 PLAN := $(BTCML_HOME)/plans/$(call SLUG,$(SYMBOL)-$(INTERVAL)-$(DAYS)d-$(or $(END),latest)-$(SOURCE)).mk
 
-.PHONY: help report refresh verify test test-all test-tools soak check lab api dashboard up bench bench-scale bench-peers lock env docs pictures sbom audit wheel clean
+.PHONY: help report refresh verify test test-all test-tools soak check lab api dashboard up bench bench-scale bench-service bench-peers lock env docs pictures sbom audit wheel clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -103,6 +103,9 @@ bench: $(READY) ## speed, as ratios within one run
 
 bench-scale: $(READY) ## features and one fit on 4.35 million candles
 	@$(BIN)/python tests/bench/scale.py
+
+bench-service: $(READY) ## latency and throughput of the service on one core, and a training of DAYS
+	@$(BIN)/python tests/bench/service_speed.py '$(DAYS)'
 
 bench-peers: $(READY) .venv/peers/ready ## mlforecast and the two older systems on the same rows, in an environment of their own
 	@PYTHONPATH=. .venv/peers/bin/python tests/bench/peers.py $(filter-out auto simulated binance,$(SOURCE))

@@ -1,4 +1,4 @@
-"""The service on one core, and a default training: ``python tests/bench/service_speed.py``.
+"""The service on one core, and a default training: ``make bench-service``.
 
 Absolute bars need a quiet machine. The CPU time of the service a request, which is printed beside
 them, does not: it says the same on a busy one.
