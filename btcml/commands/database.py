@@ -65,7 +65,7 @@ def _check(args: Namespace) -> Any:
     broken = results[results["broken"] > 0]
     if len(broken):
         first = broken.iloc[0]
-        msg = f"{first['broken']} stored candles break the rule {first['rule']}: run btcml ingest --audit"
+        msg = f"{first['broken']} stored candles break the rule {first['rule']}: run btcml ingest --audit --days 5000"
         raise ContractError(msg)
     return _rows(results, args, "")
 

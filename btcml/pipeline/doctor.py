@@ -165,7 +165,7 @@ def _exchange_clock(market: BinanceMarket) -> Finding:
 
 def _contract(store: Store) -> list[Finding]:
     broken = int(check_contract(store)["broken"].sum())
-    cure = "run btcml ingest --audit, which reads the candles again" if broken else ""
+    cure = "run btcml ingest --audit --days 5000, which reads all candles again" if broken else ""
     return [Finding("data contract", "bad" if broken else "ok", f"{broken} stored candles break a rule", cure)]
 
 

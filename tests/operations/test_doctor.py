@@ -67,6 +67,33 @@ def test_a_changed_forecast_breaks_the_chain(settings, store, owner):
     assert (finding.status, "db restore" in finding.cure) == ("bad", True)
 
 
+@pytest.fixture
+def without_check(owner):
+    """The table as a careless owner left it: without the constraint that would refuse the broken row."""
+    find = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'high_is_highest'"
+    with owner.begin() as connection:
+        definition = connection.scalar(text(find))
+        connection.execute(text("ALTER TABLE candles DROP CONSTRAINT high_is_highest"))
+    yield
+    with owner.begin() as connection:
+        connection.execute(text(f"ALTER TABLE candles ADD CONSTRAINT high_is_highest {definition}"))
+
+
+@pytest.mark.usefixtures("without_check")
+def test_a_broken_candle_is_found_and_its_cure_cures(settings, store, owner, monkeypatch):
+    """The audit reads the true candle again, and keeps the wrong one as a revision."""
+    fill(store)
+    with owner.begin() as connection:
+        connection.execute(text("UPDATE candles SET high = low / 2 WHERE open_time = '2025-06-29 12:00Z'"))
+    (finding,) = found(settings, "data contract")
+    assert (finding.status, finding.found) == ("bad", "1 stored candles break a rule")
+    monkeypatch.setenv("BTCML_HOME", str(settings.home))
+    monkeypatch.setenv("BTCML_SOURCE", "simulated")
+    cure = finding.cure.removeprefix("run btcml ").partition(",")[0]
+    assert main([*cure.split(), "--since", "2025-06-29", "--until", "2025-06-30"]) == 0  # days would take long here
+    assert found(settings, "data contract")[0].status == "ok"
+
+
 def test_a_full_disk_is_bad(settings, store, monkeypatch):  # noqa: ARG001
     """Half a gigabyte is the least."""
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
