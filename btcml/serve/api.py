@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from fastapi.staticfiles import StaticFiles
 
 from btcml import __version__
 from btcml.errors import BtcmlError, UsageError
+from btcml.serve.deps import is_loopback
 from btcml.serve.guard import Guard
 from btcml.serve.logs import log_lines
 from btcml.serve.patience import PatientProtocol
@@ -27,13 +29,14 @@ from btcml.store.engine import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from types import FrameType
 
     from fastapi.responses import HTMLResponse
 
     from btcml.settings import Settings
     from btcml.store.engine import Store
 
-__all__ = ["check_host", "create_app", "is_loopback", "serve_api"]
+__all__ = ["check_host", "create_app", "serve_api"]
 
 _log = logging.getLogger("btcml.serve")
 _DESCRIPTION = (
@@ -73,6 +76,7 @@ def create_app(settings: Settings, store: Store, *, guarded: bool = False) -> Fa
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         separate_input_output_schemas=False,
     )
     app.state.service = Service(settings, store, guarded=guarded)
@@ -134,17 +138,6 @@ def _without_key(schema: dict[str, Any]) -> None:
             operation.pop("security", None)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address.
-
-    Examples
-    --------
-    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
-    (True, False)
-    """
-    return host in {"localhost", "::1"} or host.startswith("127.")
-
-
 def check_host(settings: Settings, host: str) -> bool:
     """Whether changing routes must ask for the key at this address.
 
@@ -158,6 +151,19 @@ def check_host(settings: Settings, host: str) -> bool:
         msg = f"listening on {host}, beyond this machine, needs a key: set BTCML_API_KEY, or listen on 127.0.0.1"
         raise UsageError(msg)
     return guarded
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which ends the jobs first: those who wait for one are answered before it stops."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop."""
+        super().handle_exit(sig, frame)
+        threading.Thread(target=self._service.end_jobs, daemon=True).start()
 
 
 def serve_api(settings: Settings, host: str = "127.0.0.1", port: int = 8000) -> None:
@@ -183,4 +189,4 @@ def serve_api(settings: Settings, host: str = "127.0.0.1", port: int = 8000) -> 
         timeout_graceful_shutdown=10,
         limit_concurrency=400,
     )
-    uvicorn.Server(config).run()
+    _Server(config, app.state.service).run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ from starlette.exceptions import HTTPException
 from btcml.candles import INTERVALS, SeriesKey
 from btcml.serve.state import Service
 
-__all__ = ["Allowed", "Async", "End", "Interval", "Key", "Start", "State", "Symbol", "changing", "keyed"]
+__all__ = ["Allowed", "Async", "End", "Interval", "Key", "Start", "State", "Symbol", "changing", "is_loopback", "keyed"]
 
 _bearer = HTTPBearer(auto_error=False, description="BTCML_API_KEY, where the service listens beyond loopback.")
 
@@ -92,6 +93,38 @@ Async = Annotated[bool, Depends(wants_async)]
 """Whether to answer 202 at once."""
 
 
+def _place(origin: str) -> str | None:
+    """Host and port of an origin; None where it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
+
+
+def _name(host: str) -> str:
+    """Name of a Host header, without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address.
+
+    Examples
+    --------
+    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0"), is_loopback("127.0.0.1.example")
+    (True, False, False)
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 async def changing(
     request: Request, service: State, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> None:
@@ -100,13 +133,15 @@ async def changing(
     Raises
     ------
     HTTPException
-        401 without the key, 403 from a web page of another origin.
+        401 without the key; 403 from a web page of another origin, or, where no key is needed, under
+        a name that is not this machine's own.
     """
-    origin = request.headers.get("origin")
-    known = {*service.settings.btcml_cors_origins, str(request.base_url).rstrip("/")}
-    if origin and origin not in known and urlsplit(origin).netloc != request.headers.get("host"):
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    if origin and origin not in service.settings.btcml_cors_origins and _place(origin) != host:
         raise HTTPException(403, f"a page of {origin[:100]} may not change anything here: add it to BTCML_CORS_ORIGINS")
     if not service.guarded:
+        if not is_loopback(_name(host)):  # a name of somebody else's that he has made point to this machine
+            raise HTTPException(403, f"without a key only this machine may change anything: not {host[:100]}")
         return
     key = service.settings.btcml_api_key
     if (

@@ -55,7 +55,7 @@ class Problem(BaseModel):
 def responses(*codes: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI entries of the problems that a route may answer; the common ones are always there."""
     content = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    every = sorted({*codes, 422, 503})
+    every = sorted({*codes, 413, 422, 503})
     return {code: {"description": HTTPStatus(code).phrase, "content": content} for code in every}
 
 

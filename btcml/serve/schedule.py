@@ -13,7 +13,7 @@ import logging
 import subprocess
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -22,13 +22,16 @@ from btcml.errors import BtcmlError, BusyError
 from btcml.pipeline.clock import register_clock
 from btcml.pipeline.sources import make_source
 from btcml.serve.logs import log_lines
-from btcml.serve.work import Bench, end_process, perform, spawn
+from btcml.serve.work import Bench, end_processes, perform, spawn
 from btcml.settings import Settings, duration
 from btcml.store.candles import read_last_candles
 from btcml.store.clocks import clock_known, market_now
 from btcml.store.engine import database_lock, open_store
-from btcml.store.jobs import Job, abandon_jobs, append_job, last_ok, last_scheduled
+from btcml.store.jobs import KINDS, Job, abandon_jobs, append_job, last_ok, last_scheduled
 from btcml.store.models import champion_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["Due", "Scheduler", "due_now", "run_schedule"]
 
@@ -115,7 +118,7 @@ class Scheduler:
         self.ingest_every = pd.Timedelta(duration(settings.btcml_ingest_every))
         self.train_every = pd.Timedelta(duration(settings.btcml_train_every))
         self.stop = threading.Event()
-        self._training: subprocess.Popen[bytes] | None = None
+        self._training: tuple[SeriesKey, subprocess.Popen[bytes]] | None = None
         self._troubled: set[SeriesKey] = set()
         self.speed = 1.0
 
@@ -138,14 +141,14 @@ class Scheduler:
             if self._short(key):
                 self._backfill(key)
 
-    def _recover(self, key: SeriesKey) -> None:
-        """Close the jobs of schedulers that died: whoever is alive holds the lock of its job."""
-        for kind in ("ingest", "forecast", "train", "backfill"):
+    def _recover(self, key: SeriesKey, kinds: Iterable[str] = KINDS, *, queued: bool = True) -> None:
+        """Close the jobs of processes that died: whoever is alive holds the lock of its job."""
+        for kind in kinds:
             if kind == "train" and self._in_training():
                 continue
             try:
                 with database_lock(self.bench.store, f"{kind} of {key}"):
-                    abandon_jobs(self.bench.store, kind, key, but=0, queued=True)
+                    abandon_jobs(self.bench.store, kind, key, but=0, queued=queued)
             except BusyError:
                 continue
 
@@ -201,6 +204,9 @@ class Scheduler:
     def _due(self, kind: str, key: SeriesKey, current: pd.Timestamp, every: pd.Timedelta) -> int | None:
         """Number of the job that is due now, written into the log; None where nothing is."""
         last = last_scheduled(self.bench.store, kind, key)
+        if last is not None and last.status == "running":  # by another scheduler, or it was killed
+            self._recover(key, [kind], queued=False)
+            last = last_scheduled(self.bench.store, kind, key)
         due = due_now(last, current, every, pd.Timestamp.now(tz="UTC"), self.speed)
         if due is None:
             return None
@@ -224,11 +230,16 @@ class Scheduler:
         """Start a training in a process of its own, one at a time."""
         if self._in_training():
             return
+        if self._training is not None:  # ended: where it was killed, its job is still open
+            ended, _ = self._training
+            self._recover(ended, ["train"])
+            self._training = None
         number = self._due("train", key, current, self.train_every)
-        self._training = None if number is None else spawn(self.bench.settings, number, key.market)
+        if number is not None:
+            self._training = key, spawn(self.bench.settings, number, key.market)
 
     def _in_training(self) -> bool:
-        return self._training is not None and self._training.poll() is None
+        return self._training is not None and self._training[1].poll() is None
 
     def _report(self, job: Job) -> None:
         facts: dict[str, Any] = {"event": "job", "job_id": job.id, "kind": job.kind, "series": str(job.key)}
@@ -238,7 +249,7 @@ class Scheduler:
     def _end(self) -> None:
         """End a training that runs; its job is closed by its own process."""
         if self._training is not None:
-            end_process(self._training)
+            end_processes([self._training[1]])
 
 
 def _floor(now: pd.Timestamp, every: pd.Timedelta) -> pd.Timestamp:

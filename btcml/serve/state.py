@@ -17,7 +17,7 @@ from btcml.errors import NotReadyError
 from btcml.pipeline.predict import GRACE, Forecast, Served, check_fresh, load_served, predict_newest
 from btcml.pipeline.sources import make_source
 from btcml.serve.watch import Watch
-from btcml.serve.work import end_process
+from btcml.serve.work import end_processes
 from btcml.store.candles import read_series_keys
 from btcml.store.clocks import clock_known, market_now
 
@@ -164,10 +164,13 @@ class Service:
             except NotReadyError:
                 continue
 
+    def end_jobs(self) -> None:
+        """End the jobs that run in processes of their own."""
+        end_processes(list(self.children))
+
     def stop(self) -> None:
-        """Stop listening, and end the jobs that run in processes of their own."""
-        for process in list(self.children):
-            end_process(process)
+        """Stop listening, and end whatever runs."""
+        self.end_jobs()
         self.watch.stop()
 
 

@@ -26,17 +26,19 @@ from btcml.store.forecasts import count_scored
 from btcml.store.jobs import Job, abandon_jobs, finish_job, read_job, start_job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from btcml.candles import SeriesKey
     from btcml.market.source import Source
     from btcml.store.engine import Store
 
-__all__ = ["Bench", "JobError", "end_process", "environment", "perform", "spawn"]
+__all__ = ["INTERRUPTED", "Bench", "JobError", "end_processes", "environment", "perform", "spawn"]
 
 _WAIT_S = 20.0
 _PAUSE_S = 0.1
-_INTERRUPTED = 130
+INTERRUPTED = 130
+"""Exit status of a process that was asked to stop."""
+
 _POLITE = 10
 """Niceness of a job in a process of its own: whoever asks the API meanwhile is answered first."""
 
@@ -52,7 +54,7 @@ class JobError(BtcmlError):
 
     def __init__(self, job: Job) -> None:
         super().__init__(job.error or f"job {job.id} ended as {job.status}")
-        self.status = job.error_status or 500
+        self.status = 503 if job.status == "abandoned" else job.error_status or 500
 
 
 class Bench:
@@ -97,6 +99,9 @@ def perform(bench: Bench, job_id: int, *, wait: bool = False) -> Job:
         finish_job(bench.store, job.id, error=str(error), error_status=error.status, status=status)
     except BtcmlError as error:
         finish_job(bench.store, job.id, error=str(error), error_status=error.status)
+    except OSError as error:
+        sentence = f"the system refused a file ({error}): make room, or mend the folder, then run again"
+        finish_job(bench.store, job.id, error=sentence, error_status=503)
     except Exception as error:
         finish_job(bench.store, job.id, error=f"unexpected {type(error).__name__}: {error}", error_status=500)
         raise
@@ -236,29 +241,31 @@ def spawn(settings: Settings, job_id: int, market: str) -> subprocess.Popen[byte
     return subprocess.Popen(command, env=environment(settings), stdin=subprocess.DEVNULL)  # noqa: S603 - our own module
 
 
-def end_process(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
-    """End a process that does a job: it closes the job itself, unless it takes too long."""
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(patience)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def end_processes(processes: Iterable[subprocess.Popen[bytes]], patience: float = 8.0) -> None:
+    """End processes that do jobs: each closes its job itself, unless it takes too long."""
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        process.terminate()
+    end = time.monotonic() + patience
+    for process in running:
+        try:
+            process.wait(max(end - time.monotonic(), 0.0))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def main() -> int:
     """Do the job whose number is the first argument; exit status 0 if it went well."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.nice(_POLITE)
-    settings = load_settings()
-    store = open_store(settings)
-    bench = Bench(settings, store, make_source(settings, settings.btcml_source, store))
     try:
+        settings = load_settings()
+        store = open_store(settings)
+        bench = Bench(settings, store, make_source(settings, settings.btcml_source, store))
         return 0 if perform(bench, int(sys.argv[1])).status == "ok" else 1
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -279,7 +279,22 @@ def test_a_large_body_is_refused_before_it_is_read(service):
 def test_a_page_of_another_origin_may_not_change_anything(service):
     """A web page that the user happens to visit cannot start a training here."""
     assert service.post("/ingest/run", headers={"Origin": "https://evil.example"}).status_code == 403
+    assert service.post("/ingest/run", headers={"Origin": "http://["}).status_code == 403
     assert service.post("/ingest/run", headers={"Origin": service.url}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "[", ""])
+def test_a_name_that_was_made_to_point_here_may_not_change_anything(service, host):
+    """DNS rebinding: the page's own name leads to this machine, so its origin and host agree."""
+    done = service.post("/futures/update", headers={"Host": host, "Origin": f"http://{host}"})
+    assert done.status_code in {400, 403}
+    assert service.post("/futures/update", headers={"Host": "localhost:8000"}).status_code == 200
+
+
+def test_a_path_with_a_slash_behind_leads_nowhere(service):
+    """A redirect would go wherever the Host header says."""
+    answer = service.get("/jobs/", headers={"Host": "evil.example"}, allow_redirects=False)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
 
 
 def test_beyond_loopback_changing_routes_need_the_key(service, service_settings):

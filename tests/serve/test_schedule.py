@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
 
@@ -137,6 +140,39 @@ def test_a_restart_closes_the_jobs_of_the_dead_but_not_of_the_living(scheduler, 
     with database_lock(store, f"train of {trained}"):
         scheduler._recover(trained)
     assert (read_job(store, dead).status, read_job(store, living).status) == ("abandoned", "running")
+
+
+def test_a_training_that_was_killed_is_closed_and_done_again(scheduler, trained, store, monkeypatch):
+    """Out of memory, kill -9: the dead cannot close their job, so the scheduler does, and tries again."""
+    numbers = []
+
+    def begin(_, number, __):
+        numbers.append(number)
+        start_job(store, number)
+        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+
+    monkeypatch.setattr("btcml.serve.schedule.spawn", begin)
+    real = Scheduler(scheduler.bench, days=9)
+    real.speed = 1000.0  # pauses of a fast market are short
+    real._train(trained, NOON)
+    _, process = real._training
+    process.kill()
+    process.wait()
+    while len(numbers) < 2:
+        real._train(trained, NOON)
+    real._end()
+    first, second = (read_job(store, number) for number in numbers)
+    assert (first.status, second.status, second.attempt, second.due_at) == ("abandoned", "running", 2, NOON)
+
+
+def test_what_another_scheduler_left_running_is_done_again(scheduler, trained, store):
+    """Two schedulers on one database: when one dies, its job does not stop the other for ever."""
+    dead = append_job(store, "ingest", trained, asked_by="scheduler", due_at=NOON - FIVE)
+    start_job(store, dead)
+    scheduler.tick()
+    assert read_job(store, dead).status == "abandoned"
+    newest = last_scheduled(store, "ingest", trained)
+    assert (newest.status, newest.due_at) == ("ok", NOON)
 
 
 def test_two_jobs_of_a_kind_never_run_at_once(scheduler, trained, store):

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -14,7 +16,7 @@ from pydantic import SecretStr
 from btcml.serve.work import Bench, JobError, environment, perform, spawn
 from btcml.settings import Settings, load_settings
 from btcml.store.chain import heads
-from btcml.store.jobs import append_job, read_job
+from btcml.store.jobs import append_job, read_job, read_jobs
 
 
 def test_a_process_of_its_own_has_the_same_settings(tmp_path, monkeypatch):
@@ -56,7 +58,9 @@ def test_a_service_that_is_stopped_takes_its_training_along(service):
         port = str(probe.getsockname()[1])
     command = [sys.executable, "-m", "btcml.cli", "api", "--port", port]
     with subprocess.Popen(command, env=environment(service.settings), stderr=subprocess.DEVNULL) as api:
-        job = _ask_for_training(f"http://127.0.0.1:{port}")
+        url = f"http://127.0.0.1:{port}"
+        _wait_for(url)
+        job = requests.post(url + "/train?days=9", headers={"Prefer": "respond-async"}, timeout=30).json()["id"]
         while read_job(service.store, job).status == "queued":
             time.sleep(0.02)
         children = psutil.Process(api.pid).children(recursive=True)
@@ -68,17 +72,51 @@ def test_a_service_that_is_stopped_takes_its_training_along(service):
     assert not [path for path in service.settings.models.rglob("*") if path.name.startswith(".")]
 
 
-def _ask_for_training(url):
-    """Ask a service that is just starting, and do not wait for the end; the job's number."""
+def test_who_waits_for_a_training_is_told_when_the_service_stops(service):
+    """503 with a sentence, not a cut connection."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    command = [sys.executable, "-m", "btcml.cli", "api", "--port", url.rpartition(":")[2]]
+    with (
+        subprocess.Popen(command, env=environment(service.settings), stderr=subprocess.PIPE) as api,
+        ThreadPoolExecutor() as pool,
+    ):
+        _wait_for(url)
+        waiting = pool.submit(requests.post, url + "/train?days=9", timeout=120)
+        while not read_jobs(service.store, kinds=["train"], statuses=["running"]):
+            time.sleep(0.02)
+        api.terminate()
+        answer = waiting.result()
+        told = api.stderr.read().decode()
+    assert answer.status_code == 503, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "Traceback" not in told
+
+
+def test_a_full_disk_ends_a_job_with_a_sentence(store, settings, market, series, monkeypatch):
+    """No traceback, and the status of something that can be mended."""
+
+    def refuse(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("btcml.serve.work.train", refuse)
+    job = perform(Bench(settings, store, market), append_job(store, "train", series, asked_by="api"))
+    assert (job.status, job.error_status) == ("error", 503)
+    assert "No space left on device): make room" in job.error
+
+
+def _wait_for(url):
+    """Wait until a service that is just starting answers."""
     end = time.monotonic() + 60
     while True:
         try:
-            answer = requests.post(url + "/train?days=9", headers={"Prefer": "respond-async"}, timeout=30)
+            requests.get(url + "/health", timeout=30).raise_for_status()
         except requests.ConnectionError:
             assert time.monotonic() < end
             time.sleep(0.1)
         else:
-            return answer.json()["id"]
+            return
 
 
 def test_markets_never_mix_in_a_job(store, settings, market, series):

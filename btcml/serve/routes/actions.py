@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -19,7 +20,7 @@ from btcml.serve.problems import responses
 from btcml.serve.routes.models import job_facts
 from btcml.serve.schemas import Backfilled, Count, Ingested, JobAnswer, Trained
 from btcml.serve.state import Service
-from btcml.serve.work import Bench, JobError, perform, spawn
+from btcml.serve.work import INTERRUPTED, Bench, JobError, perform, spawn
 from btcml.store.forecasts import count_scored
 from btcml.store.jobs import Job, append_job, finish_job, read_job
 from btcml.store.models import champion_of
@@ -28,6 +29,7 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["actions"], dependencies=[Allowed])
 
+_STOPPED = (-signal.SIGTERM, INTERRUPTED)
 _ACCEPTED: dict[int | str, dict[str, Any]] = {202: {"model": JobAnswer, "description": "Accepted as a job."}}
 _PROBLEMS = responses(401, 403, 404, 409, 500, 502)
 
@@ -52,7 +54,8 @@ async def _apart(service: Service, job_id: int) -> Job:
     job = await run_in_threadpool(read_job, service.store, job_id)
     if job.status in {"queued", "running"}:
         sentence = f"the process of job {job_id} ended with status {process.returncode} before the job did"
-        await run_in_threadpool(finish_job, service.store, job_id, error=sentence, error_status=500)
+        status = "abandoned" if process.returncode in _STOPPED else None  # before it could begin
+        await run_in_threadpool(finish_job, service.store, job_id, error=sentence, error_status=500, status=status)
         job = await run_in_threadpool(read_job, service.store, job_id)
     return job
 
