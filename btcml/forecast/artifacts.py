@@ -89,7 +89,7 @@ def load_forecaster(folder: Path) -> Forecaster:
     manifest = _read_manifest(folder)
     try:
         forecaster, tail = _forecaster(manifest, _read_files(folder, manifest))
-        found = _golden_forecasts(forecaster, tail)
+        _check_golden(manifest["golden"]["forecasts"], _golden_forecasts(forecaster, tail), folder)
     except ArtifactError:
         raise
     except (BtcmlError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
@@ -98,7 +98,6 @@ def load_forecaster(folder: Path) -> Forecaster:
     except Exception as error:  # a library that refuses its own format has its own classes
         msg = f"a saved model's files must be readable, found {folder.name} refused: {error}: train again"
         raise ArtifactError(msg) from error
-    _check_golden(manifest["golden"]["forecasts"], found, folder)
     return forecaster
 
 
@@ -169,8 +168,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     payload = _read_bounded(folder / "manifest.json", MOST_BYTES)
     try:
         manifest = json.loads(payload)
-        kind, layout, features = manifest["kind"], manifest["format"], tuple(manifest["features"])
-    except (ValueError, KeyError, TypeError) as error:
+        kind, layout, features = manifest["kind"], manifest["format"], tuple(map(str, manifest["features"]))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         msg = f"a model folder has a manifest of btcml, found something else in {folder.name}: train again"
         raise ArtifactError(msg) from error
     if (kind, layout) != (KIND, FORMAT):

@@ -12,10 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from btcml.candles import SeriesKey
 from btcml.errors import BtcmlError
-from btcml.forecast.artifacts import load_forecaster
 from btcml.market.binance import BinanceMarket
 from btcml.market.source import utc_now
-from btcml.pipeline.evaluate import series_folder
+from btcml.pipeline.predict import load_served
 from btcml.settings import duration
 from btcml.store.audit import check_contract
 from btcml.store.candles import read_last_candles
@@ -245,9 +244,8 @@ def _model(settings: Settings, store: Store, key: SeriesKey, now: pd.Timestamp) 
     name, champion = f"model {key}", champion_of(store, key)
     if champion is None:
         return Finding(name, "warn", "nothing has been trained yet", f"run btcml train --symbol {key.symbol}")
-    folder = series_folder(settings, key) / champion.artifact
     try:
-        load_forecaster(folder)
+        load_served(store, settings, key)
     except BtcmlError as error:
         return Finding(name, "bad", str(error), "run btcml train, or restore the models' folder from a backup")
     age = now - champion.trained_at

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from btcml.errors import NotReadyError
+from btcml.errors import ArtifactError, NotReadyError
 from btcml.forecast.artifacts import load_forecaster
 from btcml.pipeline.evaluate import series_folder
 from btcml.store.candles import read_last_candles
@@ -38,6 +38,8 @@ __all__ = [
 GRACE = 0.2
 """Share of a candle for which the forecast of the one before may still be shown while its outcome comes in."""
 
+_SAME_USD = 1e-6
+
 
 @dataclass(frozen=True)
 class Served:
@@ -49,7 +51,11 @@ class Served:
 
 @dataclass(frozen=True)
 class Seal:
-    """Whether the forecast of a candle is sealed, when it was written, and as what."""
+    """Whether this very forecast is sealed, when it was written, and as what.
+
+    Of a candle that was sealed before a newer training came into service, the sealed forecast is
+    another one: then this one is not sealed.
+    """
 
     sealed: bool
     made_at: pd.Timestamp | None = None
@@ -85,7 +91,7 @@ def load_served(store: Store, settings: Settings, key: SeriesKey, known: Served 
     NotReadyError
         If nothing has been trained yet.
     ArtifactError
-        If its files are missing or damaged.
+        If its files are missing, damaged or another training's.
     """
     record = champion_of(store, key)
     if record is None:
@@ -93,7 +99,20 @@ def load_served(store: Store, settings: Settings, key: SeriesKey, known: Served 
         raise NotReadyError(msg)
     if known is not None and known.record.artifact == record.artifact:
         return Served(record, known.forecaster)
-    return Served(record, load_forecaster(series_folder(settings, key) / record.artifact))
+    forecaster = load_forecaster(series_folder(settings, key) / record.artifact)
+    _check_record(record, forecaster)
+    return Served(record, forecaster)
+
+
+def _check_record(record: ModelRecord, forecaster: Forecaster) -> None:
+    """Refuse a folder that is whole, but not the training that the database has in service."""
+    found = forecaster.metadata.get("series"), forecaster.interval, forecaster.champion
+    if found != (str(record.key), record.key.interval, record.name):
+        msg = (
+            f"the files of {record.artifact} must be of {record.key} with {record.name} in service, "
+            f"found those of {found[0]} with {found[2]}: train again"
+        )
+        raise ArtifactError(msg)
 
 
 def predict_newest(store: Store, key: SeriesKey, served: Served) -> Forecast:
@@ -109,16 +128,18 @@ def predict_newest(store: Store, key: SeriesKey, served: Served) -> Forecast:
         msg = f"no candles of {key} yet: POST /init/backfill, or btcml backfill"
         raise NotReadyError(msg)
     prediction = served.forecaster.predict(tail)
-    return Forecast(
-        key, tail["open_time"].iloc[-1], prediction, served.record, _seal_of(store, key, prediction.open_time)
-    )
+    seal_of = _seal_of(store, key, prediction, served.record.artifact)
+    return Forecast(key, tail["open_time"].iloc[-1], prediction, served.record, seal_of)
 
 
-def _seal_of(store: Store, key: SeriesKey, open_time: pd.Timestamp) -> Seal:
-    rows = read_scored(store, key, open_time, open_time + pd.Timedelta(microseconds=1), role="champion")
+def _seal_of(store: Store, key: SeriesKey, made: Prediction, artifact: str) -> Seal:
+    """Seal of a forecast, found by its candle and compared: a newer training forecasts otherwise."""
+    rows = read_scored(store, key, made.open_time, made.open_time + pd.Timedelta(microseconds=1), role="champion")
     if rows.empty:
         return Seal(sealed=False)
     row = rows.iloc[0]
+    if row["artifact"] != artifact or not math.isclose(row["close"], made.close, rel_tol=0, abs_tol=_SAME_USD):
+        return Seal(sealed=False)
     return Seal(row["status"] == "sealed", row["made_at"], str(row["status"]))
 
 

@@ -47,7 +47,7 @@ class Prediction(Answered):
     verdict: str = Field(description="Why this model serves, in one sentence.")
     trained_at: datetime
     model_age_seconds: float
-    sealed: bool
+    sealed: bool = Field(description="Whether this very forecast is sealed: of an earlier training's see /futuros.")
     sealed_at: datetime | None = None
     seal_status: Literal["sealed", "late"] | None = None
     challengers: list[Alternative] = Field(default_factory=list, description="Beside it, never instead.")

@@ -185,7 +185,7 @@ def test_a_model_whose_files_are_gone_is_bad_and_an_old_one_is_a_warning(setting
     record_training(store, [record])
     (finding,) = found(settings, f"model {KEY}")
     assert (finding.status, "btcml train, or restore" in finding.cure) == ("bad", True)
-    monkeypatch.setattr(doctor, "load_forecaster", lambda _: None)
+    monkeypatch.setattr(doctor, "load_served", lambda *_: None)
     (finding,) = found(settings, f"model {KEY}")
     assert (finding.status, "trained 5 days ago" in finding.found) == ("warn", True)
     assert "btcml train" in finding.cure

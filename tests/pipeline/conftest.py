@@ -68,7 +68,8 @@ def forecaster():
     """One small training for all tests that only need some model."""
     start = NOW.floor("5min") - pd.Timedelta(days=9)
     candles = SimulatedMarket(clock=lambda: NOW).fetch_candles("BTCUSDT", "5m", start, NOW)
-    return train_forecaster(candles, "5m", ("autoreg",), jobs=1), candles
+    facts = {"series": "replay:still/BTCUSDT/5m"}
+    return train_forecaster(candles, "5m", ("autoreg",), jobs=1, metadata=facts), candles
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import pandas as pd
 import pytest
 
@@ -8,7 +11,7 @@ from btcml.errors import ArtifactError, NotReadyError
 from btcml.forecast.artifacts import load_forecaster
 from btcml.pipeline.evaluate import series_folder
 from btcml.pipeline.ingest import ingest
-from btcml.pipeline.predict import predict, seal
+from btcml.pipeline.predict import Seal, load_served, predict, predict_newest, seal
 from btcml.store.candles import read_candles
 from btcml.store.chain import verify_chain
 from btcml.store.forecasts import read_scored
@@ -66,6 +69,32 @@ def test_sealing_twice_changes_nothing(store, settings, trained):
     assert predict(store, settings, trained).seal.sealed
 
 
+def test_what_a_newer_training_forecasts_is_not_called_sealed(store, settings, trained):
+    """The candle's sealed forecast is another one: this one was never sealed."""
+    seal(store, settings, trained)
+    served = load_served(store, settings, trained)
+    newer = dataclasses.replace(served, record=dataclasses.replace(served.record, artifact="20250301T120002-newer"))
+    assert predict_newest(store, trained, newer).seal == Seal(sealed=False)
+
+
+@pytest.mark.parametrize("change", [{"champion": "autoreg"}, {"metadata": {"series": "replay:still/ETHUSDT/5m"}}])
+def test_a_folder_of_another_training_is_refused(store, settings, trained, change):
+    """Whole, and with its golden rows, but not what the database has in service."""
+    manifest = series_folder(settings, trained) / predict(store, settings, trained).record.artifact / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
+    with pytest.raises(ArtifactError, match=r"must be of replay:still/BTCUSDT/5m with persistence in service, found"):
+        predict(store, settings, trained)
+
+
+@pytest.mark.parametrize("wrong", [[1], [None], [[1]], [{}], None, {"a": 1}])
+def test_a_manifest_with_strange_features_is_refused(store, settings, trained, wrong):
+    """JSON that nobody of ours has written."""
+    manifest = series_folder(settings, trained) / predict(store, settings, trained).record.artifact / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"features": wrong}))
+    with pytest.raises(ArtifactError, match="train again"):
+        predict(store, settings, trained)
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"\x80\x04cos\nsystem\n(S'touch /tmp/owned'\ntR.", b"PK\x03\x04" + bytes(200)]
 )
@@ -82,9 +111,10 @@ def test_a_truncated_pickled_or_zipped_model_file_is_refused(store, settings, tr
 def test_a_foreign_or_bombing_manifest_is_refused(store, settings, trained):
     """Another program's JSON, and gigabytes of nothing."""
     folder = series_folder(settings, trained) / predict(store, settings, trained).record.artifact
-    (folder / "manifest.json").write_text('{"kind": "other"}')
-    with pytest.raises(ArtifactError, match="train again"):
-        predict(store, settings, trained)
+    for foreign in ('{"kind": "other"}', "[" * 200_000):
+        (folder / "manifest.json").write_text(foreign)
+        with pytest.raises(ArtifactError, match="train again"):
+            predict(store, settings, trained)
     with (folder / "manifest.json").open("wb") as file:
         file.truncate(5_000_000_000)
     with pytest.raises(ArtifactError, match="at most"):
