@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -9,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 if TYPE_CHECKING:
     from asyncio import TimerHandle, Transport
 
-__all__ = ["SLOWEST_READ_S", "SLOWEST_S", "PatientProtocol"]
+__all__ = ["MOST_HEAD", "SLOWEST_READ_S", "SLOWEST_S", "PatientProtocol"]
 
 SLOWEST_S = 10.0
 """Seconds that a client may take to send the head of a request."""
@@ -17,10 +19,27 @@ SLOWEST_S = 10.0
 SLOWEST_READ_S = 30.0
 """Seconds that a client may let an answer wait without reading on."""
 
+MOST_HEAD = 65_536
+"""Bytes that the head of a request may have."""
+
+_PROBLEM = json.dumps(
+    {
+        "type": "about:blank",
+        "title": HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE.phrase,
+        "status": 431,
+        "detail": f"the head of a request has at most {MOST_HEAD} bytes here: send fewer or shorter headers",
+    }
+).encode()
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/problem+json\r\n"
+    b"Connection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(_PROBLEM), _PROBLEM)
+)
+
 
 class PatientProtocol(HttpToolsProtocol):
     """uvicorn's protocol that cuts off a client which opens a connection and does not ask."""
 
+    _head = 0
     _timer: TimerHandle | None = None
     _reading: TimerHandle | None = None
 
@@ -29,8 +48,18 @@ class PatientProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._wait()
 
+    def data_received(self, data: bytes) -> None:
+        """Read on, but no head without an end."""
+        super().data_received(data)
+        if self._timer is not None:
+            self._head += len(data)
+            if self._head > MOST_HEAD and not self.transport.is_closing():
+                self.transport.write(_TOO_LARGE)
+                self.transport.close()
+
     def on_message_begin(self) -> None:
         """Begin to wait for the rest of the head."""
+        self._head = 0
         self._wait()
         super().on_message_begin()
 

@@ -26,6 +26,21 @@ def test_a_client_that_does_not_ask_is_cut_off(monkeypatch):
         assert requests.get(url + "/health", timeout=20).status_code == 200
 
 
+def test_a_head_without_an_end_is_refused():
+    """Ten seconds of headers are a lot of memory: 431 at 64 KiB, whole heads and long bodies pass."""
+    app = FastAPI()
+    app.add_api_route("/health", lambda: {"status": "ok"}, methods=["GET", "POST"])
+    with Listening(app) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as endless:
+            endless.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * patience.MOST_HEAD)
+            assert endless.recv(100).startswith(b"HTTP/1.1 431 ")
+        assert requests.get(url + "/health", headers={"X-Long": "a" * 20_000}, timeout=20).status_code == 200
+        with requests.Session() as session:
+            for _ in range(3):
+                assert session.post(url + "/health", data=b"a" * 200_000, timeout=20).status_code == 200
+
+
 def test_a_client_that_does_not_read_its_answer_is_cut_off(monkeypatch):
     """A long answer that nobody takes does not hold its memory for ever; whoever reads slowly gets all of it."""
     monkeypatch.setattr(patience, "SLOWEST_READ_S", 0.3)
