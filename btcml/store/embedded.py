@@ -64,6 +64,8 @@ def start_embedded(home: Path) -> str:
     StoreError
         If the server cannot start: disk full, folder not writable, data of another version.
     """
+    log = home / "postgres" / "log"
+    before = log.stat().st_size if log.is_file() else 0
     try:
         home.mkdir(parents=True, exist_ok=True)
         with _runtime_folder(), warnings.catch_warnings():
@@ -75,8 +77,7 @@ def start_embedded(home: Path) -> str:
                     server.ensure_postgres_running()
             return str(server.get_uri())
     except Exception as error:
-        log = home / "postgres" / "log"
-        why = _reason(log) or (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        why = _reason(log, before) or (str(error).strip().splitlines() or [type(error).__name__])[-1]
         msg = (
             f"the embedded PostgreSQL in {home} did not start ({why}): mend that, or set DATABASE_URL; its log is {log}"
         )
@@ -92,18 +93,23 @@ def _joined(data: Path) -> PostgresServer:
     with PostgresServer._lock:  # noqa: SLF001 - nobody else starts one meanwhile
         _forget_dead_server(data.resolve())
     server = get_server(data)
-    atexit.register(_rejoin, server)
+    atexit.register(_prepare_to_leave, server)
     return server
 
 
-def _rejoin(server: PostgresServer) -> None:
-    """Take note of the server that another process has started since, for the last to leave is to stop it."""
-    if _works_in(server.get_pid(), server.pgdata):
-        return
+def _prepare_to_leave(server: PostgresServer) -> None:
+    """Let the library see that it is the last to leave, who stops the server.
+
+    Users that were killed did not sign out, and the server may be one that another process has
+    started in the place of ours.
+    """
     with server._lock, suppress(Exception):  # noqa: SLF001 - as above; this process ends just now
-        _forget_dead_server(server.pgdata)
-        if (server.pgdata / "postmaster.pid").exists():
-            server.ensure_postgres_running()
+        users = server.global_process_id_list
+        users.put([number for number in users.get_and_add(os.getpid()) if psutil.pid_exists(number)])
+        if not _works_in(server.get_pid(), server.pgdata):
+            _forget_dead_server(server.pgdata)
+            if (server.pgdata / "postmaster.pid").exists():
+                server.ensure_postgres_running()
 
 
 def _forget_dead_server(data: Path) -> None:
@@ -125,10 +131,10 @@ def _works_in(number: int | None, data: Path) -> bool:
         return False
 
 
-def _reason(log: Path) -> str:
-    """Say what the server itself gave as the reason, the last time it could not go on."""
+def _reason(log: Path, before: int) -> str:
+    """Say what the server itself gave as the reason, in what it has added to its log now."""
     try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+        lines = log.read_bytes()[before:].decode("utf-8", errors="replace").splitlines()
     except OSError:
         return ""
     fatal = [line.split(":  ", 1)[1] for line in lines if "FATAL:  " in line or "PANIC:  " in line]

@@ -26,9 +26,11 @@ def test_a_server_that_cannot_start_says_why(tmp_path, monkeypatch):
     """The last fatal line of its log, not the command that failed."""
     log = tmp_path / "postgres" / "log"
     log.parent.mkdir()
-    log.write_text("LOG:  starting\nFATAL:  could not write to file: No space left on device\nLOG:  shut down\n")
+    log.write_text("FATAL:  what was wrong the last time\n")
 
     def _refuse(*_: object) -> None:
+        with log.open("a") as file:
+            file.write("LOG:  starting\nFATAL:  could not write to file: No space left on device\nLOG:  shut down\n")
         msg = "pg_ctl returned non-zero exit status 1."
         raise RuntimeError(msg)
 
@@ -64,6 +66,14 @@ def test_a_folder_that_somebody_else_put_there_is_not_used(tmp_path, monkeypatch
 
 USE = "import sys; from pathlib import Path; from btcml.store.embedded import start_embedded; import psycopg2; "
 USE += "psycopg2.connect(start_embedded(Path(sys.argv[1]))).close()"
+
+
+def is_working(number):
+    """Whether a process is there and no zombie, which nobody reaps in some containers."""
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def use(home):
@@ -111,6 +121,18 @@ def revive(store):
             time.sleep(0.2)
         else:
             return
+
+
+def test_users_that_were_killed_do_not_keep_the_server_running(tmp_path):
+    """Who was killed did not sign out: the last one that leaves in good order stops the server all the same."""
+    hold = USE + "; import time; print('there', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE) as killed:
+        assert killed.stdout.readline() == b"there\n"
+        killed.kill()
+    number = int((tmp_path / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+    assert is_working(number)
+    assert use(tmp_path).returncode == 0
+    assert not is_working(number)
 
 
 def test_a_server_of_others_is_not_started(monkeypatch):
