@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from btcml.candles import candle_gaps
 from btcml.commands.session import Session, declare_series, open_session, progress, say
 from btcml.errors import UsageError
 
@@ -34,21 +35,27 @@ def _evaluate(args: Namespace) -> Any:
     from btcml.pipeline.contest import CONTESTANTS, contest, search_before
 
     session = open_session(args)
-    first, last = _gather(session, args)
+    start, times = _gather(session, args)
+    first, last = times.iloc[0], times.iloc[-1]
     test_from = args.test_from or f"{last - (last - first) / 3:%Y-%m-%d}"
     plan = WalkForward(
         test_from, args.test_to, window=_length(args.window), refit=_length(args.refit), purge=_day(session)
     )
+    say(_span(session, times))
     if args.search is not None:
-        say(search_before(session.store, session.key, test_from, args.search, jobs=args.jobs).to_string(index=False))
+        tries = search_before(session.store, session.key, test_from, args.search, jobs=args.jobs, start=start)
+        say(tries.to_string(index=False))
     models = tuple(args.models.split(",")) if args.models else CONTESTANTS
     with _backend(args.cluster) as backend:
-        found = contest(session.store, session.key, plan, models=models, jobs=args.jobs, backend=backend)
+        found = contest(session.store, session.key, plan, models=models, jobs=args.jobs, backend=backend, start=start)
     return found.to_dict() if args.json else str(found)
 
 
-def _gather(session: Session, args: Namespace) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """Fetch what is missing of the span, all of it for a file; return the span that is there."""
+def _gather(session: Session, args: Namespace) -> tuple[pd.Timestamp | None, pd.Series]:
+    """Fetch what is missing of the span; return its start, if the user named one, and its open times.
+
+    Without --days all that is stored takes part, and of a file all that it holds.
+    """
     from btcml.market.files import FileMarket
     from btcml.pipeline.ingest import backfill
     from btcml.store.candles import read_candles
@@ -58,11 +65,19 @@ def _gather(session: Session, args: Namespace) -> tuple[pd.Timestamp, pd.Timesta
     if isinstance(source, FileMarket) and args.days is None:
         start = source.span(session.run.symbol)[0]
     backfill(session.store, source, session.key, (start, end), on_page=progress(str(session.key)))
-    times = read_candles(session.store, session.key)["open_time"]
+    named = None if args.days is None else start
+    times = read_candles(session.store, session.key, named)["open_time"]
     if times.empty:
         msg = f"{session.key} has no candles: check symbol and source"
         raise UsageError(msg)
-    return times.iloc[0], times.iloc[-1]
+    return named, times
+
+
+def _span(session: Session, times: pd.Series) -> str:
+    """What takes part, and what is missing within it."""
+    gaps = candle_gaps(times, session.key.interval)
+    hole = f", with {gaps['missing'].sum():,} missing in between (give --days for a later start)" if len(gaps) else ""
+    return f"{session.key}: {len(times):,} candles from {times.iloc[0]:%Y-%m-%d} to {times.iloc[-1]:%Y-%m-%d}{hole}"
 
 
 def _length(text: str) -> int | str:

@@ -127,6 +127,7 @@ def contest(
     models: Sequence[str] = CONTESTANTS,
     jobs: int = 2,
     backend: str = "loky",
+    start: pd.Timestamp | None = None,
 ) -> Contest:
     """Let every model forecast the test span walk-forward, and judge.
 
@@ -138,13 +139,15 @@ def contest(
         Names for `btcml.forecast.models.make_model`.
     jobs, backend
         Parallel fits, and joblib's backend for them: ``dask`` for a cluster.
+    start
+        First candle that may be used; omitted, the first that is stored.
 
     Raises
     ------
     NotReadyError
         If there are no candles before or in the test.
     """
-    candles = read_candles(store, key)
+    candles = read_candles(store, key, start)
     if candles.empty:
         msg = f"no candles of {key} yet: btcml backfill, or give --source"
         raise NotReadyError(msg)
@@ -175,8 +178,10 @@ def _minute_prices(store: Store, key: SeriesKey, open_time: pd.Series) -> pd.Ser
     return None if minutes.empty or key.interval == "1m" else minutes.set_index("open_time")["close"]
 
 
-def search_before(store: Store, key: SeriesKey, test_from: str, n: int, *, jobs: int = 2) -> pd.DataFrame:
-    """Try `n` random settings on candles before the test, and count every try.
+def search_before(
+    store: Store, key: SeriesKey, test_from: str, n: int, *, jobs: int = 2, start: pd.Timestamp | None = None
+) -> pd.DataFrame:
+    """Try `n` random settings on candles before the test, from `start` if given, and count every try.
 
     Returns
     -------
@@ -191,7 +196,7 @@ def search_before(store: Store, key: SeriesKey, test_from: str, n: int, *, jobs:
     if n < 1:
         msg = f"a search needs at least one try, found {n}"
         raise UsageError(msg)
-    candles = read_candles(store, key, end=pd.Timestamp(test_from, tz="UTC"))
+    candles = read_candles(store, key, start, pd.Timestamp(test_from, tz="UTC"))
     if candles.empty:
         msg = f"no candles of {key} before {test_from}: backfill more, or test later"
         raise NotReadyError(msg)
