@@ -37,22 +37,34 @@ def check_contract(store: Store) -> pd.DataFrame:
 
 
 def list_series(store: Store) -> pd.DataFrame:
-    """List every series with its span, number of candles, holes and rows in quarantine."""
+    """List every series with its span, number of candles, holes and rows in quarantine.
+
+    Returns
+    -------
+    DataFrame
+        One row a series. ``gaps`` is the number of holes between its candles and ``missing`` that of
+        the candles in them; ``halts`` of the holes are the market's own: asked again, it had nothing.
+    """
     rows = []
     with store.engine.connect() as connection:
         for key in read_series_keys(store):
             values = {"market": key.market, "symbol": key.symbol, "interval": key.interval}
-            found = connection.execute(text(_SERIES), values).one()
+            found = connection.execute(text(_SERIES), values | {"delta": key.delta.to_pytimedelta()}).one()
             rows.append(values | dict(found._mapping))  # noqa: SLF001 - SQLAlchemy's public name for a row as mapping
     return pd.DataFrame(rows)
 
 
 _KEY = "market = :market AND symbol = :symbol AND interval = :interval"
-_SERIES = f"""SELECT min(open_time) AS first, max(open_time) AS last, count(*) AS candles,
-(SELECT count(*) FROM gaps WHERE {_KEY}) AS gaps,
+_SERIES = f"""SELECT first, last, candles, gaps, missing,
+(SELECT count(*) FROM gaps WHERE {_KEY} AND start > first AND "end" <= last) AS halts,
 (SELECT count(*) FROM quarantine WHERE {_KEY} AND released_at IS NULL) AS quarantined,
 (SELECT count(*) FROM candle_revisions WHERE {_KEY}) AS revisions
-FROM candles WHERE {_KEY}"""  # noqa: S608 - only constants
+FROM (SELECT min(open_time) AS first, max(open_time) AS last, count(*) AS candles,
+  count(*) FILTER (WHERE step > :delta) AS gaps,
+  coalesce(sum(round(extract(epoch FROM step) / extract(epoch FROM :delta)) - 1)
+    FILTER (WHERE step > :delta), 0)::bigint AS missing
+  FROM (SELECT open_time, open_time - lag(open_time) OVER (ORDER BY open_time) AS step
+    FROM candles WHERE {_KEY}) steps) spans"""  # noqa: S608 - only constants
 
 
 def list_quarantine(store: Store) -> pd.DataFrame:
