@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from btcml.settings import Settings
     from btcml.store.engine import Store
 
-__all__ = ["check_host", "create_app", "serve_api"]
+__all__ = ["check_host", "check_port", "create_app", "serve_api"]
 
 _log = logging.getLogger("btcml.serve")
 _DESCRIPTION = (
@@ -153,6 +154,34 @@ def check_host(settings: Settings, host: str) -> bool:
     return guarded
 
 
+def check_port(name: str, host: str, port: int, option: str = "--port") -> None:
+    """Look whether an address can be listened on, before anything is started.
+
+    Parameters
+    ----------
+    name
+        Who would listen, for the sentence.
+    option
+        The option that chooses the port.
+
+    Raises
+    ------
+    UsageError
+        If the port is taken, or the address is none of this machine's.
+    """
+    try:
+        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server: an old connection is no harm
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind((address[0], port, *address[2:]))  # the port as given: looked up, 70000 would be 4464
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        msg = f"the {name} cannot listen on {host}:{port} ({why}): choose another {option}, or stop what listens there"
+        raise UsageError(msg) from error
+
+
 class _Server(uvicorn.Server):
     """uvicorn's server, which ends the jobs first: those who wait for one are answered before it stops."""
 
@@ -172,9 +201,10 @@ def serve_api(settings: Settings, host: str = "127.0.0.1", port: int = 8000) -> 
     Raises
     ------
     UsageError
-        If it would listen beyond loopback without a key.
+        If it would listen beyond loopback without a key, or the port is taken.
     """
     guarded = check_host(settings, host)
+    check_port("API", host, port)
     log_lines()
     app = create_app(settings, open_store(settings), guarded=guarded)
     config = uvicorn.Config(

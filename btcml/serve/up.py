@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from btcml.errors import BtcmlError
 from btcml.pipeline.sources import make_source
-from btcml.serve.api import check_host
+from btcml.serve.api import check_host, check_port
 from btcml.serve.work import environment
 from btcml.store.engine import open_store
 
@@ -84,9 +84,12 @@ def run_up(settings: Settings, host: str, port: int, days: int, dashboard_port: 
     Raises
     ------
     UsageError
-        If the API would listen beyond loopback without a key: nothing is started then.
+        If the API would listen beyond loopback without a key, or a port is taken: nothing is started then.
     """
     check_host(settings, host)
+    check_port("API", host, port)
+    if dashboard_port is not None:
+        check_port("dashboard", "127.0.0.1", dashboard_port, "--dashboard-port")
     store = open_store(settings)  # held open: an embedded server lives as long as somebody uses it
     found = make_source(settings, settings.btcml_source, store)
     source = found.market if found.market == "simulated" else settings.btcml_source.replace("auto", "binance")

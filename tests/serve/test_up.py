@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
+from btcml.cli import main
 from btcml.errors import BtcmlError, UsageError
 from btcml.serve.up import commands, run_together, run_up
 from btcml.settings import Settings
@@ -58,6 +60,42 @@ def test_nothing_is_started_beyond_loopback_without_a_key(tmp_path, monkeypatch)
     monkeypatch.setattr("btcml.serve.up.open_store", lambda _: pytest.fail("something was started"))
     with pytest.raises(UsageError, match="BTCML_API_KEY"):
         run_up(Settings(btcml_home=tmp_path), "0.0.0.0", 8000, 9, None)  # noqa: S104 - refused
+
+
+@pytest.fixture
+def taken():
+    """A port that somebody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield other.getsockname()[1]
+
+
+@pytest.fixture
+def free():
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        return other.getsockname()[1]
+
+
+def test_a_taken_port_is_told_before_anything_is_started(tmp_path, monkeypatch, taken, free):
+    """Each by its name and by the option that chooses it; of two the API's comes first."""
+    monkeypatch.setattr("btcml.serve.up.open_store", lambda _: pytest.fail("something was started"))
+    settings = Settings(btcml_home=tmp_path)
+    for ports in ((taken, free), (taken, taken), (taken, None)):
+        with pytest.raises(UsageError, match=rf"the API cannot listen on 127.0.0.1:{taken} .* another --port,"):
+            run_up(settings, "127.0.0.1", ports[0], 9, ports[1])
+    with pytest.raises(UsageError, match=rf"the dashboard cannot listen on .*:{taken} .* another --dashboard-port,"):
+        run_up(settings, "127.0.0.1", free, 9, taken)
+
+
+def test_an_api_alone_says_in_one_sentence_that_its_port_is_taken(tmp_path, monkeypatch, capsys, taken):
+    """Exit status 2, the user's mistake, and no line of a log."""
+    monkeypatch.setenv("BTCML_HOME", str(tmp_path))
+    assert main(["api", "--port", str(taken)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"btcml: the API cannot listen on 127.0.0.1:{taken} (Address already in use): choose")
+    assert len(said.err.splitlines()) == 1
+    assert main(["api", "--port", "70000"]) == 2
 
 
 def test_the_dashboard_can_be_left_out():
