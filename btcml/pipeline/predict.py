@@ -54,7 +54,7 @@ class Seal:
     """Whether this very forecast is sealed, when it was written, and as what.
 
     Of a candle that was sealed before a newer training came into service, the sealed forecast is
-    another one: then this one is not sealed.
+    another one: then this one is not sealed, and the status is ``other``.
     """
 
     sealed: bool
@@ -139,7 +139,7 @@ def _seal_of(store: Store, key: SeriesKey, made: Prediction, artifact: str) -> S
         return Seal(sealed=False)
     row = rows.iloc[0]
     if row["artifact"] != artifact or not math.isclose(row["close"], made.close, rel_tol=0, abs_tol=_SAME_USD):
-        return Seal(sealed=False)
+        return Seal(sealed=False, status="other")
     return Seal(row["status"] == "sealed", row["made_at"], str(row["status"]))
 
 

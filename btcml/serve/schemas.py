@@ -109,6 +109,9 @@ class Count(Answered):
     count: int
 
 
+_JUDGED = "Whether that walk-forward was run for this training; at most one is, each day."
+
+
 class Trained(Answered):
     """What a training did; errors of the held-out span, each beside persistence's."""
 
@@ -121,8 +124,9 @@ class Trained(Answered):
     rmse: Figure = None
     r2: Figure = None
     persistence_mae: Figure = None
-    skill: Figure = Field(None, description="1 - MAE in bp over persistence's, in walk-forward.")
-    dm_p: Figure = Field(None, description="p-value of the walk-forward's Diebold-Mariano test, corrected.")
+    skill: Figure = Field(None, description="1 - MAE in bp over persistence's, in the newest walk-forward.")
+    dm_p: Figure = Field(None, description="p-value of that walk-forward's Diebold-Mariano test, corrected.")
+    judged: bool | None = Field(None, description=_JUDGED)
 
 
 class Training(Answered):
@@ -140,6 +144,7 @@ class Training(Answered):
     persistence_rmse: Figure = None
     skill: Figure = None
     dm_p: Figure = None
+    judged: bool | None = Field(None, description=_JUDGED)
     champion: str | None = None
     samples: int | None = None
     split_train: int | None = None

@@ -47,9 +47,11 @@ class Prediction(Answered):
     verdict: str = Field(description="Why this model serves, in one sentence.")
     trained_at: datetime
     model_age_seconds: float
-    sealed: bool = Field(description="Whether this very forecast is sealed: of an earlier training's see /futuros.")
+    sealed: bool = Field(description="Whether this very forecast is sealed.")
     sealed_at: datetime | None = None
-    seal_status: Literal["sealed", "late"] | None = None
+    seal_status: Literal["sealed", "late", "other"] | None = Field(
+        None, description="other: an earlier training's forecast of this candle is sealed, see /futuros."
+    )
     challengers: list[Alternative] = Field(default_factory=list, description="Beside it, never instead.")
 
 

@@ -74,7 +74,7 @@ def test_what_a_newer_training_forecasts_is_not_called_sealed(store, settings, t
     seal(store, settings, trained)
     served = load_served(store, settings, trained)
     newer = dataclasses.replace(served, record=dataclasses.replace(served.record, artifact="20250301T120002-newer"))
-    assert predict_newest(store, trained, newer).seal == Seal(sealed=False)
+    assert predict_newest(store, trained, newer).seal == Seal(sealed=False, status="other")
 
 
 @pytest.mark.parametrize("change", [{"champion": "autoreg"}, {"metadata": {"series": "replay:still/ETHUSDT/5m"}}])

@@ -338,7 +338,7 @@ export class DirectionChart extends Frame {
 export class TrainingsChart extends Frame {
   constructor(box, page) {
     super(box, page);
-    this.ratio = this.add(LineSeries, { lineWidth: 2, pointMarkersVisible: true });
+    this.ratio = this.add(LineSeries, { lineVisible: false, pointMarkersVisible: true, pointMarkersRadius: 4 });  // spans differ: no line
     this.one = this.ratio.createPriceLine({ price: 1, lineWidth: 1, lineStyle: LineStyle.Dashed, axisLabelVisible: true });
     this.marks = createSeriesMarkers(this.ratio, []);
     this.dress();

@@ -91,7 +91,7 @@ class Dashboard {
     this.busy.forEach((name) => this.face(name));
     this.$("language").value = this.language;
     this.$("theme").value = this.theme;
-    this.$("zone").textContent = this.t("zoneNote", { zone: this.f.zone });
+    this.$("zone").textContent = this.t(this.f.zone === "UTC" ? "zoneUtc" : "zoneNote", { zone: this.f.zone });
     this.$("version").textContent = this.hello.version ? `btcml ${this.hello.version}` : "";
     if (this.symbol) this.choices();
     Object.values(this.charts).forEach((chart) => chart.dress());
@@ -434,7 +434,7 @@ class Dashboard {
   sealWords() {
     const { sealed, sealed_at: at, seal_status: status } = this.prediction;
     if (sealed && status !== "late") return this.t("sealedYes", { time: at ? this.f.hour(second(at)) : "–" });
-    return this.t(status === "late" ? "sealedLate" : "sealedNo");
+    return this.t({ late: "sealedLate", other: "sealedOther" }[status] || "sealedNo");
   }
 
   notice(kind, level, text, more = {}) {
@@ -641,7 +641,7 @@ class Dashboard {
     const newest = usable[usable.length - 1];
     this.say("trainings", newest ? t("h_trainings", { n: f.whole(usable.length), ratio: f.four(newest.mae / newest.persistence_mae) }) : this.trainings ? t("h_trainingsNone") : "");
     const share = (value) => (Number.isFinite(value) ? `${f.four(value)} %` : "–");
-    const rows = usable.slice(-8).reverse().map((item) => [f.moment(item.time), f.whole(item.samples), f.two(item.mae), f.two(item.persistence_mae), share(item.mape), f.signedPercent(item.skill ?? NaN), Number.isFinite(item.dm_p) ? this.chance(item.dm_p) : "–", item.champion]);
+    const rows = usable.slice(-8).reverse().map((item) => [f.moment(item.time), f.whole(item.samples), f.two(item.mae), f.two(item.persistence_mae), share(item.mape), f.signedPercent(item.judged === false ? NaN : item.skill ?? NaN), item.judged !== false && Number.isFinite(item.dm_p) ? this.chance(item.dm_p) : "–", item.champion]);
     this.$("trainings").querySelector(".history").innerHTML = newest ? table(["t_time", "t_samples", "t_mae", "t_base", "t_mape", "t_skill", "t_p", "t_champion"].map((name) => t(name)), rows) : "";
   }
 
