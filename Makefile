@@ -55,26 +55,32 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 # ---- the story ----
+RUN :=
 ifneq ($(filter report verify,$(MAKECMDGOALS)),)
-include $(PLAN)
+-include $(PLAN)
 endif
 
 $(PLAN): $(wildcard $(SOURCE)) | $(READY)
 	@mkdir -p '$(@D)'
 	@$(BIN)/btcml report $(STORY) --plan '$@'
 
+ifneq ($(RUN),)
 report: $(RUN)/pages/index.html ## the story as HTML pages, from candles to verdict
 	@echo 'report: $<'
+
+verify: $(RUN)/pages/index.html ## make the report again in a clean folder and compare every byte
+	@$(BIN)/btcml verify '$(RUN)'
 
 $(RUN)/pages/index.html: $(PLAN) $(CODE) requirements.lock | $(READY)
 	@$(BIN)/btcml report --from-plan '$(PLAN)'
 	@touch $@
+else # no plan could be made, and btcml has said why
+report verify:
+	@exit 2
+endif
 
 refresh: ## forget decided sources and ends, so that the next report asks again
 	@rm -rf '$(BTCML_HOME)/plans'
-
-verify: $(RUN)/pages/index.html ## make the report again in a clean folder and compare every byte
-	@$(BIN)/btcml verify '$(RUN)'
 
 # ---- tests ----
 test: $(READY) ## all tests that need nothing but Python packages
