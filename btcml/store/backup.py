@@ -26,6 +26,7 @@ from sqlalchemy.pool import NullPool
 
 from btcml.errors import SourceError, StoreError, UsageError
 from btcml.store.schema import head_revision, known_revisions, migrate
+from btcml.store.sessions import require_alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +40,7 @@ MANIFEST = "manifest.json"
 _FORMAT = 1
 _MODELS = "models/"
 _LOCK_WAIT = "20s"
+_TLS = {"require", "verify-ca", "verify-full"}
 
 
 def backup_database(url: URL, models: Path, file: Path) -> dict[str, Any]:
@@ -195,8 +197,8 @@ def restore_database(url: URL, models: Path, file: Path, *, replace: bool = Fals
 
     Raises
     ------
-    UsageError
-        If the database holds rows and `replace` is not set.
+    UsageError, BusyError
+        If the database holds rows and `replace` is not set; if others use it.
     StoreError
         If the restored tables differ from the backup's hashes; the database is then as before.
     """
@@ -204,6 +206,7 @@ def restore_database(url: URL, models: Path, file: Path, *, replace: bool = Fals
     if manifest["schema"] not in known_revisions():
         msg = f"the backup has the schema {manifest['schema']}, newer than this btcml ({head_revision()}): update btcml"
         raise StoreError(msg)
+    require_alone(url)
     migrate(url)  # makes the roles that the backup's grants name
     if not replace and (held := _held(url)):
         msg = f"the database holds {held} rows that a restore would drop: back it up, then give --replace"
@@ -283,9 +286,6 @@ def _run(url: URL, tool: str, *options: str) -> None:
         why = lines[0].strip() or "it said nothing"
         msg = f"{tool} failed ({why}): nothing was changed; stop API and scheduler if they hold locks, then repeat"
         raise StoreError(msg)
-
-
-_TLS = {"require", "verify-ca", "verify-full"}
 
 
 def _find(tool: str, *, tls: bool) -> str:

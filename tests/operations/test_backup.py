@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from btcml.errors import SourceError, StoreError, UsageError
+from btcml.errors import BusyError, SourceError, StoreError, UsageError
 from btcml.store import backup
 from btcml.store.backup import backup_database, restore_database, table_hashes
 from btcml.store.chain import heads, verify_chain
@@ -25,6 +25,7 @@ from seeding import KEY, fill
 def url(settings, store):
     """Owner's address of a database with rows in it."""
     fill(store)
+    store.close()
     return owner_url(settings)
 
 
@@ -54,6 +55,7 @@ def test_what_is_backed_up_dropped_and_restored_is_equal(url, store, models, tmp
     made = backup_database(url, models, tmp_path / "btcml.backup")
     assert made["verified"]
     assert made["rows"] == sum(facts["rows"] for facts in before.values()) > 280
+    store.close()
     drop(url)
     restored = restore_database(url, tmp_path / "elsewhere", tmp_path / "btcml.backup")
     assert hashes(url) == before
@@ -81,8 +83,23 @@ def test_a_restore_over_rows_must_be_asked_for(url, models, tmp_path):
         restore_database(url, models, tmp_path / "x.backup")
 
 
-def test_a_backup_of_an_older_schema_is_brought_up_to_date(settings, store, models, tmp_path):  # noqa: ARG001
+def test_nothing_is_restored_under_a_running_service(url, store, models, tmp_path):
+    """API and scheduler would go on with what they remember: one sentence, and nothing has changed."""
+    file = tmp_path / "x.backup"
+    backup_database(url, models, file)
+    before = hashes(url)
+    with store.engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+        with pytest.raises(BusyError, match="stop API, scheduler and"):
+            restore_database(url, models, file, replace=True)
+    assert hashes(url) == before
+    store.close()
+    assert restore_database(url, models, file, replace=True)["rows"] > 280
+
+
+def test_a_backup_of_an_older_schema_is_brought_up_to_date(settings, store, models, tmp_path):
     """The rows come back as they were, then the migrations run."""
+    store.close()
     url = owner_url(settings)
     drop(url)
     migrate(url, "0001")
