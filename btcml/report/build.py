@@ -18,7 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from btcml.errors import ReportError, UsageError
+from btcml.report.experiment import plan_for
 from btcml.report.files import alone, file_hash, write_bytes, write_text
 from btcml.report.index import index_page
 from btcml.report.kernel import Limits, stop_kernels
@@ -147,6 +150,8 @@ def build_report(
 
     Raises
     ------
+    UsageError
+        If the snapshot holds too little for a report; no chapter has started then.
     ReportError
         If a chapter fails: its failed notebook lies in ``executed/``, and there is no page of it, no
         index and no manifest. If another build is at work in the folder.
@@ -155,6 +160,10 @@ def build_report(
         if bundle is not None:
             adopt_bundle(folder, bundle)
         run = open_run(folder, notebooks=notebooks, limits=limits)
+        plan_for(
+            pd.read_parquet(folder / "snapshot" / "candles.parquet", columns=["open_time"]),
+            str(run.inputs.parameters["interval"]),
+        )
         _build_chapters(run, workers, progress)
         return build_index(run)
 

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
     from btcml.forecast.backtest import Backtest
 
-__all__ = ["FEATURES", "MODELS", "TITLES", "plan_for", "title_of", "volatility_forward", "walk_forward"]
+__all__ = [
+    "FEATURES",
+    "MODELS",
+    "TITLES",
+    "check_request",
+    "plan_for",
+    "title_of",
+    "volatility_forward",
+    "walk_forward",
+]
 
 MODELS: tuple[str, ...] = ("autoreg", "ridge", "random_forest", "lightgbm_mean")
 """What is set against persistence in the story, from the plainest to the most flexible."""
@@ -62,6 +71,7 @@ def title_of(model: str) -> str:
 
 
 _LONGEST_TEST, _SHORTEST = 365, 20
+_FEWEST = 200  # candles without which no verdict falls
 _DAY = pd.Timedelta(days=1)
 
 
@@ -73,21 +83,52 @@ def plan_for(candles: pd.DataFrame, interval: str) -> WalkForward:
     Raises
     ------
     UsageError
-        If there are fewer than twenty days or too few candles.
+        If there are fewer than twenty days, or too few candles for a verdict.
     """
-    first, last = candles["open_time"].iloc[0], candles["open_time"].iloc[-1]
-    days = (last - first) // _DAY
-    if days < _SHORTEST or len(candles) < 10 * _SHORTEST:
+    times, delta = candles["open_time"], interval_delta(interval)
+    start, test = _first_test(times.iloc[0], times.iloc[-1])
+    _check_length(times.iloc[-1] + delta - times.iloc[0], int((times >= start).sum()))
+    refit = f"{math.ceil((test + 1) / 2)} days"
+    purge = max(1, math.ceil(_DAY / delta))
+    return WalkForward(start.to_pydatetime(), window="48 months", refit=refit, purge=purge, burn_in=refit)
+
+
+def _first_test(first: pd.Timestamp, last: pd.Timestamp) -> tuple[pd.Timestamp, int]:
+    """When the test begins, and its whole days, for candles that open from `first` to `last`."""
+    test = min(_LONGEST_TEST, (last - first) // _DAY // 3)
+    return (last - test * _DAY).floor("D"), test
+
+
+def _check_length(span: pd.Timedelta, tested: int) -> None:
+    if span < _SHORTEST * _DAY or tested < _FEWEST:
         msg = (
-            f"the walk-forward needs {_SHORTEST} days and {10 * _SHORTEST} candles, found {days} days and "
-            f"{len(candles)} candles: give more DAYS or a shorter INTERVAL"
+            f"a report needs {_SHORTEST} days and {_FEWEST} candles in their last third (of a year at most), found "
+            f"{span // _DAY} days and {tested:,} candles: give more DAYS or a shorter INTERVAL"
         )
         raise UsageError(msg)
-    test = min(_LONGEST_TEST, days // 3)
-    refit = f"{math.ceil((test + 1) / 2)} days"
-    purge = max(1, math.ceil(_DAY / interval_delta(interval)))
-    start = (last - test * _DAY).floor("D")
-    return WalkForward(start.to_pydatetime(), window="48 months", refit=refit, purge=purge, burn_in=refit)
+
+
+def check_request(days: int, interval: str, end: pd.Timestamp, now: pd.Timestamp) -> None:
+    """Refuse a report that cannot come out, before anything is fetched.
+
+    Parameters
+    ----------
+    days, interval, end
+        The span that is asked for; `end` is exclusive.
+    now
+        The time of the source's clock.
+
+    Raises
+    ------
+    UsageError
+        If the span ends in the future, holds fewer than twenty days, or too few candles for a verdict.
+    """
+    if end > now:
+        msg = f"END should be past, found {end:%Y-%m-%d %H:%M}, and it is {now:%Y-%m-%d %H:%M} UTC: give an earlier END"
+        raise UsageError(msg)
+    span, delta = days * _DAY, interval_delta(interval)
+    start, _ = _first_test(end - span, end - delta)
+    _check_length(span, (end - start) // delta)
 
 
 def walk_forward(candles: pd.DataFrame, interval: str) -> Backtest:

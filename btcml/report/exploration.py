@@ -23,11 +23,28 @@ __all__ = [
     "daily_volatility",
     "order_flow_deciles",
     "returns_bp",
+    "sampled",
     "tail_shares",
     "weekly_rhythm",
 ]
 
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+def sampled(rows: int, most: int) -> NDArray[np.int64]:
+    """Positions of at most `most` of so many rows: drawn by chance, always the same, in order.
+
+    Every n-th row would not do: where n is a multiple of three, candles of five minutes would all lie
+    in the same minute of the quarter.
+
+    Examples
+    --------
+    >>> sampled(3, 8), len(sampled(1_000, 8))
+    (array([0, 1, 2]), 8)
+    """
+    if rows <= most:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
 
 
 def returns_bp(candles: pd.DataFrame, interval: str) -> pd.Series:

@@ -20,6 +20,7 @@ from btcml.forecast.dataset import Dataset, make_dataset
 from btcml.forecast.models import make_model
 from btcml.forecast.naming import members_of
 from btcml.report.experiment import FEATURES, MODELS, plan_for
+from btcml.report.exploration import sampled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,7 +63,7 @@ class Study:
     data
         All candles as arrays.
     train, test
-        Positions of the training and test rows; the test is thinned evenly beyond forty thousand.
+        Positions of the training and test rows; of the test at most forty thousand, drawn by chance.
     forests
         Forests fitted so far, by first row, number of rows and seed.
     """
@@ -90,7 +91,7 @@ def open_study(candles: pd.DataFrame, interval: str) -> Study:
     fold = plan_for(candles, interval).folds(candles["open_time"], interval)[-1]
     data = make_dataset(candles, interval, FEATURES, suspects=suspect_rows(candles, interval))
     test = np.flatnonzero(data.ready & data.known & data.between(fold.test_start, fold.test_end))
-    return Study(data, data.training_rows(fold.train_start, fold.cutoff), test[:: max(1, len(test) // _MOST_TEST)])
+    return Study(data, data.training_rows(fold.train_start, fold.cutoff), test[sampled(len(test), _MOST_TEST)])
 
 
 def folds(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
@@ -182,7 +183,7 @@ def _forest(study: Study, rows: Rows, seed: int = 0) -> Any:
 
 
 def learning_curve(study: Study) -> pd.DataFrame:
-    """Ratio of the forest against the number of rows, drawn evenly from the whole training span.
+    """Ratio of the forest against the number of rows, drawn by chance from the whole training span.
 
     Returns
     -------
@@ -191,9 +192,9 @@ def learning_curve(study: Study) -> pd.DataFrame:
     """
     found = []
     for step in _STEPS:
-        rows = study.train[::step]
+        rows = study.train[sampled(len(study.train), len(study.train) // step)]
         fitted = _forest(study, rows)
-        seen = rows[:: max(1, len(rows) // _PERMUTED)]
+        seen = rows[sampled(len(rows), _PERMUTED)]
         found.append((len(rows), study.ratio(fitted), study.ratio(fitted, seen)))
     return pd.DataFrame(found, columns=["rows", "ratio", "fitted"])
 
@@ -231,7 +232,7 @@ def permutation_importance(study: Study) -> pd.DataFrame:
         ``feature, loss``, largest first, in hundredths of persistence's error.
     """
     fitted = _forest(study, study.train)
-    rows = study.test[:: max(1, len(study.test) // _PERMUTED)]
+    rows = study.test[sampled(len(study.test), _PERMUTED)]
     sample, random = study.data.sample.at(rows), np.random.default_rng(0)
     whole = study.ratio_of(fitted.predict(sample) * fitted.multiplier, rows)
     losses = []

@@ -285,3 +285,12 @@ def test_the_page_above_puts_symbols_beside_intervals(built, tmp_path):
     assert 'href="b/pages/index.html"' in grid
     assert 'href="a/pages/index.html"' not in grid
     assert page.count('href="a/pages/index.html"') == 2
+
+
+def test_too_short_a_span_stops_the_build_before_its_first_chapter(tmp_path, built_once):
+    """No chapter runs for a report that cannot come out, and the mistake stays the caller's."""
+    said = []
+    short = save_snapshot(make_snapshot(days=3), tmp_path / "bundles")
+    with pytest.raises(UsageError, match="found 3 days"):
+        build_report(tmp_path / "run", bundle=short, notebooks=built_once / "chapters", progress=said.append)
+    assert not said

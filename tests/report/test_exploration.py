@@ -57,6 +57,17 @@ def test_the_tails_of_a_normal_series_are_normal():
     assert table["share"].iloc[:3].to_numpy() == pytest.approx(table["normal"].iloc[:3].to_numpy(), rel=0.1)
 
 
+def test_a_sample_has_no_rhythm():
+    """Every third, fourth or 288th row would miss minutes of the quarter, or hours of the day."""
+    drawn = exploration.sampled(312_000, 8_000)
+    assert len(drawn) == len(set(drawn.tolist())) == 8_000
+    assert (np.diff(drawn) > 0).all()
+    assert set(drawn % 3) == {0, 1, 2}
+    assert set(drawn % 288) == set(range(288))
+    assert (drawn == exploration.sampled(312_000, 8_000)).all()
+    assert exploration.sampled(5, 8).tolist() == [0, 1, 2, 3, 4]
+
+
 def test_daily_candles_hold_first_highest_lowest_last_and_sum():
     """A day is one candle."""
     table = exploration.daily_candles(candles([100.0, 120.0, 90.0, 110.0], step="12h"))

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter
 from scipy import stats
 
+from btcml.forecast.metrics import THIRDS
 from btcml.report import claims as say
 from btcml.report import exploration
 from btcml.report.charts.drawing import date_axis, draw_candles, plain_scale, thousands
@@ -186,9 +187,11 @@ def _of(some: int, lags: int) -> Quantity:
     return say.claim("{some} of {all}", some=say.count(some), all=say.count(lags, "lag")).as_word()
 
 
-def volatility_clusters(candles: pd.DataFrame, interval: str) -> Chart:
+def volatility_clusters(candles: pd.DataFrame, interval: str) -> Chart | Claim:
     """Volatility by day with its three regimes."""
     table = exploration.daily_volatility(candles, interval)
+    if table["third"].nunique() < len(THIRDS):
+        return say.claim("The span holds too few days to tell calm ones from stormy ones.")
     shown = _thinned(table)
     figure, axes = canvas(3.0)
     axes.plot(shown["day"], shown["volatility_bp"], color=INK, linewidth=0.8)

@@ -13,6 +13,7 @@ from btcml.forecast.targets import target_frame
 from btcml.report import claims as say
 from btcml.report.charts.drawing import plain_scale
 from btcml.report.experiment import FEATURES
+from btcml.report.exploration import sampled
 from btcml.report.figure import DIVERGING, MESH, MUTED, SERIES, Chart, canvas
 from btcml.report.tables import Columns, Table
 
@@ -185,7 +186,7 @@ def drift(features: pd.DataFrame) -> Chart:
 def correlations(features: pd.DataFrame) -> Chart:
     """Rank correlation between the features."""
     values = _values(features)
-    table = values.iloc[:: max(1, len(values) // _SAMPLE)].corr(method="spearman")
+    table = values.iloc[sampled(len(values), _SAMPLE)].corr(method="spearman")
     size = len(table)
     figure, axes = canvas(5.9, left=1.75, bottom=1.75)
     mesh = axes.pcolormesh(np.arange(size), np.arange(size), table, cmap=DIVERGING, vmin=-1, vmax=1, **MESH)
@@ -195,7 +196,7 @@ def correlations(features: pd.DataFrame) -> Chart:
     axes.invert_yaxis()
     axes.grid(visible=False)
     first, second = np.triu_indices(size, 1)
-    upper = np.abs(table.to_numpy()[first, second])
+    upper = np.nan_to_num(np.abs(table.to_numpy()[first, second]))  # a feature that never changes is like no other
     closest = int(upper.argmax())
     says = say.claim(
         "{close} of {pairs} of features {say} nearly the same (the closest: {first} and {second}); trees do not mind, "
@@ -214,7 +215,7 @@ def information(features: pd.DataFrame, candles: pd.DataFrame, interval: str) ->
     """Mutual information of each feature with the models' target, beside that of a shuffled target."""
     after = target_frame(candles, interval, ["close"])["close"].rename("after")
     frame = pd.concat([features.drop(columns="open_time"), after], axis="columns").dropna()
-    frame = frame.iloc[:: max(1, len(frame) // _SAMPLE)].head(_SAMPLE)
+    frame = frame.iloc[sampled(len(frame), _SAMPLE)]
     after = frame.pop("after").rank(pct=True)
     random = np.random.default_rng(0)
     options = {"n_neighbors": 10, "random_state": 0}

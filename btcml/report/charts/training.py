@@ -150,7 +150,7 @@ def learning(study: Study) -> Chart:
     axes.plot(table["rows"], 100 * (1 - table["fitted"]), marker="s", linestyle="--", label="on rows it learned from")
     axes.plot(table["rows"], 100 * (1 - table["ratio"]), marker="o", label="on rows it had not seen")
     axes.axhline(0, color=MUTED, linewidth=1, linestyle="--")
-    axes.set(xlabel="rows of training, drawn evenly from the same span", ylabel="skill, %", xscale="log")
+    axes.set(xlabel="rows of training, drawn by chance from the same span", ylabel="skill, %", xscale="log")
     axes.set_xticks(table["rows"], [f"{rows:,}" for rows in table["rows"]])
     axes.minorticks_off()
     axes.legend()

@@ -117,6 +117,25 @@ def test_features_are_described_and_the_proof_runs(snapshot):
     assert all(told(item) for item in items)
 
 
+def test_a_feature_with_a_rhythm_is_compared_in_all_its_values():
+    """Of every third candle of five minutes none but one minute of the quarter would be seen."""
+    rows = 3 * 8_000
+    noise = pd.DataFrame(np.random.default_rng(0).normal(size=(rows, 2)), columns=["one", "other"])
+    times = pd.date_range("2024-01-01", periods=rows, freq="5min", tz="UTC")
+    table = noise.assign(open_time=times, quarter_minute=np.arange(rows) % 3.0)
+    table["other"] += table["one"] * 9
+    chart = features.correlations(table)
+    assert chart.data.notna().all(axis=None)
+    assert "the closest: one and other" in told(chart)
+    constant = features.correlations(table.assign(quarter_minute=1.0))
+    assert "the closest: one and other" in told(constant)
+
+
+def test_a_span_of_two_days_has_no_thirds(snapshot):
+    """Said, not drawn: two days are not calm, middle and storm."""
+    assert "too few days" in told(eda.volatility_clusters(snapshot.candles.tail(2 * 96), "15m"))
+
+
 def test_a_feature_that_looks_ahead_fails_the_build(snapshot, monkeypatch):
     """Planted: a feature that uses the next close. The chapter does not come out."""
     honest = features.feature_frame
