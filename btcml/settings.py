@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from btcml.candles import SeriesKey, interval_delta
+from btcml.candles import SeriesKey, check_symbol, interval_delta
 from btcml.errors import UsageError
 
 __all__ = ["RunParameters", "Settings", "duration", "load_settings", "run_parameters"]
@@ -139,7 +139,7 @@ def load_settings() -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"][:1]).upper()
-        msg = f"the setting {name} is wrong: {_plain(first['msg'])}, found {first['input']!r}"
+        msg = f"the setting {name} is wrong: {_complaint(first)}"
         raise UsageError(msg) from error
 
 
@@ -164,7 +164,7 @@ class RunParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    symbol: str = Field("BTCUSDT", pattern=r"^[A-Z0-9]{2,20}$", description="the exchange's symbol")
+    symbol: Annotated[str, AfterValidator(check_symbol)] = Field("BTCUSDT", description="the exchange's symbol")
     interval: Annotated[str, AfterValidator(_interval_text)] = Field("5m", description="length of a candle")
     days: int = Field(1095, ge=1, le=20_000, description="span of candles before the end, in days")
     end: Annotated[str, AfterValidator(_end_text)] = Field("", description="UTC time; empty: the source's own")
@@ -202,9 +202,11 @@ def run_parameters(**values: Any) -> RunParameters:
             msg = f"unknown parameter {name}: {hint}"
         else:
             meaning = RunParameters.model_fields[name].description
-            msg = f"the parameter {name} ({meaning}) is wrong: {_plain(first['msg'])}, found {first['input']!r}"
+            msg = f"the parameter {name} ({meaning}) is wrong: {_complaint(first)}"
         raise UsageError(msg) from error
 
 
-def _plain(message: str) -> str:
-    return re.sub(r"^(Value error|Assertion failed), ", "", message)
+def _complaint(found: Any) -> str:
+    """What pydantic says, with the value once."""
+    message = re.sub(r"^(Value error|Assertion failed), ", "", found["msg"])
+    return message if ", found " in message else f"{message}, found {found['input']!r}"

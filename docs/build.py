@@ -28,6 +28,7 @@ from btcml.contract import load_contract
 from btcml.forecast.features import REGISTRY, SETS
 from btcml.forecast.metrics import METRICS
 from btcml.forecast.models import MODELS
+from btcml.forecast.naming import MEANS
 from btcml.serve.api import create_app
 from btcml.settings import Settings
 from btcml.store.engine import open_store, owner_url
@@ -190,6 +191,7 @@ def models_page() -> str:
         (f"`{name}`", inspect.getmodule(_class(factory)).__name__.rsplit(".", 1)[1], _about(factory))
         for name, factory in sorted(MODELS.items())
     ]
+    models += [(f"`{name}`", "mean", f"The mean of {' and '.join(of)}.") for name, of in MEANS.items()]
     parts = ("## Features", _table(("feature", "formula", "warm-up", "sets", "source"), features))
     more = ("## Models", _table(("model", "family", "what it is"), models))
     return _page("Features and models", "Found by looking into the package: one file each.", *parts, *more)

@@ -101,3 +101,21 @@ def test_an_end_without_a_zone_is_utc():
     assert run_parameters(end="2025-06-30T12:00").end_time == datetime(2025, 6, 30, 12, tzinfo=UTC)
     assert run_parameters(end="2025-06-30T12:00-03:00").end_time == datetime(2025, 6, 30, 15, tzinfo=UTC)
     assert run_parameters().end_time is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("symbol", "btcusdt", "found 'btcusdt': write BTCUSDT"),
+        ("symbol", "BTC USDT", "found 'BTC USDT': write BTCUSDT"),
+        ("symbol", "_", "write it as the exchange does, such as BTCUSDT"),
+        ("end", "tomorrow", "such as 2025-06-30T00:00, found 'tomorrow'"),
+        ("days", 0, "greater than or equal to 1, found 0"),
+    ],
+)
+def test_a_wrong_parameter_is_shown_once_with_what_would_be_right(name, value, sentence):
+    """No pattern of a program, and the value is not repeated."""
+    with pytest.raises(UsageError) as caught:
+        run_parameters(**{name: value})
+    assert sentence in str(caught.value)
+    assert str(caught.value).count("found") == 1

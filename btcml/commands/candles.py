@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERBS"]
 
+_BACKFILL_DAYS = 90
 _FIRST_YEAR, _LAST_YEAR = 2000, 2199
 
 
@@ -43,16 +44,18 @@ def _ingest(args: Namespace) -> Any:
     return _each(args, lambda session, key, show: ingest(session.store, session.source, key, on_page=show))
 
 
-def _filled(args: Namespace, *, audit: bool = False) -> Any:
-    """Fetch the span that the options name: what is missing of it, or all."""
+def _filled(args: Namespace, *, days: int | None = None, audit: bool = False) -> Any:
+    """Fetch the span that the options name, else so many days: what is missing of it, or all."""
     from btcml.pipeline.ingest import backfill
 
     since = _time("--since", args.since) if args.since else None
+    if since is not None and args.days is not None:
+        say(f"--since says where the span begins: --days {args.days} is left aside")
     until = _time("--until", args.until) if args.until else None
 
     def _work(session: Session, key: SeriesKey, show: OnPage) -> Any:
         end = until or session.source.now()
-        span = (since or end - pd.Timedelta(days=session.run.days), end)
+        span = (since or end - pd.Timedelta(days=args.days or days or session.run.days), end)
         if span[0] >= span[1]:
             msg = f"the span from {span[0]:%Y-%m-%d %H:%M} to {span[1]:%Y-%m-%d %H:%M} is empty: give an earlier start"
             raise UsageError(msg)
@@ -72,9 +75,9 @@ def _each(args: Namespace, work: Callable[[Session, SeriesKey, OnPage], Any]) ->
 
 
 def _declare_backfill(parser: ArgumentParser) -> None:
-    declare_series(parser, days=90, several=True)
+    declare_series(parser, several=True)
     _declare_span(parser)
-    parser.set_defaults(run=_filled)
+    parser.set_defaults(run=lambda args: _filled(args, days=_BACKFILL_DAYS))
 
 
 def _time(option: str, text: str) -> pd.Timestamp:

@@ -63,7 +63,7 @@ class Backtest(NamedTuple):
 def run_backtest(  # noqa: PLR0913 - an experiment has this many knobs
     candles: pd.DataFrame,
     interval: str,
-    models: Sequence[str],
+    models: str | Sequence[str],
     plan: WalkForward,
     *,
     features: str | Iterable[str] | None = None,
@@ -81,7 +81,7 @@ def run_backtest(  # noqa: PLR0913 - an experiment has this many knobs
     interval
         Its interval.
     models
-        Names for `models.make_model` or `MEANS`; persistence is always added.
+        One or several names for `models.make_model` or `MEANS`; persistence is always added.
     plan
         The folds.
     features
@@ -109,6 +109,7 @@ def run_backtest(  # noqa: PLR0913 - an experiment has this many knobs
     NotReadyError
         If there are no candles before the test.
     """
+    models = [models] if isinstance(models, str) else models
     if target == "close":
         both = run_backtests(
             candles, interval, models, plan, features=features or "core", jobs=jobs, backend=backend, suspects=suspects

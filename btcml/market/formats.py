@@ -25,6 +25,7 @@ NAME = re.compile(r"(?P<symbol>[A-Z0-9]{5,20})[-_](?P<interval>\d{1,2}[mhdwM])(?
 """The exchange's names of files: symbol, interval and, after them, anything."""
 
 _TICK = pd.Timedelta(milliseconds=1)
+_LEAST = 6  # time, four prices, volume
 
 
 def _read_parquet(data: bytes) -> pd.DataFrame:
@@ -49,10 +50,18 @@ def parse_csv(data: bytes) -> pd.DataFrame:
         if data.count(b"\n") == 1:
             return pd.DataFrame(columns=names)
         return pd.read_csv(io.BytesIO(data), engine="pyarrow")
-    if not 6 <= len(names) <= len(FIELDS) or not names[0][:1].isdigit():  # noqa: PLR2004 - time, prices, volume
-        msg = f"these are no candles: the first line is {first[:80]!r}"
+    if not _LEAST <= len(names) <= len(FIELDS) or not names[0][:1].isdigit():
+        msg = f"these are no candles: the first line is {first[:80]!r}{_cure(first)}"
         raise SourceError(msg)
     return pd.read_csv(io.BytesIO(data), engine="pyarrow", header=None, names=list(FIELDS[: len(names)]))
+
+
+def _cure(first: str) -> str:
+    """What to do about a line that other separators than commas part."""
+    for name, separator in (("semicolons", ";"), ("tabs", "\t"), ("bars", "|")):
+        if first.count(separator) >= _LEAST - 1:
+            return f": its columns are parted by {name}, save it with commas (and points in the numbers)"
+    return f": expected columns {', '.join(FIELDS[:_LEAST])}, parted by commas"
 
 
 def parse_zip(data: bytes) -> pd.DataFrame:

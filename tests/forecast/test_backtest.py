@@ -75,6 +75,15 @@ def test_a_mean_is_made_of_members_that_are_fitted_once(candles):
     assert frame["lo"].isna().all()
 
 
+def test_one_model_may_be_named_without_a_list(candles):
+    """Its name is not taken for a list of letters, and an unknown one is told the means, too."""
+    plan = WalkForward("2025-01-17", window=None, refit="2 days", purge=12, burn_in=None)
+    frame = run_backtest(candles, "5m", "drift", plan, target="open", jobs=1)
+    assert set(frame["model"].unique()) == {"persistence", "drift"}
+    with pytest.raises(UsageError, match=r"lightgbm_mean.* found 'oracle'"):
+        run_backtest(candles, "5m", "oracle", plan, jobs=1)
+
+
 def test_suspect_rows_are_forecast_but_not_learned_from(candles):
     """Broken closes before the test change every forecast, unless they are marked as suspect."""
     rows = slice(3200, 3260)

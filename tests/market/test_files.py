@@ -86,6 +86,11 @@ FAULTS = {
     "header-only.csv": (HEADER.encode(), "header-only.csv: the file has no rows"),
     "text.csv": (b"some,other\n1,2\n", "text.csv: these are no candles"),
     "prose.csv": (b"a,b,c,d,e,f\n1,2,3,4,5,6\n", "prose.csv: these are no candles"),
+    "semicolons.csv": (
+        b"time;open;high;low;close;volume\n1;2;3;1;2,5;6\n",
+        "parted by semicolons, save it with commas",
+    ),
+    "tabs.csv": (b"1735689600000\t1\t1\t1\t1\t1\n", "parted by tabs, save it with commas"),
     "columns.csv": (b"time,open,high\n2025-01-01,2,3\n", "missing: low, close, volume"),
     "price.csv": (
         b"time,open,high,low,close,volume\n2025-01-01 00:00,1,1,1,1,1\n2025-01-01 00:05,1,one,1,1,1\n",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from btcml.errors import UsageError
 from btcml.forecast.models.estimator import EstimatorModel
 from btcml.forecast.models.sample import Model, Sample
+from btcml.forecast.naming import MEANS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,5 +51,5 @@ def make_model(name: str) -> Model:
         return MODELS[name]()
     if name.startswith("sklearn."):
         return EstimatorModel.by_name(name)
-    msg = f"a model is one of {', '.join(sorted(MODELS))} or a dotted scikit-learn name, found {name!r}"
+    msg = f"a model is one of {', '.join(sorted([*MODELS, *MEANS]))} or a dotted scikit-learn name, found {name!r}"
     raise UsageError(msg)
