@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -165,6 +166,27 @@ def test_what_is_exported_can_be_ingested_again(run, tmp_path):
         )
         assert status == 0
         assert (json.loads(out)["inserted"], json.loads(out)["revised"]) == (0, 0)
+
+
+def test_an_export_is_taken_for_no_other_symbol(run, tmp_path):
+    """Whatever the file is called: it says itself whose candles it holds."""
+    run("ingest", "--days", "2")
+    for name in ("c.csv", "c.parquet"):
+        run("db", "export", "simulated/BTCUSDT/5m", str(tmp_path / name))
+        status, _, err = run("ingest", "--source", str(tmp_path / name), "--symbol", "ETHUSDT")
+        assert (status, f"{name} holds BTCUSDT, found symbol 'ETHUSDT'" in err) == (2, True)
+        status, _, err = run("ingest", "--source", str(tmp_path / name))
+        assert (status, err) == (0, "")
+
+
+def test_a_file_that_does_not_say_its_symbol_is_noted(run, csv):
+    """One line on standard error; a file that is named as the exchange's are says it."""
+    named = csv()
+    assert run("ingest", "--source", named, "--days", "2")[::2] == (0, "")
+    plain = Path(named).rename(Path(named).with_name("mine.csv"))
+    status, _, err = run("ingest", "--source", str(plain), "--symbol", "ETHUSDT", "--days", "2")
+    assert status == 0
+    assert err.startswith("NOTE: mine.csv does not say its symbol, taken as ETHUSDT")
 
 
 @pytest.mark.parametrize("verb", VERBS)

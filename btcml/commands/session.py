@@ -64,7 +64,17 @@ def open_session(args: Namespace) -> Session:
     if run.source == "auto":
         why = " (Binance did not answer)" if source.market == "simulated" else ""
         say(f"source auto: {source.market}{why}")
+    _note_whose(source, run.symbol)
     return Session(settings, store, source, run)
+
+
+def _note_whose(source: Source, symbol: str) -> None:
+    """Say it where a file does not tell whose candles it holds: nothing else could find a mistake."""
+    from btcml.market.files import FileMarket
+
+    if isinstance(source, FileMarket) and not source.symbols:
+        named = f"{symbol}-5m.csv"
+        say(f"NOTE: {source.path.name} does not say its symbol, taken as {symbol} (a name like {named} would say it)")
 
 
 def say(line: str) -> None:

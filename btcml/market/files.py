@@ -12,7 +12,7 @@ import pandas as pd
 
 from btcml.candles import interval_delta, resample_candles
 from btcml.errors import SourceError, UsageError
-from btcml.market.formats import NAME, SUFFIXES, load_candles
+from btcml.market.formats import SUFFIXES, load_file
 from btcml.market.klines import merge_candles
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ def load_series(path: Path) -> dict[tuple[str, str], pd.DataFrame]:
     Returns
     -------
     dict
-        ``(symbol, interval)`` to candle frame. The symbol is told by the file's name
-        (``BTCUSDT-5m-2025-01.csv``) and is empty where it does not say: such a file serves any
-        symbol. Files of one series are merged in the order of their names, the last value wins.
+        ``(symbol, interval)`` to candle frame. The symbol is told by a column ``symbol`` or the
+        file's name (``BTCUSDT-5m-2025-01.csv``) and is empty where neither says: such a file
+        serves any symbol. Files of one series are merged in the order of their names, the last value wins.
 
     Raises
     ------
@@ -62,10 +62,9 @@ def _load_files(stamps: tuple[tuple[Path, int], ...]) -> dict[tuple[str, str], p
     """Read once per process as long as no file changes: a report asks for the same file often."""
     parts: dict[tuple[str, str], list[pd.DataFrame]] = {}
     for file, _ in stamps:
-        interval, frame = load_candles(file)
-        match = NAME.search(file.name)
-        if not frame.empty:
-            parts.setdefault((match["symbol"] if match else "", interval), []).append(frame)
+        found = load_file(file)
+        if not found.candles.empty:
+            parts.setdefault((found.symbol, found.interval), []).append(found.candles)
     return {key: merge_candles(frames) for key, frames in parts.items()}
 
 
@@ -119,7 +118,7 @@ class FileMarket:
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """Symbols that the names of the files tell; none where they do not say."""
+        """Symbols that the files tell; none where they do not say."""
         return tuple(sorted({symbol for symbol, _ in self.series if symbol}))
 
     def now(self) -> pd.Timestamp:

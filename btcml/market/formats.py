@@ -6,7 +6,7 @@ import io
 import json
 import re
 import zipfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["NAME", "SUFFIXES", "load_candles", "parse_csv", "parse_zip"]
+__all__ = ["NAME", "SUFFIXES", "Loaded", "load_candles", "load_file", "parse_csv", "parse_zip"]
 
 NAME = re.compile(r"(?P<symbol>[A-Z0-9]{5,20})[-_](?P<interval>\d{1,2}[mhdwM])(?![A-Za-z0-9])")
 """The exchange's names of files: symbol, interval and, after them, anything."""
@@ -93,8 +93,21 @@ SUFFIXES: tuple[str, ...] = tuple(_READERS)
 """Kinds of file that can be read."""
 
 
+class Loaded(NamedTuple):
+    """Candles of one file, with whose they are where the file says so: a column ``symbol``, else its name."""
+
+    symbol: str
+    interval: str
+    candles: pd.DataFrame
+
+
 def load_candles(path: Path) -> tuple[str, pd.DataFrame]:
-    """Candles of one file, with the name of their interval.
+    """Candles of one file, with the name of their interval: see `load_file`."""
+    return load_file(path)[1:]
+
+
+def load_file(path: Path) -> Loaded:
+    """Candles of one file, with their symbol and the name of their interval.
 
     Parameters
     ----------
@@ -104,9 +117,10 @@ def load_candles(path: Path) -> tuple[str, pd.DataFrame]:
 
     Returns
     -------
-    tuple
-        Interval and candle frame; without any row, ``("", an empty frame)`` for an empty JSON
-        answer, which is the exchange's way to say that there is nothing.
+    Loaded
+        Symbol (empty where the file does not say), interval and candle frame; without any row,
+        interval "" and an empty frame for an empty JSON answer, which is the exchange's way to say
+        that there is nothing.
 
     Raises
     ------
@@ -123,8 +137,8 @@ def load_candles(path: Path) -> tuple[str, pd.DataFrame]:
     try:
         raw = reader(_bytes(path))
         if raw.empty and path.suffix.lower() == ".json":
-            return "", empty_candles()
-        return _parse_raw(raw, path)
+            return Loaded("", "", empty_candles())
+        return Loaded(_symbol(raw, path), *_parse_raw(raw, path))
     except SourceError as error:
         msg = f"{path.name}: {error}"
         raise SourceError(msg) from error
@@ -151,6 +165,18 @@ def _parse_raw(raw: pd.DataFrame, path: Path) -> tuple[str, pd.DataFrame]:
     if filled:  # "1m" filled close times that are absent before the interval was known
         frame["close_time"] = frame["open_time"] + interval_delta(interval) - _TICK
     return interval, frame
+
+
+def _symbol(raw: pd.DataFrame, path: Path) -> str:
+    """What a column ``symbol`` says, else the file's name; BTC/USDT is BTCUSDT."""
+    named = [name for name in raw.columns if str(name).strip().lower() == "symbol"]
+    told = raw[named[0]].dropna().unique() if named else ()
+    symbols = sorted({re.sub(r"[^A-Z0-9]", "", str(value).upper()) for value in told} - {""})
+    if len(symbols) > 1:
+        msg = f"the column {named[0]} holds {', '.join(symbols[:5])}: expected one symbol a file"
+        raise SourceError(msg)
+    match = NAME.search(path.name)
+    return symbols[0] if symbols else match["symbol"] if match else ""
 
 
 def _interval(frame: pd.DataFrame, path: Path) -> str:

@@ -96,8 +96,8 @@ def list_snapshots(store: Store) -> pd.DataFrame:
 
 
 def export_candles(store: Store, key: SeriesKey, file: Path) -> int:
-    """Write a series to a Parquet or CSV file; return the number of candles."""
-    candles = read_candles(store, key)
+    """Write a series to a Parquet or CSV file that says its symbol; return the number of candles."""
+    candles = read_candles(store, key).assign(symbol=key.symbol)
     aside = file.with_name(f".{file.name}.aside")
     if file.suffix == ".csv":
         candles.to_csv(aside, index=False)

@@ -162,6 +162,18 @@ def test_a_folder_is_merged_by_symbol_and_interval(candles: pd.DataFrame, tmp_pa
     pd.testing.assert_frame_equal(series["BTCUSDT", "5m"], candles, check_exact=True)
 
 
+def test_a_column_tells_the_symbol_before_the_name_does(candles: pd.DataFrame, tmp_path: Path) -> None:
+    """As an export has it; a file of several symbols is refused."""
+    candles.assign(Symbol="btc/usdt").to_parquet(tmp_path / "ETHUSDT-5m.parquet")
+    assert list(load_series(tmp_path)) == [("BTCUSDT", "5m")]
+    with pytest.raises(UsageError, match="holds BTCUSDT, found symbol 'ETHUSDT'"):
+        FileMarket(tmp_path).span("ETHUSDT")
+    path = tmp_path / "both.csv"
+    candles.assign(symbol=["ETHUSDT", "BTCUSDT"] * (len(candles) // 2)).to_csv(path, index=False)
+    with pytest.raises(SourceError, match=r"both.csv: the column symbol holds BTCUSDT, ETHUSDT: expected one symbol"):
+        FileMarket(path).now()
+
+
 def test_two_files_of_one_name_are_two_markets(candles: pd.DataFrame, tmp_path: Path) -> None:
     """Markets never mix: the content is in the name; the same content elsewhere is the same market."""
     names = []
