@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from sqlalchemy import text
 
 from btcml.candles import SeriesKey, candle_gaps
+from btcml.contract import rule_results
 from btcml.market.simulate import SimulatedMarket
-from btcml.store.audit import list_series
+from btcml.store.audit import check_contract, list_series
 from btcml.store.candles import upsert_candles
 from btcml.store.ledger import record_gaps
 
@@ -49,3 +51,13 @@ def test_what_was_asked_for_before_the_first_candle_is_no_hole(store, frame):
     before = pd.DataFrame({"start": [DAY - 24 * HOUR], "end": [DAY], "missing": [24]})
     record_gaps(store, KEY, before, (DAY - 24 * HOUR, DAY + 240 * HOUR), DAY + 300 * HOUR)
     assert counts(store) == (240, 0, 0, 0)
+
+
+def test_the_database_is_checked_by_the_rules_of_a_report(store, frame, owner):
+    """The same names in the same order; the two that the table keeps by itself are constraints there."""
+    assert list(check_contract(store)["rule"]) == list(rule_results(frame, "1h")["rule"])
+    with owner.connect() as connection:
+        kinds = "SELECT contype FROM pg_constraint WHERE conrelid = 'candles'::regclass"
+        nulls = "SELECT attnotnull FROM pg_attribute WHERE attrelid = 'candles'::regclass AND attname = 'close'"
+        assert "p" in set(connection.execute(text(kinds)).scalars())
+        assert connection.scalar(text(nulls))
