@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from btcml import __version__
 from btcml.commands import VERBS
+from btcml.commands.display import render
 from btcml.errors import BtcmlError, UsageError
 
 if TYPE_CHECKING:
@@ -51,8 +52,7 @@ def _show(result: Any, *, as_json: bool) -> None:
     elif isinstance(result, str):
         sys.stdout.write(result + "\n")
     elif result is not None:
-        values = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
-        sys.stdout.write("\n".join(f"{name}: {value}" for name, value in values.items()) + "\n")
+        sys.stdout.write(render(result) + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -30,7 +30,9 @@ def _doctor(args: Namespace) -> Any:
     settings = load_settings()
     findings = [examine_scheduler(settings)] if args.scheduler else examine(settings)
     bad = [finding for finding in findings if finding.status == "bad"]
-    facts = {"status": "bad" if bad else "ok", "findings": [vars(finding) for finding in findings]}
+    warnings = sum(finding.status == "warn" for finding in findings)
+    facts: dict[str, Any] = {"status": "bad" if bad else "ok", "bad": len(bad), "warnings": warnings}
+    facts["findings"] = [vars(finding) for finding in findings]
     if not bad:
         return facts if args.json else render(findings)
     sys.stdout.write((json.dumps(facts) if args.json else render(findings)) + "\n")
