@@ -13,12 +13,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from btcml.errors import UsageError
 from btcml.forecast.inference import Comparison, diebold_mariano, holm
 from btcml.forecast.metrics import PERSISTENCE, loss_table
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Verdict", "decision_due", "verdict"]
 
@@ -106,7 +111,7 @@ def verdict(forecasts: pd.DataFrame, *, looks: int = 1, alpha: float = 0.01, rei
     worthy = table["beats"] & ((table["p_champion"] < alpha) if reigns != PERSISTENCE else True)
     # The table is in the order of MAE, so the first that is worthy is the best.
     champion = str(table["model"][worthy].iloc[0]) if worthy.any() else reigns
-    reason = _reason(table, champion, reigns, looks, len(losses))
+    reason = _reason(table, champion, reigns, looks, losses.index)
     return Verdict(champion, reason, table, looks, alpha, len(losses))
 
 
@@ -123,8 +128,7 @@ def decision_due(last: pd.Timestamp | None, now: pd.Timestamp) -> bool:
 
 
 def _table(losses: pd.DataFrame, looks: int, alpha: float) -> pd.DataFrame:
-    last = losses.index.max()
-    recent = losses[losses.index > last - pd.DateOffset(months=_RECENT_MONTHS)] if len(losses) else losses
+    recent = losses[_is_recent(losses.index)]
     tests = _compare(losses, PERSISTENCE)
     challengers = tests["p"].drop(PERSISTENCE)
     table = tests.assign(
@@ -136,6 +140,13 @@ def _table(losses: pd.DataFrame, looks: int, alpha: float) -> pd.DataFrame:
     table["reference"] = table.index != PERSISTENCE
     table = table.rename_axis("model").reset_index().sort_values(["reference", "ratio"], ignore_index=True)
     return table[["model", "ratio", "z", "p", "p_holm", "recent_ratio", "beats"]]
+
+
+def _is_recent(times: pd.Index) -> NDArray[np.bool_]:
+    """Which candles lie in the last six months: all of them where the test is shorter."""
+    if times.empty:
+        return np.zeros(0, dtype=bool)
+    return np.asarray(times > times.max() - pd.DateOffset(months=_RECENT_MONTHS))
 
 
 def _compare(losses: pd.DataFrame, benchmark: str) -> pd.DataFrame:
@@ -155,18 +166,20 @@ def _against(losses: pd.DataFrame, champion: str, looks: int) -> pd.Series:
     return holm(_compare(losses, champion)["p"].drop([PERSISTENCE, champion]), looks)
 
 
-def _reason(table: pd.DataFrame, champion: str, reigns: str, looks: int, rows: int) -> str:
+def _reason(table: pd.DataFrame, champion: str, reigns: str, looks: int, times: pd.Index) -> str:
     challengers = table.iloc[1:]
     if challengers.empty:
         return f"{PERSISTENCE} is champion: there is no challenger."
     named = champion if champion != PERSISTENCE else challengers["model"].iloc[0]
     row = challengers[challengers["model"] == named].iloc[0].to_dict()
     count = f"{len(challengers)} challenger{'s' * (len(challengers) > 1)}"
-    times = f"{looks} look{'s' * (looks > 1)}"
+    looked = f"{looks} look{'s' * (looks > 1)}"
+    recently = f"and {row['recent_ratio']:.4f} in the last {_RECENT_MONTHS} months"
+    if _is_recent(times).all():
+        recently = f"in a test of {_days(times)}, shorter than the {_RECENT_MONTHS} months of the rule"
     figures = (
-        f"{row['ratio']:.4f} of the error of no change over {rows:,} candles (z {row['z']:.1f}, "
-        f"{_p(row['p_holm'])} after Holm over {count} and {times}) and {row['recent_ratio']:.4f} "
-        f"in the last {_RECENT_MONTHS} months"
+        f"{row['ratio']:.4f} of the error of no change over {len(times):,} candles (z {row['z']:.1f}, "
+        f"{_p(row['p_holm'])} after Holm over {count} and {looked}) {recently}"
     )
     if champion == PERSISTENCE:
         return f"{PERSISTENCE} is champion: no challenger beats it; the best, {named}, has {figures}."
@@ -174,6 +187,11 @@ def _reason(table: pd.DataFrame, champion: str, reigns: str, looks: int, rows: i
         return f"{champion} stays champion: no challenger beats it; it has {figures}."
     against = "" if reigns == PERSISTENCE else f", and beats {reigns}"
     return f"{champion} is champion: it has {figures}{against}."
+
+
+def _days(times: pd.Index) -> str:
+    days = max(1, round((times.max() - times.min()) / _DAY))
+    return f"{days} day{'s' * (days > 1)}"
 
 
 def _p(value: float) -> str:

@@ -63,7 +63,7 @@ def build_gallery(folder: Path) -> Path:
         all=say.count(len(reports), "report"),
     )
     body = render("gallery.html.j2", reports=reports, labels=_LABELS, says=str(says), grid=_grid(reports))
-    site = Site("binance", "", "")
+    site = Site("binance", "", "", markets=tuple(sorted({report.market for report in reports})))
     return write_text(folder / "index.html", check_page(layout(body, _GALLERY, site, pages=()), "index.html"))
 
 
@@ -81,7 +81,8 @@ def _report(folder: Path, run: Path) -> _Report:
     facts = {page.chapter: facts_of(run / "products", page.chapter) for page in PAGES}
     cards = [card for chapter in facts.values() for card in chapter["cards"]]
     shown = {card["label"]: card["value"] for card in cards} | {f"{card['label']} note": card["note"] for card in cards}
-    name = f"{given['symbol']} {given['interval']}"
+    until = shown.get("Span note", "")
+    name = f"{given['symbol']} {given['interval']}, {say.count(int(given['days']), 'day')} {until}".rstrip()
     href = quote((run / "pages" / "index.html").relative_to(folder).as_posix())
     market = str(given["market"])
     return _Report(
@@ -92,5 +93,5 @@ def _report(folder: Path, run: Path) -> _Report:
         cards=shown,
         row=f"{given['symbol']}, {market}",
         interval=str(given["interval"]),
-        order=(shown.get("Span note", ""), int(given["days"])),
+        order=(until, int(given["days"])),
     )

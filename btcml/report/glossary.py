@@ -38,7 +38,7 @@ GLOSSARY: dict[str, str] = {
     "Interval and coverage": "An interval of ninety per cent should hold the outcome nine times out of ten; coverage "
     "is how often it did.",
     "Weighted direction accuracy": "Right signs, each counted by the size of the move: being right when it matters.",
-    "Break-even fee": "The fee of a trade at which trading on the forecasts earns exactly nothing. Above it, it loses.",
+    "Break-even fee": "The fee of a round trip, in and out together, at which trading on the forecasts earns nothing.",
     "Sealed forecast": "A forecast stored before its candle closed, never changed since, chained by hashes so that a "
     "change would show.",
     "Quarantine": "Where a row goes that breaks a rule of the data contract, with the rule; it is kept, and not used.",

@@ -6,6 +6,7 @@ No kernelspec need be installed: a kernel of another environment would be other 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -18,7 +19,6 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
-from papermill.log import logger
 
 import btcml
 from btcml.errors import ReportError
@@ -111,6 +111,11 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
             _running.discard(self.km.provisioner.pid)
 
 
+_SILENT = logging.getLogger("btcml.report.kernel")
+"""Takes what the client would say beside the errors that it raises."""
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+
 _running: set[int] = set()
 
 
@@ -147,7 +152,7 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
             on_cell_start=lambda cell, cell_index: on_cell(cell_index),  # noqa: ARG005 - nbclient's names
             record_timing=False,
             shutdown_kernel="immediate",
-            log=logger,
+            log=_SILENT,
         )
         client.environment = environment
         try:

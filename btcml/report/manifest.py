@@ -185,7 +185,7 @@ def site_of(inputs: Inputs, page: Page) -> Site:
         "Lock": inputs.lock,
     }
     short = tuple((name, value[:_SHORT]) for name, value in footer.items())
-    return Site(**series, footer=(*short, ("Python", inputs.versions["python"])))
+    return Site(**series, markets=(), footer=(*short, ("Python", inputs.versions["python"])))
 
 
 def manifest_text(inputs: Inputs, outputs: Mapping[str, str]) -> str:

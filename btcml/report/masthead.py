@@ -30,6 +30,12 @@ INDEX = Page("index", "index.html", "Can the next candle be forecast?", "Start")
 SLIDES = Page("slides", "slides.html", "Ten pictures", "Slides")
 
 
+_MIXED = (
+    "Not all of these reports are of the real market: “simulated” was made by a program, and replays and files are "
+    "not fetched from the exchange. The column “Market” says which is which."
+)
+
+
 @dataclass(frozen=True)
 class Site:
     """What every page of one report shows.
@@ -40,17 +46,22 @@ class Site:
         The series.
     footer
         Names and short hashes of what the pages were made from.
+    markets
+        All markets of a page over several reports; its banner tells of each.
     """
 
     market: str
     symbol: str
     interval: str
     footer: tuple[tuple[str, str], ...] = ()
+    markets: tuple[str, ...] = ()
 
     @property
     def banner(self) -> str:
-        """The sentence above every page that is not of the real market; empty on those that are."""
-        return banner(self.market)
+        """The sentence above every page that is not of the real market alone; empty on those that are."""
+        if len(self.markets) > 1 and set(self.markets) != {"binance"}:
+            return _MIXED
+        return banner(self.markets[0] if self.markets else self.market)
 
 
 def banner(market: str) -> str:

@@ -29,6 +29,10 @@ HEAVIEST = 1_500_000
 """Bytes that no page may reach."""
 
 
+_NEXT_CODE = re.compile(r'\s*</details>\s*<details class="code"><summary>Code</summary>\s*')
+"""Where one cell's code follows another's with nothing shown between: one button opens both."""
+
+
 def chapter_page(executed: Path, page: Page, site: Site) -> str:
     """Turn an executed notebook into its page.
 
@@ -41,6 +45,7 @@ def chapter_page(executed: Path, page: Page, site: Site) -> str:
         template_name=TEMPLATE.name, extra_template_basedirs=[str(TEMPLATE.parent)], exclude_anchor_links=True
     )
     body, _ = exporter.from_notebook_node(load_notebook(executed))
+    body = _NEXT_CODE.sub("\n", body)
     place = PAGES.index(page)
     previous = PAGES[place - 1] if place else INDEX
     following = PAGES[place + 1] if place + 1 < len(PAGES) else None

@@ -34,7 +34,7 @@ _TABLE = (
     "direction", "direction_low", "direction_high", "top_direction", "wda",
 )  # fmt: skip
 _BY = ("skill", "skill_low", "skill_high", "mae_bp", "dm_p")
-_COSTS = (0.0, 1.0, 2.0, 5.0, 10.0)
+_COSTS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0)
 _NORMAL_95 = 1.96
 _CHANCE = 0.05
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["PICTURES", "slides_page"]
 
 PICTURES: tuple[tuple[str, str, str], ...] = (
-    ("eda", "price-and-volume", "The question"),
+    ("eda", "price-and-volume", "The market"),
     ("ingest", "calendar", "The data"),
     ("eda", "tails", "Moves are wild"),
     ("eda", "memory", "Direction forgets, size remembers"),

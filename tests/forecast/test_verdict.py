@@ -47,6 +47,16 @@ def test_skill_that_ended_half_a_year_ago_is_not_served() -> None:
     assert "no challenger beats it; the best, faded, has 0.8" in result.reason
 
 
+def test_the_sentence_names_no_months_that_a_short_test_does_not_have() -> None:
+    """Twenty days are told as twenty days; a year as a year with its last six months."""
+    whole = frame(good=knows(0.2))
+    short = whole[whole["open_time"] < whole["open_time"].min() + pd.Timedelta(days=20)]
+    sentence = verdict(short).reason
+    assert "in the last" not in sentence
+    assert "in a test of 20 days, shorter than the 6 months of the rule" in sentence
+    assert "in the last 6 months" in verdict(whole).reason
+
+
 def test_persistence_is_served_when_nothing_beats_it() -> None:
     """A worse model, a copy of persistence and no model at all."""
     assert verdict(frame(worse=knows(-0.1))).champion == "persistence"

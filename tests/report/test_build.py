@@ -16,6 +16,7 @@ from btcml.errors import NotFoundError, ReportError, UsageError
 from btcml.report.build import adopt_bundle, build_chapter, build_index, build_report, open_run
 from btcml.report.gallery import build_gallery
 from btcml.report.manifest import gather_inputs, manifest_text
+from btcml.report.masthead import banner
 from btcml.report.verify import verify_report
 from btcml.store.snapshots import save_snapshot
 
@@ -285,6 +286,26 @@ def test_the_page_above_puts_symbols_beside_intervals(built, tmp_path):
     assert 'href="b/pages/index.html"' in grid
     assert 'href="a/pages/index.html"' not in grid
     assert page.count('href="a/pages/index.html"') == 2
+
+
+def test_the_page_above_tells_reports_apart_and_says_what_is_simulated(built, tmp_path):
+    """Span and end are in every name; the banner of the pages below is above them too."""
+    for name, days, market in (("a", 30, "simulated"), ("b", 60, "simulated"), ("c", 60, "binance")):
+        run = shutil.copytree(built, tmp_path / "all" / name)
+        manifest = json.loads((run / "pages" / "manifest.json").read_text())
+        manifest["parameters"] |= {"days": days, "market": market}
+        (run / "pages" / "manifest.json").write_text(json.dumps(manifest))
+        card = {"label": "Span", "value": "some", "note": "until 2025-07-01"}
+        facts = {"headline": "So it is.", "cards": [card]}
+        (run / "products" / "ingest" / "facts.json").write_text(json.dumps(facts))
+    page = build_gallery(tmp_path / "all").read_text().replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert page.count("BTCUSDT 15m, 30 days until 2025-07-01") == 2
+    assert "Not all of these reports are of the real market" in page
+    shutil.rmtree(tmp_path / "all" / "c")
+    assert banner("simulated") in build_gallery(tmp_path / "all").read_text()
+    shutil.rmtree(tmp_path / "all" / "a")
+    (tmp_path / "all" / "b" / "pages" / "manifest.json").write_text(json.dumps(manifest))
+    assert 'class="banner"' not in build_gallery(tmp_path / "all").read_text()
 
 
 def test_too_short_a_span_stops_the_build_before_its_first_chapter(tmp_path, built_once):

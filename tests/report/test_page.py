@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 
+import nbformat
 import pytest
+from nbformat import v4
 
 from btcml.errors import ReportError
 from btcml.report.masthead import INDEX, PAGES, Site, banner, provenance
-from btcml.report.page import HEAVIEST, check_page, layout
+from btcml.report.page import HEAVIEST, chapter_page, check_page, layout
 
 SITE = Site("simulated", "BTCUSDT", "15m", (("Snapshot", "abc"),))
 
@@ -81,3 +83,17 @@ def test_every_market_but_the_real_one_has_its_banner(market, word):
 def test_a_page_holds_no_clock():
     """The same body gives the same page."""
     assert json.dumps(layout("", INDEX, SITE)) == json.dumps(layout("", INDEX, SITE))
+
+
+def test_code_of_cells_that_show_nothing_opens_with_the_next(tmp_path):
+    """No row of bare buttons: between two figures, or above the first, there is one."""
+    seen = [v4.new_output("display_data", data={"text/html": "<b>seen</b>"})]
+    outputs = [[], [], [], seen, seen, [], [], []]
+    cells = [v4.new_code_cell("go()", id=f"c{place}", outputs=said) for place, said in enumerate(outputs)]
+    nbformat.write(v4.new_notebook(cells=cells), tmp_path / "x.ipynb")
+    html = chapter_page(tmp_path / "x.ipynb", PAGES[0], SITE)
+    body = html.split('<main id="main">')[1]
+    parts = [part.count("<summary>Code</summary>") for part in body.split("<b>seen</b>")]
+    assert parts == [1, 1, 1]
+    assert body.count("<details") == body.count("</details>") == 3
+    assert body.count('class="highlight') == 8

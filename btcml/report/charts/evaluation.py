@@ -38,7 +38,7 @@ __all__ = [
 _POINTS = 500
 _MANY = 8
 _LEVEL = 0.9
-_FEE = 10.0
+_FEE = 20.0  # of a round trip: ten to enter and ten to leave are usual
 
 
 def verdict(scores: Scores) -> Claim:
@@ -66,8 +66,8 @@ def _worth(scores: Scores) -> str:
     if not scores.gain.proven:
         return "That is skill, not money: what its strongest forecasts earn cannot be told from luck."
     if scores.gain.bp < _FEE:
-        return "That is skill, not money: a fee above {fee} a trade eats it up."
-    return "Its strongest forecasts earn {fee} a trade before fees."
+        return "That is skill, not money: a fee above {fee} a round trip eats it up."
+    return "Its strongest forecasts earn {fee} a round trip before fees."
 
 
 def cards(scores: Scores) -> tuple[Card, ...]:
@@ -75,7 +75,8 @@ def cards(scores: Scores) -> tuple[Card, ...]:
     best, held = scores.best, coverage(scores.of_best)
     beaten = "beats “no change” by a rule fixed beforehand"
     note = beaten if scores.wins else "no model beats it by the rule fixed beforehand"
-    whose = "{low} to {high}, {p}" if scores.wins else "of the nearest model, {model}: {low} to {high}, {p}"
+    alone = "{low} to {high} taken alone; {p} with every model and try counted"
+    whose = alone if scores.wins else "of the nearest model, {model}: " + alone
     skill = say.claim(
         whose,
         model=say.word(title_of(best["model"])),
@@ -104,8 +105,8 @@ def _fee_card(scores: Scores) -> Card:
     gain = scores.gain
     if not np.isfinite(gain.bp):
         return Card("Break-even fee", say.word("no trade"), "no forecast stands out from the others")
-    sentence = "a trade on the strongest tenth of the forecasts, {low} to {high}"
-    lucky = "their strongest tenth earns {bp} a trade before fees, {low} to {high}: that may be luck"
+    sentence = "a round trip on the strongest tenth of the forecasts, {low} to {high}"
+    lucky = "their strongest tenth earns {bp} a round trip before fees, {low} to {high}: that may be luck"
     note = say.claim(
         sentence if gain.proven else lucky, bp=say.bp(gain.bp, 1), low=say.bp(gain.low, 1), high=say.bp(gain.high, 1)
     )
@@ -116,9 +117,9 @@ def decision(scores: Scores) -> Claim:
     """Who is served, and the rule that says so."""
     return say.claim(
         "{champion} is served. The rule was fixed before any result was seen: among the models that beat “no change” "
-        "over the whole test and over its last half year, with a p-value below {level}, the one with the smallest "
-        "error; if there is none, persistence. The p-values count {models} and {looks} at these data; {tries} are "
-        "on record, those of this report included.",
+        "over the whole test and over its last half year, or all of a shorter one, with a p-value below {level}, the "
+        "one with the smallest error; if there is none, persistence. The p-values count {models} and {looks} at these "
+        "data; {tries} are on record, those of this report included.",
         champion=say.word(title_of(scores.verdict.champion)),
         level=say.number(scores.verdict.alpha, 2),
         models=say.count(len(scores.table) - 1, "model"),
@@ -148,7 +149,7 @@ def against_persistence(scores: Scores) -> Table:
         "mae_bp": ("Error, bp", _error),
         "skill": ("Skill", _skill),
         "interval": ("95 % interval", str),
-        "p_holm": ("p-value", say.probability),
+        "p_holm": ("p-value, all counted", say.probability),
         "direction": ("Right signs", say.percent),
         "wda": ("by size of move", say.percent),
     }
@@ -208,7 +209,8 @@ def _where(groups: pd.DataFrame, noun: str) -> Claim:
     every = say.count(len(groups), noun)
     if not good:
         return say.claim("The errors are in none of the {all} smaller than those of “no change”.", all=every)
-    end = ", in {sure} of them by more than chance would, taken one by one." if sure else "; none is beyond chance."
+    some = "each" if sure == good else "{sure}"
+    end = f", in {some} of them by more than chance would, taken one by one." if sure else "; none is beyond chance."
     return say.claim(
         "The errors are smaller than those of “no change” in every one of the {all}" + end,
         holds=good == len(groups),
@@ -229,9 +231,11 @@ def _skill_chart(name: str, noun: str, groups: pd.DataFrame, labels: Sequence[st
     return Chart(name, figure, groups, _where(groups, noun), alt)
 
 
-def by_year(scores: Scores) -> Table:
-    """Skill of the best model by calendar year, with its test."""
+def by_year(scores: Scores) -> Table | Claim:
+    """Skill of the best model by calendar year, with its test; of one year the whole test has told."""
     groups = scores.skill_by("year")
+    if len(groups) == 1:
+        return _where(groups, "year")
     between = [_between(*ends) for ends in zip(groups["skill_low"], groups["skill_high"], strict=True)]
     columns: Columns = {
         "year": ("Year", str),
@@ -239,7 +243,7 @@ def by_year(scores: Scores) -> Table:
         "mae_bp": ("Error, bp", _error),
         "skill": ("Skill", _skill),
         "interval": ("95 % interval", str),
-        "dm_p": ("p-value", say.probability),
+        "dm_p": ("p-value of the year alone", say.probability),
     }
     return Table("by-year", groups.assign(interval=pd.Series(between)), _where(groups, "year"), columns)
 

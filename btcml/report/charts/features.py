@@ -233,8 +233,8 @@ def information(features: pd.DataFrame, candles: pd.DataFrame, interval: str) ->
     axes.tick_params(axis="y", colors=MUTED)
     beyond = int((table["information"] > level).sum())
     says = say.claim(
-        "{beyond} of {features} tell more about the next return than chance would; by itself none tells much (at most "
-        "{most}, where chance reaches {chance}).",
+        "{beyond} of {features} tell more about the next return, its size or its sign, than chance would; by itself "
+        "none tells much (at most {most}, where chance reaches {chance}).",
         holds=beyond > 0,
         otherwise="No feature of {features} tells more about the next return by itself than chance could.",
         beyond=say.count(beyond),

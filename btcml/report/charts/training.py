@@ -56,12 +56,13 @@ def plan(candles: pd.DataFrame, interval: str) -> Chart:
     axes.grid(visible=False, axis="y")
     date_axis(axes)
     gap = table["test_start"].iloc[-1] - table["cutoff"].iloc[-1]
+    rehearsed = " The light blue stretch is a rehearsal for the intervals, and is not judged."
     says = say.claim(
         "The past is learned (grey), the next stretch is forecast (blue), then the line moves on; {gap} between them "
-        "belong to neither.",
+        "belong to neither." + rehearsed * bool((table["part"] == "rehearsal").any()),
         gap=say.span(gap),
     )
-    alt = "A bar for each fold on a time line: a long grey part for training, then a blue part for testing."
+    alt = "A bar for each fold on a time line: a long grey part of training, then a blue part of testing or rehearsal."
     return Chart("plan", figure, table, says, alt)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["coverage_by_third", "direction", "experts", "fees", "signs", "truth"]
 
 _LEVEL, _NEAR = 0.9, 0.03
-_FEE = 10.0
+_FEE = 20.0  # of a round trip: ten to enter and ten to leave are usual
 _MOST = 0.8
 _ONCE, _STRONGEST, _EVERY = "at once", "top", "sign"
 
@@ -111,9 +111,9 @@ def fees(scores: Scores) -> Chart | Claim:
         part = trades[(trades["rule"] == rule) & (trades["entry"] == entry)]
         axes.plot(part["cost_bp"], part["net_bp"], marker=marker, linestyle=line, color=color, label=label)
     axes.axhline(0, color=MUTED, linewidth=1.2, linestyle="--")
-    axes.set(xlabel="fee of a round trip, bp", ylabel="left of a trade, bp")
+    axes.set(xlabel="fee of a round trip, bp", ylabel="left of a round trip, bp")
     axes.legend()
-    alt = "Lines of what is left of a trade as the fee grows, falling from left to right."
+    alt = "Lines of what is left of a round trip as the fee grows, falling from left to right."
     return Chart("fees", figure, trades, _left(scores), alt)
 
 
@@ -122,18 +122,18 @@ def _left(scores: Scores) -> Claim:
     gain = scores.gain
     if not gain.proven:
         return say.claim(
-            "What a trade on the strongest forecasts earns before fees, {fee}, cannot be told from luck ({low} to "
+            "What a round trip on the strongest forecasts earns before fees, {fee}, cannot be told from luck ({low} to "
             "{high}).",
             fee=say.bp(gain.bp, 1),
             low=say.bp(gain.low, 1),
             high=say.bp(gain.high, 1),
         )
     return say.claim(
-        "Skill is not money: at a fee of {fee} a trade on the strongest forecasts has nothing left, and a usual fee is "
-        "{usual}.",
+        "Skill is not money: at a fee of {fee} a round trip on the strongest forecasts has nothing left, and to enter "
+        "and to leave usually costs {usual}.",
         holds=gain.bp < _FEE,
-        otherwise="Nothing is left of a trade only at a fee of {fee}, above the usual {usual}; whether orders would be "
-        "filled at these prices is not known.",
+        otherwise="Nothing is left of a round trip only at a fee of {fee}, above the usual {usual}; whether orders "
+        "would be filled at these prices is not known.",
         fee=say.bp(gain.bp, 1),
         usual=say.bp(_FEE, 0),
     )

@@ -14,7 +14,7 @@ from btcml.forecast.metrics import forecast_frame
 from btcml.report.charts import eda, evaluation, features, ingest, ledger, size, training, worth
 from btcml.report.claims import Claim
 from btcml.report.figure import Chart, svg_text
-from btcml.report.scores import score_forecasts
+from btcml.report.scores import Gain, score_forecasts
 from btcml.report.tables import Table, table_html
 
 
@@ -267,6 +267,54 @@ def test_one_month_is_not_called_every_one_of_the_month(skill, sentence):
     """Grammar follows the number."""
     groups = pd.DataFrame({"skill": skill, "skill_low": -0.2})
     assert sentence in str(evaluation._where(groups, "month")).replace("\N{NARROW NO-BREAK SPACE}", " ")
+
+
+@pytest.mark.parametrize(
+    ("low", "end"),
+    [
+        ([0.05, 0.05, 0.05], "every one of the 3 months, in each of them by more than chance would, taken one by one."),
+        ([0.05, 0.05, -0.1], "every one of the 3 months, in 2 of them by more than chance would, taken one by one."),
+        ([-0.1, -0.1, -0.1], "every one of the 3 months; none is beyond chance."),
+    ],
+)
+def test_groups_that_are_all_beyond_chance_are_not_counted_twice(low, end):
+    """“In every one of the months, in as many of them” reads like a slip."""
+    groups = pd.DataFrame({"skill": 0.1, "skill_low": low})
+    assert str(evaluation._where(groups, "month")).replace("\N{NARROW NO-BREAK SPACE}", " ").endswith(end)
+
+
+def test_a_p_value_says_what_it_counts():
+    """One year alone is the whole test, with no second p-value; the tile tells the corrected one as such."""
+    scores = score_forecasts(forecasts(0.2), 3)
+    assert isinstance(evaluation.by_year(scores), Claim)
+    assert dict(evaluation.against_persistence(scores).columns)["p_holm"][0] == "p-value, all counted"
+    card = next(card for card in evaluation.cards(scores) if card.label == "Skill")
+    assert "taken alone" in card.note
+    assert card.note.endswith("with every model and try counted")
+    later = scores.forecasts.assign(open_time=scores.forecasts["open_time"] + pd.Timedelta(days=366))
+    both = pd.concat([scores.forecasts, later], ignore_index=True)
+    years = evaluation.by_year(score_forecasts(both, 3))
+    assert dict(years.columns)["dm_p"][0] == "p-value of the year alone"
+
+
+def test_every_fee_is_that_of_a_round_trip():
+    """Verdict, card, chart and its sentence speak of one fee."""
+    scores = score_forecasts(forecasts(0.01), 0)
+    gain = Gain(5.0, 4.0, 6.0)
+    scores.__dict__["gain"] = gain
+    assert "a round trip eats it up" in evaluation._worth(scores)
+    assert evaluation._fee_card(scores).note.startswith("a round trip")
+    chart = worth.fees(scores)
+    assert chart.figure.axes[0].get_ylabel() == "left of a round trip, bp"
+    assert told(chart).replace("\N{NARROW NO-BREAK SPACE}", " ").endswith("to enter and to leave usually costs 20 bp.")
+
+
+def test_the_plan_names_the_stretch_that_is_not_judged(snapshot, monkeypatch):
+    """What is drawn in light blue has a word in the sentence, and only where it is drawn."""
+    assert "light blue stretch is a rehearsal" in told(training.plan(snapshot.candles, "15m"))
+    folds = training.work.folds(snapshot.candles, "15m").query("part == 'test'").reset_index(drop=True)
+    monkeypatch.setattr(training.work, "folds", lambda *_: folds)
+    assert "light blue" not in told(training.plan(snapshot.candles, "15m"))
 
 
 def test_candles_of_a_day_have_no_hours_to_compare():
