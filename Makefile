@@ -85,11 +85,11 @@ refresh: ## forget decided sources and ends, so that the next report asks again
 # ---- tests ----
 test: $(READY) ## all tests that need nothing but Python packages
 	@$(BIN)/pytest -q -n 2 -m 'not soak and not browser and not tools'
-	@echo 'left out: browser and contract tool (make test-all) and the long drills (make soak)'
+	@echo 'left out: browser and contract tool (make test-all) and the long drills (make soak); skipped: see the reasons above'
 
 test-all: $(READY) .venv/contract/ready ## the same, the browser (needs chromium) and the contract tool
 	@$(BIN)/pytest -q -n 2 -m 'not soak'
-	@echo 'left out: the long drills (make soak)'
+	@echo 'left out: the long drills (make soak); skipped: see the reasons above'
 
 test-tools: $(READY) .venv/contract/ready ## only what test-all has beyond test
 	@$(BIN)/pytest -q -m '(browser or tools) and not soak'
