@@ -113,8 +113,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
 
 _SILENT = logging.getLogger("btcml.report.kernel")
 """Takes what the client would say beside the errors that it raises."""
-_SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False
+_SILENT.setLevel(logging.CRITICAL + 1)
 
 _running: set[int] = set()
 

@@ -83,6 +83,13 @@ def test_wrong_parameters_are_refused_before_a_kernel_starts(run, out, given, wh
     assert not out.parent.exists()
 
 
+def test_a_kernel_that_dies_is_told_once(run, capfd, caplog):
+    """The sentence of the error is enough: the client's own log lines would hide it."""
+    with pytest.raises(ReportError, match="Kernel died"):
+        run("import os; os.kill(os.getpid(), 9)", SPEAK)
+    assert "Kernel died" not in capfd.readouterr().err + caplog.text
+
+
 def test_a_missing_notebook_is_the_callers_mistake(tmp_path, out):
     """One sentence, not a traceback of the notebook library."""
     with pytest.raises(UsageError, match="a notebook was expected"):

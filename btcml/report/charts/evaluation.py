@@ -186,12 +186,16 @@ def loss_difference(scores: Scores) -> Chart:
     axes.legend(ncols=2)
     date_axis(axes)
     by = scores.skill_by("month")["skill"]
-    all_of = "{months}" if len(by) == 1 else "every one of the {months}"
-    lead = "The lead of {model} grows: it errs less than “no change” in "
+    part = "every one of the {months}" if (by > 0).all() else "{good} of {months}"
+    lead = "The lead of {model} grows: it errs less than “no change” in " + part + "."
+    unsure = "No lead is sure: {model} errs less than “no change” in {good} of {months}."
+    if len(by) == 1:
+        lead = "{model} errs less than “no change”, and its lead is beyond chance."
+        unsure = "No lead is sure: that of {model} over “no change” may be luck."
     says = say.claim(
-        lead + (all_of if (by > 0).all() else "{good} of {months}") + ".",
+        lead,
         holds=scores.wins,
-        otherwise="No lead is sure: {model} errs less than “no change” in {good} of {months}.",
+        otherwise=unsure,
         model=say.word(title_of(scores.best["model"])),
         good=say.count(int((by > 0).sum())),
         months=say.count(len(by), "month"),

@@ -317,6 +317,14 @@ def test_the_plan_names_the_stretch_that_is_not_judged(snapshot, monkeypatch):
     assert "light blue" not in told(training.plan(snapshot.candles, "15m"))
 
 
+@pytest.mark.parametrize(("skill", "sentence"), [(0.2, "its lead is beyond chance."), (0.0, "may be luck.")])
+def test_a_lead_within_one_month_is_not_counted_in_months(skill, sentence):
+    """“In one of one month” is no sentence."""
+    frame = forecasts(skill)
+    frame["open_time"] = pd.Timestamp("2025-06-01", tz="UTC") + (frame["open_time"] - frame["open_time"].min()) / 4
+    assert told(evaluation.loss_difference(score_forecasts(frame, 0))).endswith(sentence)
+
+
 def test_candles_of_a_day_have_no_hours_to_compare():
     """One hour of the day is no comparison."""
     frame = forecasts(0.2)
