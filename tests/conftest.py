@@ -85,3 +85,16 @@ def store(migrated_store, owner) -> Store:
         connection.execute(text("SET LOCAL session_replication_role = replica"))  # triggers refuse TRUNCATE
         connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
     return migrated_store
+
+
+@pytest.fixture
+def alone(owner):
+    """Send everybody else away from the database, whatever a test before has left connected."""
+
+    def _alone():
+        others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename = 'btcml_app'"
+        with owner.connect() as connection:
+            for pid in connection.execute(text(others)).scalars().all():
+                connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+
+    return _alone

@@ -22,10 +22,10 @@ from seeding import KEY, fill
 
 
 @pytest.fixture
-def url(settings, store):
-    """Owner's address of a database with rows in it."""
+def url(settings, store, alone):
+    """Owner's address of a database with rows in it, to which nobody is connected."""
     fill(store)
-    store.close()
+    alone()
     return owner_url(settings)
 
 
@@ -49,13 +49,13 @@ def drop(url):
         connection.execute(text("CREATE SCHEMA public"))
 
 
-def test_what_is_backed_up_dropped_and_restored_is_equal(url, store, models, tmp_path):
+def test_what_is_backed_up_dropped_and_restored_is_equal(url, store, alone, models, tmp_path):
     """Every table's hash, the chain of forecasts, its head, and the models' files."""
     before, head = hashes(url), heads(store, KEY)
     made = backup_database(url, models, tmp_path / "btcml.backup")
     assert made["verified"]
     assert made["rows"] == sum(facts["rows"] for facts in before.values()) > 280
-    store.close()
+    alone()
     drop(url)
     restored = restore_database(url, tmp_path / "elsewhere", tmp_path / "btcml.backup")
     assert hashes(url) == before
@@ -83,7 +83,7 @@ def test_a_restore_over_rows_must_be_asked_for(url, models, tmp_path):
         restore_database(url, models, tmp_path / "x.backup")
 
 
-def test_nothing_is_restored_under_a_running_service(url, store, models, tmp_path):
+def test_nothing_is_restored_under_a_running_service(url, store, alone, models, tmp_path):
     """API and scheduler would go on with what they remember: one sentence, and nothing has changed."""
     file = tmp_path / "x.backup"
     backup_database(url, models, file)
@@ -93,13 +93,13 @@ def test_nothing_is_restored_under_a_running_service(url, store, models, tmp_pat
         with pytest.raises(BusyError, match="stop API, scheduler and"):
             restore_database(url, models, file, replace=True)
     assert hashes(url) == before
-    store.close()
+    alone()
     assert restore_database(url, models, file, replace=True)["rows"] > 280
 
 
-def test_a_backup_of_an_older_schema_is_brought_up_to_date(settings, store, models, tmp_path):
+def test_a_backup_of_an_older_schema_is_brought_up_to_date(settings, store, alone, models, tmp_path):  # noqa: ARG001
     """The rows come back as they were, then the migrations run."""
-    store.close()
+    alone()
     url = owner_url(settings)
     drop(url)
     migrate(url, "0001")
