@@ -18,13 +18,15 @@ from btcml.report.page import check_page, layout, render
 
 __all__ = ["build_gallery"]
 
-_LABELS = ("Champion", "Skill", "Direction", "Coverage", "Size of the move", "Break-even fee", "Candles", "Span")
+_LABELS = ("Champion", "Skill", "Direction", "Coverage", "Size of the move", "Break-even fee")
 _GALLERY = Page("gallery", "index.html", "All reports", "Reports")
 
 
 @dataclass(frozen=True)
 class _Report:
-    name: str
+    series: str
+    span: str
+    until: str
     market: str
     href: str
     headline: str
@@ -82,11 +84,12 @@ def _report(folder: Path, run: Path) -> _Report:
     cards = [card for chapter in facts.values() for card in chapter["cards"]]
     shown = {card["label"]: card["value"] for card in cards} | {f"{card['label']} note": card["note"] for card in cards}
     until = shown.get("Span note", "")
-    name = f"{given['symbol']} {given['interval']}, {say.count(int(given['days']), 'day')} {until}".rstrip()
     href = quote((run / "pages" / "index.html").relative_to(folder).as_posix())
     market = str(given["market"])
     return _Report(
-        name=name,
+        series=f"{given['symbol']} {given['interval']}",
+        span=str(say.count(int(given["days"]), "day")),
+        until=until,
         market=market,
         href=href,
         headline=facts["evaluation"]["headline"],

@@ -114,6 +114,22 @@ def test_no_page_is_wider_than_the_screen(browser, pages, width):
         assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_a_narrow_screen_begins_at_the_newest_end_of_a_chart(browser, story):
+    """What titles speak of is seen first: the right end of a chart, or the names on its left; names of rows stay."""
+    seen = """return [...document.querySelectorAll(".plot .scroll")].map(part => [
+        !!part.querySelector("svg.named"), part.scrollLeft, part.scrollWidth - part.clientWidth])"""
+    for page in story:
+        look(browser, page, 390, "light")
+        for named, place, end in browser.execute_script(seen):
+            assert end > 0
+            assert place == 0 if named else abs(place - end) <= 1
+    look(browser, story[4], 390, "light")
+    kept = """const part = document.querySelector(".table .scroll"), name = part.querySelector("tbody th");
+        const before = name.getBoundingClientRect().left; part.scrollLeft = 90;
+        return [part.scrollLeft > 0, before === name.getBoundingClientRect().left]"""
+    assert browser.execute_script(kept) == [True, True]
+
+
 def test_light_and_dark_are_one_click_apart(browser, pages):
     """The button changes the paper, and the choice is kept for the next page."""
     browser.get(pages[0].as_uri())

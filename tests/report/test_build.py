@@ -299,7 +299,8 @@ def test_the_page_above_tells_reports_apart_and_says_what_is_simulated(built, tm
         facts = {"headline": "So it is.", "cards": [card]}
         (run / "products" / "ingest" / "facts.json").write_text(json.dumps(facts))
     page = build_gallery(tmp_path / "all").read_text().replace("\N{NARROW NO-BREAK SPACE}", " ")
-    assert page.count("BTCUSDT 15m, 30 days until 2025-07-01") == 2
+    assert page.count("BTCUSDT 15m<br>30 days<br>until 2025-07-01") == 1
+    assert page.count("BTCUSDT 15m, 30 days until 2025-07-01, simulated") == 1
     assert "Not all of these reports are of the real market" in page
     shutil.rmtree(tmp_path / "all" / "c")
     assert banner("simulated") in build_gallery(tmp_path / "all").read_text()

@@ -54,6 +54,13 @@ def test_two_charts_on_a_page_share_no_id():
     assert all(f'"#{name}"' in svg_text(draw("one")) or f"url(#{name})" in svg_text(draw("one")) for name in ids[0])
 
 
+def test_a_chart_whose_rows_have_names_is_marked():
+    """A narrow screen shows the names first, and the newest end of every other chart."""
+    data = pd.DataFrame({"x": [1.0]})
+    charts = [Chart("c", canvas(left=left)[0], data, claim("It is."), "A bar.") for left in (0.86, 1.75)]
+    assert [' class="named"' in svg_text(chart) for chart in charts] == [False, True]
+
+
 def test_a_chart_is_light():
     """Coordinates have one decimal: fifty points with markers weigh a few kilobytes."""
     assert len(svg_text(draw())) < 20_000
