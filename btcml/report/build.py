@@ -160,12 +160,18 @@ def build_report(
         if bundle is not None:
             adopt_bundle(folder, bundle)
         run = open_run(folder, notebooks=notebooks, limits=limits)
-        plan_for(
-            pd.read_parquet(folder / "snapshot" / "candles.parquet", columns=["open_time"]),
-            str(run.inputs.parameters["interval"]),
-        )
+        _check_length(run)
         _build_chapters(run, workers, progress)
         return build_index(run)
+
+
+def _check_length(run: Run) -> None:
+    """Refuse too short a snapshot at once; what is wrong with a broken one its first reader says."""
+    try:
+        times = pd.read_parquet(run.folder / "snapshot" / "candles.parquet", columns=["open_time"])
+    except (OSError, ValueError):
+        return
+    plan_for(times, str(run.inputs.parameters["interval"]))
 
 
 def _build_chapters(run: Run, workers: int, progress: Progress) -> None:
