@@ -124,7 +124,10 @@ def check_request(days: int, interval: str, end: pd.Timestamp, now: pd.Timestamp
         If the span ends in the future, holds fewer than twenty days, or too few candles for a verdict.
     """
     if end > now:
-        msg = f"END should be past, found {end:%Y-%m-%d %H:%M}, and it is {now:%Y-%m-%d %H:%M} UTC: give an earlier END"
+        msg = (
+            f"END may not be after {now:%Y-%m-%d %H:%M} UTC, where the source ends, found {end:%Y-%m-%d %H:%M}: "
+            "give an earlier END"
+        )
         raise UsageError(msg)
     span, delta = days * _DAY, interval_delta(interval)
     start, _ = _first_test(end - span, end - delta)

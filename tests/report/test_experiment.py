@@ -69,7 +69,7 @@ def test_twenty_days_asked_for_are_twenty_days_found():
         (90, "1d", "2025-01-01", "found 90 days and 30 candles: give more DAYS or a shorter INTERVAL"),
         (20, "1h", "2025-01-01", "found 20 days and 168 candles"),
         (4000, "1w", "2025-01-01", "found 4000 days and 5. candles"),
-        (30, "5m", "2030-01-01", "END should be past, found 2030-01-01 00:00, and it is 2025-07-01 00:00 UTC"),
+        (30, "5m", "2030-01-01", "END may not be after 2025-07-01 00:00 UTC, where the source ends, found 2030"),
     ],
 )
 def test_a_report_that_cannot_come_out_is_refused_beforehand(days, interval, end, sentence):
