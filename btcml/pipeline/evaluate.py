@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from btcml.candles import SeriesKey
+from btcml.candles import SeriesKey, interval_delta
 from btcml.continuity import suspect_rows
 from btcml.errors import NotReadyError
 from btcml.forecast.backtest import Backtest, WalkedAll, assemble, walk_all
@@ -37,6 +37,7 @@ __all__ = [
     "figures",
     "judge",
     "load_walk",
+    "plan_of",
     "read_window",
     "save_walk",
     "series_folder",
@@ -105,11 +106,15 @@ def read_window(store: Store, key: SeriesKey, days: int) -> pd.DataFrame:
     return candles
 
 
-def _plan(candles: pd.DataFrame) -> WalkForward:
-    """Test the newest third of the candles, at most a year, refitting every half year."""
-    first, last = candles["open_time"].iloc[0], candles["open_time"].iloc[-1]
-    start = last - min((last - first) / 3, _MOST_TEST)
-    return WalkForward(start.floor("h").isoformat(), refit="6 months", burn_in="60 days")
+def plan_of(candles: pd.DataFrame, interval: str) -> WalkForward:
+    """Test the newest third of the candles, at most a year, refitting every half year.
+
+    The year ends with the last candle or after it: a minute less, and everything would be fitted
+    once more for that minute.
+    """
+    first, end = candles["open_time"].iloc[0], candles["open_time"].iloc[-1] + interval_delta(interval)
+    start = end - min((end - first) / 3, _MOST_TEST)
+    return WalkForward(start.ceil("h").isoformat(), refit="6 months", burn_in="60 days")
 
 
 def judge(
@@ -131,7 +136,7 @@ def judge(
         The champion so far.
     """
     data = make_dataset(candles, key.interval, suspects=suspect_rows(candles, key.interval))
-    plan = _plan(candles)
+    plan = plan_of(candles, key.interval)
     walked = walk_all(data, plan.folds(candles["open_time"], key.interval), models, jobs=jobs)
     both = assemble(walked, models, (RANGE,), plan)
     return Judged(verdict(both.close, looks=looks, reigning=reigning), _whole_candles(both, candles), walked)
