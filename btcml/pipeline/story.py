@@ -12,6 +12,7 @@ from btcml.candles import SeriesKey, interval_floor
 from btcml.errors import NotFoundError
 from btcml.pipeline.ingest import backfill
 from btcml.report.build import build_report
+from btcml.report.experiment import check_request
 from btcml.report.files import write_text
 from btcml.store.snapshots import read_snapshot, record_snapshot, save_snapshot
 
@@ -78,9 +79,15 @@ def plan_story(source: Source, run: RunParameters) -> Plan:
 
     An empty end is the source's own: a file's last candle, the simulated market's documented time,
     or the newest final candle of a live market.
+
+    Raises
+    ------
+    UsageError
+        If no report can come out of it: too short a span, or one that ends in the future.
     """
     end = source.default_end(run.symbol) if run.end_time is None else pd.Timestamp(run.end_time)
     end = interval_floor(end, run.interval)
+    check_request(run.days, run.interval, end, end if run.end_time is None else source.now())
     name = run.source
     if name == "auto":
         name = "simulated" if source.market == "simulated" else "binance"
