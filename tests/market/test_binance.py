@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,9 +39,9 @@ class Wall:
         return self.time
 
     def sleep(self, seconds: float) -> None:
-        """Let it pass."""
+        """Let it pass; like real sleep it is never shorter, not by the billionth that a fraction loses."""
         self.slept.append(seconds)
-        self.time += pd.Timedelta(seconds=seconds)
+        self.time += pd.Timedelta(nanoseconds=math.ceil(seconds * 1e9))
 
 
 @pytest.fixture(scope="module")
