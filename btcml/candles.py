@@ -15,6 +15,7 @@ import pandas as pd
 
 from btcml.content import TIME, content_hash
 from btcml.errors import SourceError, UsageError
+from btcml.symbols import check_symbol
 
 __all__ = [
     "COLUMNS",
@@ -24,7 +25,6 @@ __all__ = [
     "SeriesKey",
     "as_candles",
     "candle_gaps",
-    "check_symbol",
     "content_hash",
     "empty_candles",
     "final_candles",
@@ -64,7 +64,6 @@ _SUM = ("volume", "quote_volume", "trades", "taker_buy_base", "taker_buy_quote")
 _MONDAY = pd.Timestamp("1970-01-05", tz="UTC")
 _LISTING = pd.Timestamp("2017-08-17", tz="UTC")
 _TICK = pd.Timedelta(milliseconds=1)
-_SYMBOL = r"[A-Z0-9]{2,20}"
 
 
 @dataclass(frozen=True, order=True)
@@ -101,29 +100,6 @@ class SeriesKey:
     def delta(self) -> pd.Timedelta:
         """Length of one candle."""
         return interval_delta(self.interval)
-
-
-def check_symbol(text: str) -> str:
-    """Return a symbol as it is.
-
-    Raises
-    ------
-    UsageError
-        If the exchange would write it otherwise; the sentence says how.
-
-    Examples
-    --------
-    >>> check_symbol("btc/usdt")
-    Traceback (most recent call last):
-    ...
-    btcml.errors.UsageError: a symbol is 2 to 20 capital letters and digits, found 'btc/usdt': write BTCUSDT
-    """
-    if re.fullmatch(_SYMBOL, text):
-        return text
-    near = re.sub(r"[^A-Z0-9]", "", text.upper())
-    advice = f"write {near}" if re.fullmatch(_SYMBOL, near) else "write it as the exchange does, such as BTCUSDT"
-    msg = f"a symbol is 2 to 20 capital letters and digits, found {text!r}: {advice}"
-    raise UsageError(msg)
 
 
 def interval_delta(interval: str) -> pd.Timedelta:
