@@ -6,11 +6,11 @@ import contextlib
 
 import pandas as pd
 
-from btcml.market.exchange import running_exchange
 from btcml.pipeline.clock import register_clock
 from btcml.pipeline.ingest import backfill
 from btcml.pipeline.sources import make_source
 from btcml.pipeline.train import train
+from btcml.testing.exchange import running_exchange
 
 
 @contextlib.contextmanager

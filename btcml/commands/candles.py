@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable
 
-    from btcml.market.source import OnPage
+    from btcml.market import OnPage
 
 __all__ = ["VERBS"]
 
@@ -102,12 +102,11 @@ def _declare_exchange(parser: ArgumentParser) -> None:
 
 
 def _exchange(args: Namespace) -> None:
-    from btcml.market.exchange import serve_exchange
-    from btcml.market.faults import load_faults
+    from btcml.market import utc_now
     from btcml.market.files import FileMarket
-    from btcml.market.replay import ReplayClock
     from btcml.market.simulate import SimulatedMarket
-    from btcml.market.source import utc_now
+    from btcml.testing.exchange import ReplayClock, serve_exchange
+    from btcml.testing.faults import load_faults
 
     source = SimulatedMarket() if args.source == "simulated" else FileMarket(args.source)
     clock = None

@@ -137,7 +137,7 @@ def _restore_arguments(parser: ArgumentParser) -> None:
 
 
 def _import(args: Namespace) -> Any:
-    from btcml.market.source import utc_now
+    from btcml.market import utc_now
     from btcml.pipeline.legacy import import_legacy
 
     settings = load_settings()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from btcml.candles import SeriesKey
-    from btcml.market.source import Source
+    from btcml.market import Source
     from btcml.store.engine import Store
 
 __all__ = ["Session", "declare_series", "open_session", "progress", "say"]

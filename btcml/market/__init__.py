@@ -1,1 +1,86 @@
-"""Where candles come from: the exchange, its archive, a simulated market, files, a replay exchange."""
+"""What every market offers: a name, a clock of its own and final candles.
+
+A market is an argument, never a global: the verbs ask a `Source` and do not care whether the
+exchange, its archive, a simulation or a file stands behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import pandas as pd
+
+__all__ = ["MARKET_HEADER", "Clock", "OnPage", "Source", "utc_now"]
+
+MARKET_HEADER = "X-Btcml-Market"
+"""Header in which the replay exchange says its name: no client takes it for the exchange."""
+
+Clock = Callable[[], pd.Timestamp]
+"""Something that tells the time, timezone-aware, in UTC."""
+
+OnPage = Callable[[int, int], None]
+"""Progress: called with the rows fetched so far and the rows expected."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A market that candles can be fetched from.
+
+    Attributes
+    ----------
+    market
+        Name of the market, part of every key: ``binance``, ``simulated``, ``replay:NAME`` or
+        ``file:NAME``.
+    """
+
+    @property
+    def market(self) -> str:
+        """Name of the market."""
+        ...
+
+    def now(self) -> pd.Timestamp:
+        """Return the market's own time, UTC: it alone decides what is final."""
+        ...
+
+    def default_end(self, symbol: str) -> pd.Timestamp:
+        """Return the end of a report whose END is empty, exclusive, UTC."""
+        ...
+
+    def fetch_candles(
+        self,
+        symbol: str,
+        interval: str,
+        start: pd.Timestamp,
+        end: pd.Timestamp,
+        on_page: OnPage | None = None,
+    ) -> pd.DataFrame:
+        """Fetch final candles whose open time is in [start, end).
+
+        Parameters
+        ----------
+        symbol, interval
+            Which series, such as ``BTCUSDT`` and ``5m``.
+        start, end
+            Timezone-aware bounds of the open time.
+        on_page
+            Told of progress, once a page.
+
+        Returns
+        -------
+        DataFrame
+            A candle frame (`btcml.candles`), sorted and unique; holes stay holes.
+
+        Raises
+        ------
+        UsageError
+            If the symbol or the interval does not exist there.
+        MarketError
+            If the market cannot be reached or refuses.
+        """
+        ...
+
+
+def utc_now() -> pd.Timestamp:
+    """Real time in UTC: the default clock at the edges, replaced in tests."""
+    return pd.Timestamp.now(tz="UTC").as_unit("us")

@@ -44,7 +44,7 @@ from btcml.candles import (
     resample_candles,
 )
 from btcml.errors import UsageError
-from btcml.market.source import Clock, OnPage, utc_now
+from btcml.market import Clock, OnPage, utc_now
 
 __all__ = [
     "DEFAULT_END",

@@ -9,16 +9,17 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
+import pandas as pd
 import requests
 import tenacity
 import urllib3
 
 from btcml.errors import MarketError
 
-__all__ = ["Jittered", "Reply", "TransientError", "fetch_reply", "host_of", "new_session"]
+__all__ = ["BanMemory", "Jittered", "LocalBans", "Reply", "TransientError", "fetch_reply", "host_of", "new_session"]
 
 T = TypeVar("T")
 
@@ -152,3 +153,39 @@ class Jittered:
             reraise=True,
         )
         return retrying(work)
+
+
+class BanMemory(Protocol):
+    """A place to remember bans in; the pipeline hands in the database's."""
+
+    def until(self, host: str) -> pd.Timestamp | None:
+        """Return the end of the ban of a host, UTC; None if there never was one."""
+        ...
+
+    def remember(self, host: str, until: pd.Timestamp, reason: str) -> None:
+        """Remember a ban until a time, with the exchange's reason."""
+        ...
+
+
+class LocalBans:
+    """Bans remembered by this process alone.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> bans = LocalBans()
+    >>> bans.remember("api.binance.com", pd.Timestamp("2026-01-01", tz="UTC"), "418")
+    >>> bans.until("api.binance.com")
+    Timestamp('2026-01-01 00:00:00+0000', tz='UTC')
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[str, pd.Timestamp] = {}
+
+    def until(self, host: str) -> pd.Timestamp | None:
+        """Return the end of the ban of a host, or None."""
+        return self._until.get(host)
+
+    def remember(self, host: str, until: pd.Timestamp, reason: str) -> None:  # noqa: ARG002 - the protocol's
+        """Remember a ban; a longer one that is known already stays."""
+        self._until[host] = max(until, self._until.get(host, until))

@@ -11,7 +11,7 @@ from btcml.errors import StoreError
 from btcml.store.clocks import clock_known, keep_clock, market_now
 
 if TYPE_CHECKING:
-    from btcml.market.source import Source
+    from btcml.market import Source
     from btcml.store.engine import Store
 
 __all__ = ["clock_speed", "register_clock"]

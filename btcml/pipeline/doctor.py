@@ -12,8 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from btcml.candles import SeriesKey
 from btcml.errors import BtcmlError
+from btcml.market import utc_now
 from btcml.market.binance import BinanceMarket
-from btcml.market.source import utc_now
 from btcml.pipeline.predict import load_served
 from btcml.settings import duration
 from btcml.store.audit import check_contract

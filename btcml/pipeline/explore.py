@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from btcml.candles import SeriesKey
-    from btcml.market.source import Source
+    from btcml.market import Source
     from btcml.store.engine import Store
 
 __all__ = ["BacktestResult", "NextCandle", "feature_frame", "predict_next", "read_candles", "run_backtest"]

@@ -17,7 +17,7 @@ from btcml.store.ledger import read_halts, read_held, record_gaps
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from btcml.market.source import OnPage, Source
+    from btcml.market import OnPage, Source
     from btcml.store.engine import Store
 
 __all__ = ["Ingested", "Span", "backfill", "ingest", "missing_spans"]

@@ -13,7 +13,7 @@ from btcml.market.simulate import SimulatedMarket
 from btcml.store.ledger import BanLedger
 
 if TYPE_CHECKING:
-    from btcml.market.source import Source
+    from btcml.market import Source
     from btcml.settings import Settings
     from btcml.store.engine import Store
 

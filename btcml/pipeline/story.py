@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from btcml.market.source import Source
+    from btcml.market import Source
     from btcml.settings import RunParameters, Settings
     from btcml.store.engine import Store
 

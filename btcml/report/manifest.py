@@ -52,7 +52,6 @@ _SOURCE = (
     "btcml/store/*.py",
     "btcml/market/__init__.py",
     "btcml/market/simulate.py",
-    "btcml/market/source.py",
 )
 _OUTSIDE = {"btcml/cli.py", "btcml/settings.py"}
 

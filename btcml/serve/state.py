@@ -24,7 +24,7 @@ from btcml.store.clocks import clock_known, market_now
 if TYPE_CHECKING:
     import subprocess
 
-    from btcml.market.source import Source
+    from btcml.market import Source
     from btcml.settings import Settings
     from btcml.store.engine import Store
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from btcml.candles import SeriesKey
-    from btcml.market.source import Source
+    from btcml.market import Source
     from btcml.store.engine import Store
 
 __all__ = ["INTERRUPTED", "Bench", "JobError", "end_processes", "environment", "perform", "spawn"]

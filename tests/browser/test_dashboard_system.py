@@ -9,10 +9,9 @@ import time
 import pandas as pd
 import pytest
 
-from btcml.market.exchange import running_exchange
-from btcml.market.replay import ReplayClock
+from btcml.market import utc_now
 from btcml.market.simulate import SimulatedMarket
-from btcml.market.source import utc_now
+from btcml.testing.exchange import ReplayClock, running_exchange
 
 from .conftest import free_port, painted, running_browser, running_dashboard, until
 

@@ -15,16 +15,16 @@ from sqlalchemy import text
 
 from btcml.candles import SeriesKey
 from btcml.errors import StoreError
-from btcml.market.faults import Fault
-from btcml.market.replay import ReplayClock
+from btcml.market import utc_now
 from btcml.market.simulate import SimulatedMarket
-from btcml.market.source import utc_now
 from btcml.serve.work import environment
 from btcml.store.candles import read_candles, read_last_candles
 from btcml.store.chain import verify_chain
 from btcml.store.clocks import market_now
 from btcml.store.forecasts import missing_forecasts, read_scored
 from btcml.store.jobs import read_jobs
+from btcml.testing.exchange import ReplayClock
+from btcml.testing.faults import Fault
 
 from ..replayed import trained_replay  # noqa: TID252 - where drills begin
 

@@ -14,13 +14,13 @@ from btcml.errors import MarketError
 from btcml.market import archive as archive_module
 from btcml.market.archive import ArchiveMarket
 from btcml.market.binance import BinanceMarket
-from btcml.market.exchange import running_exchange
-from btcml.market.faults import KINDS, RULES, Fault, _restate
 from btcml.market.files import FileMarket
 from btcml.market.klines import format_klines, parse_klines
 from btcml.pipeline.ingest import backfill, ingest
 from btcml.store.candles import read_candles
 from btcml.store.ledger import BanLedger, read_held
+from btcml.testing.exchange import running_exchange
+from btcml.testing.faults import KINDS, RULES, Fault, _restate
 
 pytestmark = [pytest.mark.real, pytest.mark.soak]
 

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from btcml.candles import SeriesKey
-from btcml.market.exchange import running_exchange
 from btcml.market.simulate import SimulatedMarket
 from btcml.store.candles import read_candles
+from btcml.testing.exchange import running_exchange
 
 NOW = pd.Timestamp("2025-03-01", tz="UTC")
 DAYS = 20

@@ -10,9 +10,8 @@ import pytest
 
 from btcml.candles import SeriesKey
 from btcml.forecast.artifacts import load_forecaster
-from btcml.market.replay import ReplayClock
+from btcml.market import utc_now
 from btcml.market.simulate import SimulatedMarket
-from btcml.market.source import utc_now
 from btcml.pipeline.evaluate import series_folder
 from btcml.serve.schedule import Scheduler
 from btcml.serve.work import Bench
@@ -20,6 +19,7 @@ from btcml.store.candles import read_candles
 from btcml.store.chain import verify_chain
 from btcml.store.clocks import market_now
 from btcml.store.forecasts import read_scored
+from btcml.testing.exchange import ReplayClock
 
 from ..replayed import trained_replay  # noqa: TID252 - where drills begin
 

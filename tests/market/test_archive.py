@@ -14,17 +14,15 @@ import pandas as pd
 import pytest
 
 from btcml.errors import BannedError, MarketError
+from btcml.market import Source
 from btcml.market import archive as module
-from btcml.market.archive import ArchiveMarket, plan
-from btcml.market.archive_files import Archive, Piece
-from btcml.market.bans import LocalBans
+from btcml.market.archive import Archive, ArchiveMarket, Piece, plan
 from btcml.market.binance import BinanceMarket
-from btcml.market.exchange import Exchange, running_exchange
-from btcml.market.faults import Fault
 from btcml.market.files import FileMarket
-from btcml.market.replay_archive import ReplayArchive
 from btcml.market.simulate import SimulatedMarket
-from btcml.market.source import Source
+from btcml.market.transport import LocalBans
+from btcml.testing.exchange import Exchange, ReplayArchive, running_exchange
+from btcml.testing.faults import Fault
 
 START = pd.Timestamp("2024-11-20 07:30", tz="UTC")
 NOW = pd.Timestamp("2025-02-03 10:02:30", tz="UTC")

@@ -13,11 +13,10 @@ import pytest
 
 from btcml.candles import OPTIONAL_COLUMNS, candle_gaps, resample_candles
 from btcml.errors import SourceError, UsageError
-from btcml.market.files import FileMarket, load_series
-from btcml.market.formats import load_candles
+from btcml.market import Source
+from btcml.market.files import FileMarket, load_candles, load_series
 from btcml.market.klines import FIELDS, format_klines
 from btcml.market.simulate import SimulatedMarket
-from btcml.market.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable

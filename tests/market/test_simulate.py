@@ -8,8 +8,8 @@ import pytest
 
 from btcml.candles import COLUMNS, INTERVALS, candle_gaps, resample_candles
 from btcml.errors import UsageError
+from btcml.market import Source
 from btcml.market.simulate import DEFAULT_END, ORIGIN, SYMBOLS, SimulatedMarket, attainable_r2, true_r2
-from btcml.market.source import Source
 
 
 def at(text: str) -> pd.Timestamp:

@@ -4,13 +4,12 @@ import pandas as pd
 import pytest
 
 from btcml.errors import StoreError
+from btcml.market import utc_now
 from btcml.market.binance import BinanceMarket
-from btcml.market.exchange import running_exchange
-from btcml.market.replay import ReplayClock
 from btcml.market.simulate import SimulatedMarket
-from btcml.market.source import utc_now
 from btcml.pipeline.clock import register_clock
 from btcml.store.clocks import clock_known, market_now
+from btcml.testing.exchange import ReplayClock, running_exchange
 
 THEN = pd.Timestamp("2025-03-01", tz="UTC")
 

@@ -13,12 +13,12 @@ from btcml.candles import SeriesKey, as_candles, empty_candles, final_candles, i
 from btcml.errors import BusyError, MarketError
 from btcml.market.archive import ArchiveMarket
 from btcml.market.binance import BinanceMarket
-from btcml.market.exchange import running_exchange
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.ingest import backfill, ingest, missing_spans
 from btcml.store.candles import read_candles, upsert_candles
 from btcml.store.engine import database_lock
 from btcml.store.ledger import read_halts, read_held
+from btcml.testing.exchange import running_exchange
 
 START = pd.Timestamp("2025-01-01", tz="UTC")
 DELTA = interval_delta("5m")

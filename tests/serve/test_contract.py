@@ -25,12 +25,12 @@ from schemathesis.specs.openapi.checks import (
 
 from btcml.candles import SeriesKey
 from btcml.errors import UsageError
-from btcml.market.replay import ReplayClock
+from btcml.market import utc_now
 from btcml.market.simulate import SimulatedMarket
-from btcml.market.source import utc_now
 from btcml.serve.api import create_app
 from btcml.settings import Settings
 from btcml.store.engine import open_store
+from btcml.testing.exchange import ReplayClock
 
 from ..replayed import trained_replay  # noqa: TID252 - where drills begin
 from .conftest import Listening, Running

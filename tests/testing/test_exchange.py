@@ -15,12 +15,11 @@ import pytest
 import requests
 
 from btcml.errors import UsageError
-from btcml.market.exchange import Exchange, running_exchange, serve_exchange
-from btcml.market.faults import Fault
 from btcml.market.files import FileMarket
 from btcml.market.klines import parse_klines
-from btcml.market.replay import Replay, ReplayClock
 from btcml.market.simulate import SimulatedMarket
+from btcml.testing.exchange import Exchange, Replay, ReplayClock, running_exchange, serve_exchange
+from btcml.testing.faults import Fault
 
 NOW = pd.Timestamp("2025-02-01 12:03:30", tz="UTC")
 

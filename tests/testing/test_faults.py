@@ -8,8 +8,8 @@ import pytest
 
 from btcml.contract import load_contract
 from btcml.errors import UsageError
-from btcml.market import faults as module
-from btcml.market.faults import KINDS, RULES, Fault, FaultBook, load_faults, parse_faults, spoil_rows
+from btcml.testing import faults as module
+from btcml.testing.faults import KINDS, RULES, Fault, FaultBook, load_faults, parse_faults, spoil_rows
 
 ROWS = [[t * 60_000, "2", "3", "1", "2", "9", t * 60_000 + 59_999, "18", 5, "4", "8", "0"] for t in range(6)]
 
