@@ -14,6 +14,7 @@ PYTHON ?= python3
 BTCML_HOME ?= .btcml
 SOAK_SHARE ?= 1
 OSV ?=
+UPGRADE ?=
 export BTCML_HOME
 
 BIN := .venv/bin
@@ -130,13 +131,12 @@ up: $(READY) ## API, scheduler and dashboard together, without Docker
 	@$(BIN)/btcml up
 
 # ---- upkeep ----
-lock: $(READY) ## resolve the dependencies again into requirements.lock
-	@$(BIN)/uv pip compile --quiet --system-certs --universal --python-version 3.11 --generate-hashes --upgrade \
-	  --no-emit-index-url --no-header --no-annotate --group dev pyproject.toml -o requirements.lock > /dev/null
-	@$(BIN)/uv pip compile --quiet --system-certs --universal --python-version 3.11 --generate-hashes -c requirements.lock \
-	  --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.run.lock > /dev/null
-	@$(BIN)/uv pip compile --quiet --system-certs --universal --python-version 3.11 --generate-hashes -c requirements.lock \
-	  --no-emit-index-url --no-header --no-annotate --group bench pyproject.toml -o tests/bench/peers.lock > /dev/null
+LOCK = $(BIN)/uv pip compile --quiet --system-certs --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-header --no-annotate pyproject.toml
+lock: $(READY) ## resolve the dependencies into the lock files; UPGRADE=--upgrade takes the newest versions
+	@$(LOCK) $(UPGRADE) --all-extras --group dev -o requirements.lock > /dev/null
+	@$(LOCK) -c requirements.lock --extra report --extra dashboard -o requirements.run.lock > /dev/null
+	@$(LOCK) -c requirements.lock --group bench -o tests/bench/peers.lock > /dev/null
 
 env: ## make .env with fresh secrets, once, for docker compose
 	@if [ -e .env ]; then echo '.env is there already: delete it for new secrets' >&2; exit 2; fi

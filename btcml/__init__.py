@@ -1,7 +1,7 @@
 """btcml answers: can the next candle be forecast, how well, and what does the model say now.
 
 For exploration it offers `read_candles`, `feature_frame`, `run_backtest` and `predict_next`, which
-are loaded at first use: ``import btcml`` alone is light.
+are loaded at first use: ``import btcml`` alone loads neither pandas nor scikit-learn.
 
 Examples
 --------
@@ -13,23 +13,27 @@ Examples
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from btcml.pipeline.explore import feature_frame, predict_next, read_candles, run_backtest
 
-__version__ = "0.1.0"
+__all__ = ["__version__", "feature_frame", "predict_next", "read_candles", "run_backtest"]
 
-_LAZY = ("feature_frame", "predict_next", "read_candles", "run_backtest")
+__version__ = "0.2.0"
 
+_HOMES = dict.fromkeys(("feature_frame", "predict_next", "read_candles", "run_backtest"), "btcml.pipeline.explore")
+"""Module of each public name; the imports above tell type checkers and editors the same."""
 
-def __getattr__(name: str) -> Any:
-    """Load a public name when it is first asked for."""
-    if name in _LAZY:
-        return getattr(import_module("btcml.pipeline.explore"), name)
-    msg = f"module 'btcml' has no attribute {name!r}"
-    raise AttributeError(msg)
+if not TYPE_CHECKING:  # a type checker would take a __getattr__ to mean that any name exists
 
+    def __getattr__(name: str) -> object:
+        """Load a public name when it is first asked for."""
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
+        msg = f"module 'btcml' has no attribute {name!r}"
+        raise AttributeError(msg)
 
-def __dir__() -> list[str]:
-    """Names for autocompletion."""
-    return sorted((*__all__, *_LAZY))
+    def __dir__() -> list[str]:
+        """Names for autocompletion."""
+        return sorted(__all__)
