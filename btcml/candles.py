@@ -7,15 +7,18 @@ A candle frame is a `pandas.DataFrame` with exactly the columns of `COLUMNS`, a 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
 
-from btcml.content import TIME, content_hash
 from btcml.errors import SourceError, UsageError
-from btcml.symbols import check_symbol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "COLUMNS",
@@ -25,6 +28,7 @@ __all__ = [
     "SeriesKey",
     "as_candles",
     "candle_gaps",
+    "check_symbol",
     "content_hash",
     "empty_candles",
     "final_candles",
@@ -35,6 +39,9 @@ __all__ = [
     "interval_origin",
     "resample_candles",
 ]
+
+TIME: Final = "datetime64[us, UTC]"
+"""Dtype of every time in a frame."""
 
 COLUMNS: tuple[str, ...] = (
     "open_time",
@@ -60,10 +67,34 @@ INTERVALS: dict[str, pd.Timedelta] = {
 } | {"1w": pd.Timedelta(days=7)}
 """The exchange's intervals of fixed length, by name."""
 
+_SYMBOL = r"[A-Z0-9]{2,20}"
 _SUM = ("volume", "quote_volume", "trades", "taker_buy_base", "taker_buy_quote")
 _MONDAY = pd.Timestamp("1970-01-05", tz="UTC")
 _LISTING = pd.Timestamp("2017-08-17", tz="UTC")
 _TICK = pd.Timedelta(milliseconds=1)
+
+
+def check_symbol(text: str) -> str:
+    """Return a symbol that is written as the exchange writes it.
+
+    Raises
+    ------
+    UsageError
+        If it is written in another way; the message says how to write it.
+
+    Examples
+    --------
+    >>> check_symbol("btc/usdt")
+    Traceback (most recent call last):
+    ...
+    btcml.errors.UsageError: a symbol is 2 to 20 capital letters and digits, found 'btc/usdt': write BTCUSDT
+    """
+    if re.fullmatch(_SYMBOL, text):
+        return text
+    near = re.sub(r"[^A-Z0-9]", "", text.upper())
+    advice = f"write {near}" if re.fullmatch(_SYMBOL, near) else "write it as the exchange does, such as BTCUSDT"
+    msg = f"a symbol is 2 to 20 capital letters and digits, found {text!r}: {advice}"
+    raise UsageError(msg)
 
 
 @dataclass(frozen=True, order=True)
@@ -287,3 +318,39 @@ def resample_candles(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
     first, last = frame["open_time"].iloc[0], frame["open_time"].iloc[-1] + source
     whole = (result["open_time"] >= first) & (result["open_time"] + interval_delta(interval) <= last)
     return result[whole].reset_index(drop=True)
+
+
+def content_hash(frames: Iterable[tuple[str, pd.DataFrame]]) -> str:
+    """SHA-256 over the content of named frames, independent of the file format that stores them.
+
+    Each column adds its name, its kind and its little-endian values; NaN has one bit pattern;
+    text is UTF-8 with its length. The order of rows and columns counts.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for title, frame in frames:
+        digest.update(f"frame {title} {len(frame)}\n".encode())
+        for name in frame.columns:
+            kind, payload = _column_bytes(frame[name])
+            digest.update(f"column {name} {kind}\n".encode())
+            digest.update(payload)
+    return digest.hexdigest()
+
+
+def _column_bytes(column: pd.Series) -> tuple[str, bytes]:
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        return "time", column.astype(TIME).astype("int64").to_numpy().astype("<i8").tobytes()
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return "bool", column.to_numpy(dtype="u1").tobytes()
+    if pd.api.types.is_integer_dtype(column.dtype):
+        return "int", column.to_numpy(dtype="<i8").tobytes()
+    if pd.api.types.is_float_dtype(column.dtype):
+        values = column.to_numpy(dtype="<f8", copy=True)
+        values[np.isnan(values)] = np.nan
+        return "float", (values + 0.0).tobytes()
+    texts = ["" if pd.isna(value) else str(value) for value in column]
+    return "text", b"".join(f"{len(text.encode())}:{text}".encode() for text in texts)

@@ -20,7 +20,7 @@ import yaml
 
 from btcml.candles import COLUMNS, INTERVALS, interval_delta, interval_origin
 from btcml.errors import ContractError
-from btcml.resources import resource
+from btcml.files import resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,9 +11,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from btcml.candles import SeriesKey, interval_delta
+from btcml.candles import SeriesKey, check_symbol, interval_delta
 from btcml.errors import UsageError
-from btcml.symbols import check_symbol
 
 __all__ = ["RunParameters", "Settings", "duration", "load_settings", "run_parameters"]
 

@@ -12,6 +12,8 @@ from btcml.candles import (
     SeriesKey,
     as_candles,
     candle_gaps,
+    check_symbol,
+    content_hash,
     empty_candles,
     final_candles,
     infer_interval,
@@ -141,3 +143,64 @@ def test_resampled_real_minutes_are_the_real_five_minutes(shared_data):
     exact = ["open_time", "open", "high", "low", "close", "trades"]
     pd.testing.assert_frame_equal(five[exact], real[exact], check_exact=True)
     assert np.allclose(five["volume"], real["volume"], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        ("btcusdt", "write BTCUSDT"),
+        ("BTC USDT", "write BTCUSDT"),
+        ("€", "as the exchange does"),
+        ("", "such as BTCUSDT"),
+    ],
+)
+def test_a_symbol_that_the_exchange_would_write_otherwise_is_told_how(given, advice):
+    """The cure is in the sentence, where one can be guessed."""
+    assert check_symbol("1000SHIBUSDT") == "1000SHIBUSDT"
+    with pytest.raises(UsageError, match=advice):
+        check_symbol(given)
+
+
+def mixed_frame():
+    """Return a frame with a column of each kind."""
+    times = pd.date_range("2025-01-01", periods=20, freq="1min", tz="UTC").as_unit("us")
+    return pd.DataFrame(
+        {
+            "open_time": times,
+            "close": np.arange(20) / 7,
+            "trades": range(20),
+            "odd": [True, False] * 10,
+            "rule": "volume",
+        }
+    )
+
+
+def test_the_hash_depends_on_content_alone():
+    """Another index, a copy or a file between changes nothing."""
+    same = content_hash([("candles", mixed_frame())])
+    assert content_hash([("candles", mixed_frame().set_index(mixed_frame().index + 7))]) == same
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"close": lambda f: np.nextafter(f["close"], 9)},
+        {"open_time": lambda f: f["open_time"] + pd.Timedelta("1us")},
+        {"trades": lambda f: f["trades"] + 1},
+        {"odd": lambda f: ~f["odd"]},
+        {"rule": "volumes"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_least_change_of_any_value_is_another_hash(change):
+    """One bit of a float, a microsecond, a letter."""
+    assert content_hash([("candles", mixed_frame().assign(**change))]) != content_hash([("candles", mixed_frame())])
+
+
+def test_names_and_order_count_and_every_nan_is_the_same():
+    """Content is also what it is called; how a NaN is spelt in bits is not content."""
+    one = content_hash([("candles", mixed_frame())])
+    assert content_hash([("other", mixed_frame())]) != one
+    assert content_hash([("candles", mixed_frame().rename(columns={"close": "open"}))]) != one
+    odd = -np.array([np.nan])
+    assert content_hash([("x", pd.DataFrame({"a": odd}))]) == content_hash([("x", pd.DataFrame({"a": [np.nan]}))])

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from btcml.commands.session import say
 from btcml.errors import NotReadyError, UsageError
 from btcml.settings import Settings, load_settings
+from btcml.system import end_processes, is_loopback
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["VERBS", "api_answers", "running_api"]
 
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _START_S = 60.0
 _STOP_S = 15.0
 _LARGE = 10 * 2**20
@@ -61,7 +61,7 @@ def running_api(settings: Settings) -> Iterator[None]:
         If ours does not come up.
     """
     parts = urlsplit(settings.api_base_url)
-    if api_answers(settings.api_base_url) or parts.hostname not in _LOOPBACK:
+    if api_answers(settings.api_base_url) or not is_loopback(str(parts.hostname)):
         yield
         return
     say(f"no API answers at {settings.api_base_url}: starting one (its log: {settings.home / 'api.log'})")
@@ -75,7 +75,7 @@ def running_api(settings: Settings) -> Iterator[None]:
         _wait_for(settings.api_base_url, process, log)
         yield
     finally:
-        _end(process)
+        end_processes([process], _STOP_S)
 
 
 def _opened(log: Path) -> BinaryIO:
@@ -96,19 +96,9 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         time.sleep(0.2)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 def _dashboard(args: Namespace) -> None:
     settings = load_settings()
-    locked = args.host not in _LOOPBACK
+    locked = not is_loopback(args.host)
     if min(args.warm, args.visitors, args.sleep) < 1:
         msg = f"--warm, --visitors and --sleep count from 1, found {args.warm}, {args.visitors} and {args.sleep}"
         raise UsageError(msg)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from btcml.commands.session import progress, say
-from btcml.resources import resource
+from btcml.files import resource
 from btcml.settings import load_settings
 
 if TYPE_CHECKING:

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +18,7 @@ import pandas as pd
 
 from btcml.candles import COLUMNS, as_candles
 from btcml.errors import ArtifactError, BtcmlError
+from btcml.files import replaced_folder
 from btcml.forecast.features import definition_hash
 from btcml.forecast.forecaster import Forecaster, empty_models
 
@@ -66,14 +64,9 @@ def save_forecaster(forecaster: Forecaster, folder: Path, golden: pd.DataFrame) 
     }
     files[GOLDEN] = _golden_bytes(tail)
     manifest = _manifest(forecaster, tail, files)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with replaced_folder(folder) as new:
         for name, payload in (files | {"manifest.json": manifest}).items():
-            _write_synced(aside / name, payload)
-        _replace(aside, folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+            (new / name).write_bytes(payload)
     return folder
 
 
@@ -142,26 +135,6 @@ def _golden_forecasts(forecaster: Forecaster, tail: pd.DataFrame) -> dict[str, l
     served = forecaster.predict(tail)
     moves = [np.log(close / served.last_close) for _, close in sorted(served.closes.items())]
     return {name: rows.tolist() for name, rows in raw.items()} | {"served": [float(move) for move in moves]}
-
-
-def _write_synced(path: Path, payload: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(payload)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _replace(aside: Path, folder: Path) -> None:
-    """Put the new folder in the place of the old one."""
-    old = aside.with_name(f"{aside.name}.old")
-    if folder.exists():
-        folder.rename(old)
-    aside.chmod(0o755)
-    aside.rename(folder)
-    descriptor = os.open(folder.parent, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

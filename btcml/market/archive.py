@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 import re
 import threading
 import time
@@ -20,6 +19,7 @@ import pandas as pd
 
 from btcml.candles import interval_delta, interval_floor
 from btcml.errors import MarketError, SourceError
+from btcml.files import write_bytes
 from btcml.market import MARKET_HEADER, Clock, utc_now
 from btcml.market.files import parse_zip
 from btcml.market.klines import merge_candles, parse_columns
@@ -44,8 +44,8 @@ _NOT_FOUND, _OK, _TEAPOT, _TOO_MANY = 404, 200, 418, 429
 _ENOUGH = 3
 _PROBE = 2.5
 _PATIENCE, _UNTOLD_BAN = 75.0, 600.0
-_ASIDE_S = 600.0
-"""Seconds after which a file written aside is of a process that was killed: writing takes a moment."""
+_TEMPORARY_S = 600.0
+"""Age in seconds above which a temporary file belongs to a process that was killed: writing takes a moment."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Archive:
         if _sha256(content) != expected:
             msg = f"the answer for {path.name} does not have the checksum that the archive tells"
             raise TransientError(msg)
-        _write(path, content)
+        write_bytes(path, content)
         return path
 
     def _get(self, url: str) -> bytes | None:
@@ -199,18 +199,10 @@ def _sha256(content: bytes) -> str:
 
 def _clear(folder: Path) -> None:
     """Delete what a killed process has left half written."""
-    for path in folder.glob("*/*.part"):
+    for path in folder.glob("*/.*"):
         with contextlib.suppress(OSError):  # another process was first
-            if time.time() - path.stat().st_mtime > _ASIDE_S:
+            if time.time() - path.stat().st_mtime > _TEMPORARY_S:
                 path.unlink()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write aside and rename: whoever is interrupted leaves no half file behind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
-    aside.write_bytes(content)
-    aside.replace(path)
 
 
 _BY_REST, _BY_REST_DENSE = 30_000, 10_000

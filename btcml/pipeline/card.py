@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from btcml.report.files import write_text
+from btcml.files import write_text
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ import pandas as pd
 from btcml.candles import SeriesKey, interval_delta
 from btcml.continuity import suspect_rows
 from btcml.errors import NotReadyError
+from btcml.files import replaced_file
 from btcml.forecast.backtest import Backtest, WalkedAll, assemble, walk_all
 from btcml.forecast.dataset import make_dataset
 from btcml.forecast.metrics import evaluate as score
@@ -215,14 +214,10 @@ def series_folder(settings: Settings, key: SeriesKey) -> Path:
 
 def save_walk(settings: Settings, key: SeriesKey, walk: pd.DataFrame) -> Path:
     """Keep the newest walk-forward of a series: written aside, synced, renamed."""
-    folder = series_folder(settings, key)
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".walk-", dir=folder)
-    with os.fdopen(handle, "wb") as file:
-        walk.assign(model=walk["model"].astype("str")).to_parquet(file, index=False)
-        file.flush()
-        os.fsync(file.fileno())
-    return Path(name).rename(folder / "walk-forward.parquet")
+    path = series_folder(settings, key) / "walk-forward.parquet"
+    with replaced_file(path) as new:
+        walk.assign(model=walk["model"].astype("str")).to_parquet(new, index=False)
+    return path
 
 
 def load_walk(settings: Settings, key: SeriesKey) -> pd.DataFrame | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from btcml.errors import ReportError, UsageError
+from btcml.files import file_hash, folder_lock, replaced_folder, write_bytes, write_text
 from btcml.report.experiment import plan_for
-from btcml.report.files import alone, file_hash, write_bytes, write_text
 from btcml.report.index import index_page
 from btcml.report.kernel import Limits, stop_kernels
 from btcml.report.manifest import (
@@ -110,12 +109,8 @@ def adopt_bundle(folder: Path, bundle: Path) -> Path:
     place, wanted = folder / "snapshot", bundle_facts(bundle)["hash"]
     if (place / "snapshot.json").exists() and bundle_facts(place)["hash"] == wanted:
         return place
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".snapshot-") as aside:
-        shutil.copytree(bundle, Path(aside) / "new", copy_function=shutil.copyfile)
-        if place.exists():
-            place.rename(Path(aside) / "old")
-        (Path(aside) / "new").rename(place)
+    with replaced_folder(place) as new:
+        shutil.copytree(bundle, new, copy_function=shutil.copyfile, dirs_exist_ok=True)
     return place
 
 
@@ -156,7 +151,7 @@ def build_report(
         If a chapter fails: its failed notebook lies in ``executed/``, and there is no page of it, no
         index and no manifest. If another build is at work in the folder.
     """
-    with alone(folder):
+    with folder_lock(folder):
         if bundle is not None:
             adopt_bundle(folder, bundle)
         run = open_run(folder, notebooks=notebooks, limits=limits)

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 from btcml.candles import interval_delta
 from btcml.errors import NotFoundError
+from btcml.files import write_text
 from btcml.report import claims as say
-from btcml.report.files import write_text
 from btcml.report.index import facts_of
 from btcml.report.masthead import PAGES, Page, Site
 from btcml.report.page import check_page, layout, render

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import btcml
 from btcml.errors import NotFoundError
-from btcml.report.files import file_hash, text_hash
+from btcml.files import file_hash, resource, text_hash
 from btcml.report.masthead import PAGES, Page, Site
-from btcml.resources import resource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,9 +11,9 @@ import nbconvert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from btcml.errors import ReportError
+from btcml.files import resource
 from btcml.report.masthead import INDEX, PAGES
 from btcml.report.runner import load_notebook
-from btcml.resources import resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

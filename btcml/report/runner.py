@@ -22,7 +22,7 @@ from jupyter_core.utils import ensure_event_loop
 from papermill.exceptions import PapermillExecutionError
 
 from btcml.errors import ReportError, UsageError
-from btcml.report.files import write_text
+from btcml.files import write_text
 from btcml.report.kernel import ENGINE, Limits, kernel_environment
 from btcml.report.parameters import check_parameters, read_parameters
 from btcml.report.protocol import FINISHED

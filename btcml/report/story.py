@@ -20,9 +20,9 @@ from IPython import display
 
 from btcml.candles import SeriesKey
 from btcml.errors import NotFoundError, ReportError, UsageError
+from btcml.files import replaced_file, write_text
 from btcml.report.claims import Claim
 from btcml.report.figure import Chart, svg_text
-from btcml.report.files import write_text
 from btcml.report.masthead import PAGES
 from btcml.report.protocol import FINISHED, NONCE
 from btcml.report.tables import Table, table_html
@@ -94,9 +94,8 @@ class Story:
     def keep(self, name: str, frame: pd.DataFrame) -> pd.DataFrame:
         """Leave a frame for later chapters as ``products/CHAPTER/NAME.parquet``; return it."""
         path = self.products / self.chapter / f"{name}.parquet"
-        aside = path.with_suffix(".aside")
-        frame.to_parquet(aside, index=False, compression="zstd")
-        aside.replace(path)
+        with replaced_file(path) as new:
+            frame.to_parquet(new, index=False, compression="zstd")
         return frame
 
     def recall(self, chapter: str, name: str) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from btcml.errors import NotFoundError, ReportError
-from btcml.report.files import file_hash
+from btcml.files import file_hash
 from btcml.report.manifest import NOTEBOOKS
 
 __all__ = ["Difference", "Verification", "verify_report"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,6 @@ from fastapi.staticfiles import StaticFiles
 
 from btcml import __version__
 from btcml.errors import BtcmlError, UsageError
-from btcml.serve.deps import is_loopback
 from btcml.serve.guard import Guard
 from btcml.serve.logs import log_lines
 from btcml.serve.patience import PatientProtocol
@@ -27,6 +25,7 @@ from btcml.serve.problems import Problem, register_problems
 from btcml.serve.routes import actions, candles, models, status
 from btcml.serve.state import Service
 from btcml.store.engine import open_store
+from btcml.system import check_port, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from btcml.settings import Settings
     from btcml.store.engine import Store
 
-__all__ = ["check_host", "check_port", "create_app", "serve_api"]
+__all__ = ["check_host", "create_app", "serve_api"]
 
 _log = logging.getLogger("btcml.serve")
 _DESCRIPTION = (
@@ -152,34 +151,6 @@ def check_host(settings: Settings, host: str) -> bool:
         msg = f"listening on {host}, beyond this machine, needs a key: set BTCML_API_KEY, or listen on 127.0.0.1"
         raise UsageError(msg)
     return guarded
-
-
-def check_port(name: str, host: str, port: int, option: str = "--port") -> None:
-    """Look whether an address can be listened on, before anything is started.
-
-    Parameters
-    ----------
-    name
-        Who would listen, for the sentence.
-    option
-        The option that chooses the port.
-
-    Raises
-    ------
-    UsageError
-        If the port is taken, or the address is none of this machine's.
-    """
-    try:
-        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server: an old connection is no harm
-            if family == socket.AF_INET6:
-                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            probe.bind((address[0], port, *address[2:]))  # the port as given: looked up, 70000 would be 4464
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        msg = f"the {name} cannot listen on {host}:{port} ({why}): choose another {option}, or stop what listens there"
-        raise UsageError(msg) from error
 
 
 class _Server(uvicorn.Server):

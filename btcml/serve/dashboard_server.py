@@ -7,7 +7,6 @@ import logging
 import mimetypes
 import os
 import shutil
-import socket
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,10 @@ from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
-from btcml.errors import NotFoundError, UsageError
-from btcml.resources import resource
+from btcml.errors import NotFoundError
+from btcml.files import resource
 from btcml.serve.dashboard_assets import FILES, STATIC, assets_hash
+from btcml.system import check_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -276,7 +276,7 @@ def serve_dashboard(settings: Settings, seat: Seat, on_ready: Callable[[], None]
     UsageError
         If the port is taken.
     """
-    _check_free(seat.host, seat.port)
+    check_port("dashboard", seat.host, seat.port)
     mimetypes.add_type("text/javascript", ".js")
     os.environ.update(kernel_environment(settings, seat))
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(FILES), os.environ.get("JUPYTER_PATH", "")]))
@@ -286,14 +286,3 @@ def serve_dashboard(settings: Settings, seat: Seat, on_ready: Callable[[], None]
     app.initialize([])
     IOLoop.current().add_callback(on_ready)
     app.start()
-
-
-def _check_free(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            msg = f"the dashboard cannot listen on {host}:{port} ({error.strerror}): choose another --port or --host"
-            raise UsageError(msg) from error

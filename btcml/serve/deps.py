@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -15,8 +14,9 @@ from starlette.exceptions import HTTPException
 
 from btcml.candles import INTERVALS, SeriesKey
 from btcml.serve.state import Service
+from btcml.system import is_loopback
 
-__all__ = ["Allowed", "Async", "End", "Interval", "Key", "Start", "State", "Symbol", "changing", "is_loopback", "keyed"]
+__all__ = ["Allowed", "Async", "End", "Interval", "Key", "Start", "State", "Symbol", "changing", "keyed"]
 
 _bearer = HTTPBearer(auto_error=False, description="BTCML_API_KEY, where the service listens beyond loopback.")
 
@@ -107,22 +107,6 @@ def _name(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address.
-
-    Examples
-    --------
-    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0"), is_loopback("127.0.0.1.example")
-    (True, False, False)
-    """
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 async def changing(

@@ -22,13 +22,14 @@ from btcml.errors import BtcmlError, BusyError
 from btcml.pipeline.clock import register_clock
 from btcml.pipeline.sources import make_source
 from btcml.serve.logs import log_lines
-from btcml.serve.work import Bench, end_processes, perform, spawn
+from btcml.serve.work import Bench, perform, spawn
 from btcml.settings import Settings, duration
 from btcml.store.candles import read_last_candles
 from btcml.store.clocks import clock_known, market_now
 from btcml.store.engine import database_lock, open_store
 from btcml.store.jobs import KINDS, Job, abandon_jobs, append_job, last_ok, last_scheduled
 from btcml.store.models import champion_of
+from btcml.system import end_processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,9 +17,9 @@ from btcml.errors import NotReadyError
 from btcml.pipeline.predict import GRACE, Forecast, Served, check_fresh, load_served, predict_newest
 from btcml.pipeline.sources import make_source
 from btcml.serve.watch import Watch
-from btcml.serve.work import end_processes
 from btcml.store.candles import read_series_keys
 from btcml.store.clocks import clock_known, market_now
+from btcml.system import end_processes
 
 if TYPE_CHECKING:
     import subprocess

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from btcml.errors import BtcmlError
 from btcml.pipeline.sources import make_source
-from btcml.serve.api import check_host, check_port
+from btcml.serve.api import check_host
 from btcml.serve.work import environment
 from btcml.store.engine import open_store
+from btcml.system import check_port, end_processes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["commands", "run_together", "run_up"]
 
 _LOOK_S = 0.2
-_PATIENCE_S = 15.0
+_STOP_S = 15.0
 
 
 def commands(host: str, port: int, days: int, dashboard_port: int | None) -> dict[str, list[str]]:
@@ -58,24 +59,10 @@ def run_together(parts: Mapping[str, list[str]], env: Mapping[str, str]) -> None
         while not (ended := [name for name, process in running.items() if process.poll() is not None]):
             time.sleep(_LOOK_S)
     finally:
-        _stop(running)
+        end_processes(running.values(), _STOP_S)
     status = running[ended[0]].returncode
     msg = f"{ended[0]} ended with status {status}, so the others were stopped: see its lines above"
     raise BtcmlError(msg)
-
-
-def _stop(running: Mapping[str, subprocess.Popen[bytes]]) -> None:
-    """Ask all to end, wait, and end those that do not."""
-    for process in running.values():
-        if process.poll() is None:
-            process.terminate()
-    end = time.monotonic() + _PATIENCE_S
-    for process in running.values():
-        try:
-            process.wait(max(end - time.monotonic(), 0.1))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def run_up(settings: Settings, host: str, port: int, days: int, dashboard_port: int | None) -> None:

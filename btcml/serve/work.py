@@ -26,13 +26,13 @@ from btcml.store.forecasts import count_scored
 from btcml.store.jobs import Job, abandon_jobs, finish_job, read_job, start_job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from btcml.candles import SeriesKey
     from btcml.market import Source
     from btcml.store.engine import Store
 
-__all__ = ["INTERRUPTED", "Bench", "JobError", "end_processes", "environment", "perform", "spawn"]
+__all__ = ["INTERRUPTED", "Bench", "JobError", "environment", "perform", "spawn"]
 
 _WAIT_S = 20.0
 _PAUSE_S = 0.1
@@ -239,20 +239,6 @@ def spawn(settings: Settings, job_id: int, market: str) -> subprocess.Popen[byte
         settings = settings.model_copy(update={"btcml_source": "simulated" if market == "simulated" else "binance"})
     command = [sys.executable, "-m", "btcml.serve.work", str(job_id)]
     return subprocess.Popen(command, env=environment(settings), stdin=subprocess.DEVNULL)  # noqa: S603 - our own module
-
-
-def end_processes(processes: Iterable[subprocess.Popen[bytes]], patience: float = 8.0) -> None:
-    """End processes that do jobs: each closes its job itself, unless it takes too long."""
-    running = [process for process in processes if process.poll() is None]
-    for process in running:
-        process.terminate()
-    end = time.monotonic() + patience
-    for process in running:
-        try:
-            process.wait(max(end - time.monotonic(), 0.0))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def main() -> int:

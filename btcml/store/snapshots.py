@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +14,7 @@ from btcml.candles import TIME, SeriesKey, candle_gaps, content_hash
 from btcml.continuity import suspect_spans
 from btcml.contract import rule_results
 from btcml.errors import NotFoundError, NotReadyError, StoreError
+from btcml.files import replaced_folder, write_text
 from btcml.store.candles import read_candles
 from btcml.store.chain import heads
 from btcml.store.forecasts import read_scored
@@ -164,25 +162,17 @@ def save_snapshot(snapshot: Snapshot, folder: Path) -> Path:
     bundle = folder / snapshot.hash
     if bundle.exists():
         return bundle
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".snapshot-", dir=folder))
-    aside.chmod(0o755)
+    facts = snapshot.facts | {"hash": snapshot.hash, "candles": len(snapshot.candles)}
     try:
-        for name, frame in snapshot.frames.items():
-            frame.to_parquet(aside / f"{name}.parquet", index=False)
-        facts = snapshot.facts | {"hash": snapshot.hash, "candles": len(snapshot.candles)}
-        (aside / "snapshot.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        for file in aside.iterdir():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        aside.rename(bundle)
+        with replaced_folder(bundle) as new:
+            for name, frame in snapshot.frames.items():
+                frame.to_parquet(new / f"{name}.parquet", index=False)
+            write_text(new / "snapshot.json", json.dumps(facts, indent=2, sort_keys=True) + "\n")
     except OSError as error:
         if bundle.exists():  # another process was first
             return bundle
         msg = f"the snapshot cannot be written to {folder}: {error.strerror}; make room or set BTCML_HOME"
         raise StoreError(msg) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return bundle
 
 

@@ -233,13 +233,13 @@ def test_what_a_killed_process_left_half_written_is_cleared(source: FileMarket, 
     """A file aside is deleted when it is old; a young one may be another process's."""
     folder = tmp_path / "replay-drill" / "monthly"
     folder.mkdir(parents=True)
-    old, young = folder / "a.zip.1-1.part", folder / "b.zip.2-2.part"
+    old, young = folder / ".a.zip.1.zip", folder / ".b.zip.2.zip"
     for path in (old, young):
         path.write_bytes(b"half")
     os.utime(old, (0, 0))
     with drill(source, tmp_path) as (_, market):
         fetched(market)
-    assert [path.name for path in tmp_path.rglob("*.part")] == [young.name]
+    assert [path.name for path in tmp_path.rglob("*/.*")] == [young.name]
 
 
 def test_before_the_listing_there_is_nothing_and_little_is_asked(tmp_path: Path) -> None:

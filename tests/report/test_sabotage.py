@@ -17,9 +17,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from btcml.errors import BtcmlError, ReportError
+from btcml.errors import BtcmlError, BusyError
+from btcml.files import folder_lock
 from btcml.report.build import build_report
-from btcml.report.files import alone
 from btcml.report.kernel import Limits
 
 from .conftest import FINISH, PARAMETERS, write_notebook
@@ -167,7 +167,7 @@ def test_a_chapter_that_is_gone_is_refused_before_anything_is_touched(place):
 
 def test_two_builds_never_work_in_one_folder(place):
     """The second one is refused in a sentence and touches nothing."""
-    with alone(place / "run"), pytest.raises(ReportError, match="one build at a time"):
+    with folder_lock(place / "run"), pytest.raises(BusyError, match="another process is working in"):
         build_report(place / "run", notebooks=place / "chapters")
     build_report(place / "run", notebooks=place / "chapters")
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from btcml.report.files import file_hash, text_hash, write_text
+from btcml.files import file_hash, text_hash, write_text
 
 
 def test_a_file_is_written_whole(tmp_path):

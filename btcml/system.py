@@ -1,0 +1,74 @@
+"""Processes, ports and addresses of this machine."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from btcml.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["check_port", "end_processes", "is_loopback"]
+
+
+def end_processes(processes: Iterable[subprocess.Popen[bytes]], wait: float = 8.0) -> None:
+    """Ask processes to end, wait `wait` seconds for all of them, and kill those that still run."""
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        process.terminate()
+    deadline = time.monotonic() + wait
+    for process in running:
+        try:
+            process.wait(max(deadline - time.monotonic(), 0.0))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address.
+
+    Examples
+    --------
+    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0"), is_loopback("127.0.0.1.example")
+    (True, False, False)
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_port(name: str, host: str, port: int, option: str = "--port") -> None:
+    """Check that an address can be listened on, before anything is started.
+
+    Parameters
+    ----------
+    name
+        What would listen, for the message.
+    option
+        The option that chooses the port, for the message.
+
+    Raises
+    ------
+    UsageError
+        If the port is taken, or the address is none of this machine's.
+    """
+    try:
+        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server: old connections do no harm
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind((address[0], port, *address[2:]))  # the port as given: getaddrinfo turns 70000 into 4464
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        msg = f"the {name} cannot listen on {host}:{port} ({why}): choose another {option}, or stop what listens there"
+        raise UsageError(msg) from error
