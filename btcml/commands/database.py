@@ -35,31 +35,31 @@ def _rows(frame: pd.DataFrame, args: Namespace, none: str) -> Any:
 
 
 def _series(args: Namespace) -> Any:
-    from btcml.store.audit import list_series
+    from btcml.store.candles import list_series
 
     return _rows(list_series(_store()), args, "no candles yet: btcml ingest")
 
 
 def _snapshots(args: Namespace) -> Any:
-    from btcml.store.audit import list_snapshots
+    from btcml.store.snapshots import list_snapshots
 
     return _rows(list_snapshots(_store()), args, "no snapshots yet: btcml report")
 
 
 def _quarantine(args: Namespace) -> Any:
-    from btcml.store.audit import list_quarantine
+    from btcml.store.candles import list_quarantine
 
     return _rows(list_quarantine(_store()), args, "no row has broken the contract")
 
 
 def _suspects(args: Namespace) -> Any:
-    from btcml.store.audit import list_suspects
+    from btcml.store.candles import list_suspects
 
     return _rows(list_suspects(_store()), args, "no suspect span in any series")
 
 
 def _check(args: Namespace) -> Any:
-    from btcml.store.audit import check_contract
+    from btcml.store.candles import check_contract
 
     results = check_contract(_store())
     broken = results[results["broken"] > 0]
@@ -71,8 +71,7 @@ def _check(args: Namespace) -> Any:
 
 
 def _migrate(_: Namespace) -> Any:
-    from btcml.store.engine import owner_url
-    from btcml.store.schema import APP_ROLE, READ_ROLE, head_revision, migrate, set_password
+    from btcml.store.engine import APP_ROLE, READ_ROLE, head_revision, migrate, owner_url, set_password
 
     settings = load_settings()
     url = owner_url(settings)
@@ -85,8 +84,7 @@ def _migrate(_: Namespace) -> Any:
 
 
 def _export(args: Namespace) -> Any:
-    from btcml.store.audit import export_candles
-    from btcml.store.candles import read_series_keys
+    from btcml.store.candles import export_candles, read_series_keys
 
     if args.file.suffix not in {".parquet", ".csv"}:
         msg = f"candles are exported to a .parquet or .csv file, found {args.file.name!r}"

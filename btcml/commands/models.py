@@ -63,7 +63,7 @@ def _verify_arguments(parser: ArgumentParser) -> None:
 
 
 def _verify(args: Namespace) -> Any:
-    from btcml.store.chain import chain_keys, heads, verify_chain
+    from btcml.store.chain import chain_head, chain_keys, verify_chain
     from btcml.store.engine import open_store
 
     store = open_store(load_settings())
@@ -74,7 +74,7 @@ def _verify(args: Namespace) -> Any:
         if broken is not None:
             msg = f"the chain of {key} breaks at forecast {broken.seq}: {broken.reason}: restore a backup"
             raise StoreError(msg)
-        found[str(key)] = heads(store, key) or "no forecasts"
+        found[str(key)] = chain_head(store, key) or "no forecasts"
     return found or "no forecasts yet: btcml schedule"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from btcml.errors import StoreError
-from btcml.store.clocks import clock_known, keep_clock, market_now
+from btcml.store.forecasts import market_now, read_clock_speed, record_clock
 
 if TYPE_CHECKING:
     from btcml.market import Source
@@ -45,16 +45,16 @@ def register_clock(store: Store, source: Source, *, listen: float = 1.0) -> pd.T
     """
     market = source.market
     if market == "binance":
-        keep_clock(store, market, _told(source)[0])
+        record_clock(store, market, _told(source)[0])
     if not market.startswith("replay:"):
         return source.now()
-    speed = clock_known(store, market)
+    speed = read_clock_speed(store, market)
     if speed is None:
         first, at = _told(source)
         time.sleep(listen)
         later, then = _told(source)
         speed = clock_speed((later - first).total_seconds() / (then - at))
-        keep_clock(store, market, later + pd.Timedelta(seconds=(time.monotonic() - then) * speed), speed)
+        record_clock(store, market, later + pd.Timedelta(seconds=(time.monotonic() - then) * speed), speed)
     return _checked(store, source, max(speed, 1.0))
 
 

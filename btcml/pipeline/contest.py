@@ -18,7 +18,7 @@ from btcml.forecast.search import search
 from btcml.forecast.splits import WalkForward
 from btcml.forecast.verdict import Verdict, verdict
 from btcml.store.candles import read_candles
-from btcml.store.ledger import append_trials
+from btcml.store.models import append_trials
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,15 +16,12 @@ from btcml.market import utc_now
 from btcml.market.binance import BinanceMarket
 from btcml.pipeline.predict import load_served
 from btcml.settings import duration
-from btcml.store.audit import check_contract
-from btcml.store.candles import read_last_candles
-from btcml.store.chain import chain_keys, heads, verify_chain
-from btcml.store.clocks import market_now
-from btcml.store.engine import Store, open_store
+from btcml.store.candles import BanLedger, check_contract, read_last_candles
+from btcml.store.chain import chain_head, chain_keys, verify_chain
+from btcml.store.engine import Store, head_revision, open_store
+from btcml.store.forecasts import market_now
 from btcml.store.jobs import read_jobs
-from btcml.store.ledger import BanLedger
-from btcml.store.models import champion_of
-from btcml.store.schema import head_revision
+from btcml.store.models import read_champion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,7 +175,7 @@ def _chains(store: Store) -> list[Finding]:
 def _chain(store: Store, key: SeriesKey) -> Finding:
     gap = verify_chain(store, key)
     if gap is None:
-        return Finding("forecasts", "ok", f"the chain of {key} is whole: {heads(store, key)['seq']} rows")
+        return Finding("forecasts", "ok", f"the chain of {key} is whole: {chain_head(store, key)['seq']} rows")
     cure = "somebody changed sealed rows: restore the newest backup whose chain is whole (btcml db restore)"
     return Finding("forecasts", "bad", f"the chain of {key} breaks at {gap.seq}: {gap.reason}", cure)
 
@@ -241,7 +238,7 @@ def _series(settings: Settings, store: Store, key: SeriesKey) -> list[Finding]:
 
 
 def _model(settings: Settings, store: Store, key: SeriesKey, now: pd.Timestamp) -> Finding:
-    name, champion = f"model {key}", champion_of(store, key)
+    name, champion = f"model {key}", read_champion(store, key)
     if champion is None:
         return Finding(name, "warn", "nothing has been trained yet", f"run btcml train --symbol {key.symbol}")
     try:

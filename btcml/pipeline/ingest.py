@@ -10,9 +10,17 @@ import pandas as pd
 from btcml.candles import TIME, SeriesKey, candle_gaps, interval_delta, interval_floor
 from btcml.continuity import suspect_spans
 from btcml.market.archive import ArchiveMarket
-from btcml.store.candles import Upserted, read_candles, read_last_candles, read_open_times, upsert_candles
+from btcml.store.candles import (
+    Upserted,
+    read_candles,
+    read_halts,
+    read_last_candles,
+    read_open_times,
+    read_quarantined,
+    record_gaps,
+    upsert_candles,
+)
 from btcml.store.engine import database_lock
-from btcml.store.ledger import read_halts, read_held, record_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,7 +124,7 @@ def _broken(store: Store, key: SeriesKey, now: pd.Timestamp) -> list[Span]:
     since = interval_floor(now - pd.Timedelta(days=FIRST_DAYS), key.interval)
     known = read_open_times(store, key, since, end)
     missing = missing_spans(known, read_halts(store, key), (known.iloc[0], end), key.delta) if len(known) else []
-    held = [time for time in read_held(store, key) if time < since]
+    held = [time for time in read_quarantined(store, key) if time < since]
     return [(time, time + key.delta) for time in held] + missing
 
 

@@ -20,8 +20,9 @@ from sqlalchemy.pool import NullPool
 from btcml.candles import TIME, SeriesKey, as_candles
 from btcml.continuity import suspect_rows
 from btcml.errors import SourceError
-from btcml.store.candles import upsert_candles
-from btcml.store.imports import append_imported_forecasts, append_imported_jobs, quarantine_rows
+from btcml.store.candles import quarantine_rows, upsert_candles
+from btcml.store.forecasts import append_imported_forecasts
+from btcml.store.jobs import append_imported_jobs
 
 if TYPE_CHECKING:
     from btcml.store.engine import Store

@@ -12,9 +12,8 @@ from btcml.errors import ArtifactError, NotReadyError
 from btcml.forecast.artifacts import load_forecaster
 from btcml.pipeline.evaluate import series_folder
 from btcml.store.candles import read_last_candles
-from btcml.store.clocks import market_now
-from btcml.store.forecasts import append_forecasts, read_scored
-from btcml.store.models import ModelRecord, champion_of
+from btcml.store.forecasts import append_forecasts, market_now, read_scored
+from btcml.store.models import ModelRecord, read_champion
 
 if TYPE_CHECKING:
     from btcml.candles import SeriesKey
@@ -93,7 +92,7 @@ def load_served(store: Store, settings: Settings, key: SeriesKey, known: Served 
     ArtifactError
         If its files are missing, damaged or another training's.
     """
-    record = champion_of(store, key)
+    record = read_champion(store, key)
     if record is None:
         msg = f"no model of {key} has been trained yet: POST /train, or btcml train"
         raise NotReadyError(msg)

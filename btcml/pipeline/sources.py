@@ -10,7 +10,7 @@ from btcml.market.archive import ArchiveMarket
 from btcml.market.binance import BinanceMarket
 from btcml.market.files import FileMarket
 from btcml.market.simulate import SimulatedMarket
-from btcml.store.ledger import BanLedger
+from btcml.store.candles import BanLedger
 
 if TYPE_CHECKING:
     from btcml.market import Source

@@ -18,9 +18,15 @@ from btcml.forecast.training import SERVED, train_forecaster
 from btcml.forecast.verdict import decision_due
 from btcml.pipeline.card import save_card
 from btcml.pipeline.evaluate import figures, judge, read_window, save_walk, series_folder, verdict_facts
-from btcml.store.chain import heads
-from btcml.store.ledger import append_trials
-from btcml.store.models import ModelRecord, champion_of, prunable, record_training, strike_artifacts
+from btcml.store.chain import chain_head
+from btcml.store.models import (
+    ModelRecord,
+    append_trials,
+    mark_pruned,
+    prunable_artifacts,
+    read_champion,
+    record_training,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,7 +126,7 @@ def train(
     trained = _trained(key, artifact, candles, forecaster, facts, snapshot, folder)
     record_training(store, _records(trained, forecaster, now, judged_at))
     prune(store, settings, key)
-    done = Trained(**(vars(trained) | {"judged": walked is not None, "heads": heads(store, key)}))
+    done = Trained(**(vars(trained) | {"judged": walked is not None, "heads": chain_head(store, key)}))
     save_card(done, series_folder(settings, key))
     return done
 
@@ -135,7 +141,7 @@ def _verdict(
     jobs: int,
 ) -> tuple[dict[str, Any], pd.Timestamp, WalkedAll | None]:
     """Reigning verdict where it is of this day, else a new one with the forecasts that it judged."""
-    reigning = champion_of(store, key)
+    reigning = read_champion(store, key)
     last = None if reigning is None else reigning.judged_at
     if reigning is not None and last is not None and not decision_due(last, now):
         return reigning.verdict, last, None
@@ -212,8 +218,8 @@ def prune(store: Store, settings: Settings, key: SeriesKey) -> list[str]:
     list of str
         Names of the trainings whose files went.
     """
-    names = prunable(store, key)
-    strike_artifacts(store, names)
+    names = prunable_artifacts(store, key)
+    mark_pruned(store, names)
     for name in names:
         shutil.rmtree(series_folder(settings, key) / name, ignore_errors=True)
     _clear(series_folder(settings, key))

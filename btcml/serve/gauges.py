@@ -8,9 +8,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from sqlalchemy import text
 
 from btcml.store.candles import read_last_candles
-from btcml.store.forecasts import live_scores, missing_forecasts
+from btcml.store.forecasts import count_missing, live_scores
 from btcml.store.jobs import count_jobs
-from btcml.store.models import champion_of
+from btcml.store.models import read_champion
 
 if TYPE_CHECKING:
     from btcml.candles import SeriesKey
@@ -64,7 +64,7 @@ def _add_series(service: Service, registry: CollectorRegistry) -> None:
 def _series_figures(service: Service, key: SeriesKey) -> dict[str, float]:
     now = service.now(key)
     figures = live_figures(service, key)
-    newest, champion = read_last_candles(service.store, key, 1), champion_of(service.store, key)
+    newest, champion = read_last_candles(service.store, key, 1), read_champion(service.store, key)
     if len(newest):
         age = now - newest["open_time"].iloc[-1] - key.delta
         figures["candle_age_seconds"] = age.total_seconds()
@@ -77,7 +77,7 @@ def _series_figures(service: Service, key: SeriesKey) -> dict[str, float]:
 def live_figures(service: Service, key: SeriesKey) -> dict[str, float]:
     """Skill and coverage of the sealed forecasts so far; without those that have no outcome yet."""
     scores = live_scores(service.store, key)
-    counts = {"forecasts_scored": scores["scored"], "forecasts_missed": float(missing_forecasts(service.store, key))}
+    counts = {"forecasts_scored": scores["scored"], "forecasts_missed": float(count_missing(service.store, key))}
     if not scores["scored"]:
         return counts
     base = scores["persistence_error_bp"]

@@ -25,10 +25,10 @@ from btcml.serve.logs import log_lines
 from btcml.serve.work import Bench, perform, spawn
 from btcml.settings import Settings, duration
 from btcml.store.candles import read_last_candles
-from btcml.store.clocks import clock_known, market_now
 from btcml.store.engine import database_lock, open_store
+from btcml.store.forecasts import market_now, read_clock_speed
 from btcml.store.jobs import KINDS, Job, abandon_jobs, append_job, last_ok, last_scheduled
-from btcml.store.models import champion_of
+from btcml.store.models import read_champion
 from btcml.system import end_processes
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Scheduler:
 
     def _begin(self) -> None:
         register_clock(self.bench.store, self.bench.source)
-        self.speed = clock_known(self.bench.store, self.bench.source.market) or 1.0
+        self.speed = read_clock_speed(self.bench.store, self.bench.source.market) or 1.0
         for key in self.keys:
             self._recover(key)
             if self._short(key):
@@ -176,7 +176,7 @@ class Scheduler:
         for key in self.keys:
             try:
                 if key in self._troubled:  # a job may have been cut off, and the server with it
-                    self.bench.store.revive()
+                    self.bench.store.restart_server()
                     self._recover(key)
                     self._troubled.discard(key)
                 waits.append(self._tick(key))
@@ -200,7 +200,7 @@ class Scheduler:
         """Whether the candle before the target is there, and a model to forecast with."""
         newest = read_last_candles(self.bench.store, key, 1)
         there = len(newest) > 0 and newest["open_time"].iloc[-1] == target - key.delta
-        return bool(there) and champion_of(self.bench.store, key) is not None
+        return bool(there) and read_champion(self.bench.store, key) is not None
 
     def _due(self, kind: str, key: SeriesKey, current: pd.Timestamp, every: pd.Timedelta) -> int | None:
         """Number of the job that is due now, written into the log; None where nothing is."""

@@ -18,7 +18,7 @@ from btcml.pipeline.predict import GRACE, Forecast, Served, check_fresh, load_se
 from btcml.pipeline.sources import make_source
 from btcml.serve.watch import Watch
 from btcml.store.candles import read_series_keys
-from btcml.store.clocks import clock_known, market_now
+from btcml.store.forecasts import market_now, read_clock_speed
 from btcml.system import end_processes
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Service:
     def _made(self, forecast: Forecast, now: pd.Timestamp, version: tuple[int, ...]) -> Answer:
         key = forecast.key
         still = key.market.startswith("file:")
-        speed = 0.0 if still else clock_known(self.store, key.market) or 1.0
+        speed = 0.0 if still else read_clock_speed(self.store, key.market) or 1.0
         until = forecast.prediction.open_time + (1 + GRACE) * key.delta
         body = json.dumps(prediction_facts(forecast), allow_nan=False).encode()[:-1]
         return Answer(

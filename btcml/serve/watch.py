@@ -73,7 +73,7 @@ class Watch:
     def _revive(self) -> None:
         """Start a server of our own again where it has died."""
         try:
-            self._store.revive()
+            self._store.restart_server()
         except StoreError as error:
             _log.warning("not yet: %s", error)
 

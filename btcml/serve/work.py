@@ -20,7 +20,7 @@ from btcml.pipeline.predict import Served, seal
 from btcml.pipeline.sources import make_source
 from btcml.pipeline.train import train
 from btcml.settings import Settings, load_settings
-from btcml.store.chain import heads
+from btcml.store.chain import chain_head
 from btcml.store.engine import database_lock, open_store
 from btcml.store.forecasts import count_scored
 from btcml.store.jobs import Job, abandon_jobs, finish_job, read_job, start_job
@@ -148,7 +148,7 @@ def _ingest(bench: Bench, job: Job) -> dict[str, Any]:
     with _known_series():
         done = ingest(bench.store, bench.source, job.key)
     updated = {"futures_updated": count_scored(bench.store, job.key) - before}
-    return _counts(done) | updated | {"heads": heads(bench.store, job.key)}
+    return _counts(done) | updated | {"heads": chain_head(bench.store, job.key)}
 
 
 @contextlib.contextmanager
@@ -173,7 +173,7 @@ def _backfill(bench: Bench, job: Job) -> dict[str, Any]:
     end = bench.source.now()
     with _known_series():
         done = backfill(bench.store, bench.source, job.key, (end - pd.Timedelta(days=days), end))
-    return _counts(done) | {"days": days, "heads": heads(bench.store, job.key)}
+    return _counts(done) | {"days": days, "heads": chain_head(bench.store, job.key)}
 
 
 def _train(bench: Bench, job: Job) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def training_facts(done: dict[str, Any]) -> dict[str, Any]:
 
 def _forecast(bench: Bench, job: Job) -> dict[str, Any]:
     done = seal(bench.store, bench.settings, job.key, bench.served)
-    return {"status": "ok"} | done | {"heads": heads(bench.store, job.key)}
+    return {"status": "ok"} | done | {"heads": chain_head(bench.store, job.key)}
 
 
 _DO: dict[str, Callable[[Bench, Job], dict[str, Any]]] = {

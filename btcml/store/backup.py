@@ -15,22 +15,17 @@ import subprocess
 import tempfile
 import uuid
 import zipfile
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
-from sqlalchemy.pool import NullPool
 
 from btcml.errors import SourceError, StoreError, UsageError
-from btcml.store.schema import head_revision, known_revisions, migrate
-from btcml.store.sessions import require_alone
+from btcml.store.engine import connected, head_revision, known_revisions, migrate, require_no_sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy import URL, Connection
 
 __all__ = ["MANIFEST", "backup_database", "load_manifest", "restore_database", "table_hashes"]
@@ -82,7 +77,7 @@ def backup_database(url: URL, models: Path, file: Path) -> dict[str, Any]:
 
 def _dump(url: URL, dump: Path) -> dict[str, Any]:
     """Dump and hash within one exported snapshot, so that both see the same moment."""
-    with _connected(url, "REPEATABLE READ") as connection:
+    with connected(url, "REPEATABLE READ") as connection:
         snapshot = connection.scalar(text("SELECT pg_export_snapshot()"))
         manifest = {
             "format": _FORMAT,
@@ -112,7 +107,7 @@ def table_hashes(connection: Connection) -> dict[str, dict[str, Any]]:
 
 def _hash_query(table: str) -> str:
     bits = "('x' || encode(substr(sha256(convert_to(t::text, 'UTF8')), 1, 8), 'hex'))::bit(64)::bigint"
-    return f'SELECT count(*), coalesce(sum({bits}), 0) FROM public."{table}" t'  # noqa: S608 - names from the catalogue
+    return f'SELECT count(*), coalesce(sum({bits}), 0) FROM public."{table}" t'
 
 
 def _verify(url: URL, dump: Path, manifest: dict[str, Any]) -> bool:
@@ -124,7 +119,7 @@ def _verify(url: URL, dump: Path, manifest: dict[str, Any]) -> bool:
         If what comes out is not what went in.
     """
     name = f"btcml_verify_{uuid.uuid4().hex[:12]}"
-    with _connected(url, "AUTOCOMMIT") as connection:
+    with connected(url, "AUTOCOMMIT") as connection:
         try:
             connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template0"))
         except ProgrammingError:
@@ -132,7 +127,7 @@ def _verify(url: URL, dump: Path, manifest: dict[str, Any]) -> bool:
         try:
             scratch = url.set(database=name)
             _run(scratch, "pg_restore", "--no-owner", "--exit-on-error", "--dbname", name, str(dump))
-            with _connected(scratch) as copy:
+            with connected(scratch) as copy:
                 _compare(table_hashes(copy), manifest)
         finally:
             connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
@@ -206,7 +201,7 @@ def restore_database(url: URL, models: Path, file: Path, *, replace: bool = Fals
     if manifest["schema"] not in known_revisions():
         msg = f"the backup has the schema {manifest['schema']}, newer than this btcml ({head_revision()}): update btcml"
         raise StoreError(msg)
-    require_alone(url)
+    require_no_sessions(url)
     migrate(url)  # makes the roles that the backup's grants name
     if not replace and (held := _held(url)):
         msg = f"the database holds {held} rows that a restore would drop: back it up, then give --replace"
@@ -220,7 +215,7 @@ def restore_database(url: URL, models: Path, file: Path, *, replace: bool = Fals
 
 
 def _held(url: URL) -> int:
-    with _connected(url) as connection:
+    with connected(url) as connection:
         return sum(facts["rows"] for name, facts in table_hashes(connection).items() if name != "alembic_version")
 
 
@@ -264,13 +259,6 @@ def _unpack(archive: zipfile.ZipFile, models: Path) -> int:
             aside.replace(target)
             count += 1
     return count
-
-
-@contextmanager
-def _connected(url: URL, isolation: str = "READ COMMITTED") -> Iterator[Connection]:
-    engine = create_engine(url, isolation_level=isolation, poolclass=NullPool)
-    with engine.connect() as connection:
-        yield connection
 
 
 def _run(url: URL, tool: str, *options: str) -> None:

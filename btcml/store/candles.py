@@ -1,9 +1,13 @@
-"""Candles at rest: bulk columns through Arrow, revisions instead of overwriting, quarantine."""
+"""Candles at rest, and what ingestion remembers beside them: revisions, quarantine, holes and bans.
+
+Columns move in bulk through Arrow. A candle is revised, never overwritten; a row that breaks the
+contract goes to quarantine until a good one comes.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -11,18 +15,40 @@ import pyarrow as pa
 from sqlalchemy import text
 
 from btcml.candles import COLUMNS, TIME, SeriesKey, empty_candles, interval_floors
-from btcml.contract import enforce_contract
+from btcml.continuity import suspect_spans
+from btcml.contract import enforce_contract, load_contract
+from btcml.files import replaced_file
+from btcml.store.engine import IN_SERIES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import adbc_driver_postgresql.dbapi as adbc
 
     from btcml.store.engine import Store
 
-__all__ = ["Upserted", "read_candles", "read_last_candles", "read_open_times", "read_series_keys", "upsert_candles"]
+__all__ = [
+    "BanLedger",
+    "Upserted",
+    "check_contract",
+    "export_candles",
+    "list_quarantine",
+    "list_series",
+    "list_suspects",
+    "quarantine_rows",
+    "read_candles",
+    "read_halts",
+    "read_last_candles",
+    "read_open_times",
+    "read_quarantined",
+    "read_series_keys",
+    "record_gaps",
+    "upsert_candles",
+]
 
 _KEYS = ("market", "symbol", "interval")
 _VALUES = COLUMNS[1:]
-_WHERE = "market = $1 AND symbol = $2 AND interval = $3"
+_STATISTICS_STALE = 10_000
 
 
 @dataclass(frozen=True)
@@ -55,16 +81,13 @@ def upsert_candles(store: Store, key: SeriesKey, candles: pd.DataFrame, *, sourc
         cursor.fetchall()
         known = _read(cursor, key, good["open_time"].min(), good["open_time"].max()) if len(good) else empty_candles()
         new, changed = _compare(good, known)
-        _append(cursor, "candles", key, good[new] if known.empty is False else good)
+        _append(cursor, "candles", key, good if new.all() else good[new])
         revised = _revise(cursor, key, good[changed], known, source, at)
         quarantined = _quarantine(cursor, key, bad, source, at)
         _release(cursor, key, good["open_time"], at)
     if new.sum() > _STATISTICS_STALE:
         _analyze(store)
     return Upserted(int(new.sum()), revised, quarantined)
-
-
-_STATISTICS_STALE = 10_000
 
 
 def _compare(good: pd.DataFrame, known: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -87,8 +110,7 @@ def _comparable(column: pd.Series) -> np.ndarray:
 def _keyed(key: SeriesKey, frame: pd.DataFrame, **constants: object) -> pa.Table:
     """Arrow table of a frame with the key and other constants as leading columns; NaN is null."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    values = {"market": key.market, "symbol": key.symbol, "interval": key.interval} | constants
-    for name, value in reversed(values.items()):
+    for name, value in reversed((asdict(key) | constants).items()):
         table = table.add_column(0, name, pa.repeat(pa.scalar(value), len(frame)))
     return table
 
@@ -113,38 +135,52 @@ def _revise(
     cursor.adbc_ingest("incoming", _keyed(key, changed), mode="create", temporary=True)
     values = ", ".join(f"{name} = coalesce(i.{name}, c.{name})" for name in _VALUES)
     same = " AND ".join(f"c.{name} = i.{name}" for name in (*_KEYS, "open_time"))
-    cursor.execute(f"UPDATE candles c SET {values} FROM incoming i WHERE {same}")  # noqa: S608 - only constants
+    cursor.execute(f"UPDATE candles c SET {values} FROM incoming i WHERE {same}")
     cursor.execute("DROP TABLE incoming")
     return len(changed)
 
 
-def _quarantine(cursor: adbc.Cursor, key: SeriesKey, bad: pd.DataFrame, source: str, at: pd.Timestamp) -> int:
+def quarantine_rows(store: Store, key: SeriesKey, rows: pd.DataFrame, *, source: str, at: pd.Timestamp) -> None:
+    """Keep candles out of the series, each with its ``rule``; a row that was ever held is not held again.
+
+    Parameters
+    ----------
+    rows
+        Candle columns and ``rule``.
+    """
+    with store.bulk() as connection, connection.cursor() as cursor:
+        _quarantine(cursor, key, rows, source, at, ever=True)
+
+
+def _quarantine(
+    cursor: adbc.Cursor, key: SeriesKey, bad: pd.DataFrame, source: str, at: pd.Timestamp, *, ever: bool = False
+) -> int:
     """Keep each broken row once, however often the exchange repeats it."""
     if bad.empty:
         return 0
-    cursor.adbc_ingest(
-        "broken", _keyed(key, bad, source=source, seen_at=at.to_pydatetime()), mode="create", temporary=True
-    )
+    rows = _keyed(key, bad, source=source, seen_at=at.to_pydatetime())
+    cursor.adbc_ingest("broken", rows, mode="create", temporary=True)
     columns = ", ".join((*_KEYS, *COLUMNS, "rule", "source", "seen_at"))
     same = " AND ".join(f"q.{name} IS NOT DISTINCT FROM b.{name}" for name in (*_KEYS, *COLUMNS, "rule"))
+    held = same if ever else f"{same} AND q.released_at IS NULL"
     cursor.execute(
-        f"INSERT INTO quarantine ({columns}) SELECT {columns} FROM broken b "  # noqa: S608 - only constants
-        f"WHERE NOT EXISTS (SELECT FROM quarantine q WHERE {same} AND q.released_at IS NULL)"
+        f"INSERT INTO quarantine ({columns}) SELECT {columns} FROM broken b "
+        f"WHERE NOT EXISTS (SELECT FROM quarantine q WHERE {held})"
     )
     cursor.execute("DROP TABLE broken")
     return len(bad)
 
 
-def _release(cursor: adbc.Cursor, key: SeriesKey, healed: pd.Series, at: pd.Timestamp) -> None:
+def _release(cursor: adbc.Cursor, key: SeriesKey, good: pd.Series, at: pd.Timestamp) -> None:
     """Close the quarantine of rows for whose candle a good one has come, also where their time was off the grid."""
-    query = f"SELECT open_time FROM quarantine WHERE {_WHERE} AND released_at IS NULL"  # noqa: S608 - only constants
-    cursor.execute(query, (key.market, key.symbol, key.interval))
+    held_rows = "quarantine WHERE market = $1 AND symbol = $2 AND interval = $3 AND released_at IS NULL"
+    cursor.execute(f"SELECT open_time FROM {held_rows}", tuple(asdict(key).values()))
     held = cursor.fetch_arrow_table().to_pandas()["open_time"]
-    for time in held[interval_floors(held.astype(TIME), key.interval).isin(healed)].unique():
+    for time in held[interval_floors(held.astype(TIME), key.interval).isin(good)].unique():
         cursor.execute(
-            f"UPDATE quarantine SET released_at = $4::text::timestamptz WHERE {_WHERE} "  # noqa: S608 - only constants
-            "AND released_at IS NULL AND open_time = $5::text::timestamptz",
-            (key.market, key.symbol, key.interval, at.isoformat(), time.isoformat()),
+            f"UPDATE {held_rows.replace('WHERE', 'SET released_at = $4::text::timestamptz WHERE')} "
+            "AND open_time = $5::text::timestamptz",
+            (*asdict(key).values(), at.isoformat(), time.isoformat()),
         )
 
 
@@ -169,7 +205,7 @@ def _select(
         if bound is not None
     )
     same = " AND ".join(f"{name} = '{getattr(key, name)}'" for name in _KEYS)
-    return f"SELECT {', '.join(columns)} FROM candles WHERE {same}{bounds}"  # noqa: S608 - see above
+    return f"SELECT {', '.join(columns)} FROM candles WHERE {same}{bounds}"
 
 
 def _read(cursor: adbc.Cursor, key: SeriesKey, start: pd.Timestamp | None, last: pd.Timestamp | None) -> pd.DataFrame:
@@ -196,7 +232,7 @@ def read_last_candles(store: Store, key: SeriesKey, n: int) -> pd.DataFrame:
     """Read the newest `n` candles of a series, oldest first."""
     newest = f"{_select(key, None, None)} ORDER BY open_time DESC LIMIT {int(n)}"
     with store.bulk() as connection, connection.cursor() as cursor:
-        cursor.execute(f"SELECT * FROM ({newest}) newest ORDER BY open_time")  # noqa: S608 - see _select
+        cursor.execute(f"SELECT * FROM ({newest}) newest ORDER BY open_time")
         table = cursor.fetch_arrow_table()
         return cast("pd.DataFrame", table.to_pandas(use_threads=False))  # so few rows are quicker without
 
@@ -211,12 +247,11 @@ def read_open_times(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.T
 
 def read_series_keys(store: Store) -> list[SeriesKey]:
     """Keys of all series that have candles, by jumping along the primary key."""
-    with store.engine.connect() as connection:
-        return [SeriesKey(*row) for row in connection.execute(text(_SERIES))]
+    return [SeriesKey(*row) for row in store.fetch(_SERIES_KEYS)]
 
 
 # A DISTINCT would scan every candle; this reads one index entry a series.
-_SERIES = """
+_SERIES_KEYS = """
 WITH RECURSIVE series AS (
   (SELECT market, symbol, interval FROM candles ORDER BY market, symbol, interval LIMIT 1)
   UNION ALL
@@ -225,3 +260,150 @@ WITH RECURSIVE series AS (
     WHERE (c.market, c.symbol, c.interval) > (s.market, s.symbol, s.interval)
     ORDER BY c.market, c.symbol, c.interval LIMIT 1) next
 ) SELECT market, symbol, interval FROM series"""
+
+
+def record_gaps(
+    store: Store, key: SeriesKey, gaps: pd.DataFrame, asked: tuple[pd.Timestamp, pd.Timestamp], at: pd.Timestamp
+) -> None:
+    """Record that the market was asked for a span and has nothing in these holes of it.
+
+    Parameters
+    ----------
+    gaps
+        Holes inside the span that was asked for, as `btcml.candles.candle_gaps` gives them.
+    asked
+        The span: from, to (exclusive). Holes known there before and filled since are deleted.
+    """
+    values: dict[Any, Any] = asdict(key) | {"from": asked[0], "to": asked[1], "at": at}
+    with store.engine.begin() as connection:
+        inside = f'DELETE FROM gaps WHERE {IN_SERIES} AND start >= :from AND "end" <= :to'
+        connection.execute(text(inside), values)
+        for gap in gaps.to_dict("records"):
+            connection.execute(text(_GAP), values | gap)
+
+
+_GAP = """INSERT INTO gaps (market, symbol, interval, start, "end", missing, kind, checked_at)
+VALUES (:market, :symbol, :interval, :start, :end, :missing, 'halt', :at)
+ON CONFLICT (market, symbol, interval, start)
+DO UPDATE SET "end" = excluded."end", missing = excluded.missing, checked_at = excluded.checked_at"""
+
+
+def read_halts(store: Store, key: SeriesKey) -> set[pd.Timestamp]:
+    """Read the first open times of holes in which the market has nothing.
+
+    Only what the market still did not have a day later is known for certain: a hole that was young
+    when it was found may have been a fault of the answer.
+    """
+    settled = "checked_at >= \"end\" + interval '1 day'"
+    query = f"SELECT start FROM gaps WHERE {IN_SERIES} AND kind = 'halt' AND {settled}"
+    return {pd.Timestamp(row.start) for row in store.fetch(query, asdict(key))}
+
+
+def read_quarantined(store: Store, key: SeriesKey) -> list[pd.Timestamp]:
+    """Read the open times of rows in quarantine for which no good candle has come, ascending."""
+    query = f"SELECT DISTINCT open_time FROM quarantine WHERE {IN_SERIES} AND released_at IS NULL ORDER BY 1"
+    return [pd.Timestamp(row.open_time) for row in store.fetch(query, asdict(key))]
+
+
+class BanLedger:
+    """Bans of the exchange, remembered across restarts and shared by all processes.
+
+    Parameters
+    ----------
+    store
+        The database that remembers.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def until(self, host: str) -> pd.Timestamp | None:
+        """End of the ban by a host, or None where none is known."""
+        found = self._store.scalar("SELECT until FROM bans WHERE host = :host", {"host": host})
+        return None if found is None else pd.Timestamp(found)
+
+    def remember(self, host: str, until: pd.Timestamp, reason: str) -> None:
+        """Record the end of a ban; a longer one that is known already stays."""
+        self._store.execute(_BAN, {"host": host, "until": until, "reason": reason})
+
+
+_BAN = """INSERT INTO bans (host, until, reason, seen_at) VALUES (:host, :until, :reason, now())
+ON CONFLICT (host) DO UPDATE SET until = greatest(bans.until, excluded.until),
+reason = excluded.reason, seen_at = now()"""
+
+
+def check_contract(store: Store) -> pd.DataFrame:
+    """Run the contract's own queries over all candles in the database.
+
+    Returns
+    -------
+    DataFrame
+        ``rule``, ``description`` and ``broken``, the number of rows that break it: the same rules as a
+        report's; the first two are kept by the table itself and need no query.
+    """
+    found = [(rule.name, rule.description, int(store.scalar(rule.query))) for rule in load_contract().rules]
+    return pd.DataFrame([*_BY_TABLE, *found], columns=["rule", "description", "broken"])
+
+
+_BY_TABLE = (
+    ("required", "No required value is missing (NOT NULL: the table takes none).", 0),
+    ("unique_open_time", "No open time comes twice (primary key: the table takes none).", 0),
+)
+
+
+def list_series(store: Store) -> pd.DataFrame:
+    """List every series with its span, number of candles, holes and rows in quarantine.
+
+    Returns
+    -------
+    DataFrame
+        One row a series. ``gaps`` is the number of holes between its candles and ``missing`` that of
+        the candles in them; ``halts`` of the holes are the market's own: asked again, it had nothing.
+    """
+    rows = []
+    for key in read_series_keys(store):
+        (facts,) = store.fetch(_SERIES, asdict(key) | {"delta": key.delta.to_pytimedelta()})
+        rows.append(asdict(key) | facts._asdict())
+    return pd.DataFrame(rows)
+
+
+_SERIES = f"""SELECT first, last, candles, gaps, missing,
+(SELECT count(*) FROM gaps WHERE {IN_SERIES} AND start > first AND "end" <= last) AS halts,
+(SELECT count(*) FROM quarantine WHERE {IN_SERIES} AND released_at IS NULL) AS quarantined,
+(SELECT count(*) FROM candle_revisions WHERE {IN_SERIES}) AS revisions
+FROM (SELECT min(open_time) AS first, max(open_time) AS last, count(*) AS candles,
+  count(*) FILTER (WHERE step > :delta) AS gaps,
+  coalesce(sum(round(extract(epoch FROM step) / extract(epoch FROM :delta)) - 1)
+    FILTER (WHERE step > :delta), 0)::bigint AS missing
+  FROM (SELECT open_time, open_time - lag(open_time) OVER (ORDER BY open_time) AS step
+    FROM candles WHERE {IN_SERIES}) steps) spans"""
+
+
+def list_quarantine(store: Store) -> pd.DataFrame:
+    """List the rows that broke a rule, newest first: rule, source, when they came, and when a good one did."""
+    query = (
+        "SELECT market, symbol, interval, open_time, rule, source, seen_at, released_at, open, high, low, close, "
+        "volume FROM quarantine ORDER BY seen_at DESC, id DESC"
+    )
+    with store.engine.connect() as connection:
+        return pd.read_sql(text(query), connection)
+
+
+def list_suspects(store: Store) -> pd.DataFrame:
+    """List the suspect spans of all series: kept, but left out of training until they are fetched again."""
+    spans = []
+    for key in read_series_keys(store):
+        found = suspect_spans(read_candles(store, key), key.interval)
+        spans.append(found.assign(**asdict(key))[[*_KEYS, *found.columns]])
+    return pd.concat(spans, ignore_index=True) if spans else pd.DataFrame()
+
+
+def export_candles(store: Store, key: SeriesKey, file: Path) -> int:
+    """Write a series to a Parquet or CSV file that names its symbol; return the number of candles."""
+    candles = read_candles(store, key).assign(symbol=key.symbol)
+    with replaced_file(file) as new:
+        if file.suffix == ".csv":
+            candles.to_csv(new, index=False)
+        else:
+            candles.to_parquet(new, index=False)
+    return len(candles)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import text
 
 from btcml.candles import SeriesKey
-from btcml.store.forecasts import FORECAST_COLUMNS, KEY_CLAUSE, read_frame, series_values
+from btcml.store.engine import IN_SERIES
+from btcml.store.forecasts import SEALED_COLUMNS
 
 if TYPE_CHECKING:
     from btcml.store.engine import Store
 
-__all__ = ["ChainBreak", "chain_keys", "forecast_hash", "heads", "verify_chain"]
+__all__ = ["ChainBreak", "chain_head", "chain_keys", "forecast_hash", "verify_chain"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,7 @@ class ChainBreak:
 
 def forecast_hash(key: SeriesKey, row: dict[str, Any]) -> str:
     """SHA-256 of a row's canonical bytes: UTC times, IEEE 754 bits, joined by bars, the hash left out."""
-    head = [key.market, key.symbol, key.interval]
-    parts = head + [_canonical(row[name]) for name in FORECAST_COLUMNS if name != "hash"]
+    parts = [*astuple(key), *(_canonical(row[name]) for name in SEALED_COLUMNS if name != "hash")]
     return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
 
@@ -67,8 +66,8 @@ def verify_chain(store: Store, key: SeriesKey, head: dict[str, str] | None = Non
     ChainBreak or None
         None where all is whole.
     """
-    query = f"SELECT {', '.join(FORECAST_COLUMNS)} FROM forecasts WHERE {KEY_CLAUSE} ORDER BY seq"  # noqa: S608
-    rows = read_frame(store, query, series_values(key), FORECAST_COLUMNS)
+    query = f"SELECT {', '.join(SEALED_COLUMNS)} FROM forecasts WHERE {IN_SERIES} ORDER BY seq"
+    rows = store.frame(query, asdict(key))
     previous = ""
     for expected, row in enumerate(rows.to_dict("records"), start=1):
         found = _broken(key, {str(name): value for name, value in row.items()}, expected, previous)
@@ -77,21 +76,20 @@ def verify_chain(store: Store, key: SeriesKey, head: dict[str, str] | None = Non
         previous = str(row["hash"])
     if head and (int(head["seq"]) > len(rows) or rows["hash"].iloc[int(head["seq"]) - 1] != head["hash"]):
         return ChainBreak(int(head["seq"]), "the head that was written down is not in the chain")
-    return _unheld(store, key)
+    return _missing_head(store, key)
 
 
-def _unheld(store: Store, key: SeriesKey) -> ChainBreak | None:
+def _missing_head(store: Store, key: SeriesKey) -> ChainBreak | None:
     """Find the first head in the log of jobs that the chain does not hold: a tail that was cut off."""
-    with store.engine.connect() as connection:
-        seq = connection.scalar(text(_UNHELD), series_values(key))
+    seq = store.scalar(_MISSING_HEAD, asdict(key))
     return None if seq is None else ChainBreak(int(seq), "a job wrote down this head, and it is not in the chain")
 
 
-_UNHELD = f"""SELECT (result -> 'heads' ->> 'seq')::bigint AS seq FROM jobs WHERE {KEY_CLAUSE}
+_MISSING_HEAD = f"""SELECT (result -> 'heads' ->> 'seq')::bigint AS seq FROM jobs WHERE {IN_SERIES}
 AND result -> 'heads' ->> 'seq' IS NOT NULL AND NOT EXISTS (
   SELECT FROM forecasts f WHERE f.market = jobs.market AND f.symbol = jobs.symbol AND f.interval = jobs.interval
   AND f.seq = (result -> 'heads' ->> 'seq')::bigint AND f.hash = result -> 'heads' ->> 'hash')
-ORDER BY 1 LIMIT 1"""  # noqa: S608 - only constants
+ORDER BY 1 LIMIT 1"""
 
 
 def _broken(key: SeriesKey, row: dict[str, Any], expected: int, previous: str) -> ChainBreak | None:
@@ -104,18 +102,16 @@ def _broken(key: SeriesKey, row: dict[str, Any], expected: int, previous: str) -
     return None
 
 
-def heads(store: Store, key: SeriesKey) -> dict[str, str]:
+def chain_head(store: Store, key: SeriesKey) -> dict[str, str]:
     """Sequence number and hash of the newest sealed forecast; empty where there is none."""
-    query = f"SELECT seq, hash FROM forecasts WHERE {KEY_CLAUSE} ORDER BY seq DESC LIMIT 1"  # noqa: S608 - only constants
-    with store.engine.connect() as connection:
-        found = connection.execute(text(query), series_values(key)).first()
-    return {} if found is None else {"seq": str(found.seq), "hash": str(found.hash)}
+    query = f"SELECT seq, hash FROM forecasts WHERE {IN_SERIES} ORDER BY seq DESC LIMIT 1"
+    found = store.fetch(query, asdict(key))
+    return {"seq": str(found[0].seq), "hash": str(found[0].hash)} if found else {}
 
 
 def chain_keys(store: Store) -> list[SeriesKey]:
     """Keys of all series that have sealed forecasts, or had some by the log of jobs."""
-    with store.engine.connect() as connection:
-        return [SeriesKey(*row) for row in connection.execute(text(_CHAINS))]
+    return [SeriesKey(*row) for row in store.fetch(_CHAINS)]
 
 
 _CHAINS = """SELECT market, symbol, interval FROM forecasts

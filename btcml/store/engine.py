@@ -1,40 +1,75 @@
-"""One way to the database: the embedded server, or the one that ``DATABASE_URL`` names."""
+"""The database: its address, its schema, and connections through a role that owns nothing."""
 
 from __future__ import annotations
 
+import time
 import weakref
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import adbc_driver_postgresql.dbapi as adbc
+import pandas as pd
 import psycopg2
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from psycopg2.extensions import encrypt_password
 from sqlalchemy import Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DisconnectionError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
+from btcml.candles import TIME
 from btcml.errors import BusyError, StoreError
 from btcml.store.embedded import start_embedded
-from btcml.store.schema import APP_ROLE, is_current, migrate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from sqlalchemy import URL
+    from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import ExceptionContext
 
     from btcml.settings import Settings
 
-__all__ = ["Store", "database_lock", "open_store", "owner_url"]
+__all__ = [
+    "APP_ROLE",
+    "IN_SERIES",
+    "READ_ROLE",
+    "Store",
+    "connected",
+    "database_lock",
+    "head_revision",
+    "is_current",
+    "known_revisions",
+    "migrate",
+    "open_store",
+    "owner_url",
+    "records",
+    "require_no_sessions",
+    "set_password",
+]
+
+APP_ROLE = "btcml_app"
+"""Role of every session of the application: it owns nothing and cannot change the schema."""
+
+READ_ROLE = "btcml_read"
+"""Role that may only read."""
+
+IN_SERIES = "market = :market AND symbol = :symbol AND interval = :interval"
+"""Condition that selects one series; its values are those of ``asdict`` of a `btcml.candles.SeriesKey`."""
 
 _DATABASE = "btcml"
+_TEXTS = {*("market", "symbol", "interval", "kind", "rule", "source"), *("role", "model", "artifact", "status")}
+_TEXTS |= {"previous", "hash"}
+_INTEGERS = {"id", "seq"}
 
 
 @dataclass(frozen=True)
 class Store:
-    """A database that is reached and migrated, through a role that owns nothing.
+    """A database that can be reached and has the newest schema.
 
     Attributes
     ----------
@@ -70,6 +105,38 @@ class Store:
         weakref.finalize(self, pool.dispose)  # the driver complains of connections that are just dropped
         return pool
 
+    def fetch(self, query: str, values: Mapping[str, Any] | None = None) -> Sequence[Any]:
+        """Read the rows of a query, as named tuples, with its named values bound."""
+        with self.engine.connect() as connection:
+            return connection.execute(text(query), values).fetchall()
+
+    def scalar(self, query: str, values: Mapping[str, Any] | None = None) -> Any:
+        """Read the first value of the first row of a query, or None where there is no row."""
+        with self.engine.connect() as connection:
+            return connection.scalar(text(query), values)
+
+    def execute(self, query: str, *rows: Mapping[str, Any]) -> int:
+        """Run a statement once for each of `rows`, in one transaction; return the number of rows changed."""
+        with self.engine.begin() as connection:
+            return sum(connection.execute(text(query), row).rowcount for row in rows)
+
+    def frame(self, query: str, values: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """Read the rows of a query with dtypes that follow from the columns' names, with or without rows.
+
+        ``start``, ``cutoff`` and names in ``_time`` and ``_at`` are times, keys and names are text,
+        ``id`` and ``seq`` are integers, and all else is ``float64``.
+        """
+        with self.engine.connect() as connection:
+            result = connection.execute(text(query), values)
+            frame = pd.DataFrame(result.fetchall(), columns=list(result.keys()))
+        for name in frame.columns:
+            if name in {"start", "cutoff"} or name.endswith(("_time", "_at")):
+                frame[name] = pd.to_datetime(frame[name], utc=True).astype(TIME)
+            else:
+                dtype: Any = "str" if name in _TEXTS else "int64" if name in _INTEGERS else "float64"
+                frame[name] = frame[name].astype(dtype)
+        return frame
+
     @contextmanager
     def bulk(self) -> Iterator[adbc.Connection]:
         """Open one transaction on a connection that moves Arrow columns; commit it at the end."""
@@ -88,8 +155,8 @@ class Store:
         finally:
             connection.close()
 
-    def revive(self) -> None:
-        """Start the embedded server again where it has died; another's server is not ours to start.
+    def restart_server(self) -> None:
+        """Start the embedded server again where it has died; a server by address is left alone.
 
         Raises
         ------
@@ -103,6 +170,12 @@ class Store:
         """Give the pool's connections back to the server."""
         self.engine.dispose()
         self._columns.dispose()
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a frame as values to bind: NaN and NaT are null."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
 
 
 def _ping(connection: adbc.Connection, _record: object, _proxy: object) -> None:
@@ -120,15 +193,25 @@ def _explaining(engine: Engine) -> Engine:
 
 
 def _explain(context: ExceptionContext) -> None:
-    """Say what the database could not do, where it is its fault: full disk, stopped server, cut connection."""
+    """Turn failures of the database itself (full disk, stopped server, cut connection) into one sentence."""
     error = context.original_exception
     if isinstance(error, psycopg2.OperationalError) and not context.is_pre_ping:
         raise _failed(error) from error
 
 
 def _failed(error: BaseException) -> StoreError:
-    why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return StoreError(f"the database failed ({why}): nothing is half stored; see to it, then run again")
+    return StoreError(f"the database failed ({_first_line(error)}): nothing is half stored; fix the cause, run again")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(getattr(error, "orig", error)).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def connected(url: URL, isolation: Any = "READ COMMITTED") -> Iterator[Connection]:
+    """Open one connection outside of any pool; its transaction is rolled back unless it is committed."""
+    with create_engine(url, isolation_level=isolation, poolclass=NullPool).connect() as connection:
+        yield connection
 
 
 def owner_url(settings: Settings) -> URL:
@@ -152,17 +235,15 @@ def _server_url(address: str) -> URL:
     except SQLAlchemyError as error:
         msg = "DATABASE_URL must be of the form postgresql://user:password@host:5432/database; it cannot be read"
         raise StoreError(msg) from error
-    if url.get_backend_name() not in {"postgresql", "postgres"}:
-        msg = (
-            f"DATABASE_URL must name a PostgreSQL server, found {url.get_backend_name()}: unset it for the embedded one"
-        )
+    found = url.get_backend_name()
+    if found not in {"postgresql", "postgres"}:
+        msg = f"DATABASE_URL must name a PostgreSQL server, found {found}: unset it for the embedded one"
         raise StoreError(msg)
     return url.set(drivername="postgresql+psycopg2")
 
 
 def _ensure_database(url: URL) -> None:
-    engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    with engine.connect() as connection:
+    with connected(url, "AUTOCOMMIT") as connection:
         connection.execute(text("SELECT pg_advisory_lock(hashtext('btcml create database'))"))
         if not connection.scalar(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": _DATABASE}):
             connection.execute(text(f"CREATE DATABASE {_DATABASE}"))
@@ -184,17 +265,10 @@ def open_store(settings: Settings) -> Store:
         where = url.render_as_string(hide_password=True)
         msg = f"the database {where} cannot be reached: {_first_line(error)}; start it or correct DATABASE_URL"
         raise StoreError(msg) from error
-    embedded = settings.database_url is None
     session = "-c timezone=UTC -c work_mem=128MB"  # enough to sort a million candles without the disk
-    if not embedded:
-        session += f" -c role={APP_ROLE}"
-    if embedded:
-        url = url.set(username=APP_ROLE)
-    return Store(url.update_query_dict({"options": session}), settings.home if embedded else None)
-
-
-def _first_line(error: Exception) -> str:
-    return str(getattr(error, "orig", error)).strip().splitlines()[0]
+    if settings.database_url is None:
+        return Store(url.set(username=APP_ROLE).update_query_dict({"options": session}), settings.home)
+    return Store(url.update_query_dict({"options": f"{session} -c role={APP_ROLE}"}))
 
 
 @contextmanager
@@ -217,3 +291,107 @@ def database_lock(store: Store, name: str) -> Iterator[None]:
         finally:  # closing alone frees it a moment later, when the server has noticed
             with suppress(SQLAlchemyError, StoreError):
                 connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), {"name": name})
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def head_revision() -> str:
+    """Newest revision of the schema that this code knows."""
+    return known_revisions()[-1]
+
+
+def known_revisions() -> list[str]:
+    """Revisions that this code knows, the oldest first."""
+    return [script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()][::-1]
+
+
+def is_current(url: URL) -> bool:
+    """Whether the database has the newest schema.
+
+    Raises
+    ------
+    StoreError
+        If its schema is of a newer btcml than this one.
+    """
+    with connected(url) as connection:
+        revision = MigrationContext.configure(connection).get_current_revision()
+    if revision is not None and revision not in known_revisions():
+        msg = f"the database has the schema {revision}, newer than this btcml ({head_revision()}): update btcml"
+        raise StoreError(msg)
+    return revision == head_revision()
+
+
+def migrate(url: URL, revision: str = "head") -> None:
+    """Bring the schema to a revision, in one transaction and one process at a time.
+
+    Parameters
+    ----------
+    url
+        Address of the database as its owner.
+    revision
+        The target; the newest by default.
+
+    Raises
+    ------
+    StoreError
+        If the role of `url` may not change the schema.
+    """
+    config = _alembic()
+    with connected(url) as connection, connection.begin():
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('btcml migrate'))"))
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, revision)
+        except ProgrammingError as error:
+            msg = f"the schema cannot be migrated ({error.orig}): run btcml db migrate as the database's owner"
+            raise StoreError(msg) from error
+
+
+def set_password(url: URL, role: str, password: str) -> None:
+    """Give a role its password; only its SCRAM verifier goes to the server, so that no log holds it.
+
+    Parameters
+    ----------
+    url
+        Address of the database as its owner.
+    role
+        `APP_ROLE` or `READ_ROLE`.
+    """
+    with connected(url, "AUTOCOMMIT") as connection:
+        driver = connection.connection.driver_connection
+        verifier = encrypt_password(password, role, scope=driver, algorithm="scram-sha-256")
+        connection.exec_driver_sql(f"ALTER ROLE \"{role}\" PASSWORD '{verifier}'")  # base64, and names of our own
+
+
+# An owner who is no superuser sees no more than these columns of another's session.
+_OTHERS = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+AND usename IN (:app, session_user)"""
+
+
+def require_no_sessions(url: URL, wait: float = 3.0) -> None:
+    """Refuse while other processes use the database as btcml does; the read-only role does no harm.
+
+    Parameters
+    ----------
+    url
+        Address of the database as its owner.
+    wait
+        Seconds for a command that has just ended to disconnect.
+
+    Raises
+    ------
+    BusyError
+        If API, scheduler or another command is connected.
+    """
+    deadline = time.monotonic() + wait
+    with connected(url, "AUTOCOMMIT") as connection:
+        while others := connection.scalar(text(_OTHERS), {"app": APP_ROLE}):
+            if time.monotonic() > deadline:
+                msg = f"the database is in use (sessions: {others}): stop API, scheduler and all else of btcml, repeat"
+                raise BusyError(msg)
+            time.sleep(0.1)

@@ -1,11 +1,12 @@
 """Sealed forecasts: appended before their candle closes, chained by hash, never changed.
 
-The database computes sequence, time, status and hash by a trigger and refuses UPDATE, DELETE and
-TRUNCATE; `btcml.store.chain` proves that nobody went around it.
+The database computes sequence, time, status and hash by a trigger, reads the time from the clock
+of the forecast's market, and refuses UPDATE, DELETE and TRUNCATE; `btcml.store.chain` verifies it.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,33 +14,33 @@ import pandas as pd
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from btcml.candles import TIME, SeriesKey
 from btcml.errors import NotReadyError, StoreError
+from btcml.store.engine import IN_SERIES, records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
+    from btcml.candles import SeriesKey
     from btcml.store.engine import Store
 
 __all__ = [
-    "FORECAST_COLUMNS",
-    "KEY_CLAUSE",
     "SCORED_COLUMNS",
+    "SEALED_COLUMNS",
     "append_forecasts",
+    "append_imported_forecasts",
+    "count_missing",
     "count_scored",
     "live_scores",
-    "missing_forecasts",
-    "read_frame",
+    "market_now",
+    "read_clock_speed",
     "read_futuros",
     "read_scored",
-    "series_values",
+    "record_clock",
 ]
 
-KEY_CLAUSE = "market = :market AND symbol = :symbol AND interval = :interval"
-"""Predicate that picks one series."""
 _PRICES = ("base", "open", "high", "low", "close", "amp", "lo", "hi", "prob_up")
 
-FORECAST_COLUMNS: tuple[str, ...] = (
+SEALED_COLUMNS: tuple[str, ...] = (
     *("seq", "open_time", "role", "model", "artifact", "cutoff"),
     *_PRICES,
     *("made_at", "status", "previous", "hash"),
@@ -47,19 +48,12 @@ FORECAST_COLUMNS: tuple[str, ...] = (
 """Columns of a sealed forecast, without the key of its series."""
 
 SCORED_COLUMNS: tuple[str, ...] = (
-    *FORECAST_COLUMNS,
+    *SEALED_COLUMNS,
     *("real_open", "real_high", "real_low", "real_close", "error_bp", "persistence_error_bp"),
 )
 """The same with the outcome; errors are null for late forecasts and unknown outcomes."""
 
 _GIVEN = ("open_time", "role", "model", "artifact", "cutoff", *_PRICES)
-_TIMES = frozenset({"open_time", "cutoff", "made_at"})
-_TEXTS = frozenset({"role", "model", "artifact", "status", "previous", "hash"})
-
-
-def series_values(key: SeriesKey) -> dict[str, Any]:
-    """Bind values of `KEY_CLAUSE`."""
-    return {"market": key.market, "symbol": key.symbol, "interval": key.interval}
 
 
 def append_forecasts(store: Store, key: SeriesKey, rows: Iterable[dict[str, Any]]) -> dict[str, int]:
@@ -82,7 +76,7 @@ def append_forecasts(store: Store, key: SeriesKey, rows: Iterable[dict[str, Any]
     NotReadyError
         If the candle has closed already, by the market's clock, or is not the next one.
     """
-    given = [series_values(key) | {name: _plain(row.get(name)) for name in _GIVEN} for row in rows]
+    given = [asdict(key) | {name: _plain(row.get(name)) for name in _GIVEN} for row in rows]
     counts = {"sealed": 0, "late": 0}
     try:
         with store.engine.begin() as connection:
@@ -101,32 +95,17 @@ def append_forecasts(store: Store, key: SeriesKey, rows: Iterable[dict[str, Any]
     return counts
 
 
-_KNOWN = f"""SELECT 1 FROM forecasts WHERE {KEY_CLAUSE} AND open_time = :open_time AND role = :role
-AND (role = 'champion' OR model = :model)"""  # noqa: S608 - only constants
+_KNOWN = f"""SELECT 1 FROM forecasts WHERE {IN_SERIES} AND open_time = :open_time AND role = :role
+AND (role = 'champion' OR model = :model)"""
 _APPEND = f"""INSERT INTO forecasts (market, symbol, interval, {", ".join(_GIVEN)})
 VALUES (:market, :symbol, :interval, {", ".join(":" + name for name in _GIVEN)})
-ON CONFLICT DO NOTHING RETURNING status"""  # noqa: S608
+ON CONFLICT DO NOTHING RETURNING status"""
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return float(value) if np.isfinite(value) else None
-    return value.to_pydatetime() if isinstance(value, pd.Timestamp) else value
-
-
-def read_frame(store: Store, query: str, values: dict[str, Any], columns: Sequence[str]) -> pd.DataFrame:
-    """Rows with stable dtypes, whether or not there are any."""
-    with store.engine.connect() as connection:
-        rows = connection.execute(text(query), values).fetchall()
-    frame = pd.DataFrame([tuple(row) for row in rows], columns=list(columns))
-    for name in frame.columns:
-        if name in _TIMES:
-            frame[name] = pd.to_datetime(frame[name], utc=True).astype(TIME)
-        elif name == "seq":
-            frame[name] = frame[name].astype("int64")
-        else:
-            frame[name] = frame[name].astype("str" if name in _TEXTS else "float64")
-    return frame
+    return value
 
 
 def read_scored(
@@ -143,7 +122,7 @@ def read_scored(
     DataFrame
         `SCORED_COLUMNS` in order of the chain; errors in basis points of log return.
     """
-    query = f"SELECT {', '.join(SCORED_COLUMNS)} FROM forecasts_scored WHERE {KEY_CLAUSE}"  # noqa: S608 - only constants
+    query = f"SELECT {', '.join(SCORED_COLUMNS)} FROM forecasts_scored WHERE {IN_SERIES}"
     query += "".join(
         clause
         for value, clause in (
@@ -154,7 +133,7 @@ def read_scored(
         if value is not None
     )
     bounds = {"start": start, "end": end, "role": role}
-    return read_frame(store, query + " ORDER BY seq", series_values(key) | bounds, SCORED_COLUMNS)
+    return store.frame(query + " ORDER BY seq", asdict(key) | bounds)
 
 
 def read_futuros(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Timestamp, limit: int) -> pd.DataFrame:
@@ -164,24 +143,23 @@ def read_futuros(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Time
     of one time stays together, so that there may be a row or two more than `limit`.
     """
     columns = ("open_time", *_PRICES, "model", "status", "made_at", "real_close")
-    values = series_values(key) | {"start": start, "end": end, "limit": limit}
-    return read_frame(store, _FUTUROS.format(columns=", ".join(columns)), values, columns)
+    values = asdict(key) | {"start": start, "end": end, "limit": limit}
+    return store.frame(_FUTUROS.format(columns=", ".join(columns)), values)
 
 
-_SPAN = f"{KEY_CLAUSE} AND open_time >= :start AND open_time < :end"
+_SPAN = f"{IN_SERIES} AND open_time >= :start AND open_time < :end"
 _FUTUROS = f"""SELECT * FROM (
     SELECT {{columns}} FROM forecasts_scored WHERE {_SPAN} AND role = 'champion'
     UNION ALL
     SELECT open_time, NULL, NULL, NULL, NULL, pred_close, NULL, NULL, NULL, NULL, source, 'imported', imported_at,
       real_close FROM imported_forecasts WHERE {_SPAN}
-    ORDER BY open_time DESC FETCH FIRST :limit ROWS WITH TIES) newest ORDER BY open_time, status"""  # noqa: S608 - only constants
+    ORDER BY open_time DESC FETCH FIRST :limit ROWS WITH TIES) newest ORDER BY open_time, status"""
 
 
 def count_scored(store: Store, key: SeriesKey) -> int:
     """Count the sealed forecasts of the champion whose outcome is known."""
-    query = f"SELECT count(error_bp) FROM forecasts_scored WHERE {KEY_CLAUSE} AND role = 'champion'"  # noqa: S608
-    with store.engine.connect() as connection:
-        return int(connection.scalar(text(query), series_values(key)) or 0)
+    query = f"SELECT count(error_bp) FROM forecasts_scored WHERE {IN_SERIES} AND role = 'champion'"
+    return int(store.scalar(query, asdict(key)))
 
 
 def live_scores(store: Store, key: SeriesKey) -> dict[str, float]:
@@ -195,19 +173,83 @@ def live_scores(store: Store, key: SeriesKey) -> dict[str, float]:
     """
     query = f"""SELECT count(*), avg(error_bp), avg(persistence_error_bp),
     avg((real_close BETWEEN lo AND hi)::int)
-    FROM forecasts_scored WHERE {KEY_CLAUSE} AND role = 'champion' AND error_bp IS NOT NULL"""  # noqa: S608
-    with store.engine.connect() as connection:
-        count, *means = connection.execute(text(query), series_values(key)).one()
+    FROM forecasts_scored WHERE {IN_SERIES} AND role = 'champion' AND error_bp IS NOT NULL"""
+    ((count, *means),) = store.fetch(query, asdict(key))
     names = ("error_bp", "persistence_error_bp", "coverage")
     known = {name: np.nan if mean is None else float(mean) for name, mean in zip(names, means, strict=True)}
     return {"scored": float(count)} | (known if count else {})
 
 
-def missing_forecasts(store: Store, key: SeriesKey) -> int:
+def count_missing(store: Store, key: SeriesKey) -> int:
     """Count candles, from the first sealed forecast on, whose close found no forecast of theirs."""
-    query = f"""SELECT count(*) FROM candles c WHERE {KEY_CLAUSE}
-    AND open_time > (SELECT min(open_time) FROM forecasts WHERE {KEY_CLAUSE})
+    query = f"""SELECT count(*) FROM candles c WHERE {IN_SERIES}
+    AND open_time > (SELECT min(open_time) FROM forecasts WHERE {IN_SERIES})
     AND NOT EXISTS (SELECT FROM forecasts f WHERE f.market = c.market AND f.symbol = c.symbol
-      AND f.interval = c.interval AND f.open_time = c.open_time AND f.role = 'champion')"""  # noqa: S608
-    with store.engine.connect() as connection:
-        return int(connection.scalar(text(query), series_values(key)) or 0)
+      AND f.interval = c.interval AND f.open_time = c.open_time AND f.role = 'champion')"""
+    return int(store.scalar(query, asdict(key)))
+
+
+def append_imported_forecasts(
+    store: Store, key: SeriesKey, rows: pd.DataFrame, *, source: str, at: pd.Timestamp
+) -> int:
+    """Store another system's forecasts, which are not sealed: shown as imported, never scored.
+
+    Parameters
+    ----------
+    rows
+        ``open_time``, ``pred_close``, ``real_close`` and ``err_close``.
+
+    Returns
+    -------
+    int
+        Rows that are new.
+    """
+    shared = asdict(key) | {"source": source, "imported_at": at}
+    return store.execute(_IMPORT, *(shared | row for row in records(rows)))
+
+
+_IMPORT = """INSERT INTO imported_forecasts
+(market, symbol, interval, source, open_time, pred_close, real_close, err_close, imported_at)
+VALUES (:market, :symbol, :interval, :source, :open_time, :pred_close, :real_close, :err_close, :imported_at)
+ON CONFLICT DO NOTHING"""
+
+
+def market_now(store: Store, market: str) -> pd.Timestamp:
+    """Time of a market by the clock that the seal uses."""
+    return pd.Timestamp(store.scalar("SELECT market_now(:market)", {"market": market})).tz_convert("UTC")
+
+
+def read_clock_speed(store: Store, market: str) -> float | None:
+    """Speed of a market's clock in the database, or None where it has none."""
+    found = store.scalar("SELECT speed FROM market_clocks WHERE market = :market", {"market": market})
+    return None if found is None else float(found)
+
+
+def record_clock(store: Store, market: str, now: pd.Timestamp, speed: float = 1.0) -> None:
+    """Record the clock of a market: once for a replay, measured anew for Binance.
+
+    Parameters
+    ----------
+    now
+        The market's time at this moment.
+    speed
+        Seconds of the market in a second.
+
+    Raises
+    ------
+    StoreError
+        If Binance's clock is more than a minute away from the database's.
+    """
+    if not market.startswith(("replay:", "binance")):
+        return
+    known = "DO UPDATE SET origin_market = excluded.origin_market, origin_real = excluded.origin_real"
+    query = _CLOCK + (known if market == "binance" else "DO NOTHING")
+    try:
+        store.execute(query, {"market": market, "now": now.floor("us").to_pydatetime(), "speed": speed})
+    except DBAPIError as error:
+        msg = f"the clock of {market} says {now}, more than a minute away from the database's: set the machine's clock"
+        raise StoreError(msg) from error
+
+
+_CLOCK = """INSERT INTO market_clocks (market, origin_market, origin_real, speed)
+VALUES (:market, :now, clock_timestamp(), :speed) ON CONFLICT (market) """

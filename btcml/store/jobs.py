@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -11,6 +12,7 @@ from sqlalchemy import text
 
 from btcml.candles import SeriesKey
 from btcml.errors import NotFoundError
+from btcml.store.engine import IN_SERIES, records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +26,7 @@ __all__ = [
     "STATUSES",
     "Job",
     "abandon_jobs",
+    "append_imported_jobs",
     "append_job",
     "count_jobs",
     "finish_job",
@@ -44,8 +47,8 @@ _COLUMNS = (
     *("id", "kind", "market", "symbol", "interval", "parameters", "asked_by", "request_id", "status", "due_at"),
     *("missed", "attempt", "created_at", "started_at", "finished_at", "result", "error", "error_status"),
 )
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM jobs"  # noqa: S608 - only constants
-_SERIES = "kind = :kind AND market = :market AND symbol = :symbol AND interval = :interval"
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM jobs"
+_OF_KIND = f"kind = :kind AND {IN_SERIES}"
 _TIMES = ("due_at", "created_at", "started_at", "finished_at")
 
 
@@ -90,7 +93,7 @@ class Job:
 
 
 def _job(row: Row[Any]) -> Job:
-    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name of it
+    values = row._asdict()
     key = SeriesKey(values.pop("market"), values.pop("symbol"), values.pop("interval"))
     times = {name: None if values[name] is None else pd.Timestamp(values[name]) for name in _TIMES}
     return Job(key=key, **(values | times))
@@ -115,7 +118,8 @@ def append_job(  # noqa: PLR0913 - the columns of a job
     int or None
         Its number; None where this due time and attempt is already in the log.
     """
-    values = _series(kind, key) | {
+    values = asdict(key) | {
+        "kind": kind,
         "parameters": json.dumps(parameters or {}),
         "asked_by": asked_by,
         "request_id": request_id,
@@ -134,16 +138,9 @@ VALUES (:kind, :market, :symbol, :interval, cast(:parameters AS jsonb), :asked_b
 :attempt) ON CONFLICT DO NOTHING RETURNING id"""
 
 
-def _series(kind: str, key: SeriesKey) -> dict[str, Any]:
-    return {"kind": kind, "market": key.market, "symbol": key.symbol, "interval": key.interval}
-
-
 def start_job(store: Store, job: int) -> None:
     """Mark a job as running from now on."""
-    with store.engine.begin() as connection:
-        connection.execute(
-            text("UPDATE jobs SET status = 'running', started_at = clock_timestamp() WHERE id = :id"), {"id": job}
-        )
+    store.execute("UPDATE jobs SET status = 'running', started_at = clock_timestamp() WHERE id = :id", {"id": job})
 
 
 def finish_job(
@@ -169,8 +166,7 @@ def finish_job(
         "error": error,
         "code": error_status,
     }
-    with store.engine.begin() as connection:
-        connection.execute(text(_FINISH), values)
+    store.execute(_FINISH, values)
 
 
 _FINISH = """UPDATE jobs SET status = :status, result = cast(:result AS jsonb), error = :error, error_status = :code,
@@ -193,9 +189,8 @@ def abandon_jobs(store: Store, kind: str, key: SeriesKey, but: int, *, queued: b
     lost = " OR (status = 'queued' AND created_at < clock_timestamp() - interval '10 minutes')"
     lost += " OR (status = 'queued' AND asked_by = 'scheduler')" if queued else ""
     query = f"""UPDATE jobs SET status = 'abandoned', finished_at = clock_timestamp(),
-    error = 'its process ended before it did' WHERE {_SERIES} AND (status = 'running'{lost}) AND id <> :but"""  # noqa: S608
-    with store.engine.begin() as connection:
-        return connection.execute(text(query), _series(kind, key) | {"but": but}).rowcount
+    error = 'its process ended before it did' WHERE {_OF_KIND} AND (status = 'running'{lost}) AND id <> :but"""
+    return store.execute(query, asdict(key) | {"kind": kind, "but": but})
 
 
 def read_job(store: Store, job: int) -> Job:
@@ -206,12 +201,11 @@ def read_job(store: Store, job: int) -> Job:
     NotFoundError
         If there is none of this number.
     """
-    with store.engine.connect() as connection:
-        row = connection.execute(text(_SELECT + " WHERE id = :id"), {"id": job}).first()
-    if row is None:
+    rows = store.fetch(f"{_SELECT} WHERE id = :id", {"id": job})
+    if not rows:
         msg = f"there is no job {job}: GET /jobs lists them"
         raise NotFoundError(msg)
-    return _job(row)
+    return _job(rows[0])
 
 
 def read_jobs(
@@ -235,18 +229,16 @@ def read_jobs(
     if before is not None:
         query += " AND id < :before"
     if key is not None:
-        query += " AND market = :market AND symbol = :symbol AND interval = :interval"
-        values |= _series("", key)
-    with store.engine.connect() as connection:
-        return [_job(row) for row in connection.execute(text(query + " ORDER BY id DESC LIMIT :limit"), values)]
+        query += f" AND {IN_SERIES}"
+        values |= asdict(key)
+    return [_job(row) for row in store.fetch(query + " ORDER BY id DESC LIMIT :limit", values)]
 
 
 def last_scheduled(store: Store, kind: str, key: SeriesKey) -> Job | None:
     """Newest attempt at the newest due time of a kind."""
-    query = f"{_SELECT} WHERE {_SERIES} AND due_at IS NOT NULL ORDER BY due_at DESC, attempt DESC LIMIT 1"
-    with store.engine.connect() as connection:
-        row = connection.execute(text(query), _series(kind, key)).first()
-    return None if row is None else _job(row)
+    query = f"{_SELECT} WHERE {_OF_KIND} AND due_at IS NOT NULL ORDER BY due_at DESC, attempt DESC LIMIT 1"
+    rows = store.fetch(query, asdict(key) | {"kind": kind})
+    return _job(rows[0]) if rows else None
 
 
 def last_ok(store: Store, kind: str, key: SeriesKey) -> Job | None:
@@ -258,9 +250,41 @@ def last_ok(store: Store, kind: str, key: SeriesKey) -> Job | None:
 def count_jobs(store: Store) -> dict[tuple[str, str], int]:
     """Count jobs by kind and status, and due times missed under the status ``missed``."""
     query = "SELECT kind, status, count(*), sum(missed) FROM jobs GROUP BY kind, status"
-    counts: dict[tuple[str, str], int] = {}
-    with store.engine.connect() as connection:
-        for kind, status, number, missed in connection.execute(text(query)):
-            counts[kind, status] = counts.get((kind, status), 0) + int(number)
-            counts[kind, "missed"] = counts.get((kind, "missed"), 0) + int(missed)
-    return counts
+    counts: Counter[tuple[str, str]] = Counter()
+    for kind, status, number, missed in store.fetch(query):
+        counts[kind, status] += int(number)
+        counts[kind, "missed"] += int(missed)
+    return dict(counts)
+
+
+def append_imported_jobs(store: Store, key: SeriesKey, rows: pd.DataFrame, *, source: str) -> int:
+    """Store another system's log of jobs; negative numbers keep it older than anything of ours.
+
+    Parameters
+    ----------
+    rows
+        ``id``, ``kind``, ``status`` (``ok`` or ``error``), ``message``, ``started_at``, ``finished_at``.
+
+    Returns
+    -------
+    int
+        Rows that are new.
+    """
+    shared = asdict(key) | {"asked_by": source}
+    return store.execute(_IMPORT, *(shared | _imported(row) for row in records(rows)))
+
+
+def _imported(row: dict[str, Any]) -> dict[str, Any]:
+    message = str(row["message"] or "")
+    return row | {
+        "id": _FIRST_IMPORTED + int(row["id"]),
+        "error": None if row["status"] == "ok" else message,
+        "result": json.dumps({"message": message, "imported": True}),
+    }
+
+
+_FIRST_IMPORTED = -(10**9)
+_IMPORT = """INSERT INTO jobs
+(id, kind, market, symbol, interval, asked_by, status, created_at, started_at, finished_at,
+result, error) OVERRIDING SYSTEM VALUE VALUES (:id, :kind, :market, :symbol, :interval, :asked_by, :status, :started_at,
+:started_at, :finished_at, cast(:result AS jsonb), :error) ON CONFLICT DO NOTHING"""

@@ -1,9 +1,9 @@
-"""Trainings and their models: which serves, which stand beside it, which may go."""
+"""Trainings and their models: which one serves, which may be deleted, and how many were tried."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -11,26 +11,30 @@ from sqlalchemy import text
 
 from btcml.candles import SeriesKey
 from btcml.errors import NotFoundError
+from btcml.store.engine import IN_SERIES
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection, Row
 
     from btcml.store.engine import Store
 
 __all__ = [
     "ModelRecord",
-    "champion_of",
-    "prunable",
+    "append_trials",
+    "count_trials",
+    "mark_pruned",
+    "prunable_artifacts",
+    "read_champion",
     "read_models",
     "record_training",
     "restore_training",
-    "strike_artifacts",
 ]
 
 KEPT_NEWEST = 8
 """Trainings that are kept whatever their day."""
 
-_KEY = "market = :market AND symbol = :symbol AND interval = :interval"
 _COLUMNS = (
     *("artifact", "name", "market", "symbol", "interval", "role", "trained_at", "snapshot", "window_start"),
     *("window_end", "samples", "metrics", "verdict", "judged_at", "bytes", "kept"),
@@ -82,10 +86,6 @@ class ModelRecord:
     kept: bool
 
 
-def _values(key: SeriesKey) -> dict[str, Any]:
-    return {"market": key.market, "symbol": key.symbol, "interval": key.interval}
-
-
 def record_training(store: Store, records: list[ModelRecord]) -> None:
     """Put a training into service: its champion and challengers; those before it retire.
 
@@ -97,7 +97,7 @@ def record_training(store: Store, records: list[ModelRecord]) -> None:
     rows = []
     for record in records:
         row = {name: getattr(record, name) for name in _COLUMNS if name not in {"market", "symbol", "interval"}}
-        row |= _values(record.key) | {"metrics": json.dumps(record.metrics), "verdict": json.dumps(record.verdict)}
+        row |= asdict(record.key) | {"metrics": json.dumps(record.metrics), "verdict": json.dumps(record.verdict)}
         rows.append(row)
     with store.engine.begin() as connection:
         _retire(connection, records[0].key)
@@ -105,14 +105,14 @@ def record_training(store: Store, records: list[ModelRecord]) -> None:
 
 
 _BINDS = ", ".join(f"cast(:{name} AS jsonb)" if name in {"metrics", "verdict"} else f":{name}" for name in _COLUMNS)
-_APPEND = f"INSERT INTO models ({', '.join(_COLUMNS)}) VALUES ({_BINDS})"  # noqa: S608 - only constants
+_APPEND = f"INSERT INTO models ({', '.join(_COLUMNS)}) VALUES ({_BINDS})"
 
 
 def _retire(connection: Connection, key: SeriesKey) -> None:
     lock = "SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"
     connection.execute(text(lock), {"name": f"models {key}"})
-    query = f"UPDATE models SET role = 'retired' WHERE {_KEY} AND role <> 'retired'"  # noqa: S608 - only constants
-    connection.execute(text(query), _values(key))
+    query = f"UPDATE models SET role = 'retired' WHERE {IN_SERIES} AND role <> 'retired'"
+    connection.execute(text(query), asdict(key))
 
 
 def restore_training(store: Store, key: SeriesKey, artifact: str | None = None) -> str:
@@ -134,9 +134,9 @@ def restore_training(store: Store, key: SeriesKey, artifact: str | None = None) 
         If there is none whose files are kept.
     """
     with store.engine.begin() as connection:
-        chosen = artifact or connection.scalar(text(_BEFORE), _values(key))
-        query = f"SELECT name, verdict ->> 'champion' FROM models WHERE {_KEY} AND artifact = :artifact AND kept"  # noqa: S608
-        rows = connection.execute(text(query), _values(key) | {"artifact": chosen}).fetchall()
+        chosen = artifact or connection.scalar(text(_BEFORE), asdict(key))
+        query = f"SELECT name, verdict ->> 'champion' FROM models WHERE {IN_SERIES} AND artifact = :artifact AND kept"
+        rows = connection.execute(text(query), asdict(key) | {"artifact": chosen}).fetchall()
         if not rows:
             msg = f"there is no kept training {artifact or 'before the one in service'} of {key}: btcml db models lists"
             raise NotFoundError(msg)
@@ -148,40 +148,38 @@ def restore_training(store: Store, key: SeriesKey, artifact: str | None = None) 
 
 
 _SERVE = "UPDATE models SET role = :role WHERE artifact = :artifact AND name = :name"
-_BEFORE = f"""SELECT artifact FROM models WHERE {_KEY} AND kept AND role = 'retired' AND trained_at <
-(SELECT max(trained_at) FROM models WHERE {_KEY} AND role = 'champion') ORDER BY trained_at DESC LIMIT 1"""  # noqa: S608
+_BEFORE = f"""SELECT artifact FROM models WHERE {IN_SERIES} AND kept AND role = 'retired' AND trained_at <
+(SELECT max(trained_at) FROM models WHERE {IN_SERIES} AND role = 'champion') ORDER BY trained_at DESC LIMIT 1"""
 
 
 def read_models(
     store: Store, key: SeriesKey | None = None, *, kept: bool = True, limit: int = 200
 ) -> list[ModelRecord]:
     """Read models, the newest training first, its champion before its challengers."""
-    clauses = ["true" if key is None else _KEY, "kept" if kept else "true"]
+    clauses = ["true" if key is None else IN_SERIES, "kept" if kept else "true"]
     query = f"""SELECT {", ".join(_COLUMNS)} FROM models WHERE {" AND ".join(clauses)}
-    ORDER BY trained_at DESC, role <> 'champion', name LIMIT :limit"""  # noqa: S608 - only constants
-    with store.engine.connect() as connection:
-        rows = connection.execute(text(query), ({} if key is None else _values(key)) | {"limit": limit}).mappings()
-        return [_record(dict(row)) for row in rows]
+    ORDER BY trained_at DESC, role <> 'champion', name LIMIT :limit"""
+    values = {} if key is None else asdict(key)
+    return [_record(row) for row in store.fetch(query, values | {"limit": limit})]
 
 
-def _record(values: dict[str, Any]) -> ModelRecord:
+def _record(row: Row[Any]) -> ModelRecord:
+    values = row._asdict()
     key = SeriesKey(values.pop("market"), values.pop("symbol"), values.pop("interval"))
     times = {name: None if values[name] is None else pd.Timestamp(values[name]) for name in _TIMES}
     return ModelRecord(key=key, **(values | times))
 
 
-def champion_of(store: Store, key: SeriesKey) -> ModelRecord | None:
+def read_champion(store: Store, key: SeriesKey) -> ModelRecord | None:
     """Read the model in service, or None before the first training."""
-    query = f"SELECT {', '.join(_COLUMNS)} FROM models WHERE {_KEY} AND role = 'champion'"  # noqa: S608
-    with store.engine.connect() as connection:
-        row = connection.execute(text(query), _values(key)).mappings().first()
-    return None if row is None else _record(dict(row))
+    query = f"SELECT {', '.join(_COLUMNS)} FROM models WHERE {IN_SERIES} AND role = 'champion'"
+    rows = store.fetch(query, asdict(key))
+    return _record(rows[0]) if rows else None
 
 
-def prunable(store: Store, key: SeriesKey) -> list[str]:
+def prunable_artifacts(store: Store, key: SeriesKey) -> list[str]:
     """List trainings whose files may go: not in service, not the last of their day, not of the last eight."""
-    with store.engine.connect() as connection:
-        return [str(name) for name in connection.execute(text(_PRUNABLE), _values(key)).scalars()]
+    return [str(row.artifact) for row in store.fetch(_PRUNABLE, asdict(key))]
 
 
 _PRUNABLE = f"""
@@ -189,12 +187,35 @@ SELECT artifact FROM (
   SELECT artifact, bool_or(role <> 'retired') AS serves, max(trained_at) AS at,
     rank() OVER (ORDER BY max(trained_at) DESC) AS place,
     rank() OVER (PARTITION BY date_trunc('day', max(trained_at)) ORDER BY max(trained_at) DESC) AS place_of_day
-  FROM models WHERE {_KEY} AND kept GROUP BY artifact
-) trainings WHERE NOT serves AND place > {KEPT_NEWEST} AND place_of_day > 1 ORDER BY at"""  # noqa: S608
+  FROM models WHERE {IN_SERIES} AND kept GROUP BY artifact
+) trainings WHERE NOT serves AND place > {KEPT_NEWEST} AND place_of_day > 1 ORDER BY at"""
 
 
-def strike_artifacts(store: Store, artifacts: list[str]) -> None:
+def mark_pruned(store: Store, artifacts: list[str]) -> None:
     """Note that the files of trainings are gone; the rows stay."""
     query = "UPDATE models SET kept = false WHERE artifact = ANY(:artifacts) AND role = 'retired'"
-    with store.engine.begin() as connection:
-        connection.execute(text(query), {"artifacts": artifacts})
+    store.execute(query, {"artifacts": artifacts})
+
+
+def append_trials(
+    store: Store, key: SeriesKey, snapshot: str, trials: Iterable[dict[str, Any]], at: pd.Timestamp
+) -> None:
+    """Record tries of models; the same try on the same snapshot counts once.
+
+    Parameters
+    ----------
+    trials
+        Each with ``model``, ``parameters`` (JSON text) and ``score``.
+    """
+    shared = asdict(key) | {"snapshot": snapshot, "at": at}
+    store.execute(_TRIAL, *(shared | trial for trial in trials))
+
+
+_TRIAL = """INSERT INTO trials (market, symbol, interval, model, parameters, snapshot, score, tried_at)
+VALUES (:market, :symbol, :interval, :model, cast(:parameters AS jsonb), :snapshot, :score, :at)
+ON CONFLICT DO NOTHING"""
+
+
+def count_trials(store: Store, key: SeriesKey) -> int:
+    """Count the tries of a series so far."""
+    return int(store.scalar(f"SELECT count(*) FROM trials WHERE {IN_SERIES}", asdict(key)))

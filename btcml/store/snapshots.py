@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from sqlalchemy import text
 
-from btcml.candles import TIME, SeriesKey, candle_gaps, content_hash
+from btcml.candles import SeriesKey, candle_gaps, content_hash
 from btcml.continuity import suspect_spans
 from btcml.contract import rule_results
 from btcml.errors import NotFoundError, NotReadyError, StoreError
 from btcml.files import replaced_folder, write_text
 from btcml.store.candles import read_candles
-from btcml.store.chain import heads
+from btcml.store.chain import chain_head
+from btcml.store.engine import IN_SERIES
 from btcml.store.forecasts import read_scored
-from btcml.store.ledger import count_trials
+from btcml.store.models import count_trials
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from pathlib import Path
 
     from btcml.store.engine import Store
 
-__all__ = ["Snapshot", "load_snapshot", "read_snapshot", "record_snapshot", "save_snapshot"]
+__all__ = ["Snapshot", "list_snapshots", "load_snapshot", "read_snapshot", "record_snapshot", "save_snapshot"]
 
 _FORMAT = 1
 
@@ -83,9 +84,7 @@ class Snapshot:
         """Everything but the frames, as plain JSON values."""
         return {
             "format": _FORMAT,
-            "market": self.key.market,
-            "symbol": self.key.symbol,
-            "interval": self.key.interval,
+            **asdict(self.key),
             "start": self.start.isoformat(),
             "end": self.end.isoformat(),
             "trials": self.trials,
@@ -111,11 +110,12 @@ def read_snapshot(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Tim
     if candles.empty:
         msg = f"no candles of {key} from {start:%Y-%m-%d} to {end:%Y-%m-%d}: ingest them first (btcml ingest)"
         raise NotReadyError(msg)
-    span = {"market": key.market, "symbol": key.symbol, "interval": key.interval, "start": start, "end": end}
-    with store.engine.connect() as connection:
-        known = _frame(connection, "SELECT start, kind FROM gaps WHERE {span}", span, "start")
-        quarantine = _frame(connection, "SELECT * FROM quarantine WHERE {span} ORDER BY id", span)
-        revisions = _frame(connection, "SELECT * FROM candle_revisions WHERE {span} ORDER BY id", span)
+    span = asdict(key) | {"start": start, "end": end}
+    within = f"{IN_SERIES} AND {{}} >= :start AND {{}} < :end"
+    known = store.frame("SELECT start, kind FROM gaps WHERE " + within.format("start", "start"), span)
+    of_span = within.format("open_time", "open_time") + " ORDER BY id"
+    quarantine = store.frame(f"SELECT * FROM quarantine WHERE {of_span}", span)
+    revisions = store.frame(f"SELECT * FROM candle_revisions WHERE {of_span}", span)
     gaps = candle_gaps(candles["open_time"], key.interval).merge(known, on="start", how="left")
     identity = ["id", "market", "symbol", "interval"]
     return Snapshot(
@@ -123,7 +123,7 @@ def read_snapshot(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Tim
         start=start,
         end=end,
         trials=count_trials(store, key),
-        heads=heads(store, key),
+        heads=chain_head(store, key),
         candles=candles,
         gaps=gaps.fillna({"kind": "ours"}),
         quarantine=quarantine.drop(columns=identity),
@@ -132,23 +132,6 @@ def read_snapshot(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Tim
         suspects=suspect_spans(candles, key.interval),
         forecasts=read_scored(store, key, start, end),
     )
-
-
-_SPAN = "market = :market AND symbol = :symbol AND interval = :interval AND {time} >= :start AND {time} < :end"
-
-
-def _frame(connection: Connection, query: str, values: dict[str, Any], time: str = "open_time") -> pd.DataFrame:
-    """Small frame with stable types, whether or not it has rows."""
-    result = connection.execute(text(query.format(span=_SPAN.format(time=time))), values)
-    frame = pd.DataFrame(result.fetchall(), columns=list(result.keys()))
-    for name in frame.columns:
-        if name == "start" or name.endswith(("_time", "_at")):
-            frame[name] = pd.to_datetime(frame[name], utc=True).astype(TIME)
-        elif name in {"market", "symbol", "interval", "kind", "rule", "source"}:
-            frame[name] = frame[name].astype("str")
-        elif name != "id":
-            frame[name] = frame[name].astype("float64")
-    return frame
 
 
 def save_snapshot(snapshot: Snapshot, folder: Path) -> Path:
@@ -206,18 +189,16 @@ def load_snapshot(bundle: Path) -> Snapshot:
 
 def record_snapshot(store: Store, snapshot: Snapshot, at: pd.Timestamp) -> None:
     """List a snapshot in the database, once."""
-    key = snapshot.key
-    values: dict[str, Any] = {"hash": snapshot.hash, "market": key.market, "symbol": key.symbol}
-    values |= {
-        "interval": key.interval,
-        "start": snapshot.start,
-        "end": snapshot.end,
-        "candles": len(snapshot.candles),
-        "at": at,
-    }
-    with store.engine.begin() as connection:
-        connection.execute(text(_RECORD), values)
+    facts = {"hash": snapshot.hash, "start": snapshot.start, "end": snapshot.end, "candles": len(snapshot.candles)}
+    store.execute(_RECORD, asdict(snapshot.key) | facts | {"at": at})
 
 
 _RECORD = """INSERT INTO snapshots (hash, market, symbol, interval, start, "end", candles, made_at)
 VALUES (:hash, :market, :symbol, :interval, :start, :end, :candles, :at) ON CONFLICT DO NOTHING"""
+
+
+def list_snapshots(store: Store) -> pd.DataFrame:
+    """List the snapshots that were taken, newest first."""
+    query = 'SELECT hash, market, symbol, interval, start, "end", candles, made_at FROM snapshots ORDER BY made_at DESC'
+    with store.engine.connect() as connection:
+        return pd.read_sql(text(query), connection)

@@ -8,9 +8,8 @@ from sqlalchemy import text
 
 from btcml.candles import SeriesKey
 from btcml.cli import main
-from btcml.store.clocks import keep_clock
-from btcml.store.forecasts import append_forecasts
-from btcml.store.models import ModelRecord, champion_of, record_training
+from btcml.store.forecasts import append_forecasts, record_clock
+from btcml.store.models import ModelRecord, read_champion, record_training
 
 AT = pd.Timestamp("2025-03-01 12:00", tz="UTC")
 KEY = SeriesKey("replay:cli", "BTCUSDT", "5m")
@@ -20,7 +19,7 @@ KEY = SeriesKey("replay:cli", "BTCUSDT", "5m")
 def sealed(store, home, monkeypatch):
     """One sealed forecast in the home that the command line finds."""
     monkeypatch.setenv("BTCML_HOME", str(home))
-    keep_clock(store, KEY.market, AT, speed=0.0)
+    record_clock(store, KEY.market, AT, speed=0.0)
     row = {
         "open_time": AT,
         "role": "champion",
@@ -71,5 +70,5 @@ def test_models_are_listed_and_rolled_back_by_one_command(sealed, capsys):
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [row["role"] for row in rows] == ["champion", "retired"]
     assert main(["db", "models", str(KEY), "--roll-back"]) == 0
-    assert champion_of(sealed, KEY).name == "autoreg"
+    assert read_champion(sealed, KEY).name == "autoreg"
     assert main(["db", "models", "--roll-back"]) == 2

@@ -20,8 +20,7 @@ from btcml.market.simulate import SimulatedMarket
 from btcml.serve.work import environment
 from btcml.store.candles import read_candles, read_last_candles
 from btcml.store.chain import verify_chain
-from btcml.store.clocks import market_now
-from btcml.store.forecasts import missing_forecasts, read_scored
+from btcml.store.forecasts import count_missing, market_now, read_scored
 from btcml.store.jobs import read_jobs
 from btcml.testing.exchange import ReplayClock
 from btcml.testing.faults import Fault
@@ -123,7 +122,7 @@ def test_a_day_with_faults_restarts_and_kills_leaves_the_books_balanced(drill, s
 def _check_every_candle_has_its_forecast_or_is_missed(store, champions, begin):
     first = champions["open_time"].min()
     last = max(champions["open_time"].max(), read_last_candles(store, KEY, 1)["open_time"].iloc[0])
-    assert len(champions) + missing_forecasts(store, KEY) == (last - first) / FIVE + 1
+    assert len(champions) + count_missing(store, KEY) == (last - first) / FIVE + 1
     assert first <= begin + 12 * FIVE
     assert last >= begin + (CANDLES - 3) * FIVE
 

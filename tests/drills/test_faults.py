@@ -17,8 +17,7 @@ from btcml.market.binance import BinanceMarket
 from btcml.market.files import FileMarket
 from btcml.market.klines import format_klines, parse_klines
 from btcml.pipeline.ingest import backfill, ingest
-from btcml.store.candles import read_candles
-from btcml.store.ledger import BanLedger, read_held
+from btcml.store.candles import BanLedger, read_candles, read_quarantined
 from btcml.testing.exchange import running_exchange
 from btcml.testing.faults import KINDS, RULES, Fault, _restate
 
@@ -112,7 +111,7 @@ def stored(store):
 
 def assert_truth(store, expected):
     pd.testing.assert_frame_equal(stored(store), expected, check_exact=True)
-    assert read_held(store, KEY) == []
+    assert read_quarantined(store, KEY) == []
 
 
 SPAN = {"start": RESTATED[0], "end": RESTATED[1]}

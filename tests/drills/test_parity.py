@@ -17,8 +17,7 @@ from btcml.serve.schedule import Scheduler
 from btcml.serve.work import Bench
 from btcml.store.candles import read_candles
 from btcml.store.chain import verify_chain
-from btcml.store.clocks import market_now
-from btcml.store.forecasts import read_scored
+from btcml.store.forecasts import market_now, read_scored
 from btcml.testing.exchange import ReplayClock
 
 from ..replayed import trained_replay  # noqa: TID252 - where drills begin

@@ -13,9 +13,8 @@ from sqlalchemy.pool import NullPool
 from btcml.errors import BusyError, SourceError, StoreError, UsageError
 from btcml.store import backup
 from btcml.store.backup import backup_database, restore_database, table_hashes
-from btcml.store.chain import heads, verify_chain
-from btcml.store.engine import owner_url
-from btcml.store.schema import migrate
+from btcml.store.chain import chain_head, verify_chain
+from btcml.store.engine import migrate, owner_url
 
 sys.path.insert(0, str(Path(__file__).parent))
 from seeding import KEY, fill
@@ -51,7 +50,7 @@ def drop(url):
 
 def test_what_is_backed_up_dropped_and_restored_is_equal(url, store, alone, models, tmp_path):
     """Every table's hash, the chain of forecasts, its head, and the models' files."""
-    before, head = hashes(url), heads(store, KEY)
+    before, head = hashes(url), chain_head(store, KEY)
     made = backup_database(url, models, tmp_path / "btcml.backup")
     assert made["verified"]
     assert made["rows"] == sum(facts["rows"] for facts in before.values()) > 280
@@ -59,7 +58,7 @@ def test_what_is_backed_up_dropped_and_restored_is_equal(url, store, alone, mode
     drop(url)
     restored = restore_database(url, tmp_path / "elsewhere", tmp_path / "btcml.backup")
     assert hashes(url) == before
-    assert heads(store, KEY) == head != {}
+    assert chain_head(store, KEY) == head != {}
     assert verify_chain(store, KEY, head) is None
     assert restored["models"] == 1
     assert (tmp_path / "elsewhere" / "simulated" / "model.txt").read_text(encoding="utf-8") == "trees"

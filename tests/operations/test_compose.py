@@ -16,7 +16,7 @@ import pytest
 
 from btcml.cli import make_parser
 from btcml.settings import Settings
-from btcml.store.schema import migrate
+from btcml.store.engine import migrate
 
 sys.path.insert(0, str(Path(__file__).parent))
 from compose import BIN, ROOT, Machine, compose, free_port, interpolate, load_env, services

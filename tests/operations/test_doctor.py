@@ -15,7 +15,7 @@ from btcml.market.transport import host_of
 from btcml.pipeline import doctor
 from btcml.pipeline.doctor import examine, examine_scheduler, render
 from btcml.settings import Settings
-from btcml.store.ledger import BanLedger
+from btcml.store.candles import BanLedger
 from btcml.store.models import ModelRecord, record_training
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -7,8 +7,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from btcml.store.backup import table_hashes
-from btcml.store.engine import owner_url
-from btcml.store.schema import head_revision, is_current, known_revisions, migrate
+from btcml.store.engine import head_revision, is_current, known_revisions, migrate, owner_url
 
 _VALUE = {
     "timestamp with time zone": "timestamptz '2025-06-30T00:00:00+00:00'",

@@ -14,7 +14,7 @@ from btcml.forecast.training import train_forecaster
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.evaluate import series_folder
 from btcml.pipeline.ingest import backfill
-from btcml.store.clocks import keep_clock
+from btcml.store.forecasts import record_clock
 from btcml.store.models import ModelRecord, record_training
 
 NOW = pd.Timestamp("2025-03-01 12:00:02", tz="UTC")
@@ -44,7 +44,7 @@ class StillMarket:
         with self.owner.begin() as connection:
             connection.execute(text("SET LOCAL session_replication_role = replica"))
             connection.execute(text("DELETE FROM market_clocks"))
-        keep_clock(self.store, self.market, time, speed=0.0)
+        record_clock(self.store, self.market, time, speed=0.0)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from btcml.market import utc_now
 from btcml.market.binance import BinanceMarket
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.clock import register_clock
-from btcml.store.clocks import clock_known, market_now
+from btcml.store.forecasts import market_now, read_clock_speed
 from btcml.testing.exchange import ReplayClock, running_exchange
 
 THEN = pd.Timestamp("2025-03-01", tz="UTC")
@@ -20,7 +20,7 @@ def test_a_replays_speed_is_heard_and_its_clock_kept(store):
     with running_exchange(SimulatedMarket(), clock, name="heard") as exchange:
         source = BinanceMarket([exchange.url])
         register_clock(store, source, listen=1.0)
-        assert 40 < clock_known(store, "replay:heard") < 60
+        assert 40 < read_clock_speed(store, "replay:heard") < 60
         assert abs((market_now(store, "replay:heard") - source.now()).total_seconds()) < 100
         register_clock(store, source)
 
@@ -36,4 +36,4 @@ def test_a_replay_that_begins_anew_under_its_old_name_is_refused(store, market):
 def test_a_market_of_real_time_needs_no_clock(store):
     """The simulated market lives by the database's own clock."""
     assert register_clock(store, SimulatedMarket(clock=lambda: THEN)) == THEN
-    assert clock_known(store, "simulated") is None
+    assert read_clock_speed(store, "simulated") is None

@@ -15,7 +15,7 @@ from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.cluster import joblib_backend
 from btcml.pipeline.contest import contest, search_before
 from btcml.store.candles import upsert_candles
-from btcml.store.ledger import count_trials
+from btcml.store.models import count_trials
 
 KEY = SeriesKey("simulated", "BTCUSDT", "1h")
 END = pd.Timestamp("2025-06-01", tz="UTC")

@@ -5,7 +5,7 @@ import pytest
 
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.evaluate import evaluate, judge, load_walk, plan_of
-from btcml.store.models import champion_of
+from btcml.store.models import read_champion
 
 END = pd.Timestamp("2025-03-01", tz="UTC")
 
@@ -16,7 +16,7 @@ def test_evaluating_judges_but_puts_nobody_into_service(store, settings, series)
     facts = evaluate(store, settings, series, jobs=1)
     assert facts["figures"]["persistence"]["ratio"] == 1.0
     assert facts["champion"] in {"persistence", "autoreg", "random_forest", "lightgbm_mean"}
-    assert champion_of(store, series) is None
+    assert read_champion(store, series) is None
     assert set(load_walk(settings, series)["model"]) == {"persistence", "autoreg", "random_forest", "lightgbm_mean"}
 
 

@@ -15,9 +15,8 @@ from btcml.market.archive import ArchiveMarket
 from btcml.market.binance import BinanceMarket
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.ingest import backfill, ingest, missing_spans
-from btcml.store.candles import read_candles, upsert_candles
+from btcml.store.candles import read_candles, read_halts, read_quarantined, upsert_candles
 from btcml.store.engine import database_lock
-from btcml.store.ledger import read_halts, read_held
 from btcml.testing.exchange import running_exchange
 
 START = pd.Timestamp("2025-01-01", tz="UTC")
@@ -146,11 +145,11 @@ def test_an_ingest_heals_holes_and_quarantine_beyond_its_window(store, truth):
     early = truth.drop(index=range(2000, 2010)).reset_index(drop=True)
     early.loc[1000, "high"] = 1.0
     upsert_candles(store, KEY, early[:4000], source="test", at=at(4010))
-    assert len(read_held(store, KEY)) == 1
+    assert len(read_quarantined(store, KEY)) == 1
     done = ingest(store, Market(truth, clock=at(4010)), KEY)
     assert (done.inserted, done.quarantined) == (11, 0)
     pd.testing.assert_frame_equal(stored(store), truth[:4010])
-    assert read_held(store, KEY) == []
+    assert read_quarantined(store, KEY) == []
 
 
 def test_a_row_that_stays_broken_costs_one_question_an_ingest(store, truth):

@@ -9,8 +9,7 @@ from btcml.candles import SeriesKey
 from btcml.errors import NotReadyError
 from btcml.pipeline.evaluate import load_walk, series_folder
 from btcml.pipeline.train import prune, train
-from btcml.store.ledger import count_trials
-from btcml.store.models import champion_of, read_models
+from btcml.store.models import count_trials, read_champion, read_models
 
 QUICK = ("autoreg",)
 
@@ -19,7 +18,7 @@ def test_a_training_is_judged_saved_and_put_into_service(store, settings, series
     """Files, records, verdict and walk-forward belong to one training; every try is counted."""
     done = train(store, settings, series, models=QUICK, now=market.time, jobs=1)
     assert done.judged
-    champion = champion_of(store, series)
+    champion = read_champion(store, series)
     assert (champion.artifact, champion.name) == (done.artifact, done.champion)
     assert (series_folder(settings, series) / done.artifact / "manifest.json").exists()
     assert done.figures["persistence"]["skill"] == 0.0
@@ -36,7 +35,7 @@ def test_training_within_the_day_fits_the_champion_anew_and_never_promotes(store
     again = train(store, settings, series, models=QUICK, now=market.time + pd.Timedelta("15min"), jobs=1)
     assert not again.judged
     assert again.champion == first.champion
-    assert again.verdict == champion_of(store, series).verdict
+    assert again.verdict == read_champion(store, series).verdict
     later = train(store, settings, series, models=QUICK, now=market.time + pd.Timedelta(days=1), jobs=1)
     assert later.judged
     assert later.verdict["looks"] == 2

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from btcml.serve.work import Bench, JobError, environment, perform, spawn
 from btcml.settings import Settings, load_settings
-from btcml.store.chain import heads
+from btcml.store.chain import chain_head
 from btcml.store.jobs import append_job, read_job, read_jobs
 
 
@@ -141,7 +141,7 @@ def test_every_job_writes_down_the_head_of_the_chain(store, settings, market, tr
     """So that a tail that is cut off later is noticed."""
     bench = Bench(settings, store, market)
     perform(bench, append_job(store, "forecast", trained, asked_by="cli"))
-    head = heads(store, trained)
+    head = chain_head(store, trained)
     assert head["seq"] == "2"
     for kind in ("ingest", "backfill", "train"):
         number = append_job(store, kind, trained, asked_by="cli", parameters={"days": 9, "processes": 1})

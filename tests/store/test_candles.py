@@ -8,18 +8,29 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
-from btcml.candles import SeriesKey, as_candles
+from btcml.candles import SeriesKey, as_candles, candle_gaps
+from btcml.contract import rule_results
+from btcml.market.simulate import SimulatedMarket
 from btcml.store.candles import (
+    BanLedger,
     Upserted,
+    check_contract,
+    list_series,
     read_candles,
+    read_halts,
     read_last_candles,
     read_open_times,
     read_series_keys,
+    record_gaps,
     upsert_candles,
 )
 
 KEY = SeriesKey("simulated", "BTCUSDT", "5m")
 AT = pd.Timestamp("2025-02-01", tz="UTC")
+HOURLY = SeriesKey("simulated", "BTCUSDT", "1h")
+DAY = pd.Timestamp("2025-01-01", tz="UTC")
+HOUR = pd.Timedelta(hours=1)
+LATER = DAY + 48 * HOUR
 
 
 def candles(n=100, start="2025-01-01"):
@@ -172,3 +183,87 @@ def test_the_restated_minutes_of_2021_are_stored_as_revisions(store, shared_data
     assert done.revised == differ > 0
     pd.testing.assert_frame_equal(read_candles(store, key), restated)
     assert len(revisions(store)) == differ
+
+
+def gap(hour):
+    return pd.DataFrame({"start": [DAY + hour * HOUR], "end": [DAY + (hour + 1) * HOUR], "missing": [12]})
+
+
+def test_a_hole_that_was_asked_for_is_a_halt(store):
+    """The market was asked and had nothing."""
+    record_gaps(store, KEY, gap(3), (DAY, DAY + 24 * HOUR), LATER)
+    assert read_halts(store, KEY) == {DAY + 3 * HOUR}
+
+
+def test_a_hole_that_was_filled_is_struck_off(store):
+    """Asked again, the market has candles there now."""
+    record_gaps(store, KEY, gap(3), (DAY, DAY + 24 * HOUR), LATER)
+    record_gaps(store, KEY, gap(3)[:0], (DAY, DAY + 24 * HOUR), LATER)
+    assert read_halts(store, KEY) == set()
+
+
+def test_a_young_hole_is_asked_for_again(store):
+    """What the market did not have an hour later may have been a fault of the answer: not yet a halt."""
+    record_gaps(store, KEY, gap(3), (DAY, DAY + 24 * HOUR), DAY + 5 * HOUR)
+    assert read_halts(store, KEY) == set()
+
+
+def test_holes_outside_of_the_question_stay(store):
+    """An answer says nothing about another span."""
+    record_gaps(store, KEY, gap(3), (DAY, DAY + 24 * HOUR), LATER)
+    record_gaps(store, KEY, gap(3)[:0], (DAY + 5 * HOUR, DAY + 24 * HOUR), LATER)
+    assert read_halts(store, KEY) == {DAY + 3 * HOUR}
+
+
+def test_a_ban_is_remembered_and_never_shortened(store):
+    """A second, shorter word about the same host does not end the ban early."""
+    bans = BanLedger(store)
+    assert bans.until("api") is None
+    bans.remember("api", DAY + 2 * HOUR, "418")
+    bans.remember("api", DAY + HOUR, "429")
+    assert bans.until("api") == DAY + 2 * HOUR
+
+
+@pytest.fixture
+def hourly():
+    """Ten days without a hole."""
+    return SimulatedMarket().fetch_candles("BTCUSDT", "1h", DAY, DAY + 240 * HOUR)
+
+
+def counts(store):
+    """Holes of the only series."""
+    row = list_series(store).iloc[0]
+    return int(row["candles"]), int(row["gaps"]), int(row["missing"]), int(row["halts"])
+
+
+def test_holes_are_counted_between_the_candles_that_are_there(store, hourly):
+    """Whoever made them: a span that was never asked for is as missing as the exchange's halt."""
+    upsert_candles(store, HOURLY, hourly.drop(index=[*range(50, 60), 100]), source="test", at=DAY)
+    assert counts(store) == (229, 2, 11, 0)
+
+
+def test_of_the_holes_the_markets_own_are_told(store, hourly):
+    """What the market was asked for and did not have."""
+    there = hourly.drop(index=[*range(50, 60), 100])
+    upsert_candles(store, HOURLY, there, source="test", at=DAY)
+    halts = candle_gaps(there["open_time"], "1h").iloc[1:]
+    record_gaps(store, HOURLY, halts, (DAY + 90 * HOUR, DAY + 110 * HOUR), DAY + 300 * HOUR)
+    assert counts(store) == (229, 2, 11, 1)
+
+
+def test_what_was_asked_for_before_the_first_candle_is_no_hole(store, hourly):
+    """A file of unbroken candles has none, wherever the fetch began."""
+    upsert_candles(store, HOURLY, hourly, source="test", at=DAY)
+    before = pd.DataFrame({"start": [DAY - 24 * HOUR], "end": [DAY], "missing": [24]})
+    record_gaps(store, HOURLY, before, (DAY - 24 * HOUR, DAY + 240 * HOUR), DAY + 300 * HOUR)
+    assert counts(store) == (240, 0, 0, 0)
+
+
+def test_the_database_is_checked_by_the_rules_of_a_report(store, hourly, owner):
+    """The same names in the same order; the two that the table keeps by itself are constraints there."""
+    assert list(check_contract(store)["rule"]) == list(rule_results(hourly, "1h")["rule"])
+    with owner.connect() as connection:
+        kinds = "SELECT contype FROM pg_constraint WHERE conrelid = 'candles'::regclass"
+        nulls = "SELECT attnotnull FROM pg_attribute WHERE attrelid = 'candles'::regclass AND attname = 'close'"
+        assert "p" in set(connection.execute(text(kinds)).scalars())
+        assert connection.scalar(text(nulls))

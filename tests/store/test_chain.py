@@ -5,9 +5,8 @@ import pytest
 from sqlalchemy import text
 
 from btcml.candles import SeriesKey
-from btcml.store.chain import chain_keys, heads, verify_chain
-from btcml.store.clocks import keep_clock
-from btcml.store.forecasts import append_forecasts
+from btcml.store.chain import chain_head, chain_keys, verify_chain
+from btcml.store.forecasts import append_forecasts, record_clock
 from btcml.store.jobs import append_job, finish_job
 
 FIVE = pd.Timedelta("5min")
@@ -23,7 +22,7 @@ def chain(store, owner):
         with owner.begin() as connection:
             connection.execute(text("SET LOCAL session_replication_role = replica"))
             connection.execute(text("DELETE FROM market_clocks"))
-        keep_clock(store, KEY.market, target, speed=0.0)
+        record_clock(store, KEY.market, target, speed=0.0)
         row = {"open_time": target, "role": "champion", "model": "m", "artifact": "20250301T000000-aaaa"}
         append_forecasts(
             store, KEY, [row | {"cutoff": TARGET - FIVE, "base": 100.0, "close": 100.1 + step, "lo": None}]
@@ -42,7 +41,7 @@ def test_an_untouched_chain_is_whole(chain):
     """Python's own hash of every row equals the one that the trigger computed."""
     assert verify_chain(chain, KEY) is None
     assert chain_keys(chain) == [KEY]
-    assert heads(chain, KEY)["seq"] == "5"
+    assert chain_head(chain, KEY)["seq"] == "5"
 
 
 def test_a_byte_that_a_superuser_changed_is_found_and_located(chain, owner):
@@ -68,7 +67,7 @@ def test_a_deleted_row_is_missed(chain, owner):
 
 def test_a_tail_cut_off_is_noticed_by_the_head_that_was_written_down(chain, owner):
     """A shorter chain is whole in itself, but not for who has kept its head."""
-    head = heads(chain, KEY)
+    head = chain_head(chain, KEY)
     tampered(owner, "DELETE FROM forecasts WHERE seq >= 4")
     assert verify_chain(chain, KEY) is None
     assert verify_chain(chain, KEY, head).seq == 5
@@ -78,7 +77,9 @@ def test_a_tail_cut_off_is_noticed_by_the_head_that_was_written_down(chain, owne
 def test_a_tail_cut_off_is_noticed_by_the_log_of_jobs(chain, owner, first):
     """Nobody need have kept anything: every job has written the head of its time; even if all is gone."""
     for _ in range(2):
-        finish_job(chain, append_job(chain, "forecast", KEY, asked_by="scheduler"), result={"heads": heads(chain, KEY)})
+        finish_job(
+            chain, append_job(chain, "forecast", KEY, asked_by="scheduler"), result={"heads": chain_head(chain, KEY)}
+        )
     assert verify_chain(chain, KEY) is None
     tampered(owner, f"DELETE FROM forecasts WHERE seq >= {first}")
     assert chain_keys(chain) == [KEY]
@@ -92,5 +93,5 @@ def test_each_series_has_a_chain_of_its_own(chain):
     target = TARGET + 4 * FIVE
     row = {"open_time": target, "role": "champion", "model": "m", "artifact": "20250301T000000-aaaa"}
     append_forecasts(chain, other, [row | {"cutoff": TARGET, "base": 1.0, "close": 1.0}])
-    assert heads(chain, other)["seq"] == "1"
+    assert chain_head(chain, other)["seq"] == "1"
     assert verify_chain(chain, other) is None

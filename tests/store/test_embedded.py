@@ -115,7 +115,7 @@ def revive(store):
     end = time.monotonic() + 60
     while True:
         try:
-            store.revive()
+            store.restart_server()
         except StoreError:
             assert time.monotonic() < end
             time.sleep(0.2)
@@ -138,4 +138,4 @@ def test_users_that_were_killed_do_not_keep_the_server_running(tmp_path):
 def test_a_server_of_others_is_not_started(monkeypatch):
     """Only the embedded one is ours."""
     monkeypatch.setattr("btcml.store.engine.start_embedded", lambda _: pytest.fail("something was started"))
-    Store(make_url("postgresql://somebody@elsewhere/btcml")).revive()
+    Store(make_url("postgresql://somebody@elsewhere/btcml")).restart_server()

@@ -10,8 +10,7 @@ from sqlalchemy import text
 
 from btcml.errors import BusyError, StoreError
 from btcml.settings import Settings
-from btcml.store.engine import database_lock, open_store, owner_url
-from btcml.store.schema import head_revision, is_current, migrate
+from btcml.store.engine import database_lock, head_revision, is_current, migrate, open_store, owner_url
 
 
 def test_every_session_is_the_application_in_utc(store):

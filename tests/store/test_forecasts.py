@@ -8,18 +8,21 @@ from sqlalchemy.exc import DBAPIError
 from btcml.candles import SeriesKey, as_candles, interval_floor
 from btcml.errors import NotReadyError, StoreError
 from btcml.store.candles import upsert_candles
-from btcml.store.clocks import keep_clock
 from btcml.store.forecasts import (
     SCORED_COLUMNS,
     append_forecasts,
+    append_imported_forecasts,
+    count_missing,
     count_scored,
-    missing_forecasts,
+    market_now,
+    read_clock_speed,
     read_futuros,
     read_scored,
+    record_clock,
 )
-from btcml.store.imports import append_imported_forecasts
 
 FIVE = pd.Timedelta("5min")
+THEN = pd.Timestamp("2020-05-01", tz="UTC")
 TARGET = pd.Timestamp("2025-03-01 12:00", tz="UTC")
 KEY = SeriesKey("replay:seal", "BTCUSDT", "5m")
 
@@ -29,7 +32,7 @@ def clock(store, owner, now, market=KEY.market):
     with owner.begin() as connection:
         connection.execute(text("SET LOCAL session_replication_role = replica"))
         connection.execute(text("DELETE FROM market_clocks WHERE market = :market"), {"market": market})
-    keep_clock(store, market, now, speed=0.0)
+    record_clock(store, market, now, speed=0.0)
 
 
 def row(open_time=TARGET, close=101.0, **values):
@@ -179,7 +182,7 @@ def test_candles_whose_close_found_no_forecast_are_counted(store, owner):
     append_forecasts(store, KEY, [row(TARGET + 3 * FIVE)])
     for i in range(4):
         candle(store, TARGET + i * FIVE, 100.0)
-    assert missing_forecasts(store, KEY) == 2
+    assert count_missing(store, KEY) == 2
 
 
 def test_frames_of_forecasts_have_the_same_types_with_and_without_rows(store, owner):
@@ -217,3 +220,37 @@ def test_the_market_simulated_is_sealed_by_real_time(store):
     late = (now - target) / pd.Timedelta(days=1) > 0.2
     counts = append_forecasts(store, key, [row(target) | {"cutoff": target - pd.Timedelta(days=2)}])
     assert counts == {"sealed": int(not late), "late": int(late)}
+
+
+def test_a_replays_clock_is_set_once(store):
+    """A second origin is not taken, and nobody of the application can change the row."""
+    record_clock(store, "replay:once", THEN, speed=0.0)
+    record_clock(store, "replay:once", THEN + pd.Timedelta("1h"), speed=5.0)
+    assert market_now(store, "replay:once") == THEN
+    assert read_clock_speed(store, "replay:once") == 0.0
+    with pytest.raises(DBAPIError, match="set once"), store.engine.begin() as connection:
+        connection.execute(text("UPDATE market_clocks SET speed = 2"))
+
+
+def test_a_replays_clock_runs_at_its_speed(store):
+    """A thousand market seconds pass in a real one."""
+    record_clock(store, "replay:fast", THEN, speed=1000.0)
+    first, second = market_now(store, "replay:fast"), market_now(store, "replay:fast")
+    assert THEN < first < second < THEN + pd.Timedelta(days=1)
+
+
+def test_binances_offset_is_measured_anew_but_never_beyond_a_minute(store):
+    """A clock two minutes off is a fault of the machine, not an offset."""
+    now = pd.Timestamp.now(tz="UTC")
+    record_clock(store, "binance", now + pd.Timedelta("20s"))
+    record_clock(store, "binance", now + pd.Timedelta("3s"))
+    assert abs(market_now(store, "binance") - pd.Timestamp.now(tz="UTC")) < pd.Timedelta("15s")
+    with pytest.raises(StoreError, match="more than a minute"):
+        record_clock(store, "binance", now + pd.Timedelta("2min"))
+
+
+def test_other_markets_live_by_real_time(store):
+    """A simulated market has no clock in the database."""
+    record_clock(store, "simulated", THEN)
+    assert read_clock_speed(store, "simulated") is None
+    assert abs(market_now(store, "simulated") - pd.Timestamp.now(tz="UTC")) < pd.Timedelta("1min")

@@ -7,12 +7,14 @@ from btcml.candles import SeriesKey
 from btcml.errors import NotFoundError
 from btcml.store.models import (
     ModelRecord,
-    champion_of,
-    prunable,
+    append_trials,
+    count_trials,
+    mark_pruned,
+    prunable_artifacts,
+    read_champion,
     read_models,
     record_training,
     restore_training,
-    strike_artifacts,
 )
 
 KEY = SeriesKey("simulated", "BTCUSDT", "5m")
@@ -31,13 +33,13 @@ def test_a_new_training_retires_the_one_before(store):
     """At any time one champion serves."""
     record_training(store, training(START))
     record_training(store, training(START + pd.Timedelta("15min"), champion="autoreg"))
-    assert champion_of(store, KEY).name == "autoreg"
+    assert read_champion(store, KEY).name == "autoreg"
     assert [record.role for record in read_models(store, KEY)] == ["champion", "challenger", "retired", "retired"]
 
 
 def test_before_the_first_training_there_is_no_champion(store):
     """None, not an error: the verb says what to do."""
-    assert champion_of(store, KEY) is None
+    assert read_champion(store, KEY) is None
 
 
 def test_rolling_back_puts_the_training_before_into_service(store):
@@ -45,7 +47,7 @@ def test_rolling_back_puts_the_training_before_into_service(store):
     record_training(store, training(START, champion="autoreg"))
     record_training(store, training(START + pd.Timedelta("15min")))
     assert restore_training(store, KEY) == "20250301T000000-test"
-    assert champion_of(store, KEY).name == "autoreg"
+    assert read_champion(store, KEY).name == "autoreg"
     with pytest.raises(NotFoundError, match="no kept training"):
         restore_training(store, KEY)
 
@@ -56,10 +58,19 @@ def test_kept_are_the_champion_one_a_day_and_the_last_eight(store):
     for at in times:
         record_training(store, training(at, champion="persistence", names=("persistence",)))
     kept = {f"{at:%Y%m%dT%H%M%S}-test" for at in [times[95], times[191], times[287], *times[-8:]]}
-    gone = prunable(store, KEY)
+    gone = prunable_artifacts(store, KEY)
     assert set(gone) == {f"{at:%Y%m%dT%H%M%S}-test" for at in times} - kept
-    strike_artifacts(store, gone)
+    mark_pruned(store, gone)
     assert {record.artifact for record in read_models(store, KEY)} == kept
-    assert prunable(store, KEY) == []
+    assert prunable_artifacts(store, KEY) == []
     restore_training(store, KEY, f"{times[95]:%Y%m%dT%H%M%S}-test")
-    assert f"{times[95]:%Y%m%dT%H%M%S}-test" not in prunable(store, KEY)
+    assert f"{times[95]:%Y%m%dT%H%M%S}-test" not in prunable_artifacts(store, KEY)
+
+
+def test_the_same_trial_on_the_same_snapshot_counts_once(store):
+    """Making a report twice is not trying twice."""
+    trial = {"model": "ridge", "parameters": '{"alpha": 1}', "score": 0.99}
+    append_trials(store, KEY, "a", [trial, trial], START)
+    append_trials(store, KEY, "b", [trial], START)
+    append_trials(store, KEY, "b", [], START)
+    assert count_trials(store, KEY) == 2

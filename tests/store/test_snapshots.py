@@ -9,7 +9,7 @@ from btcml.candles import SeriesKey
 from btcml.errors import NotFoundError, NotReadyError, StoreError
 from btcml.market.simulate import SimulatedMarket
 from btcml.store.candles import upsert_candles
-from btcml.store.ledger import append_trials
+from btcml.store.models import append_trials
 from btcml.store.snapshots import load_snapshot, read_snapshot, record_snapshot, save_snapshot
 
 KEY = SeriesKey("simulated", "BTCUSDT", "5m")

@@ -23,7 +23,7 @@ from btcml.serve.state import Service
 from btcml.serve.work import INTERRUPTED, Bench, JobError, perform, spawn
 from btcml.store.forecasts import count_scored
 from btcml.store.jobs import Job, append_job, finish_job, read_job
-from btcml.store.models import champion_of
+from btcml.store.models import read_champion
 
 __all__ = ["router"]
 
@@ -91,7 +91,7 @@ def ingest_run(
     job = perform(bench, _noted(service, request, "ingest", key, limit=limit), wait=True)
     service.watch.touch("candles")
     result = _result(job)
-    if champion_of(service.store, key) is not None:
+    if read_champion(service.store, key) is not None:
         with contextlib.suppress(BtcmlError):  # the ingest went well: /ready and /predict tell what did not
             _sealed(service, key)
     return result
@@ -141,7 +141,7 @@ async def train(
 def series_rebuild(service: State, key: Key, days: Annotated[int, Query(ge=1, le=5000)] = 90) -> Count:
     """Count the out-of-sample points of the last `days`: they are joined when asked for, never rebuilt."""
     now = service.now(key)
-    champion = champion_of(service.store, key)
+    champion = read_champion(service.store, key)
     span = (now - key.delta * int(days * 86_400 / key.delta.total_seconds() + 1), now)
     points = points_of(service.store, service.settings, key, span, champion.name if champion else None)
     return Count(count=len(points))

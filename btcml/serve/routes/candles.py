@@ -17,7 +17,7 @@ from btcml.serve.schemas import Prices
 from btcml.serve.shapes import Futures, Series
 from btcml.store.candles import read_last_candles
 from btcml.store.forecasts import read_futuros
-from btcml.store.models import champion_of
+from btcml.store.models import read_champion
 
 __all__ = ["router"]
 
@@ -96,7 +96,7 @@ def series(
 
     They are the champion's, or those of `model`, which need not be served.
     """
-    champion = champion_of(service.store, key)
+    champion = read_champion(service.store, key)
     name = model or (champion.name if champion else None)
     points = points_of(service.store, service.settings, key, span, name, beside=model is not None)
     page, rest = points.iloc[:limit], points.iloc[limit:]

@@ -16,7 +16,7 @@ from btcml.serve.problems import responses
 from btcml.serve.schemas import Health, Ready, Root
 from btcml.serve.state import Service
 from btcml.store.candles import read_last_candles
-from btcml.store.models import champion_of
+from btcml.store.models import read_champion
 
 __all__ = ["router"]
 
@@ -55,7 +55,7 @@ def _readiness(service: Service) -> Ready:
     missing = [
         sentence for key in keys for sentence in (*_candles_missing(service, key), *_model_missing(service, key))
     ]
-    newest, champion = read_last_candles(service.store, keys[0], 1), champion_of(service.store, keys[0])
+    newest, champion = read_last_candles(service.store, keys[0], 1), read_champion(service.store, keys[0])
     return Ready(
         status="not ready" if missing else "ready",
         market=keys[0].market,

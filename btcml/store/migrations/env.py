@@ -1,4 +1,4 @@
-"""Alembic's environment: it runs on the connection that `btcml.store.schema.migrate` opened."""
+"""Alembic's environment: it runs on the connection that `btcml.store.engine.migrate` opened."""
 
 from __future__ import annotations
 
