@@ -21,6 +21,9 @@ BIN := .venv/bin
 READY := .venv/ready
 CODE := $(shell find btcml notebooks reports/template data_contracts -type f \( -name '*.py' -o -name '*.ipynb' -o -path 'reports/*' -o -name '*.yaml' \) -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*')
 STORY := --symbol '$(SYMBOL)' --interval '$(INTERVAL)' --days '$(DAYS)' --end '$(END)' --source '$(SOURCE)'
+# Only what the user gave: the settings (environment or .env) have the rest.
+given = $(if $(filter-out file,$(origin $(1))),--$(2) '$($(1))')
+GIVEN = $(call given,SYMBOL,symbol) $(call given,INTERVAL,interval) $(call given,DAYS,days) $(call given,SOURCE,source)
 # Every parameter of the story is in the plan's name; the decided market and end are in the plan.
 SPACE := $(subst ,, )
 SLUG = $(subst $(SPACE),_,$(subst :,,$(subst /,_,$(strip $(1)))))
@@ -119,7 +122,7 @@ bench-peers: $(READY) .venv/peers/ready ## mlforecast and the two older systems 
 
 # ---- ways in ----
 lab: $(READY) ## JupyterLab with the notebooks, ready to run
-	@$(BIN)/btcml lab --days '$(DAYS)'
+	@$(BIN)/btcml lab $(GIVEN) $(call given,END,end)
 
 api: $(READY) ## the HTTP service
 	@$(BIN)/btcml api
@@ -128,7 +131,7 @@ dashboard: $(READY) ## the dashboard, and the API where none answers
 	@$(BIN)/btcml dashboard
 
 up: $(READY) ## API, scheduler and dashboard together, without Docker
-	@$(BIN)/btcml up
+	@$(BIN)/btcml up $(GIVEN)
 
 # ---- upkeep ----
 LOCK = $(BIN)/uv pip compile --quiet --system-certs --universal --python-version 3.11 --generate-hashes \

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from btcml import __version__
 from btcml.commands import VERBS
-from btcml.commands.display import render
+from btcml.commands.session import render
 from btcml.errors import BtcmlError, UsageError
 
 if TYPE_CHECKING:

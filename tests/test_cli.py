@@ -120,13 +120,13 @@ def test_several_symbols_come_at_once(run):
     assert len(json.loads(run("db", "series", "--json")[1])["rows"]) == 2
 
 
-def test_of_two_starts_the_one_that_counts_is_told(run):
+def test_of_two_starts_the_one_that_is_used_is_told(run):
     """--since says where a span begins; the default of --days is no second word."""
     day = ("--since", "2025-01-01", "--until", "2025-01-02")
     status, out, err = run("ingest", "--days", "5", *day, "--json")
     assert (status, json.loads(out)["fetched"]) == (0, 288)
-    assert "--days 5 is left aside" in err
-    assert "left aside" not in run("backfill", *day)[2]
+    assert "--days 5 is ignored" in err
+    assert "is ignored" not in run("backfill", *day)[2]
 
 
 def test_any_range_can_be_audited(run):

@@ -6,18 +6,9 @@ stand inside the functions, so that ``btcml --help`` does not load what only one
 
 from __future__ import annotations
 
-from btcml.commands import candles, contest, dashboard, database, lab, operations, service, story
+from btcml.commands import candles, contest, database, report, service
 
 __all__ = ["VERBS"]
 
-VERBS = (
-    candles.VERBS
-    | service.VERBS
-    | contest.VERBS
-    | dashboard.VERBS
-    | story.VERBS
-    | lab.VERBS
-    | database.VERBS
-    | operations.VERBS
-)
+VERBS = candles.VERBS | service.VERBS | contest.VERBS | report.VERBS | database.VERBS
 """Every verb, in the order of the help page."""

@@ -1,13 +1,13 @@
-"""Verbs about the database: btcml db ACTION."""
+"""Verbs about what is stored: btcml db ACTION, and doctor."""
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from btcml.candles import SeriesKey
-from btcml.commands import models
-from btcml.errors import ContractError, NotFoundError, UsageError
+from btcml.commands.session import Verbs, say
 from btcml.settings import load_settings
 
 if TYPE_CHECKING:
@@ -59,44 +59,21 @@ def _suspects(args: Namespace) -> Any:
 
 
 def _check(args: Namespace) -> Any:
-    from btcml.store.candles import check_contract
+    from btcml.pipeline.database import require_contract
 
-    results = check_contract(_store())
-    broken = results[results["broken"] > 0]
-    if len(broken):
-        first = broken.iloc[0]
-        msg = f"{first['broken']} stored candles break the rule {first['rule']}: run btcml ingest --audit --days 5000"
-        raise ContractError(msg)
-    return _rows(results, args, "")
+    return _rows(require_contract(_store()), args, "")
 
 
 def _migrate(_: Namespace) -> Any:
-    from btcml.store.engine import APP_ROLE, READ_ROLE, head_revision, migrate, owner_url, set_password
+    from btcml.pipeline.database import migrate_database
 
-    settings = load_settings()
-    url = owner_url(settings)
-    migrate(url)
-    passwords = {APP_ROLE: settings.btcml_app_password, READ_ROLE: settings.btcml_read_password}
-    given = {role: secret.get_secret_value() for role, secret in passwords.items() if secret is not None}
-    for role, password in given.items():
-        set_password(url, role, password)
-    return {"schema": head_revision(), "passwords": list(given)}
+    return migrate_database(load_settings())
 
 
 def _export(args: Namespace) -> Any:
-    from btcml.store.candles import export_candles, read_series_keys
+    from btcml.pipeline.database import export_series
 
-    if args.file.suffix not in {".parquet", ".csv"}:
-        msg = f"candles are exported to a .parquet or .csv file, found {args.file.name!r}"
-        raise UsageError(msg)
-    store = _store()
-    key = SeriesKey(*args.series.split("/")) if args.series.count("/") == 2 else None  # noqa: PLR2004 - market/symbol/interval
-    keys = read_series_keys(store)
-    if key not in keys:
-        known = ", ".join(map(str, keys)) or "none"
-        msg = f"expected a series MARKET/SYMBOL/INTERVAL that has candles ({known}), found {args.series!r}"
-        raise NotFoundError(msg)
-    return {"file": str(args.file), "candles": export_candles(store, key, args.file)}
+    return {"file": str(args.file), "candles": export_series(_store(), args.series, args.file)}
 
 
 def _export_arguments(parser: ArgumentParser) -> None:
@@ -135,41 +112,67 @@ def _restore_arguments(parser: ArgumentParser) -> None:
 
 
 def _import(args: Namespace) -> Any:
+    from btcml.candles import SeriesKey
     from btcml.market import utc_now
     from btcml.pipeline.legacy import import_legacy
 
-    settings = load_settings()
-    key = SeriesKey(args.market, args.symbol, args.interval or settings.btcml_interval)
+    key = SeriesKey(args.market, args.symbol, args.interval or load_settings().btcml_interval)
     return import_legacy(_store(), args.source, key, at=utc_now())
 
 
 def _import_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "source", help="a folder of CSV dumps, one dump, or a postgresql:// address of the old database"
-    )
-    parser.add_argument(
-        "--market", default="file:imported", help="binance to merge with what Binance gave (default file:imported)"
-    )
+    parser.add_argument("source", help="a folder of CSV dumps, one dump, or the postgresql:// address of the database")
+    parser.add_argument("--market", default="file:imported", help="binance to merge with what Binance gave")
     parser.add_argument("--symbol", default="BTCUSDT", help="symbol of rows that name none (default BTCUSDT)")
     parser.add_argument("--interval", help="interval of rows that name none (default: BTCML_INTERVAL)")
+
+
+def _models(args: Namespace) -> Any:
+    from btcml.pipeline.database import list_models, prune_models, roll_back
+
+    if args.roll_back:
+        return {"in service": roll_back(_store(), args.series, args.to)}
+    if args.prune:
+        return {"deleted": prune_models(_store(), load_settings(), args.series)}
+    return _rows(list_models(_store(), args.series), args, "no models yet: btcml train")
+
+
+def _models_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("series", nargs="?", help="MARKET/SYMBOL/INTERVAL (default: all)")
+    parser.add_argument("--prune", action="store_true", help="delete the files of trainings that are no longer needed")
+    parser.add_argument("--roll-back", action="store_true", help="put the previous training into service again")
+    parser.add_argument("--to", help="with --roll-back: put this training into service")
+
+
+def _verify(args: Namespace) -> Any:
+    from btcml.pipeline.database import verify_chains
+
+    return verify_chains(_store(), args.series, args.head) or "no forecasts yet: btcml schedule"
+
+
+def _verify_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("series", nargs="?", help="MARKET/SYMBOL/INTERVAL (default: all)")
+    parser.add_argument("--head", help="SEQ:HASH that was written down earlier: the chain must still contain it")
 
 
 ACTIONS: dict[str, tuple[Callable[[Namespace], Any], Callable[[ArgumentParser], None], str]] = {
     "series": (_series, _nothing, "list the series, their spans and holes"),
     "snapshots": (_snapshots, _nothing, "list the snapshots"),
     "quarantine": (_quarantine, _nothing, "list the rows that broke the contract, and when a good one came"),
-    "suspects": (_suspects, _nothing, "list the spans that look unfinished, and with it what training leaves out"),
+    "suspects": (_suspects, _nothing, "list the spans that look unfinished, which training leaves out"),
     "check": (_check, _nothing, "run the data contract over everything"),
     "migrate": (_migrate, _nothing, "bring the schema up to date as the owner, and set the roles' passwords"),
     "backup": (_backup, _backup_arguments, "write everything into one file, and prove that it restores"),
     "restore": (_restore, _restore_arguments, "put a backup in place of what the database holds"),
     "import": (_import, _import_arguments, "read the tables of ML Crypto or bitcoin-ml"),
     "export": (_export, _export_arguments, "write a series to a file"),
-} | models.ACTIONS
+    "models": (_models, _models_arguments, "list, prune or roll back models"),
+    "verify-forecasts": (_verify, _verify_arguments, "recompute the chains of sealed forecasts"),
+}
 """What each action does, what it takes, and one line about it."""
 
 
-def _declare(parser: ArgumentParser) -> None:
+def _declare_db(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True, parser_class=type(parser))
     for name, (run, arguments, summary) in ACTIONS.items():
         action = actions.add_parser(name, help=summary, description=summary)
@@ -178,5 +181,28 @@ def _declare(parser: ArgumentParser) -> None:
         action.set_defaults(run=run)
 
 
-VERBS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {"db": (_declare, "look after the database")}
+def _declare_doctor(parser: ArgumentParser) -> None:
+    parser.add_argument("--scheduler", action="store_true", help="only check that the scheduler works (health checks)")
+    parser.set_defaults(run=_doctor)
+
+
+def _doctor(args: Namespace) -> Any:
+    """The page or one JSON object on standard output, whatever was found; exit status 1 where something is bad."""
+    from btcml.pipeline.doctor import examine, examine_scheduler, render, summarize
+
+    settings = load_settings()
+    findings = [examine_scheduler(settings)] if args.scheduler else examine(settings)
+    facts, page = summarize(findings), render(findings)
+    if not facts["bad"]:
+        return facts if args.json else page
+    sys.stdout.write((json.dumps(facts) if args.json else page) + "\n")
+    first = next(finding for finding in findings if finding.status == "bad")
+    say(f"btcml: {facts['bad']} of {len(findings)} findings are bad; the first, {first.name}: {first.cure}")
+    raise SystemExit(1)
+
+
+VERBS: Verbs = {
+    "db": (_declare_db, "look after the database"),
+    "doctor": (_declare_doctor, "check everything that can be wrong, and say what to do"),
+}
 """What each verb takes, and one line about it."""

@@ -1,15 +1,15 @@
-"""Verbs of the service: train, predict, api, schedule, up."""
+"""Verbs of the service: train, predict, api, schedule, dashboard, up."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from btcml.commands.session import Session, declare_series, open_session
+from btcml.commands.session import Session, Verbs, declare_series, open_session, open_settings, require_extra, say
 from btcml.settings import load_settings
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable
 
 __all__ = ["VERBS"]
 
@@ -18,11 +18,7 @@ _DAYS = 1095
 
 def _declare_train(parser: ArgumentParser) -> None:
     declare_series(parser, days=_DAYS)
-    parser.set_defaults(run=_train)
-
-
-def _train(args: Namespace) -> Any:
-    return _job(open_session(args), "train", days=args.days)
+    parser.set_defaults(run=lambda args: _job(open_session(args), "train", days=args.days))
 
 
 def _job(session: Session, kind: str, **parameters: Any) -> Any:
@@ -51,13 +47,18 @@ def _predict(args: Namespace) -> Any:
     return prediction_facts(predict(session.store, session.settings, session.key))
 
 
-def _declare_api(parser: ArgumentParser) -> None:
+def _declare_address(parser: ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (beyond loopback: BTCML_API_KEY)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on")
+
+
+def _declare_api(parser: ArgumentParser) -> None:
+    _declare_address(parser)
     parser.set_defaults(run=_api)
 
 
 def _api(args: Namespace) -> None:
+    require_extra("api", "serve")
     from btcml.serve.api import serve_api
 
     serve_api(load_settings(), args.host, args.port)
@@ -74,8 +75,33 @@ def _schedule(args: Namespace) -> None:
     run_schedule(load_settings(), args.days)
 
 
+def _declare_dashboard(parser: ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8866, help="port to listen on (default 8866)")
+    parser.add_argument("--warm", type=int, default=2, help="kernels kept ready for visitors (default 2)")
+    parser.add_argument("--visitors", type=int, default=24, help="most visitors at a time (default 24)")
+    parser.add_argument("--sleep", type=int, default=600, help="seconds that a hidden tab keeps its kernel")
+    parser.add_argument("--no-api", action="store_true", help="never start an API, only use the one that answers")
+    parser.add_argument("--reports", type=Path, default=Path("reports/build"), help="where reports are built")
+    parser.set_defaults(run=_dashboard)
+
+
+def _dashboard(args: Namespace) -> None:
+    require_extra("dashboard", "dashboard")
+    from btcml.serve.dashboard_server import Seat
+    from btcml.serve.up import run_dashboard
+    from btcml.system import is_loopback
+
+    locked = not is_loopback(args.host)
+    seat = Seat(args.host, args.port, locked, args.warm, args.visitors, args.reports, args.sleep)
+    run_dashboard(load_settings(), seat, own_api=not args.no_api, say=say)
+
+
 def _declare_up(parser: ArgumentParser) -> None:
-    _declare_api(parser)
+    _declare_address(parser)
+    parser.add_argument("--symbol", help="the exchange's symbol (default: BTCML_SYMBOLS)")
+    parser.add_argument("--interval", help="length of a candle, 1m to 1w (default: BTCML_INTERVAL)")
+    parser.add_argument("--source", help="binance, simulated, auto, or a file or folder (default: BTCML_SOURCE)")
     parser.add_argument("--days", type=int, default=_DAYS, help="days of candles to have and to train on")
     parser.add_argument("--dashboard-port", type=int, default=8866, help="port of the dashboard")
     parser.add_argument("--no-dashboard", action="store_true", help="API and scheduler only")
@@ -83,17 +109,19 @@ def _declare_up(parser: ArgumentParser) -> None:
 
 
 def _up(args: Namespace) -> None:
+    require_extra("up", "serve" if args.no_dashboard else "dashboard")
     from btcml.serve.up import run_up
 
     port = None if args.no_dashboard else args.dashboard_port
-    run_up(load_settings(), args.host, args.port, args.days, port)
+    run_up(open_settings(args), args.host, args.port, args.days, port)
 
 
-VERBS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
-    "train": (_declare_train, "fit all models, judge at most once a day who serves"),
+VERBS: Verbs = {
+    "train": (_declare_train, "fit all models, judge at most once a day which of them serves"),
     "predict": (_declare_predict, "forecast the next candle now"),
     "api": (_declare_api, "serve forecasts over HTTP"),
     "schedule": (_declare_schedule, "ingest, forecast and train when they are due"),
     "up": (_declare_up, "run API, scheduler and dashboard together"),
+    "dashboard": (_declare_dashboard, "open the dashboard, and the API where none answers"),
 }
 """What each verb takes, and one line about it."""

@@ -1,25 +1,46 @@
-"""What every verb begins with: parameters, settings, the database, a source, and progress."""
+"""What all verbs share: options, settings, database, source, progress, and results as people read them."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from btcml.errors import UsageError
 from btcml.settings import RunParameters, Settings, load_settings, run_parameters
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
     from collections.abc import Callable
+
+    import pandas as pd
 
     from btcml.candles import SeriesKey
     from btcml.market import Source
     from btcml.store.engine import Store
 
-__all__ = ["Session", "declare_series", "open_session", "progress", "say"]
+__all__ = [
+    "Session",
+    "Verbs",
+    "declare_series",
+    "open_session",
+    "open_settings",
+    "progress",
+    "render",
+    "require_extra",
+    "say",
+    "utc_time",
+]
 
+Verbs = dict[str, "tuple[Callable[[argparse.ArgumentParser], None], str]"]
+"""Name of a verb to the function that declares its options, and one line about it."""
+
+_EXTRAS = {"report": "papermill", "serve": "fastapi", "dashboard": "voila", "lab": "jupyterlab"}
 _LOG_EVERY_S = 5.0
+_FIRST_YEAR, _LAST_YEAR = 2000, 2199
+_DIGITS = 7
 
 
 @dataclass(frozen=True)
@@ -37,7 +58,24 @@ class Session:
         return self.run.key(self.source.market)
 
 
-def declare_series(parser: ArgumentParser, days: int | None = None, *, several: bool = False) -> None:
+def require_extra(verb: str, extra: str) -> None:
+    """Check that the packages of an extra are installed.
+
+    Raises
+    ------
+    UsageError
+        If they are not.
+
+    Examples
+    --------
+    >>> require_extra("report", "report")
+    """
+    if find_spec(_EXTRAS[extra]) is None:
+        msg = f"btcml {verb} needs btcml[{extra}]: pip install 'btcml[{extra}]'"
+        raise UsageError(msg)
+
+
+def declare_series(parser: argparse.ArgumentParser, days: int | None = None, *, several: bool = False) -> None:
     """Declare the options that say which series a verb is about."""
     more = ", or several with commas between" if several else ""
     parser.add_argument("--symbol", default="BTCUSDT", help=f"the exchange's symbol{more} (default BTCUSDT)")
@@ -46,13 +84,35 @@ def declare_series(parser: ArgumentParser, days: int | None = None, *, several: 
     parser.add_argument("--days", type=int, default=days, help="span of candles, in days")
 
 
-def _parameters(args: Namespace, settings: Settings) -> RunParameters:
+def utc_time(text: str) -> pd.Timestamp:
+    """Type of an option that holds a UTC time."""
+    import pandas as pd
+
+    try:
+        time = pd.Timestamp(text, tz="UTC")
+        if _FIRST_YEAR <= time.year <= _LAST_YEAR:  # false for NaT, too
+            return time
+    except ValueError:
+        pass
+    msg = f"expected a UTC time such as 2017-08-17 or 2025-06-30T12:00, found {text!r}"
+    raise argparse.ArgumentTypeError(msg)
+
+
+def open_settings(args: argparse.Namespace) -> Settings:
+    """Settings of this process, where options of the command line replace some."""
+    given = {"symbols": (args.symbol,) if args.symbol else None, "interval": args.interval, "source": args.source}
+    settings = load_settings()
+    _parameters(args, settings)  # checks them
+    return settings.model_copy(update={f"btcml_{name}": value for name, value in given.items() if value})
+
+
+def _parameters(args: argparse.Namespace, settings: Settings) -> RunParameters:
     given: dict[str, Any] = {name: getattr(args, name, None) for name in ("symbol", "days", "end")}
     given |= {"interval": args.interval or settings.btcml_interval, "source": args.source or settings.btcml_source}
     return run_parameters(**{name: value for name, value in given.items() if value is not None})
 
 
-def open_session(args: Namespace) -> Session:
+def open_session(args: argparse.Namespace) -> Session:
     """Check the parameters, open the database and find the source."""
     from btcml.pipeline.sources import make_source
     from btcml.store.engine import open_store
@@ -64,12 +124,12 @@ def open_session(args: Namespace) -> Session:
     if run.source == "auto":
         why = " (Binance did not answer)" if source.market == "simulated" else ""
         say(f"source auto: {source.market}{why}")
-    _note_whose(source, run.symbol)
+    _note_symbol(source, run.symbol)
     return Session(settings, store, source, run)
 
 
-def _note_whose(source: Source, symbol: str) -> None:
-    """Say it where a file does not tell whose candles it holds: nothing else could find a mistake."""
+def _note_symbol(source: Source, symbol: str) -> None:
+    """Say where a file does not tell its symbol: nothing else could find a mistake."""
     from btcml.market.files import FileMarket
 
     if isinstance(source, FileMarket) and not source.symbols:
@@ -110,3 +170,58 @@ def _log(label: str) -> Callable[[int, int], None]:
             say(f"{label}: {done:,} of {expected:,} candles")
 
     return _say
+
+
+def render(result: Any) -> str:
+    """Lines of a result: one a name; nested values below it, indented.
+
+    Seven significant digits are a price to the cent and more than any error is known to; ``--json``
+    has them all.
+
+    Examples
+    --------
+    >>> print(render({"close": 39029.67619808888, "model": "ridge", "seen": None, "span": ["a", "b"]}))
+    close: 39029.68
+    model: ridge
+    seen: -
+    span: a, b
+    >>> print(render({"models": {"ridge": {"ratio": 0.99531234567, "skill": 0.0}}, "rows": [{"n": 1}, {"n": 2}]}))
+    models:
+      ridge: ratio 0.9953123, skill 0
+    rows:
+      n 1
+      n 2
+    """
+    return "\n".join(_lines(_plain(result)))
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _lines(values: dict[str, Any]) -> list[str]:
+    found = []
+    for name, value in values.items():
+        items = value.values() if isinstance(value, dict) else value
+        if isinstance(value, (dict, list, tuple)) and any(_is_nested(item) for item in items):
+            below = _lines(value) if isinstance(value, dict) else [_flat(item) for item in value]
+            found += [f"{name}:", *(f"  {line}" for line in below)]
+        else:
+            found.append(f"{name}: {_flat(value)}")
+    return found
+
+
+def _is_nested(value: object) -> bool:
+    return isinstance(value, (dict, list, tuple)) or is_dataclass(value)
+
+
+def _flat(value: Any) -> str:
+    """One value, or a few, on one line."""
+    value = _plain(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_flat(item)}" for name, item in value.items()) or "-"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_flat(item) for item in value) or "-"
+    if value is None:
+        return "-"
+    return f"{value:.{_DIGITS}g}" if isinstance(value, float) else str(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from sqlalchemy import text
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from btcml.settings import Settings
 
-__all__ = ["Finding", "examine", "examine_scheduler", "render"]
+__all__ = ["Finding", "examine", "examine_scheduler", "render", "summarize"]
 
 _DISK_BAD, _DISK_LOW = 1 << 29, 1 << 31
 _CLOCK_S = 5.0
@@ -104,6 +104,14 @@ def render(findings: list[Finding]) -> str:
         if finding.cure:
             lines.append(f"{'':<4}  {'':<{width}}  -> {finding.cure}")
     return "\n".join(lines)
+
+
+def summarize(findings: list[Finding]) -> dict[str, Any]:
+    """Status, counts and findings as plain values, for programs."""
+    counts = {status: sum(finding.status == status for finding in findings) for status in ("bad", "warn")}
+    status = "bad" if counts["bad"] else "ok"
+    rows = [vars(finding) for finding in findings]
+    return {"status": status, "bad": counts["bad"], "warnings": counts["warn"], "findings": rows}
 
 
 def _disk(settings: Settings) -> Finding:

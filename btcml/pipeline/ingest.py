@@ -9,6 +9,7 @@ import pandas as pd
 
 from btcml.candles import TIME, SeriesKey, candle_gaps, interval_delta, interval_floor
 from btcml.continuity import suspect_spans
+from btcml.errors import UsageError
 from btcml.market.archive import ArchiveMarket
 from btcml.store.candles import (
     Upserted,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from btcml.market import OnPage, Source
     from btcml.store.engine import Store
 
-__all__ = ["Ingested", "Span", "backfill", "ingest", "missing_spans"]
+__all__ = ["Ingested", "Span", "backfill", "ingest", "make_span", "missing_spans"]
 
 Span = tuple[pd.Timestamp, pd.Timestamp]
 """From, to (exclusive), of open times."""
@@ -167,6 +168,22 @@ def backfill(
         for wanted in spans:
             done = _fetch(store, source, done, wanted, now, on_page)
     return done
+
+
+def make_span(source: Source, since: pd.Timestamp | None, until: pd.Timestamp | None, days: int) -> Span:
+    """Span that a user named: from `since`, else so many days, until a time, else the market's present.
+
+    Raises
+    ------
+    UsageError
+        If it is empty.
+    """
+    end = until or source.now()
+    start = since or end - pd.Timedelta(days=days)
+    if start >= end:
+        msg = f"the span from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} is empty: give an earlier start"
+        raise UsageError(msg)
+    return start, end
 
 
 def _missing(store: Store, key: SeriesKey, span: Span) -> list[Span]:

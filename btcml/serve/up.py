@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import urlsplit
 
-from btcml.errors import BtcmlError
+import requests
+
+from btcml.errors import BtcmlError, NotReadyError, UsageError
 from btcml.pipeline.sources import make_source
 from btcml.serve.api import check_host
 from btcml.serve.work import environment
 from btcml.store.engine import open_store
-from btcml.system import check_port, end_processes
+from btcml.system import check_port, end_processes, is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
+    from btcml.serve.dashboard_server import Seat
     from btcml.settings import Settings
 
-__all__ = ["commands", "run_together", "run_up"]
+__all__ = ["api_answers", "commands", "run_dashboard", "run_together", "run_up", "running_api"]
 
 _LOOK_S = 0.2
+_START_S = 60.0
 _STOP_S = 15.0
+_LARGE_LOG = 10 * 2**20
 
 
 def commands(host: str, port: int, days: int, dashboard_port: int | None) -> dict[str, list[str]]:
@@ -83,3 +91,80 @@ def run_up(settings: Settings, host: str, port: int, days: int, dashboard_port: 
     reach = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
     env = environment(settings) | {"API_BASE_URL": f"http://{reach}:{port}", "BTCML_SOURCE": source}
     run_together(commands(host, port, days, dashboard_port), env)
+
+
+def api_answers(url: str) -> bool:
+    """Whether the API answers at an address."""
+    with contextlib.suppress(requests.RequestException), requests.Session() as session:
+        session.trust_env = False
+        return session.get(f"{url.rstrip('/')}/health", timeout=3).ok
+    return False
+
+
+@contextlib.contextmanager
+def running_api(settings: Settings, say: Callable[[str], None]) -> Iterator[None]:
+    """Have an API at ``API_BASE_URL``: the one that answers there, else one of our own until the block ends.
+
+    Raises
+    ------
+    NotReadyError
+        If ours does not come up.
+    """
+    parts = urlsplit(settings.api_base_url)
+    if api_answers(settings.api_base_url) or not is_loopback(str(parts.hostname)):
+        yield
+        return
+    log = settings.home / "api.log"
+    say(f"no API answers at {settings.api_base_url}: starting one (its log: {log})")
+    command = [sys.executable, "-m", "btcml.cli", "api", "--host", str(parts.hostname), "--port", str(parts.port or 80)]
+    with _opened(log) as lines:
+        process = subprocess.Popen(  # noqa: S603 - ourselves
+            command, stdin=subprocess.DEVNULL, stdout=lines, stderr=lines, start_new_session=True
+        )
+    try:
+        _wait_for(settings.api_base_url, process, log)
+        yield
+    finally:
+        end_processes([process], _STOP_S)
+
+
+def _opened(log: Path) -> BinaryIO:
+    """Open a log to append to; one that has grown large is renamed first, and replaces the previous one."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > _LARGE_LOG:
+        log.replace(log.with_name(f"{log.name}.1"))
+    return log.open("ab")
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + _START_S
+    while not api_answers(url):
+        if process.poll() is not None or time.monotonic() > end:
+            last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+            msg = f"the API did not come up at {url} ({last[0][:300]}): {log} has more; btcml doctor looks further"
+            raise NotReadyError(msg)
+        time.sleep(_LOOK_S)
+
+
+def run_dashboard(settings: Settings, seat: Seat, *, own_api: bool, say: Callable[[str], None]) -> None:
+    """Serve the dashboard, with an API of its own where none answers.
+
+    Raises
+    ------
+    UsageError
+        If a count of the seat is below 1.
+    """
+    if min(seat.warm, seat.most, seat.sleep_s) < 1:
+        msg = f"--warm, --visitors and --sleep count from 1, found {seat.warm}, {seat.most} and {seat.sleep_s}"
+        raise UsageError(msg)
+    from btcml.serve.dashboard_server import serve_dashboard  # noqa: PLC0415 - btcml up needs no Voila in this process
+
+    with running_api(settings, say) if own_api else contextlib.nullcontext():
+        serve_dashboard(settings, seat, lambda: _announce(seat, settings, say))
+
+
+def _announce(seat: Seat, settings: Settings, say: Callable[[str], None]) -> None:
+    name = "127.0.0.1" if seat.host == "0.0.0.0" else seat.host  # noqa: S104 - compared, not listened on
+    say(f"dashboard: http://{f'[{name}]' if ':' in name else name}:{seat.port}/")
+    if seat.locked and settings.btcml_dashboard_password is None:
+        say("its buttons stay locked for everybody: set BTCML_DASHBOARD_PASSWORD to open them")

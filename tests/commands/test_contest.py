@@ -28,7 +28,7 @@ def test_only_the_days_that_are_named_are_judged(capsys):
     """Older candles of the database take no part: neither in the test nor in training."""
     assert main([*EVALUATE, "--days", "30"]) == 0
     said = capsys.readouterr()
-    assert json.loads(said.out)["close"][0]["rows"] < 720 / 3 + 24
+    assert json.loads(said.out)["close"][0]["rows"] <= 720 / 3 + 24
     assert " candles from 20" in said.err
     assert "missing" not in said.err
 

@@ -59,3 +59,15 @@ def test_a_report_is_planned_and_built_once(make, tmp_path):
     assert make("verify", "DAYS=9", "SOURCE=simulated").returncode == 0
     calls = (tmp_path / "calls").read_text().splitlines()
     assert [call.split()[1] for call in calls] == ["report", "report", "verify"]
+
+
+@pytest.mark.parametrize("target", ["lab", "up"])
+def test_lab_and_up_pass_on_what_the_user_gave(make, tmp_path, target):
+    """And nothing else: the settings have the rest."""
+    make(target)
+    make(target, "SYMBOL=ETHUSDT", "INTERVAL=15m", "DAYS=90", "SOURCE=my candles.csv")
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [call.split() for call in calls] == [
+        ["btcml", target],
+        f"btcml {target} --symbol ETHUSDT --interval 15m --days 90 --source my candles.csv".split(),
+    ]

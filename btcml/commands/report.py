@@ -1,23 +1,22 @@
-"""Verbs of the report: report and verify."""
+"""Verbs of the report and its notebooks: report, verify, lab."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from btcml.commands.session import declare_series, open_session, progress, say
+from btcml.commands.session import Verbs, declare_series, open_session, progress, require_extra, say
 from btcml.settings import load_settings
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable
 
 __all__ = ["VERBS"]
 
 
 def _declare_report(parser: ArgumentParser) -> None:
     declare_series(parser)
-    parser.add_argument("--end", help="UTC time at which the story ends (default: the source's own)")
+    parser.add_argument("--end", help="UTC time at which the report ends (default: the source's own)")
     parser.add_argument("--out", type=Path, default=Path("reports/build"), help="where reports are built")
     parser.add_argument("--plan", type=Path, help="only decide market and end, and write them to this file")
     parser.add_argument("--from-plan", type=Path, help="build what such a file says")
@@ -25,6 +24,7 @@ def _declare_report(parser: ArgumentParser) -> None:
 
 
 def _report(args: Namespace) -> Any:
+    require_extra("report", "report")
     from btcml.pipeline.sources import make_source
     from btcml.pipeline.story import build_story, load_plan, plan_story, save_plan
     from btcml.report.gallery import build_gallery
@@ -53,14 +53,39 @@ def _declare_verify(parser: ArgumentParser) -> None:
 
 
 def _verify(args: Namespace) -> Any:
+    require_extra("verify", "report")
     from btcml.report.verify import verify_report
 
     found = verify_report(args.folder).require_identical()
     return found if args.json else str(found)
 
 
-VERBS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
-    "report": (_declare_report, "tell the story as HTML pages"),
+def _declare_lab(parser: ArgumentParser) -> None:
+    declare_series(parser)
+    parser.add_argument("--end", help="UTC time at which the candles end (default: the source's own)")
+    parser.add_argument("--out", type=Path, default=Path("lab"), help="where the notebooks are put (default lab)")
+    parser.add_argument("--prepare", action="store_true", help="only put notebooks and snapshot there")
+    parser.set_defaults(run=_lab)
+
+
+def _lab(args: Namespace) -> Any:
+    require_extra("lab", "lab")
+    from btcml.pipeline.lab import open_lab, prepare_lab
+    from btcml.pipeline.story import plan_story
+
+    session = open_session(args)
+    plan = plan_story(session.source, session.run)
+    show = progress(str(plan.key))
+    folder = prepare_lab(session.settings, session.store, session.source, plan, args.out, on_page=show)
+    say(f"the notebooks in {folder} are about {plan.key}, {plan.days} days to {plan.end}: run them in order")
+    if args.prepare:
+        return {"notebooks": str(folder), "snapshot": str((folder / "snapshot").resolve())}
+    return open_lab(folder)
+
+
+VERBS: Verbs = {
+    "report": (_declare_report, "build the report as HTML pages"),
     "verify": (_declare_verify, "make a report again and compare every byte"),
+    "lab": (_declare_lab, "open the notebooks in JupyterLab, ready to run"),
 }
 """What each verb takes, and one line about it."""

@@ -1,3 +1,5 @@
+"""Maintenance of the database, by the verbs that call it."""
+
 from __future__ import annotations
 
 import json
