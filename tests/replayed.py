@@ -1,4 +1,4 @@
-"""A series on the replay exchange, filled and trained once: where a drill of the service begins."""
+"""A series on the replay exchange, filled and trained once: the start of the service.s long tests."""
 
 from __future__ import annotations
 

@@ -85,16 +85,15 @@ def _exchange(args: Namespace) -> None:
     from btcml.market import utc_now
     from btcml.market.files import FileMarket
     from btcml.market.simulate import SimulatedMarket
-    from btcml.testing.exchange import ReplayClock, serve_exchange
-    from btcml.testing.faults import load_faults
+    from btcml.testing import Exchange, ReplayClock, load_faults, serve_exchange
 
     source = SimulatedMarket() if args.source == "simulated" else FileMarket(args.source)
     own = args.at is None and args.speed == 1
     clock = None if own else ReplayClock(args.at or source.now(), utc_now(), args.speed)
     faults = load_faults(args.faults) if args.faults else ()
-    name = source.market.removeprefix("file:")
-    say(f"replay exchange of {source.market} at http://{args.host}:{args.port}, as market replay:{name}")
-    serve_exchange(source, args.host, args.port, clock=clock, faults=faults, name=name)
+    exchange = Exchange(source, clock, faults, name=source.market.removeprefix("file:"))
+    say(f"replay exchange of {source.market} at http://{args.host}:{args.port}, as market {exchange.market}")
+    serve_exchange(exchange, args.host, args.port)
 
 
 VERBS: Verbs = {

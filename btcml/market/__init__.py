@@ -1,7 +1,7 @@
-"""What every market offers: a name, a clock of its own and final candles.
+"""Where candles come from: the exchange, its archive, a simulated market, files.
 
-A market is an argument, never a global: the verbs ask a `Source` and do not care whether the
-exchange, its archive, a simulation or a file stands behind it.
+Every market offers a name, a clock and final candles. A market is an argument, never a global: the
+verbs ask a `Source`, whether the exchange, its archive, a simulation or a file stands behind it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import pandas as pd
 __all__ = ["MARKET_HEADER", "Clock", "OnPage", "Source", "utc_now"]
 
 MARKET_HEADER = "X-Btcml-Market"
-"""Header in which the replay exchange says its name: no client takes it for the exchange."""
+"""Header in which the replay exchange announces its name: no client takes it for the exchange."""
 
 Clock = Callable[[], pd.Timestamp]
-"""Something that tells the time, timezone-aware, in UTC."""
+"""Returns the time, timezone-aware, in UTC."""
 
 OnPage = Callable[[int, int], None]
 """Progress: called with the rows fetched so far and the rows expected."""
@@ -48,12 +48,7 @@ class Source(Protocol):
         ...
 
     def fetch_candles(
-        self,
-        symbol: str,
-        interval: str,
-        start: pd.Timestamp,
-        end: pd.Timestamp,
-        on_page: OnPage | None = None,
+        self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp, on_page: OnPage | None = None
     ) -> pd.DataFrame:
         """Fetch final candles whose open time is in [start, end).
 
@@ -64,7 +59,7 @@ class Source(Protocol):
         start, end
             Timezone-aware bounds of the open time.
         on_page
-            Told of progress, once a page.
+            Called after each page with the progress.
 
         Returns
         -------
@@ -82,5 +77,5 @@ class Source(Protocol):
 
 
 def utc_now() -> pd.Timestamp:
-    """Real time in UTC: the default clock at the edges, replaced in tests."""
+    """Real time in UTC: the default clock, replaced in tests."""
     return pd.Timestamp.now(tz="UTC").as_unit("us")

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,18 +22,10 @@ from btcml.candles import interval_delta, interval_floor
 from btcml.errors import MarketError, SourceError
 from btcml.files import write_bytes
 from btcml.market import MARKET_HEADER, Clock, utc_now
+from btcml.market import transport as http
 from btcml.market.files import parse_zip
 from btcml.market.klines import merge_candles, parse_columns
-from btcml.market.transport import (
-    BanMemory,
-    Jittered,
-    LocalBans,
-    Reply,
-    TransientError,
-    fetch_reply,
-    host_of,
-    new_session,
-)
+from btcml.market.transport import Reply, TransientError, fetch_reply, host_of
 
 if TYPE_CHECKING:
     from btcml.market import OnPage, Source
@@ -40,12 +33,14 @@ if TYPE_CHECKING:
 __all__ = ["Archive", "ArchiveMarket", "Piece", "plan"]
 
 _LOG = logging.getLogger(__name__)
-_NOT_FOUND, _OK, _TEAPOT, _TOO_MANY = 404, 200, 418, 429
-_ENOUGH = 3
-_PROBE = 2.5
-_PATIENCE, _UNTOLD_BAN = 75.0, 600.0
-_TEMPORARY_S = 600.0
-"""Age in seconds above which a temporary file belongs to a process that was killed: writing takes a moment."""
+_OK, _NOT_FOUND, _BANNED, _TOO_MANY = 200, 404, 418, 429
+_MAX_FAILURES = 3
+_PROBE_S, _DEFAULT_BAN_S = 2.5, 600.0
+_STALE_S = 600.0
+"""Age of a temporary file from which it is a killed process's: writing takes a moment."""
+_BY_REST, _BY_REST_DENSE = 30_000, 10_000
+_DENSE_DAY = 1000
+_PUBLISHED = pd.Timedelta(days=40)
 
 
 @dataclass(frozen=True)
@@ -68,6 +63,35 @@ class Piece:
     label: str = ""
 
 
+def plan(
+    start: pd.Timestamp, end: pd.Timestamp, now: pd.Timestamp, *, months: bool = True, days: bool = True
+) -> list[Piece]:
+    """Cut a range into months that are over, days that are over, and the rest.
+
+    A month at the edge of the range is one file too: what is outside is cut off. Without `days`
+    the running month is part of the rest: a day of 5m is a third of a page.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> at = lambda day: pd.Timestamp(day, tz="UTC")
+    >>> [piece.label for piece in plan(at("2025-01-10"), at("2025-03-03"), at("2025-03-02 12:00"))]
+    ['2025-01', '2025-02', '2025-03-01', '']
+    """
+    pieces, cursor = [], start
+    while cursor < end:
+        day = cursor.normalize()
+        after_month, after_day = day.replace(day=1) + pd.DateOffset(months=1), day + pd.Timedelta(days=1)
+        if months and after_month <= now:
+            pieces.append(Piece("monthly", cursor, min(after_month, end), f"{day:%Y-%m}"))
+        elif days and after_day <= now:
+            pieces.append(Piece("daily", cursor, min(after_day, end), f"{day:%Y-%m-%d}"))
+        else:
+            pieces.append(Piece("", cursor, end))
+        cursor = pieces[-1].end
+    return pieces
+
+
 class Archive:
     """Files of the archive, downloaded into a folder and verified by their checksums.
 
@@ -83,14 +107,14 @@ class Archive:
     timeout
         Seconds for one whole file.
     attempts
-        Most tries of one file.
+        Maximum number of tries of one file.
     clock, sleep
         Local time and how to pause; replaced in tests.
     bans
         Where bans are remembered: the same place as the exchange's, for both may be one host.
     """
 
-    def __init__(  # noqa: PLR0913 - the knobs of a client
+    def __init__(  # noqa: PLR0913 - the options of a client
         self,
         url: str,
         cache: Path,
@@ -100,34 +124,32 @@ class Archive:
         attempts: int = 4,
         clock: Clock = utc_now,
         sleep: Callable[[float], Any] = time.sleep,
-        bans: BanMemory | None = None,
+        bans: http.BanMemory | None = None,
     ) -> None:
         self._url, self._market, self._timeout = url.rstrip("/"), market, timeout
         self._cache = cache / re.sub(r"[^A-Za-z0-9._-]", "-", market)
-        self._retried = Jittered(attempts, sleep)
+        self._retried = partial(http.with_retries, attempts=attempts, sleep=sleep)
         self._local = threading.local()
         self._failures, self._clock = 0, clock
-        self._bans: BanMemory = bans or LocalBans()
-        _clear(self._cache)
+        self._bans: http.BanMemory = bans or http.LocalBans()
+        _delete_stale_files(self._cache)
 
     @property
     def gave_up(self) -> bool:
         """Whether so many files failed, or this address is banned, that the archive is not asked again."""
-        if self._failures >= _ENOUGH:
-            return True
         end = self._bans.until(host_of(self._url))
-        return end is not None and end > self._clock()
+        return self._failures >= _MAX_FAILURES or (end is not None and end > self._clock())
 
     def belongs(self) -> bool:
-        """Whether there is an archive of this market here.
+        """Whether the archive is of this market.
 
-        The exchange's is taken at its word, file by file. A replay has one only where the address
-        of the archive is the replay's own: then nobody else is asked for its candles.
+        Binance's is believed, file by file. A replay has one only where the address of the archive
+        is the replay's own: otherwise no other server is asked for its candles.
         """
         if not self._market.startswith("replay:"):
             return True
         try:
-            reply = fetch_reply(new_session(), f"{self._url}/", timeout=_PROBE)
+            reply = fetch_reply(http.new_session(), f"{self._url}/", timeout=_PROBE_S)
         except TransientError:
             return False
         return reply.headers.get(MARKET_HEADER) == self._market
@@ -144,37 +166,34 @@ class Archive:
         """
         name = f"{symbol}-{interval}-{piece.label}.zip"
         address = f"{self._url}/data/spot/{piece.period}/klines/{symbol}/{interval}/{name}"
-        path = self._cache / piece.period / name
-        if self.gave_up:
-            return None
         try:
-            return self._retried(lambda: self._verified(address, path))
+            return self._retried(lambda: self._verified(address, self._cache / piece.period / name))
         except TransientError as error:
             self._failures += 1
             _LOG.warning("%s: %s; its candles come by REST", name, error)
             return None
 
     def _verified(self, address: str, path: Path) -> Path | None:
-        told = self._get(f"{address}.CHECKSUM")
-        if told is None:
+        checksum = self._get(f"{address}.CHECKSUM")
+        if checksum is None:
             return None
-        expected = told.split()[0].decode("ascii", "replace") if told.split() else ""
+        expected = checksum.decode("ascii", "replace").split()[:1]
         if path.is_file() and _sha256(path.read_bytes()) == expected:
             return path
         content = self._get(address)
         if content is None:
             return None
         if _sha256(content) != expected:
-            msg = f"the answer for {path.name} does not have the checksum that the archive tells"
+            msg = f"the content of {path.name} does not have the checksum that the archive states"
             raise TransientError(msg)
         write_bytes(path, content)
         return path
 
     def _get(self, url: str) -> bytes | None:
-        if not hasattr(self._local, "session"):
-            self._local.session = new_session()
         if self.gave_up:
             return None
+        if not hasattr(self._local, "session"):
+            self._local.session = http.new_session()
         reply = fetch_reply(self._local.session, url, timeout=self._timeout)
         self._check(reply)
         return None if reply.status == _NOT_FOUND else reply.body
@@ -187,55 +206,21 @@ class Archive:
         if reply.status in {_OK, _NOT_FOUND}:
             return
         msg, wait = f"the archive's answer is HTTP {reply.status}", reply.seconds("Retry-After")
-        if reply.status == _TEAPOT or (reply.status == _TOO_MANY and wait is not None and wait > _PATIENCE):
-            end = self._clock() + pd.Timedelta(seconds=_UNTOLD_BAN if wait is None else wait)
+        if reply.status == _BANNED or (reply.status == _TOO_MANY and (wait or 0) > http.LONGEST_WAIT_S):
+            end = self._clock() + pd.Timedelta(seconds=_DEFAULT_BAN_S if wait is None else wait)
             self._bans.remember(host_of(self._url), end, f"HTTP {reply.status} from the archive")
         raise TransientError(msg, None if self.gave_up else wait)
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _sha256(content: bytes) -> list[str]:
+    return [hashlib.sha256(content).hexdigest()]
 
 
-def _clear(folder: Path) -> None:
-    """Delete what a killed process has left half written."""
+def _delete_stale_files(folder: Path) -> None:
     for path in folder.glob("*/.*"):
         with contextlib.suppress(OSError):  # another process was first
-            if time.time() - path.stat().st_mtime > _TEMPORARY_S:
+            if time.time() - path.stat().st_mtime > _STALE_S:
                 path.unlink()
-
-
-_BY_REST, _BY_REST_DENSE = 30_000, 10_000
-_DENSE_DAY = 1000
-_LATE = pd.Timedelta(days=40)
-
-
-def plan(start: pd.Timestamp, end: pd.Timestamp, now: pd.Timestamp, *, days: bool = True) -> list[Piece]:
-    """Cut a range into months that are over, days that are over, and the rest.
-
-    A month at the edge of the range is one file too: what is outside is cut off. Without `days`
-    the running month is part of the rest: a day of 5m is a third of a page.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> at = lambda day: pd.Timestamp(day, tz="UTC")
-    >>> [piece.label for piece in plan(at("2025-01-10"), at("2025-03-03"), at("2025-03-02 12:00"))]
-    ['2025-01', '2025-02', '2025-03-01', '']
-    """
-    pieces, cursor = [], start
-    while cursor < end:
-        day = cursor.normalize()
-        month = day.replace(day=1)
-        after_month, after_day = month + pd.DateOffset(months=1), day + pd.Timedelta(days=1)
-        if after_month <= now:
-            pieces.append(Piece("monthly", cursor, min(after_month, end), f"{month:%Y-%m}"))
-        elif after_day <= now and days:
-            pieces.append(Piece("daily", cursor, min(after_day, end), f"{day:%Y-%m-%d}"))
-        else:
-            pieces.append(Piece("", cursor, end))
-        cursor = pieces[-1].end
-    return pieces
 
 
 class ArchiveMarket:
@@ -249,12 +234,13 @@ class ArchiveMarket:
         See `Archive`.
     workers
         Files downloaded at once.
-    **knobs
+    **options
         ``timeout``, ``attempts``, ``clock``, ``sleep``, ``bans``: see `Archive`.
     """
 
-    def __init__(self, rest: Source, url: str, cache: Path, workers: int = 4, **knobs: Any) -> None:
-        self._rest, self._url, self._cache, self._workers, self._knobs = rest, url, cache, workers, knobs
+    def __init__(self, rest: Source, url: str, cache: Path, workers: int = 4, **options: Any) -> None:
+        self._rest, self._workers = rest, workers
+        self._archive: Callable[[], Archive] = lambda: Archive(url, cache, rest.market, **options)
 
     @property
     def market(self) -> str:
@@ -270,23 +256,13 @@ class ArchiveMarket:
         return self._rest.default_end(symbol)
 
     def fetch_candles(
-        self,
-        symbol: str,
-        interval: str,
-        start: pd.Timestamp,
-        end: pd.Timestamp,
-        on_page: OnPage | None = None,
+        self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp, on_page: OnPage | None = None
     ) -> pd.DataFrame:
         """Final candles with open time in [start, end); see `fetch_parts` for ranges of years."""
         return merge_candles(list(self.fetch_parts(symbol, interval, start, end, on_page)))
 
     def fetch_parts(
-        self,
-        symbol: str,
-        interval: str,
-        start: pd.Timestamp,
-        end: pd.Timestamp,
-        on_page: OnPage | None = None,
+        self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp, on_page: OnPage | None = None
     ) -> Iterator[pd.DataFrame]:
         """Yield the same candles in parts, oldest first: at most a month, or a range by REST.
 
@@ -300,38 +276,32 @@ class ArchiveMarket:
         """
         now = self._rest.now()
         end = min(end, interval_floor(now, interval))
-        expected = max(0, -((start - end) // interval_delta(interval)))
+        candles, archive = (end - start) // interval_delta(interval), self._archive()
+        if candles <= (_BY_REST_DENSE if _dense(interval) else _BY_REST) or not archive.belongs():
+            yield self._rest.fetch_candles(symbol, interval, start, end, on_page)
+            return
         done = 0
-        for frame in self._parts(symbol, interval, (start, end), now, on_page):
+        for frame in self._parts(archive, symbol, interval, (start, end), now):
             done += len(frame)
             if on_page is not None:
-                on_page(done, max(done, expected))
+                on_page(done, max(done, candles))
             yield frame
 
     def _parts(
-        self,
-        symbol: str,
-        interval: str,
-        span: tuple[pd.Timestamp, pd.Timestamp],
-        now: pd.Timestamp,
-        on_page: OnPage | None,
+        self, archive: Archive, symbol: str, interval: str, span: tuple[pd.Timestamp, pd.Timestamp], now: pd.Timestamp
     ) -> Iterator[pd.DataFrame]:
-        start, end = span
-        archive = Archive(self._url, self._cache, self._rest.market, **self._knobs)
-        dense = pd.Timedelta(days=1) // interval_delta(interval) >= _DENSE_DAY
-        few = (end - start) // interval_delta(interval) <= (_BY_REST_DENSE if dense else _BY_REST)
-        if few or not archive.belongs():
-            yield self._rest.fetch_candles(symbol, interval, start, end, on_page)
-            return
+        """Yield the candles of each file; what no file has comes by REST, neighbouring pieces at once."""
+        dense = _dense(interval)
 
         def _load(piece: Piece) -> list[tuple[Piece, Path | None]]:
             path = archive.load(symbol, interval, piece) if piece.period else None
-            if path is not None or piece.period != "monthly" or not dense or now - piece.end > _LATE:
+            if path is not None or piece.period != "monthly" or not dense or now - piece.end > _PUBLISHED:
                 return [(piece, path)]
-            return [(day, archive.load(symbol, interval, day)) for day in _days(piece)]
+            by_day = plan(piece.start, piece.end, now, months=False)
+            return [(day, archive.load(symbol, interval, day)) for day in by_day]
 
         missing: Piece | None = None
-        for piece, path in self._ahead(_load, plan(start, end, now, days=dense)):
+        for piece, path in self._ahead(_load, plan(*span, now, days=dense)):
             frame = None if path is None else _load_part(path, interval, piece)
             if frame is None:
                 missing = Piece("", missing.start if missing else piece.start, piece.end)
@@ -348,22 +318,17 @@ class ArchiveMarket:
     ) -> Iterator[tuple[Piece, Path | None]]:
         """Yield the pieces with their files, in order, while others are downloaded ahead."""
         with ThreadPoolExecutor(self._workers) as pool:
-            ahead = [pool.submit(load, piece) for piece in pieces]
+            futures = [pool.submit(load, piece) for piece in pieces]
             try:
-                for future in ahead:
+                for future in futures:
                     yield from future.result()
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _days(month: Piece) -> list[Piece]:
-    """Return the days of a month as pieces of their own."""
-    days, cursor = [], month.start
-    while cursor < month.end:
-        after = min(cursor.normalize() + pd.Timedelta(days=1), month.end)
-        days.append(Piece("daily", cursor, after, f"{cursor:%Y-%m-%d}"))
-        cursor = after
-    return days
+def _dense(interval: str) -> bool:
+    """Whether a day has so many candles that a file is quicker than REST."""
+    return pd.Timedelta(days=1) // interval_delta(interval) >= _DENSE_DAY
 
 
 def _load_part(path: Path, interval: str, piece: Piece) -> pd.DataFrame | None:

@@ -1,8 +1,8 @@
-"""The exchange's REST interface as a market: its hosts and rules, and final candles in pages of a thousand.
+"""The exchange's REST interface as a market: final candles in pages of a thousand.
 
-The rules of the exchange, kept here and nowhere else: used weight stays under half of the limit;
-429 waits as long as Retry-After says; 418 is a ban, remembered, and nothing is called before it
-ends; 451 and a host that fails for good lead to the next host.
+The exchange's limits are kept here and nowhere else: used weight stays under half of the limit; 429
+waits as long as Retry-After says; 418 is a ban, remembered, and nothing is called before it ends;
+451 and a host that keeps failing lead to the next host.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -20,31 +21,25 @@ import pandas as pd
 from btcml.candles import candle_gaps, final_candles, interval_delta, interval_floor
 from btcml.errors import BannedError, LocationError, MarketError, SourceError, UsageError
 from btcml.market import MARKET_HEADER, Clock, utc_now
+from btcml.market import transport as http
 from btcml.market.klines import merge_candles, parse_klines
-from btcml.market.transport import (
-    BanMemory,
-    Jittered,
-    LocalBans,
-    Reply,
-    TransientError,
-    fetch_reply,
-    host_of,
-    new_session,
-)
+from btcml.market.transport import Reply, TransientError, fetch_reply, host_of
 
 if TYPE_CHECKING:
     from btcml.market import OnPage
 
-__all__ = ["PAGE", "BinanceMarket", "Hosts", "RejectedError"]
+__all__ = ["BinanceMarket", "Hosts", "RejectedError"]
 
-_OK, _BAD_REQUEST, _TEAPOT, _TOO_MANY, _LOCATION, _SERVER = 200, 400, 418, 429, 451, 500
-_PATIENCE = 75.0
-_A_MINUTE = pd.Timedelta(seconds=61)  # after it the exchange has begun to count anew, whatever its clock says
-_UNTOLD_PAUSE, _UNTOLD_BAN = 30.0, 600.0
+_PAGE = 1000
+_OK, _BAD_REQUEST, _BANNED, _TOO_MANY, _LOCATION, _SERVER = 200, 400, 418, 429, 451, 500
+_WEIGHT_RESET = pd.Timedelta(seconds=61)  # a minute later the exchange counts anew, whatever its clock says
+_DEFAULT_PAUSE_S, _DEFAULT_BAN_S = 30.0, 600.0
+_MAX_HOLES = 20
+_INVALID_SYMBOL, _ILLEGAL = -1121, -1100
 
 
 class RejectedError(UsageError):
-    """The exchange calls the request itself wrong (status 400).
+    """The exchange rejects the request itself (status 400).
 
     Parameters
     ----------
@@ -60,7 +55,7 @@ class RejectedError(UsageError):
 
 
 class Hosts:
-    """Asks the exchange, whichever of its hosts answers.
+    """Sends requests to the exchange, to whichever of its hosts answers.
 
     Parameters
     ----------
@@ -71,7 +66,7 @@ class Hosts:
     timeout
         Seconds for one whole answer.
     attempts
-        Most tries at one host.
+        Maximum number of tries at one host.
     clock, sleep
         Local time and how to wait; replaced in tests.
     weight_limit
@@ -81,7 +76,7 @@ class Hosts:
     def __init__(
         self,
         urls: Sequence[str],
-        bans: BanMemory | None = None,
+        bans: http.BanMemory | None = None,
         *,
         timeout: float = 10.0,
         attempts: int = 4,
@@ -94,10 +89,10 @@ class Hosts:
             raise UsageError(msg)
         self.urls = [url.rstrip("/") for url in urls]
         self.market: str | None = None
-        self._bans: BanMemory = bans or LocalBans()
-        self._session = new_session()
+        self.retried = partial(http.with_retries, attempts=attempts, sleep=sleep)
+        self._bans: http.BanMemory = bans or http.LocalBans()
+        self._session = http.new_session()
         self._timeout, self._clock, self._sleep = timeout, clock, sleep
-        self.retried = Jittered(attempts, sleep)
         self._weight_limit = weight_limit
         self._resume = pd.Timestamp(0, tz="UTC")
 
@@ -107,7 +102,7 @@ class Hosts:
         Raises
         ------
         RejectedError
-            If it calls the request wrong.
+            If it rejects the request.
         BannedError
             If this address is banned; nothing was called.
         LocationError
@@ -129,14 +124,14 @@ class Hosts:
         raise _summary(failures)
 
     def _once(self, url: str, path: str, params: Mapping[str, str] | None) -> Any:
-        self._hold()
+        self._wait_until_allowed()
         reply = fetch_reply(self._session, url + path, params, self._timeout)
-        self._note(url, reply)
-        if reply.status in {_TEAPOT, _TOO_MANY}:
-            raise self._slowed(url, reply)
+        self._read_headers(url, reply)
+        if reply.status in {_BANNED, _TOO_MANY}:
+            raise self._limited(url, reply)
         return _content(url, reply)
 
-    def check_bans(self) -> pd.Timestamp | None:
+    def ban_end(self) -> pd.Timestamp | None:
         """Return the end of a ban that still holds for any host, or None.
 
         A ban is of this machine's address, so it holds for all hosts.
@@ -144,7 +139,7 @@ class Hosts:
         ends = [end for url in self.urls if (end := self._bans.until(host_of(url))) is not None]
         return max(ends) if ends and max(ends) > self._clock() else None
 
-    def heard(self, url: str, reply: Reply) -> bool:
+    def accepts(self, url: str, reply: Reply) -> bool:
         """Whether an answer to a ping is the exchange's, in service; what it says of bans is remembered.
 
         Raises
@@ -152,25 +147,25 @@ class Hosts:
         BannedError
             If it says that this address is banned.
         """
-        self._note(url, reply)
-        if reply.status not in {_TEAPOT, _TOO_MANY}:
+        self._read_headers(url, reply)
+        if reply.status not in {_BANNED, _TOO_MANY}:
             return reply.status == _OK
-        error = self._slowed(url, reply)
+        error = self._limited(url, reply)
         if isinstance(error, BannedError):
             raise error
         return True
 
-    def _hold(self) -> None:
+    def _wait_until_allowed(self) -> None:
         """Wait until a request may be sent, or raise where that is too long."""
-        end = self.check_bans()
-        if end is not None and (end - self._clock()).total_seconds() > _PATIENCE:
+        end = self.ban_end()
+        if end is not None and (end - self._clock()).total_seconds() > http.LONGEST_WAIT_S:
             raise _banned(end)
         for until in (end, self._resume):
             left = (until - self._clock()).total_seconds() if until is not None else 0.0
             if left > 0:
                 self._sleep(left)
 
-    def _note(self, url: str, reply: Reply) -> None:
+    def _read_headers(self, url: str, reply: Reply) -> None:
         """Read the market's name and the used weight."""
         market = reply.headers.get(MARKET_HEADER, "binance")
         if not re.fullmatch(r"binance|replay:[A-Za-z0-9._-]{1,80}", market):
@@ -182,20 +177,20 @@ class Hosts:
         self.market = market
         used = reply.seconds("X-MBX-USED-WEIGHT-1M")
         if used is not None and used >= self._weight_limit / 2 - 2:
-            self._resume = self._clock() + _A_MINUTE
+            self._resume = self._clock() + _WEIGHT_RESET
 
-    def _slowed(self, url: str, reply: Reply) -> MarketError:
+    def _limited(self, url: str, reply: Reply) -> MarketError:
         """Remember how long nothing may be called; short pauses are waited for."""
-        teapot = reply.status == _TEAPOT
-        told = reply.seconds("Retry-After")
-        seconds = told if told is not None else (_UNTOLD_BAN if teapot else _UNTOLD_PAUSE)
+        banned = reply.status == _BANNED
+        wait = reply.seconds("Retry-After")
+        seconds = wait if wait is not None else (_DEFAULT_BAN_S if banned else _DEFAULT_PAUSE_S)
         end = self._clock() + pd.Timedelta(seconds=seconds)
         match = re.search(rb"banned until (\d{13})", reply.body)
-        if match and teapot and self.market == "binance":  # the replay's clock is its own
+        if match and banned and self.market == "binance":  # the replay's clock is its own
             end = max(end, pd.Timestamp(int(match[1]), unit="ms", tz="UTC"))
         for other in self.urls:
             self._bans.remember(host_of(other), end, f"HTTP {reply.status} from {host_of(url)}")
-        if teapot or seconds > _PATIENCE:
+        if banned or seconds > http.LONGEST_WAIT_S:
             return _banned(end)
         return TransientError(f"{host_of(url)} keeps asking to slow down (HTTP 429)")
 
@@ -237,15 +232,7 @@ def _summary(failures: Sequence[MarketError]) -> MarketError:
             "first in BTCML_BINANCE_URLS, or use a file or SOURCE=simulated"
         )
         return LocationError(msg)
-    msg = f"the exchange cannot be reached: {reasons}: try again later, or use a file or SOURCE=simulated"
-    return MarketError(msg)
-
-
-PAGE = 1000
-"""Rows of a page: the exchange's most."""
-
-_HOLES = 20
-_INVALID_SYMBOL, _ILLEGAL = -1121, -1100
+    return MarketError(f"the exchange cannot be reached: {reasons}: try again later, or use a file or SOURCE=simulated")
 
 
 class BinanceMarket:
@@ -257,12 +244,12 @@ class BinanceMarket:
         The exchange's hosts, tried in this order.
     bans
         Where bans are remembered across restarts; by default only as long as this object lives.
-    **knobs
+    **options
         ``timeout``, ``attempts``, ``clock``, ``sleep``, ``weight_limit``: see `Hosts`.
     """
 
-    def __init__(self, urls: Sequence[str], bans: BanMemory | None = None, **knobs: Any) -> None:
-        self._hosts = Hosts(urls, bans, **knobs)
+    def __init__(self, urls: Sequence[str], bans: http.BanMemory | None = None, **options: Any) -> None:
+        self._hosts = Hosts(urls, bans, **options)
 
     @property
     def market(self) -> str:
@@ -277,22 +264,21 @@ class BinanceMarket:
         Raises
         ------
         BannedError
-            If this address is banned: then nothing is asked, and the simulated market is no
-            substitute that anybody wants in silence.
+            If this address is banned: then nothing is asked, and the simulated market must not
+            replace the exchange in silence.
         """
-        end = self._hosts.check_bans()
+        end = self._hosts.ban_end()
         if end is not None:
-            msg = f"the exchange has banned this address until {end:%Y-%m-%d %H:%M:%S} UTC: try again then"
-            raise BannedError(msg, end.to_pydatetime())
+            raise _banned(end)
         answers: queue.Queue[tuple[str, Reply | None]] = queue.Queue()
-        for url in self._hosts.urls:  # daemons: looking up a name can hang longer than anybody waits
+        for url in self._hosts.urls:  # daemon threads: looking up a name can hang longer than the time-out
             threading.Thread(target=lambda url=url: answers.put((url, _ping(url, timeout))), daemon=True).start()
         for _ in list(self._hosts.urls):
             try:
                 url, reply = answers.get(timeout=timeout + 0.5)
             except queue.Empty:
                 return False
-            if reply is not None and self._hosts.heard(url, reply):
+            if reply is not None and self._hosts.accepts(url, reply):
                 return True
         return False
 
@@ -312,12 +298,7 @@ class BinanceMarket:
         return self.now()
 
     def fetch_candles(
-        self,
-        symbol: str,
-        interval: str,
-        start: pd.Timestamp,
-        end: pd.Timestamp,
-        on_page: OnPage | None = None,
+        self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp, on_page: OnPage | None = None
     ) -> pd.DataFrame:
         """Final candles with open time in [start, end), by the exchange's own clock.
 
@@ -331,30 +312,21 @@ class BinanceMarket:
         BannedError, LocationError, MarketError
             If the exchange refuses or cannot be reached.
         """
-        delta = interval_delta(interval)
         now = self.now()
         end = min(end, interval_floor(now, interval))
-        expected = max(0, -((start - end) // delta))
-        frame = self._pages(symbol, interval, start, end, on_page, expected)
-        for hole_start, hole_end in _holes(frame, interval, start):
-            frame = merge_candles([frame, self._pages(symbol, interval, hole_start, hole_end, None, expected)])
-        return final_candles(frame, now)
+        frame = self._pages(symbol, interval, start, end, on_page)
+        holes = [self._pages(symbol, interval, *hole) for hole in _holes(frame, interval, start)]
+        return final_candles(merge_candles([frame, *holes]), now)
 
     def _pages(
-        self,
-        symbol: str,
-        interval: str,
-        start: pd.Timestamp,
-        end: pd.Timestamp,
-        on_page: OnPage | None,
-        expected: int,
+        self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp, on_page: OnPage | None = None
     ) -> pd.DataFrame:
         """Pages from start on until the end or two empty ones: a short page alone proves nothing."""
-        delta, pages, rows = interval_delta(interval), [], 0
-        cursor = start
+        delta, pages, rows, cursor = interval_delta(interval), [], 0, start
+        expected = max(0, -((start - end) // delta))
         while cursor < end:
             page = self._page(symbol, interval, cursor, end)
-            if page.empty:  # whoever believes one empty answer takes a fault for a halt of years
+            if page.empty:  # one empty answer may be a fault, two are a market without candles
                 page = self._page(symbol, interval, cursor, end)
             if page.empty:
                 break
@@ -367,10 +339,12 @@ class BinanceMarket:
 
     def _page(self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
         """One page; what is no candle, or not of the range, is asked for again."""
+        bounds = {"startTime": str(_milliseconds(start)), "endTime": str(_milliseconds(end) - 1)}
+        query = {"symbol": symbol, "interval": interval, "limit": str(_PAGE)} | bounds
 
         def _work() -> pd.DataFrame:
             try:
-                page = parse_klines(_checked(self._hosts.ask("/api/v3/klines", query)), interval)
+                page = parse_klines(self._hosts.ask("/api/v3/klines", query), interval)
             except SourceError as error:
                 raise TransientError(str(error)) from error
             if len(page) and (page["open_time"].iloc[-1] < start or page["open_time"].iloc[0] >= end):
@@ -378,8 +352,6 @@ class BinanceMarket:
                 raise TransientError(msg)
             return page
 
-        bounds = {"startTime": str(_milliseconds(start)), "endTime": str(_milliseconds(end) - 1)}
-        query = {"symbol": symbol, "interval": interval, "limit": str(PAGE)} | bounds
         try:
             return self._hosts.retried(_work)
         except RejectedError as error:
@@ -391,7 +363,7 @@ class BinanceMarket:
 
 def _ping(url: str, timeout: float) -> Reply | None:
     try:
-        with new_session() as session:
+        with http.new_session() as session:
             return fetch_reply(session, f"{url}/api/v3/ping", timeout=timeout)
     except TransientError:
         return None
@@ -402,17 +374,9 @@ def _milliseconds(time: pd.Timestamp) -> int:
     return max(0, -(-time.value // 10**6))
 
 
-def _checked(rows: Any) -> list[Any]:
-    if not isinstance(rows, list):
-        msg = f"expected a list of klines, found {type(rows).__name__}"
-        raise SourceError(msg)
-    return rows
-
-
 def _explained(error: RejectedError, symbol: str) -> UsageError:
     if error.code == _INVALID_SYMBOL or (error.code == _ILLEGAL and "'symbol'" in str(error)):
-        msg = f"the exchange has no symbol {symbol!r}: give one that it trades, such as BTCUSDT"
-        return UsageError(msg)
+        return UsageError(f"the exchange has no symbol {symbol!r}: give one that it trades, such as BTCUSDT")
     return error
 
 
@@ -420,7 +384,7 @@ def _holes(frame: pd.DataFrame, interval: str, start: pd.Timestamp) -> list[tupl
     """Return the newest holes, and the one before the first candle."""
     if frame.empty:
         return []
-    gaps = candle_gaps(frame["open_time"], interval).tail(_HOLES)
+    gaps = candle_gaps(frame["open_time"], interval).tail(_MAX_HOLES)
     holes = list(zip(gaps["start"], gaps["end"], strict=True))
     first = frame["open_time"].iloc[0]
     return [(start, first), *holes] if first - start >= interval_delta(interval) else holes

@@ -308,12 +308,7 @@ class FileMarket:
         return min(frame["open_time"].iloc[0] for frame in self._of(symbol).values()), self.default_end(symbol)
 
     def fetch_candles(
-        self,
-        symbol: str,
-        interval: str,
-        start: pd.Timestamp,
-        end: pd.Timestamp,
-        on_page: OnPage | None = None,
+        self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp, on_page: OnPage | None = None
     ) -> pd.DataFrame:
         """Candles of the file with open time in [start, end), resampled where they are shorter.
 

@@ -1,4 +1,4 @@
-"""The exchange's kline rows, in any of their dresses, into candle frames.
+"""Kline rows of the exchange, and of programs that rename the columns, into candle frames.
 
 The one place where milliseconds and microseconds exist. The exchange answers rows of twelve
 fields (`FIELDS`); its archive writes the same as CSV, in milliseconds until the end of 2024 and in
@@ -169,13 +169,13 @@ def _floats(column: pd.Series, name: str) -> pd.Series:
     return numbers.astype("float64")
 
 
-def parse_klines(rows: Sequence[Sequence[Any]], interval: str) -> pd.DataFrame:
+def parse_klines(rows: Any, interval: str) -> pd.DataFrame:
     """Rows of an answer of ``/api/v3/klines`` as a candle frame, sorted and unique.
 
     Raises
     ------
     SourceError
-        If a row has not the twelve fields, or a field is no number.
+        If it is no list, a row has not the twelve fields, or a field is no number.
 
     Examples
     --------
@@ -183,6 +183,9 @@ def parse_klines(rows: Sequence[Sequence[Any]], interval: str) -> pd.DataFrame:
     >>> parse_klines([row], "1m")["close"].tolist()
     [1.8]
     """
+    if not isinstance(rows, list):
+        msg = f"expected a list of klines, found {type(rows).__name__}"
+        raise SourceError(msg)
     if not rows:
         return empty_candles()
     widths = {len(row) if isinstance(row, list | tuple) else 0 for row in rows}

@@ -4,7 +4,7 @@ The model, with minutes t, days d and standard normal noise::
 
     log close[t] = W[t] + g[t]                    price = permanent part + transient part
     W[t] - W[t-1] = s[t] e[t]                     permanent: fat tails through a random s
-    g[t] = -m[t] sqrt(K) x[t]                     transient: what the order flow is about to undo
+    g[t] = -m[t] sqrt(K) x[t]                     transient: what the order flow will reverse
     x[t] = phi x[t-1] + sqrt(1 - phi^2) n[t]      order flow, half-life `FLOW_HALF_LIFE` minutes
     taker_buy_base[t] / volume[t] = 0.5 + 0.1 x[t]
 
@@ -19,7 +19,7 @@ rise. Over n minutes the expected return is ``(1 - phi^n) m sqrt(K) x[t]``, henc
 **Any range, the same candles.** The days' volatilities and levels are a few thousand numbers drawn
 at once; the minutes of a day are drawn from a counter-based generator with the key (seed, symbol)
 and the counter (stream, day), and tied to the day's two levels as a Brownian bridge, which has
-exactly the law of a path that was never tied. So a page costs the days that it touches, whenever
+exactly the distribution of an unconstrained path. So a page costs the days that it touches, whenever
 it is. Every other interval is `resample_candles` of the minutes.
 """
 
@@ -35,27 +35,11 @@ import pandas as pd
 from scipy.signal import lfilter
 from scipy.special import log_ndtr
 
-from btcml.candles import (
-    as_candles,
-    empty_candles,
-    final_candles,
-    interval_delta,
-    interval_floor,
-    resample_candles,
-)
+from btcml.candles import as_candles, empty_candles, final_candles, interval_delta, interval_floor, resample_candles
 from btcml.errors import UsageError
 from btcml.market import Clock, OnPage, utc_now
 
-__all__ = [
-    "DEFAULT_END",
-    "FLOW_HALF_LIFE",
-    "LEVEL_REVERSION",
-    "ORIGIN",
-    "SYMBOLS",
-    "SimulatedMarket",
-    "attainable_r2",
-    "true_r2",
-]
+__all__ = ["DEFAULT_END", "ORIGIN", "SYMBOLS", "SimulatedMarket", "attainable_r2", "true_r2"]
 
 Array = npt.NDArray[np.float64]
 
@@ -83,7 +67,7 @@ _SHARE = 0.1
 _USD_A_MINUTE = 600_000.0
 _LAGS = 16
 _ZERO, _FLOW, _PATH = range(3)
-# Log volatility over the minutes of a day: quiet at night, loud when New York opens.
+# Log volatility over the minutes of a day: low at night, high when New York opens.
 _ANGLE = 2 * np.pi * (np.arange(_DAY) / _DAY - 14.5 / 24)
 _SEASON = 0.30 * np.cos(_ANGLE) + 0.12 * np.cos(2 * _ANGLE)
 
@@ -111,8 +95,8 @@ def attainable_r2(interval: str) -> float:
 
     The best linear forecast of the flow at the close from its means over the last 16 candles, in
     closed form from the autocovariance ``phi^k``; equal to `true_r2` at 1m, and less the longer
-    the candle. A model that reaches it has found practically all that there is (past prices tell a
-    little more of the flow inside long candles).
+    the candle. A model that reaches it has found nearly all predictability (past prices add a
+    little about the flow inside long candles).
 
     Examples
     --------
@@ -178,12 +162,7 @@ class SimulatedMarket:
         return DEFAULT_END
 
     def fetch_candles(
-        self,
-        symbol: str,
-        interval: str,
-        start: pd.Timestamp,
-        end: pd.Timestamp,
-        on_page: OnPage | None = None,
+        self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp, on_page: OnPage | None = None
     ) -> pd.DataFrame:
         """Fetch final candles whose open time is in [start, end); there are none before `ORIGIN`.
 

@@ -1,7 +1,4 @@
-"""One HTTP GET, told apart into what came, what may be tried again, and what may not.
-
-The timeout is for the whole answer: a server that drips a byte now and then does not hold us.
-"""
+"""HTTP GET with a time limit for the whole answer, bounded retries, and a memory of bans."""
 
 from __future__ import annotations
 
@@ -19,14 +16,25 @@ import urllib3
 
 from btcml.errors import MarketError
 
-__all__ = ["BanMemory", "Jittered", "LocalBans", "Reply", "TransientError", "fetch_reply", "host_of", "new_session"]
+__all__ = [
+    "LONGEST_WAIT_S",
+    "BanMemory",
+    "LocalBans",
+    "Reply",
+    "TransientError",
+    "fetch_reply",
+    "host_of",
+    "new_session",
+    "with_retries",
+]
 
 T = TypeVar("T")
 
-_CHUNK = 1 << 16
-_CONNECT = 3.05
-_MOST_BYTES = 1 << 28
-_LONGEST_S = 30 * 86_400.0
+LONGEST_WAIT_S = 75.0
+"""Seconds up to which a client waits when the exchange asks it to slow down; more counts as a ban."""
+
+_CHUNK, _MAX_BYTES = 1 << 16, 1 << 28
+_CONNECT_S, _MAX_HEADER_S = 3.05, 30 * 86_400.0
 
 
 class TransientError(MarketError):
@@ -37,7 +45,7 @@ class TransientError(MarketError):
     message
         What was found.
     wait
-        Least pause; None leaves it to the jitter.
+        Shortest pause; None leaves it to the jitter.
     """
 
     def __init__(self, message: str, wait: float | None = None) -> None:
@@ -47,7 +55,7 @@ class TransientError(MarketError):
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer that came whole, whatever its status."""
+    """A complete answer, whatever its status."""
 
     status: int
     headers: Mapping[str, str]
@@ -56,21 +64,21 @@ class Reply:
     def seconds(self, name: str) -> float | None:
         """Return a header in seconds, such as Retry-After, at most 30 days; None where absent or of another form."""
         try:
-            told = float(self.headers[name])
+            value = float(self.headers[name])
         except (KeyError, ValueError):
             return None
-        return min(told, _LONGEST_S) if math.isfinite(told) and told >= 0 else None
+        return min(value, _MAX_HEADER_S) if math.isfinite(value) and value >= 0 else None
 
 
 def new_session() -> requests.Session:
-    """Session with a name of its own and no retries beneath ours."""
+    """Session with our name as user agent and no retries of its own."""
     session = requests.Session()
     session.headers["User-Agent"] = "btcml"
     return session
 
 
 def host_of(url: str) -> str:
-    """Host and port of an address: what a ban is remembered by.
+    """Host and port of an address: the key of a ban.
 
     Examples
     --------
@@ -91,17 +99,16 @@ def fetch_reply(
         If the connection cannot be made, is reset, ends early, or the answer takes too long.
     """
     deadline = time.monotonic() + timeout
-    limits = (min(_CONNECT, timeout), timeout)
     try:
-        with session.get(url, params=params, timeout=limits, stream=True) as response:
+        with session.get(url, params=params, timeout=(min(_CONNECT_S, timeout), timeout), stream=True) as response:
             body = bytearray()
             while chunk := response.raw.read1(_CHUNK, decode_content=True):
                 body += chunk
                 if time.monotonic() > deadline:
                     msg = f"{host_of(url)} did not finish its answer in {timeout:g} s"
                     raise TransientError(msg)
-                if len(body) > _MOST_BYTES:
-                    msg = f"{host_of(url)} answers without end"
+                if len(body) > _MAX_BYTES:
+                    msg = f"the response of {host_of(url)} exceeds {_MAX_BYTES >> 20} MiB"
                     raise TransientError(msg)
             return Reply(response.status_code, response.headers, bytes(body))
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
@@ -121,42 +128,28 @@ def _cause(error: Exception) -> str:
     return "broke off the answer"
 
 
-@dataclass(frozen=True)
-class Jittered:
-    """Bounded retries of transient faults with exponential pauses and jitter.
+def with_retries(work: Callable[[], T], attempts: int = 4, sleep: Callable[[float], Any] = time.sleep) -> T:
+    """Return what `work` returns, trying again on `TransientError` with exponential pauses and jitter.
 
     Parameters
     ----------
     attempts
-        Most tries of one request at one host.
+        Maximum number of tries; the last error is raised.
     sleep
         How to pause; replaced in tests.
     """
+    jitter = tenacity.wait_random_exponential(multiplier=0.4, max=8)
 
-    attempts: int = 4
-    sleep: Callable[[float], Any] = time.sleep
+    def _pause(state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        return max(getattr(error, "wait", None) or 0.0, jitter(state))
 
-    def __call__(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns, trying again on `TransientError`; the last one is raised."""
-        jitter = tenacity.wait_random_exponential(multiplier=0.4, max=8)
-
-        def _pause(state: tenacity.RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            least = error.wait if isinstance(error, TransientError) and error.wait is not None else 0.0
-            return max(least, jitter(state))
-
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self.attempts),
-            wait=_pause,
-            retry=tenacity.retry_if_exception_type(TransientError),
-            sleep=self.sleep,
-            reraise=True,
-        )
-        return retrying(work)
+    stop, transient = tenacity.stop_after_attempt(attempts), tenacity.retry_if_exception_type(TransientError)
+    return tenacity.Retrying(stop=stop, wait=_pause, retry=transient, sleep=sleep, reraise=True)(work)
 
 
 class BanMemory(Protocol):
-    """A place to remember bans in; the pipeline hands in the database's."""
+    """Where bans are remembered, so that nothing is called before they end; the pipeline passes the database's."""
 
     def until(self, host: str) -> pd.Timestamp | None:
         """Return the end of the ban of a host, UTC; None if there never was one."""

@@ -1,4 +1,4 @@
-"""Faults that the replay exchange can be told to commit, one request at a time.
+"""Faults that the replay exchange injects on demand, request by request.
 
 A file of faults is YAML or JSON: a list (or ``{"faults": [...]}``) of objects such as::
 
@@ -6,8 +6,8 @@ A file of faults is YAML or JSON: a list (or ``{"faults": [...]}``) of objects s
     - {kind: bad_row, rule: high_is_highest, row: 5, times: 2}
     - {kind: restated, start: 2025-06-01T00:00Z, end: 2025-06-01T02:00Z, after: 4, times: 0}
 
-``kind`` is one of `KINDS`. ``after`` requests of the fault's route pass unharmed (default 0), then
-``times`` requests suffer (default 1; 0: all that follow). ``route`` is ``klines``, ``time``,
+``kind`` is one of `KINDS`. ``after`` requests of the fault's route pass without it (default 0), then
+``times`` requests have it (default 1; 0: all that follow). ``route`` is ``klines``, ``time``,
 ``archive``, ``checksum`` or ``any`` and has a default by kind. The rest depends on the kind:
 
 =================== =========================================================================
@@ -111,7 +111,7 @@ class Fault(BaseModel):
 
     @property
     def on(self) -> str:
-        """The route whose requests it counts."""
+        """Route whose requests it counts."""
         return self.route or _ROUTES.get(self.kind, "klines")
 
 
@@ -121,8 +121,8 @@ class FaultBook:
     Parameters
     ----------
     faults
-        In order: of several that are due, the first is committed and the others wait, except
-        ``restated`` and ``clock``, which go with any other.
+        In order: of several that are due, the first is injected and the others wait, except
+        ``restated`` and ``clock``, which combine with any other.
     """
 
     def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
@@ -136,22 +136,22 @@ class FaultBook:
         self._seen += [0] * len(faults)
 
     def due(self, route: str) -> list[Fault]:
-        """Count a request of a route and return the faults that it suffers."""
-        suffered: list[Fault] = []
+        """Count a request of a route and return the faults that apply to it."""
+        due: list[Fault] = []
         alone = False
         for i, fault in enumerate(self._faults):
             if fault.on not in {route, "any"}:
                 continue
             together = fault.kind in {"restated", "clock"}
             past = self._seen[i] - fault.after
-            due = past >= 0 and (fault.times == 0 or past < fault.times)
-            if due and alone and not together:
+            active = past >= 0 and (fault.times == 0 or past < fault.times)
+            if active and alone and not together:
                 continue
             self._seen[i] += 1
-            if due:
-                suffered.append(fault)
+            if active:
+                due.append(fault)
                 alone = alone or not together
-        return suffered
+        return due
 
 
 def parse_faults(data: Any) -> tuple[Fault, ...]:
@@ -188,7 +188,7 @@ def load_faults(path: Path) -> tuple[Fault, ...]:
 
 
 def spoil_rows(rows: list[Row], fault: Fault) -> list[Row]:
-    """Commit a fault of content on the rows of a page; other kinds leave them as they are.
+    """Apply a fault of content to the rows of a page; other kinds leave them as they are.
 
     Examples
     --------
@@ -210,10 +210,10 @@ def spoil_rows(rows: list[Row], fault: Fault) -> list[Row]:
 def _break(row: Row, rule: str) -> Row:
     if rule == "short_row":
         return row[:6]
-    spoilt = list(row)
+    broken = list(row)
     for i, value in RULES[rule].items():
-        spoilt[i] = row[i] + value if i in _TIMES else value
-    return spoilt
+        broken[i] = row[i] + value if i in _TIMES else value
+    return broken
 
 
 def _within(row: Row, fault: Fault) -> bool:

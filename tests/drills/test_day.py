@@ -1,4 +1,4 @@
-"""A day of system time: faults, restarts, kills (one of the database server itself); the books must balance."""
+"""A day of system time with faults, restarts and kills (one of the database server): the database stays consistent."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def drill(settings, store):
 
 
 @pytest.mark.soak
-def test_a_day_with_faults_restarts_and_kills_leaves_the_books_balanced(drill, store):
+def test_a_day_with_faults_restarts_and_kills_leaves_a_consistent_database(drill, store):
     """Every candle final and true, every forecast in time or marked late, no job lost or doubled."""
     begin = market_now(store, KEY.market)
     drill.start()

@@ -33,7 +33,7 @@ NEVER = pd.Timestamp("2099-01-01", tz="UTC")
 
 @dataclasses.dataclass
 class World:
-    """An exchange over real candles, its clock, and a client that waits in no time."""
+    """An exchange over real candles, its clock, and a client whose waits take no time."""
 
     exchange: object
     time: pd.Timestamp
@@ -88,7 +88,7 @@ def restated(frame):
 
 
 def drilled(place, store, **knobs):
-    """Run a backfill into the fault, then later ingests by new clients until the exchange is well again."""
+    """Run a backfill into the fault, then later ingests by new clients until the exchange recovers."""
     failures = []
     for step in range(3):
         place.time = NOW + 10 * step * FIVE
@@ -210,8 +210,8 @@ def test_after_a_fault_of_the_archive_the_table_is_the_truth(real, store, fault,
     pd.testing.assert_frame_equal(read_candles(store, KEY), expected, check_exact=True)
 
 
-def test_every_fault_that_can_be_switched_is_drilled_here():
-    """A new kind of fault or of bad row comes with its drill."""
+def test_every_kind_of_fault_is_tested_here():
+    """A new kind of fault or of bad row comes with its test."""
     kinds = {fault.kind for fault in (*FAULTS, *ARCHIVED)} | {"restated"}
     assert kinds == set(KINDS)
     assert {fault.rule for fault in FAULTS if fault.kind == "bad_row"} == set(RULES)

@@ -32,7 +32,7 @@ def exchange():
 
 @pytest.fixture
 def start(exchange, home, store):  # noqa: ARG001 - an empty database
-    """Start btcml as a process of its own, in the small chunks that make kills interesting."""
+    """Start btcml as a process of its own, in small chunks so that kills hit a write."""
     started = []
     code = "import btcml.pipeline.ingest as i, btcml.cli, sys; i._CHUNK = 2000; sys.exit(btcml.cli.main())"
     environment = os.environ | {"BTCML_HOME": str(home), "BTCML_BINANCE_URLS": exchange.url, "BTCML_SOURCE": "binance"}

@@ -21,7 +21,7 @@ from btcml.market.binance import BinanceMarket
 from btcml.market.files import FileMarket
 from btcml.market.simulate import SimulatedMarket
 from btcml.market.transport import LocalBans
-from btcml.testing.exchange import Exchange, ReplayArchive, running_exchange
+from btcml.testing.exchange import Exchange, Replay, running_exchange
 from btcml.testing.faults import Fault
 
 START = pd.Timestamp("2024-11-20 07:30", tz="UTC")
@@ -32,7 +32,7 @@ NO_SLEEP = {"sleep": lambda _: None}
 
 @pytest.fixture(autouse=True)
 def _small_ranges_by_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a small range go the long range's way: the drills need no years."""
+    """Send a small range the way of a long one: the tests need no years."""
     monkeypatch.setattr(module, "_BY_REST_DENSE", 100)
     monkeypatch.setattr(module, "_DENSE_DAY", 96)
 
@@ -175,7 +175,7 @@ def test_a_short_range_comes_by_rest_alone(source: FileMarket, tmp_path: Path, m
 def test_a_replay_without_an_archive_of_its_own_comes_by_rest(
     source: FileMarket, truth: pd.DataFrame, tmp_path: Path
 ) -> None:
-    """Whoever stands at the archive's address, its files are not the replay's: none is fetched."""
+    """The files at another address are not of this replay: none is fetched."""
     with drill(source, tmp_path) as (exchange, _), running_exchange(source, lambda: NOW, name="other") as other:
         for url in (other.url, "http://127.0.0.1:9"):
             market = ArchiveMarket(BinanceMarket([exchange.url]), url, tmp_path, **NO_SLEEP)
@@ -192,7 +192,7 @@ def test_a_replays_file_is_refused_where_the_exchanges_is_expected(source: FileM
             archive.load("BTCUSDT", "15m", Piece("monthly", START, START, "2024-12"))
 
 
-def test_an_archive_that_fails_thrice_is_not_asked_again(tmp_path: Path) -> None:
+def test_an_archive_that_fails_three_times_is_not_asked_again(tmp_path: Path) -> None:
     """Not every month waits for its own timeouts."""
     archive = Archive("http://127.0.0.1:9", tmp_path, attempts=1)
     slow = [archive.load("BTCUSDT", "15m", Piece("monthly", START, START, f"2024-{m:02}")) for m in range(1, 7)]
@@ -218,19 +218,19 @@ def test_an_archive_that_bans_is_not_asked_before_the_ban_ends(source: FileMarke
 def test_a_verified_file_that_holds_no_candles_comes_by_rest(
     source: FileMarket, truth: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The archive's own mistake, checksum and all, ends no backfill."""
-    made = ReplayArchive._make_zip
+    """A mistake of the archive with a valid checksum does not end a backfill."""
+    made = Replay._make_zip
 
-    def _spoilt(self: ReplayArchive, symbol: str, interval: str, name: str, *span: Any) -> bytes | None:
+    def _spoilt(self: Replay, symbol: str, interval: str, name: str, *span: Any) -> bytes | None:
         return b"PK no zip" if name.endswith("2024-12") else made(self, symbol, interval, name, *span)
 
-    monkeypatch.setattr(ReplayArchive, "_make_zip", _spoilt)
+    monkeypatch.setattr(Replay, "_make_zip", _spoilt)
     with drill(source, tmp_path) as (_, market):
         pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
 
 
-def test_what_a_killed_process_left_half_written_is_cleared(source: FileMarket, tmp_path: Path) -> None:
-    """A file aside is deleted when it is old; a young one may be another process's."""
+def test_the_temporary_file_of_a_killed_process_is_deleted(source: FileMarket, tmp_path: Path) -> None:
+    """Only when it is old: a new one may be another process.s."""
     folder = tmp_path / "replay-drill" / "monthly"
     folder.mkdir(parents=True)
     old, young = folder / ".a.zip.1.zip", folder / ".b.zip.2.zip"
@@ -242,8 +242,8 @@ def test_what_a_killed_process_left_half_written_is_cleared(source: FileMarket, 
     assert [path.name for path in tmp_path.rglob("*/.*")] == [young.name]
 
 
-def test_before_the_listing_there_is_nothing_and_little_is_asked(tmp_path: Path) -> None:
-    """Months long before the first candle are one question each, not thirty."""
+def test_before_the_listing_few_requests_are_made(tmp_path: Path) -> None:
+    """A month long before the first candle is one request, not thirty."""
     start, end = (pd.Timestamp(day, tz="UTC") for day in ("2017-01-01", "2017-09-01"))
     with drill(SimulatedMarket(), tmp_path) as (exchange, market):
         found = market.fetch_candles("BTCUSDT", "15m", start, end)

@@ -32,7 +32,7 @@ NEVER = pd.Timestamp("2099-01-01", tz="UTC")
 
 
 class Wall:
-    """Real time that passes only when somebody sleeps: the client's and the exchange's."""
+    """Real time that passes only during sleeps: the client's and the exchange's."""
 
     def __init__(self) -> None:
         self.time = pd.Timestamp("2026-01-01", tz="UTC")
@@ -43,7 +43,7 @@ class Wall:
         return self.time
 
     def sleep(self, seconds: float) -> None:
-        """Let it pass; like real sleep it is never shorter, not by the billionth that a fraction loses."""
+        """Advance the time; like a real sleep never shorter, not even by a rounding error."""
         self.slept.append(seconds)
         self.time += pd.Timedelta(nanoseconds=math.ceil(seconds * 1e9))
 
@@ -181,7 +181,7 @@ def test_the_used_weight_stays_under_half_of_the_limit(truth: pd.DataFrame) -> N
         assert sum(wall.slept) >= 60
 
 
-def test_an_exchange_that_stays_broken_ends_in_one_sentence() -> None:
+def test_an_exchange_that_keeps_failing_ends_in_one_sentence() -> None:
     """After bounded tries at every host: what each did, and what to do."""
     with drill(Fault(kind="server_error", route="any", times=0)) as (exchange, market, wall):
         with pytest.raises(MarketError, match=r"out of order .HTTP 503.: try again later") as caught:
@@ -258,7 +258,7 @@ def test_an_exchange_that_goes_on_repeating_itself_ends_in_one_sentence() -> Non
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule not in {"text_price", "short_row"}])
-def test_a_row_that_breaks_a_rule_is_handed_on_for_the_contract_to_judge(truth: pd.DataFrame, rule: str) -> None:
+def test_a_row_that_breaks_a_rule_is_passed_on_to_the_contract(truth: pd.DataFrame, rule: str) -> None:
     """The client neither judges nor drops: one row differs, as served."""
     with drill(Fault(kind="bad_row", rule=rule, row=10)) as (_, market, _):
         found = fetched(market)
@@ -267,8 +267,8 @@ def test_a_row_that_breaks_a_rule_is_handed_on_for_the_contract_to_judge(truth: 
         assert (merged["_merge"] == "right_only").sum() <= 1
 
 
-def test_rows_that_stay_no_candles_end_in_one_sentence() -> None:
-    """A page that is spoilt every time is the exchange's failure."""
+def test_rows_that_are_never_candles_end_in_one_sentence() -> None:
+    """A page that is broken every time is the exchange's failure."""
     with (
         drill(Fault(kind="bad_row", rule="text_price", times=0)) as (_, market, _),
         pytest.raises(MarketError, match="column close: expected a number, found 'n/a'"),
@@ -276,7 +276,7 @@ def test_rows_that_stay_no_candles_end_in_one_sentence() -> None:
         fetched(market)
 
 
-def test_a_misspelt_symbol_is_named() -> None:
+def test_an_unknown_symbol_is_named() -> None:
     """-1121 is the user's mistake, not the exchange's."""
     with drill() as (exchange, market, _):
         with pytest.raises(UsageError, match="no symbol 'BTCUSTD'"):
@@ -312,7 +312,7 @@ def test_whether_the_exchange_answers_is_known_in_seconds() -> None:
     assert not BinanceMarket(["http://127.0.0.1:9"]).reachable()
 
 
-def test_a_ban_at_the_first_knock_is_heard_and_remembered() -> None:
+def test_a_ban_at_the_first_request_is_remembered() -> None:
     """Banned before anything was asked: no silent change to another market, and not one call more."""
     with drill(Fault(kind="ban", route="any", retry_after=300)) as (exchange, market, _):
         for _ in range(3):
@@ -324,7 +324,7 @@ def test_a_ban_at_the_first_knock_is_heard_and_remembered() -> None:
 
 
 def test_a_range_that_begins_before_the_epoch_is_no_wrong_symbol() -> None:
-    """Whoever asks for all that there is gets it."""
+    """A request for all candles is served."""
     with drill() as (exchange, market, _):
         old = pd.Timestamp("1900-01-01", tz="UTC")
         found = market.fetch_candles("BTCUSDT", "1d", old, pd.Timestamp("2017-09-01", tz="UTC"))
@@ -487,7 +487,7 @@ def test_a_ban_is_remembered_with_its_end_and_its_reason() -> None:
 
 
 def test_an_answer_is_its_json_and_tells_the_market() -> None:
-    """Whoever does not say that he is a replay is the exchange."""
+    """A server that does not announce a replay is the exchange."""
     assert asked(200, '{"serverTime": 5}') == {"serverTime": 5}
     with pytest.raises(MarketError, match="expected replay:NAME"):
         asked(200, "{}", {"X-Btcml-Market": "simulated"})

@@ -58,8 +58,8 @@ WRITERS: dict[str, Callable[[pd.DataFrame, Path], Path]] = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_every_kind_of_file_gives_the_same_candles(candles: pd.DataFrame, tmp_path: Path, name: str) -> None:
-    """Value for value, in every column, whatever the dress."""
+def test_every_format_gives_the_same_candles(candles: pd.DataFrame, tmp_path: Path, name: str) -> None:
+    """Value for value, in every column, in every format."""
     path = tmp_path / name
     WRITERS[name](candles, path)
     interval, found = load_candles(path)

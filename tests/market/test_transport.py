@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from btcml.market.transport import Jittered, Reply, TransientError, fetch_reply, host_of, new_session
+from btcml.market.transport import Reply, TransientError, fetch_reply, host_of, new_session, with_retries
 
 
 @contextmanager
@@ -79,7 +79,7 @@ def test_retries_are_bounded_jittered_and_never_shorter_than_told() -> None:
         raise TransientError("no", wait=2.0)  # noqa: EM101 - a test's
 
     with pytest.raises(TransientError, match="no"):
-        Jittered(4, slept.append)(work)
+        with_retries(work, 4, slept.append)
     assert len(tried) == 4
     assert len(slept) == 3
     assert min(slept) >= 2
@@ -94,7 +94,7 @@ def test_any_other_error_is_not_tried_again() -> None:
         raise KeyError
 
     with pytest.raises(KeyError):
-        Jittered(4, lambda _: None)(work)
+        with_retries(work, 4, lambda _: None)
     assert len(tried) == 1
 
 

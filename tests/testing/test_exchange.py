@@ -43,7 +43,7 @@ def klines(exchange: Exchange, **query: Any) -> list[Any]:
 
 
 def test_ping_time_and_information_are_the_exchanges(exchange: Exchange) -> None:
-    """The small routes, and on each the replay's own name and the used weight."""
+    """The small routes, each with the replay's name and the used weight."""
     assert get(exchange, "/api/v3/ping").json() == {}
     answer = get(exchange, "/api/v3/time")
     assert answer.json() == {"serverTime": milliseconds(NOW)}
@@ -99,7 +99,7 @@ def test_a_wrong_request_is_refused_in_the_exchanges_words(
 
 
 def test_too_much_weight_is_a_429_and_going_on_a_ban() -> None:
-    """A client that does not listen is banned, and the log knows what came during the ban."""
+    """A client that goes on is banned, and the log knows what came during the ban."""
     with running_exchange(SimulatedMarket(), lambda: NOW, weight_limit=20) as exchange:
         answers = [get(exchange, "/api/v3/klines", symbol="BTCUSDT", interval="1m", limit=1) for _ in range(14)]
     codes = [answer.status_code for answer in answers]
@@ -163,7 +163,7 @@ def test_a_clock_of_its_own_runs_at_its_own_speed() -> None:
     assert volumes == sorted(set(volumes))
 
 
-def test_a_row_in_progress_obeys_the_laws_of_a_candle() -> None:
+def test_a_row_in_progress_keeps_the_rules_of_a_candle() -> None:
     """At any moment its high and low enclose open and close."""
     for second in range(0, 300, 7):
         now = pd.Timestamp("2025-02-01 12:00", tz="UTC") + pd.Timedelta(seconds=second)
@@ -172,7 +172,7 @@ def test_a_row_in_progress_obeys_the_laws_of_a_candle() -> None:
         assert high >= max(opened, close) >= min(opened, close) >= low
 
 
-def test_a_reset_and_a_truncated_answer_are_what_they_say(exchange: Exchange) -> None:
+def test_a_reset_and_a_truncated_answer_fail_as_described(exchange: Exchange) -> None:
     """Half of a body and a broken connection; half of a body as if it were whole."""
     exchange.faults.add(Fault(kind="reset"), Fault(kind="truncated"))
     query = {"symbol": "BTCUSDT", "interval": "5m"}
@@ -187,7 +187,7 @@ def test_a_port_that_is_taken_is_a_mistake(exchange: Exchange) -> None:
     """One sentence that names the option."""
     port = int(exchange.url.rsplit(":", 1)[1])
     with pytest.raises(UsageError, match="choose another --port"):
-        serve_exchange(SimulatedMarket(), port=port)
+        serve_exchange(Exchange(SimulatedMarket()), port=port)
 
 
 @pytest.mark.real
