@@ -23,7 +23,7 @@ __all__ = ["__version__", "feature_frame", "predict_next", "read_candles", "run_
 __version__ = "0.2.0"
 
 _HOMES = dict.fromkeys(("feature_frame", "predict_next", "read_candles", "run_backtest"), "btcml.pipeline.explore")
-"""Module of each public name; the imports above tell type checkers and editors the same."""
+"""Module of each public name; the imports above are for type checkers and editors."""
 
 if not TYPE_CHECKING:  # a type checker would take a __getattr__ to mean that any name exists
 

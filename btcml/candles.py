@@ -265,7 +265,7 @@ def infer_interval(open_time: pd.Series) -> str:
     """
     steps = open_time.diff().dropna()
     if steps.empty:
-        msg = "the interval cannot be told from fewer than two candles"
+        msg = "the interval cannot be inferred from fewer than two candles"
         raise SourceError(msg)
     step = pd.Timedelta(steps.mode().iloc[0])
     for name, delta in INTERVALS.items():

@@ -1,8 +1,9 @@
-"""Spans of candles that cannot be what the exchange finally said.
+"""Spans of candles that were probably stored before they were final.
 
-A single odd candle proves nothing: real opens do jump, and real volume does dry up. But hours in
-which most candles jump, or trade next to nothing, are the mark of candles that were stored before
-they were final. What is odd is learned from the symbol's own accepted past.
+A single odd candle proves nothing: real opens do jump, and real volume can be near zero. But hours
+in which most candles break a rule are a sign of unfinished candles. ``continuity``: the open
+continues the previous close within what this symbol has shown in 30 days. ``volume_collapse``: the
+volume is not far below the least of 30 days. The bounds are learned from accepted rows only.
 """
 
 from __future__ import annotations
@@ -18,12 +19,7 @@ from btcml.candles import TIME, interval_delta
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SUSPECT_RULES", "suspect_rows", "suspect_spans"]
-
-SUSPECT_RULES = {
-    "continuity": "The open continues the previous close, within what this symbol has shown in 30 days.",
-    "volume_collapse": "The volume is not far below the least that this symbol has shown in 30 days.",
-}
+__all__ = ["suspect_rows", "suspect_spans"]
 
 _LEARN_DAYS = 30
 _LEARN_AT_LEAST_DAYS = 7
@@ -48,7 +44,7 @@ def _bounds(jump: NDArray[Any], volume: NDArray[Any]) -> tuple[float, float]:
     return max(largest, _TICK), float(np.quantile(volume, 0.01)) / 2
 
 
-def _hot(breaks: NDArray[Any], window: int) -> NDArray[Any]:
+def _dense(breaks: NDArray[Any], window: int) -> NDArray[Any]:
     """Rows inside any window in which at least half of the rows break a bound."""
     share = pd.Series(breaks).rolling(window, min_periods=window // 2).mean()
     return (share >= _SHARE)[::-1].rolling(window, min_periods=1).max()[::-1].to_numpy(dtype=bool)
@@ -61,17 +57,17 @@ def _breaks(candles: pd.DataFrame, interval: str) -> tuple[NDArray[Any], NDArray
     window = max(int(_WINDOW / interval_delta(interval)), _WINDOW_AT_LEAST)
     days = candles["open_time"].dt.floor("D").astype("int64").to_numpy()
     starts = np.concatenate([[0], np.flatnonzero(np.diff(days)) + 1, [len(days)]])
-    jumps, dries, suspect = np.zeros((3, len(days)), dtype=bool)
+    jumps, collapses, suspect = np.zeros((3, len(days)), dtype=bool)
     past = np.zeros(0, dtype=np.int64)
     for first, stop in itertools.pairwise(starts):
         if len(past) >= _LEARN_AT_LEAST_DAYS * day_rows:
             most, least = _bounds(jump[past], volume[past])
-            jumps[first:stop], dries[first:stop] = jump[first:stop] > most, volume[first:stop] < least
+            jumps[first:stop], collapses[first:stop] = jump[first:stop] > most, volume[first:stop] < least
             back = max(first - window, 0)
-            suspect[back:stop] |= _hot((jumps | dries)[back:stop], window)
+            suspect[back:stop] |= _dense((jumps | collapses)[back:stop], window)
         good = np.flatnonzero(~suspect[first:stop]) + first
         past = np.concatenate([past, good])[-_LEARN_DAYS * day_rows :]
-    return jumps, dries, suspect
+    return jumps, collapses, suspect
 
 
 def suspect_rows(candles: pd.DataFrame, interval: str) -> NDArray[np.bool_]:
@@ -103,11 +99,11 @@ def suspect_spans(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
     empty = pd.DataFrame({"start": [], "end": [], "rule": [], "rows": []})
     if candles.empty:
         return empty.astype({"start": TIME, "end": TIME, "rule": "str", "rows": "int64"})
-    jumps, dries, suspect = _breaks(candles, interval)
+    jumps, collapses, suspect = _breaks(candles, interval)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], suspect, [False]]).astype("int8")))
     firsts, stops = edges[::2], edges[1::2]
     rules = [
-        "continuity" if jumps[a:b].sum() >= dries[a:b].sum() else "volume_collapse"
+        "continuity" if jumps[a:b].sum() >= collapses[a:b].sum() else "volume_collapse"
         for a, b in zip(firsts, stops, strict=True)
     ]
     return pd.DataFrame(

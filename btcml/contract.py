@@ -2,8 +2,8 @@
 
 ``data_contracts/candles.odcs.yaml`` follows the Open Data Contract Standard, version 3. Each of
 its quality rules counts the rows in which a predicate does not hold; the predicate between
-``where not (`` and the last ``)`` is the rule. It is written in words that SQL and Python share,
-so that the same text is a CHECK constraint, a query and an expression over a frame.
+``where not (`` and the last ``)`` is the rule. It uses only syntax that SQL and Python share, so
+that the same text is a CHECK constraint, a query and an expression over a frame.
 """
 
 from __future__ import annotations
@@ -24,15 +24,12 @@ from btcml.files import resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
-
 __all__ = [
     "CONTRACT_FILE",
     "Column",
     "Contract",
     "Rule",
     "broken_rules",
-    "contracts_folder",
     "enforce_contract",
     "load_contract",
     "rule_results",
@@ -99,16 +96,11 @@ def load_contract() -> Contract:
     ContractError
         If a quality rule is not of the form that all enforcers can read.
     """
-    raw = yaml.safe_load(contracts_folder().joinpath(CONTRACT_FILE).read_text(encoding="utf-8"))
+    raw = yaml.safe_load(resource("data_contracts").joinpath(CONTRACT_FILE).read_text(encoding="utf-8"))
     table = raw["schema"][0]
     columns = tuple(_column(item) for item in table["properties"])
     rules = tuple(_rule(item) for item in table["quality"])
     return Contract(str(raw["version"]), table["name"], columns, rules)
-
-
-def contracts_folder() -> Path:
-    """Folder of the data contracts, in a checkout or in an installed wheel."""
-    return resource("data_contracts")
 
 
 def _column(item: dict[str, Any]) -> Column:
@@ -129,10 +121,8 @@ def sql_functions() -> list[str]:
     steps = " ".join(f"WHEN '{name}' THEN interval '{_micro(d) // 1_000_000} s'" for name, d in INTERVALS.items())
     origins = {name: interval_origin(name) for name in INTERVALS}
     starts = " ".join(f"WHEN '{n}' THEN timestamptz '{o.isoformat()}'" for n, o in origins.items() if o.value)
-    step, origin = (
-        f"(CASE i {steps} END)",
-        f"(CASE i {starts} ELSE timestamptz '1970-01-01T00:00:00+00:00' END)",
-    )
+    step = f"(CASE i {steps} END)"
+    origin = f"(CASE i {starts} ELSE timestamptz '1970-01-01T00:00:00+00:00' END)"
     # Only immutable operators inside: PostgreSQL inlines these, a stable one would cost a call a row.
     on_grid = f"SELECT coalesce(date_bin({step}, t, {origin}) = t, false)"
     plausible_close = f"SELECT coalesce(c >= t AND c - t < {step}, false)"
@@ -160,7 +150,7 @@ def _fold(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *columns: np.asarray(function.reduce([np.asarray(c, "float64") for c in columns]))  # type: ignore[attr-defined]
 
 
-_WORDS: dict[str, Any] = {
+_FUNCTIONS: dict[str, Any] = {
     "greatest": _fold(np.fmax),
     "least": _fold(np.fmin),
     "on_grid": _on_grid,
@@ -198,7 +188,7 @@ def _kept(rule: Rule, frame: pd.DataFrame, interval: str) -> np.ndarray[Any, Any
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     scope = {name: frame[name] for name in names & set(frame.columns)}
     code = compile(tree, CONTRACT_FILE, "eval")
-    holds = np.asarray(eval(code, {"__builtins__": {}}, _WORDS | scope | {"interval": interval}))  # noqa: S307 - the predicate is ours, from the contract in the package
+    holds = np.asarray(eval(code, {"__builtins__": {}}, _FUNCTIONS | scope | {"interval": interval}))  # noqa: S307 - the predicate is ours, from the contract in the package
     folded = {"least", "greatest"} & names
     unknown = np.logical_and.reduce if folded else np.logical_or.reduce
     return holds | unknown([np.asarray(frame[name].isna()) for name in scope])
@@ -226,7 +216,7 @@ def rule_results(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
 
 
 def enforce_contract(frame: pd.DataFrame, interval: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Part the rows that keep every rule from those that break one.
+    """Split the rows into those that keep every rule and those that break one.
 
     Returns
     -------

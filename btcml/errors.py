@@ -11,7 +11,7 @@ The tree::
     ├── MarketError                 exit 1, HTTP 502   the exchange failed
     │   ├── BannedError             exit 1, HTTP 503   banned until a known time
     │   └── LocationError           exit 1, HTTP 502   refused by location (451)
-    ├── BusyError                   exit 1, HTTP 409   somebody else holds the lock
+    ├── BusyError                   exit 1, HTTP 409   another process holds the lock
     ├── StoreError                  exit 1, HTTP 503   the database failed or refused
     ├── ArtifactError               exit 1, HTTP 500   a model file that cannot be trusted
     └── ReportError                 exit 1, HTTP 500   a notebook or page that did not come out right

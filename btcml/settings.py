@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,18 +40,13 @@ def duration(text: str) -> timedelta:
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-def _duration_text(text: str) -> str:
-    duration(text)
-    return text
+def _text_for(parse: Callable[[str], object]) -> AfterValidator:
+    """Validator that keeps the text and raises what `parse` raises."""
+    return AfterValidator(lambda text: (parse(text), text)[1])
 
 
-def _interval_text(text: str) -> str:
-    interval_delta(text)
-    return text
-
-
-def _list(value: Any) -> Any:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+_Interval = Annotated[str, _text_for(interval_delta)]
+_Duration = Annotated[str, _text_for(duration)]
 
 
 def _urls(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -90,19 +86,13 @@ class Settings(BaseSettings):
     btcml_symbols: Annotated[tuple[str, ...], NoDecode] = Field(
         ("BTCUSDT",), description="Symbols that the scheduler keeps fresh."
     )
-    btcml_interval: Annotated[str, AfterValidator(_interval_text)] = Field(
-        "5m", description="Interval where none is given."
-    )
+    btcml_interval: _Interval = Field("5m", description="Interval where none is given.")
     btcml_cors_origins: Annotated[tuple[str, ...], NoDecode, AfterValidator(_urls)] = Field(
         (), description="Web pages of other origins that may use the API, such as http://localhost:8866."
     )
     btcml_source: str = Field("auto", description="binance, simulated, auto, or a file or folder of candles.")
-    btcml_ingest_every: Annotated[str, AfterValidator(_duration_text)] = Field(
-        "5m", description="Pause between ingests."
-    )
-    btcml_train_every: Annotated[str, AfterValidator(_duration_text)] = Field(
-        "15m", description="Pause between trainings."
-    )
+    btcml_ingest_every: _Duration = Field("5m", description="Pause between ingests.")
+    btcml_train_every: _Duration = Field("15m", description="Pause between trainings.")
     btcml_app_password: SecretStr | None = Field(
         None, description="Password that btcml db migrate gives the role btcml_app on a server."
     )
@@ -113,7 +103,7 @@ class Settings(BaseSettings):
     @field_validator("btcml_binance_urls", "btcml_symbols", "btcml_cors_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return _list(value)
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @property
     def home(self) -> Path:
@@ -143,14 +133,12 @@ def load_settings() -> Settings:
         raise UsageError(msg) from error
 
 
-def _end_text(text: str) -> str:
-    if text:
-        try:
-            datetime.fromisoformat(text)
-        except ValueError:
-            msg = f"expected a UTC time such as 2025-06-30T00:00, found {text!r}"
-            raise ValueError(msg) from None
-    return text
+def _check_end(text: str) -> None:
+    try:
+        datetime.fromisoformat(text or "2000-01-01")
+    except ValueError:
+        msg = f"expected a UTC time such as 2025-06-30T00:00, found {text!r}"
+        raise ValueError(msg) from None
 
 
 class RunParameters(BaseModel):
@@ -165,9 +153,9 @@ class RunParameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     symbol: Annotated[str, AfterValidator(check_symbol)] = Field("BTCUSDT", description="the exchange's symbol")
-    interval: Annotated[str, AfterValidator(_interval_text)] = Field("5m", description="length of a candle")
+    interval: _Interval = Field("5m", description="length of a candle")
     days: int = Field(1095, ge=1, le=20_000, description="span of candles before the end, in days")
-    end: Annotated[str, AfterValidator(_end_text)] = Field("", description="UTC time; empty: the source's own")
+    end: Annotated[str, _text_for(_check_end)] = Field("", description="UTC time; empty: the source's own")
     source: str = Field("auto", min_length=1, description="binance, simulated, auto, or a path")
 
     def key(self, market: str) -> SeriesKey:

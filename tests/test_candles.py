@@ -94,7 +94,7 @@ def test_the_candle_in_progress_is_not_final():
     assert len(final_candles(frame, utc("2025-01-01 00:03:00"))) == 3
 
 
-def test_a_gap_is_told_with_its_bounds_and_size():
+def test_a_gap_has_its_bounds_and_size():
     """Rows 3, 4 and 5 are gone: the gap starts at row 3 and ends where row 6 opens."""
     frame = minutes(10).drop(index=[3, 4, 5])
     gaps = candle_gaps(frame["open_time"], "1m")
@@ -111,7 +111,7 @@ def test_resampling_takes_first_highest_lowest_last_and_sums():
 
 
 def test_a_minute_without_trades_makes_no_price():
-    """The filler of a minute in which nobody traded is not the five minutes' open."""
+    """The filler of a minute without trades is not the open of five minutes."""
     volume = np.array([0.0, 1, 1, 1, 1])
     assert resample_candles(minutes(5, volume=volume), "5m")["open"].iloc[0] == 101
 
@@ -121,7 +121,7 @@ def test_five_minutes_without_any_trade_keep_the_filler():
     assert resample_candles(minutes(5, volume=0.0), "5m")["close"].iloc[0] == 105
 
 
-def test_the_interval_is_told_by_the_most_frequent_step():
+def test_the_interval_is_the_most_frequent_step():
     """A hole does not confuse it."""
     assert infer_interval(minutes(50).drop(index=range(10, 30))["open_time"]) == "1m"
     with pytest.raises(SourceError, match="fewer than two"):
@@ -154,8 +154,8 @@ def test_resampled_real_minutes_are_the_real_five_minutes(shared_data):
         ("", "such as BTCUSDT"),
     ],
 )
-def test_a_symbol_that_the_exchange_would_write_otherwise_is_told_how(given, advice):
-    """The cure is in the sentence, where one can be guessed."""
+def test_a_misspelt_symbol_is_refused_with_the_right_spelling(given, advice):
+    """The message has the right spelling where it can be guessed."""
     assert check_symbol("1000SHIBUSDT") == "1000SHIBUSDT"
     with pytest.raises(UsageError, match=advice):
         check_symbol(given)

@@ -120,8 +120,8 @@ def test_several_symbols_come_at_once(run):
     assert len(json.loads(run("db", "series", "--json")[1])["rows"]) == 2
 
 
-def test_of_two_starts_the_one_that_is_used_is_told(run):
-    """--since says where a span begins; the default of --days is no second word."""
+def test_since_wins_over_the_default_of_days(run):
+    """--since says where a span begins; the default of --days does not contradict it."""
     day = ("--since", "2025-01-01", "--until", "2025-01-02")
     status, out, err = run("ingest", "--days", "5", *day, "--json")
     assert (status, json.loads(out)["fetched"]) == (0, 288)

@@ -12,7 +12,8 @@ import yaml
 from sqlalchemy import text
 
 from btcml.candles import SeriesKey
-from btcml.contract import CONTRACT_FILE, contracts_folder
+from btcml.contract import CONTRACT_FILE
+from btcml.files import resource
 from btcml.market.simulate import SimulatedMarket
 from btcml.store.candles import upsert_candles
 
@@ -26,7 +27,7 @@ def judge(store, tmp_path):
     """Run ``datacontract test`` against the test's database, as the role that may only read."""
     frame = SimulatedMarket().fetch_candles("BTCUSDT", "5m", START, START + pd.Timedelta(days=2))
     upsert_candles(store, KEY, frame, source="test", at=START)
-    contract = yaml.safe_load((contracts_folder() / CONTRACT_FILE).read_text(encoding="utf-8"))
+    contract = yaml.safe_load((resource("data_contracts") / CONTRACT_FILE).read_text(encoding="utf-8"))
     contract["servers"][0] |= {"host": store.url.query["host"], "database": store.url.database}
     path = tmp_path / CONTRACT_FILE
     path.write_text(yaml.safe_dump(contract, sort_keys=False), encoding="utf-8")
@@ -41,7 +42,7 @@ def judge(store, tmp_path):
 
 @pytest.mark.tools
 def test_the_standards_own_tool_finds_the_contract_kept(judge):
-    """Types, keys, nulls and every rule, checked by somebody else's code."""
+    """Types, keys, nulls and every rule, checked by the standard's own tool."""
     done = judge()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Data contract is valid" in done.stdout

@@ -9,7 +9,7 @@ from btcml.files import file_hash, text_hash, write_text
 
 
 def test_a_file_is_written_whole(tmp_path):
-    """Folders are made, nothing is left aside, and anyone may read it."""
+    """Folders are made, no temporary file stays, and every user may read it."""
     path = write_text(tmp_path / "a" / "b.txt", "ä\n")
     assert path.read_bytes() == "ä\n".encode()
     assert [entry.name for entry in path.parent.iterdir()] == ["b.txt"]

@@ -61,7 +61,7 @@ def test_an_import_from_a_higher_floor_is_caught(module, line, tmp_path):
     assert done.returncode == 1, done.stdout
 
 
-def test_a_module_that_nobody_placed_is_caught(tmp_path):
+def test_a_module_without_a_floor_is_refused(tmp_path):
     """The list of floors is exhaustive."""
     (copy_of_the_house(tmp_path) / "helpers.py").write_text("", encoding="utf-8")
     assert lint(tmp_path).returncode == 1
@@ -101,14 +101,14 @@ def test_every_dependency_has_its_reason():
 
 
 def test_the_lock_has_hashes_and_no_address():
-    """Versions and hashes travel; nobody's package index does."""
+    """Versions and hashes are locked, a package index is not."""
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     assert "--hash=sha256:" in lock
     assert "://" not in lock
     assert "--index-url" not in lock
 
 
-def test_nobody_unpickles():
+def test_nothing_is_unpickled():
     """Law 7: no module of ours loads a pickle."""
     words = ("pickle", "cloudpickle", "dill", "joblib.load", "read_pickle")
     found = [

@@ -54,7 +54,7 @@ def test_a_wrong_setting_is_named(monkeypatch, name, value):
         load_settings()
 
 
-def test_models_are_in_the_state_folder_unless_told_otherwise(monkeypatch, tmp_path):
+def test_models_are_in_the_state_folder_by_default(monkeypatch, tmp_path):
     """MODELS_DIR is system 0's name for it."""
     assert load_settings().models == tmp_path / ".btcml" / "models"
     monkeypatch.setenv("MODELS_DIR", str(tmp_path / "m"))

@@ -1,4 +1,4 @@
-"""The market's clock, made known to the database, which seals forecasts by it."""
+"""The market's clock, recorded in the database, which seals forecasts by it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["clock_speed", "register_clock"]
 
 _ROUND, _WHOLE = 0.003, 0.015
 _SAMPLES = 4
-_LATENCY_S = 0.25
+_TOLERANCE_S = 2.25  # of this machine's time
 
 
 def register_clock(store: Store, source: Source, *, listen: float = 1.0) -> pd.Timestamp:
-    """Tell the database the clock of a market, or check that it is the one that it knows.
+    """Record the clock of a market in the database, or check that it is the one recorded.
 
     A replay's origin and speed are written once; Binance's offset is measured anew each time; the
     simulated market lives by real time and needs nothing.
@@ -30,7 +30,7 @@ def register_clock(store: Store, source: Source, *, listen: float = 1.0) -> pd.T
     Parameters
     ----------
     listen
-        Seconds to listen to a replay's clock before its speed is believed.
+        Seconds over which the speed of a replay's clock is measured.
 
     Returns
     -------
@@ -45,41 +45,35 @@ def register_clock(store: Store, source: Source, *, listen: float = 1.0) -> pd.T
     """
     market = source.market
     if market == "binance":
-        record_clock(store, market, _told(source)[0])
+        record_clock(store, market, _measure(source)[0])
     if not market.startswith("replay:"):
         return source.now()
     speed = read_clock_speed(store, market)
     if speed is None:
-        first, at = _told(source)
+        first, at = _measure(source)
         time.sleep(listen)
-        later, then = _told(source)
+        later, then = _measure(source)
         speed = clock_speed((later - first).total_seconds() / (then - at))
         record_clock(store, market, later + pd.Timedelta(seconds=(time.monotonic() - then) * speed), speed)
-    return _checked(store, source, max(speed, 1.0))
+    now = source.now()
+    apart = (market_now(store, market) - now).total_seconds()
+    if abs(apart) > _TOLERANCE_S * max(speed, 1.0):
+        msg = f"the clock of {market} is {apart:.0f} s away from the recorded one: a replay that begins anew needs "
+        msg += "another --name"
+        raise StoreError(msg)
+    return now
 
 
-def _told(source: Source) -> tuple[pd.Timestamp, float]:
-    """Ask the market's time a few times; return the answer that came fastest, and when it was true."""
-    best, least = (pd.Timestamp(0, tz="UTC"), 0.0), float("inf")
+def _measure(source: Source) -> tuple[pd.Timestamp, float]:
+    """Ask the market's time a few times; return the fastest answer, and when (monotonic) it was true."""
+    answers = []
     for _ in range(_SAMPLES):
         before = time.monotonic()
         now = source.now()
         after = time.monotonic()
-        if after - before < least:
-            best, least = (now, (before + after) / 2), after - before
-    return best
-
-
-def _checked(store: Store, source: Source, speed: float) -> pd.Timestamp:
-    now = source.now()
-    apart = (market_now(store, source.market) - now).total_seconds()
-    if abs(apart) > (_LATENCY_S * speed) + 2 * speed:
-        msg = (
-            f"the clock of {source.market} is {apart:.0f} s away from the one that the database knows: "
-            "a replay that begins anew needs another --name"
-        )
-        raise StoreError(msg)
-    return now
+        answers.append((after - before, now, (before + after) / 2))
+    _, now, at = min(answers)
+    return now, at
 
 
 def clock_speed(measured: float) -> float:

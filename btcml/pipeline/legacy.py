@@ -2,15 +2,15 @@
 
 Candles that another system stored while they were in progress look like candles. Spans in which
 most of them break what the symbol has shown before go to quarantine, and so does the newest row,
-which nobody can prove to be final; the next ``btcml ingest --audit`` fetches the true ones and
-releases them.
+which may not be final; the next ``btcml ingest --audit`` fetches the true ones and releases them.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from sqlalchemy import create_engine, inspect, make_url, text
@@ -83,18 +83,16 @@ def import_legacy(store: Store, source: str, key: SeriesKey, *, at: pd.Timestamp
         If there is none of `LEGACY_TABLES`, or one cannot be read.
     """
     tables = load_tables(source)
-    counts = dict.fromkeys(("candles", "inserted", "revised", "broken", "suspect"), 0)
-    for name in ("prices", "btc_candles"):
-        for own, frame in _series(tables.get(name), key):
-            done = _import_candles(store, own, frame, name, at)
-            counts = {field: counts[field] + done[field] for field in counts}
-    forecasts = jobs = 0
+    counts: Counter[str] = Counter()
+    for name in tables.keys() & {"prices", "btc_candles"}:
+        for own, frame in _series(tables[name], key):
+            counts.update(_import_candles(store, own, frame, name, at))
     if "futuros" in tables:
         rows = _forecasts(tables["futuros"])
-        forecasts = append_imported_forecasts(store, key, rows, source="futuros", at=at)
+        counts["forecasts"] = append_imported_forecasts(store, key, rows, source="futuros", at=at)
     if "job_logs" in tables:
-        jobs = append_imported_jobs(store, key, _jobs(tables["job_logs"]), source="import")
-    return Imported(tuple(sorted(tables)), **counts, forecasts=forecasts, jobs=jobs)
+        counts["jobs"] = append_imported_jobs(store, key, _jobs(tables["job_logs"]), source="import")
+    return Imported(tuple(sorted(tables)), **counts)
 
 
 def load_tables(source: str) -> dict[str, pd.DataFrame]:
@@ -107,13 +105,10 @@ def load_tables(source: str) -> dict[str, pd.DataFrame]:
     """
     tables = _read_server(source) if "://" in source else _load_files(Path(source).expanduser())
     if not tables:
-        msg = f"expected one of the tables {', '.join(LEGACY_TABLES)}, found none in {_where(source)}"
+        where = "the database" if "://" in source else source  # an address may hold a password
+        msg = f"expected one of the tables {', '.join(LEGACY_TABLES)}, found none in {where}"
         raise SourceError(msg)
     return tables
-
-
-def _where(source: str) -> str:
-    return "the database" if "://" in source else source
 
 
 def _load_files(path: Path) -> dict[str, pd.DataFrame]:
@@ -141,7 +136,7 @@ def _read_server(address: str) -> dict[str, pd.DataFrame]:
 
 
 def _times(column: pd.Series) -> pd.Series:
-    """Times in UTC: text without a zone is UTC, numbers are epochs whose unit their size tells."""
+    """Times in UTC: text without a zone is UTC, numbers are epochs whose unit follows from their size."""
     if pd.api.types.is_numeric_dtype(column):
         largest = float(column.max()) if len(column) else 0.0
         unit = next((unit for bound, unit in _EPOCH_UNITS if largest < bound), "ns")
@@ -161,14 +156,10 @@ def _time_column(frame: pd.DataFrame, table: str) -> pd.Series:
     return _times(frame[name])
 
 
-def _series(table: pd.DataFrame | None, key: SeriesKey) -> list[tuple[SeriesKey, pd.DataFrame]]:
-    """Part a table by the symbol and interval that its rows name."""
-    if table is None:
-        return []
-    given = table.assign(
-        symbol=table["symbol"].fillna(key.symbol) if "symbol" in table else key.symbol,
-        interval=table["interval"].fillna(key.interval) if "interval" in table else key.interval,
-    )
+def _series(table: pd.DataFrame, key: SeriesKey) -> list[tuple[SeriesKey, pd.DataFrame]]:
+    """Split a table by the symbol and interval that its rows name."""
+    usual = {"symbol": key.symbol, "interval": key.interval}
+    given = table.assign(**{name: table.get(name, pd.Series(index=table.index)).fillna(usual[name]) for name in usual})
     return [
         (SeriesKey(key.market, str(symbol).replace("/", "").upper(), str(interval)), part)
         for (symbol, interval), part in given.groupby(["symbol", "interval"], sort=True)
@@ -196,10 +187,9 @@ def _import_candles(store: Store, key: SeriesKey, table: pd.DataFrame, name: str
 
 
 def _forecasts(table: pd.DataFrame) -> pd.DataFrame:
-    wanted = {
-        name: pd.to_numeric(_column(table, name, "futuros")) for name in ("pred_close", "real_close", "err_close")
-    }
-    frame = pd.DataFrame({"open_time": _time_column(table, "futuros")} | wanted)
+    names = ("pred_close", "real_close", "err_close")
+    prices = {name: pd.to_numeric(_column(table, name, "futuros")) for name in names}
+    frame = pd.DataFrame({"open_time": _time_column(table, "futuros")} | prices)
     return frame.dropna(subset=["open_time", "pred_close"]).drop_duplicates("open_time", keep="last")
 
 
@@ -212,10 +202,13 @@ def _column(table: pd.DataFrame, name: str, where: str) -> pd.Series:
 
 def _jobs(table: pd.DataFrame) -> pd.DataFrame:
     """Jobs of kinds that are still known; a status that is neither ok nor success is an error."""
-    columns: dict[str, Any] = {name: _column(table, name, "job_logs") for name in ("id", "message")}
-    columns["kind"] = _column(table, "job_name", "job_logs").map(_KINDS)
-    fine = _column(table, "status", "job_logs").str.lower().isin(["ok", "success"])
-    columns["status"] = fine.map({True: "ok", False: "error"})
-    columns |= {name: _times(_column(table, name, "job_logs")) for name in ("started_at", "finished_at")}
-    frame = pd.DataFrame(columns).dropna(subset=["kind", "started_at"])
-    return frame.assign(finished_at=frame["finished_at"].fillna(frame["started_at"]))
+    names = ("id", "message", "job_name", "status", "started_at", "finished_at")
+    given = {name: _column(table, name, "job_logs") for name in names}
+    start, end = _times(given["started_at"]), _times(given["finished_at"])
+    known = {
+        "kind": given["job_name"].map(_KINDS),
+        "status": given["status"].str.lower().isin(["ok", "success"]).map({True: "ok", False: "error"}),
+        "started_at": start,
+        "finished_at": end.fillna(start),
+    }
+    return pd.DataFrame(given | known).dropna(subset=["kind", "started_at"])

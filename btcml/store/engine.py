@@ -76,7 +76,7 @@ class Store:
     url
         Address with the role and time zone of every session in its options.
     home
-        State folder of the embedded server; None where the server is somebody else's.
+        State folder of the embedded server; None where the server is reached by address.
     """
 
     url: URL
@@ -280,7 +280,7 @@ def database_lock(store: Store, name: str) -> Iterator[None]:
     Raises
     ------
     BusyError
-        If somebody holds it already.
+        If it is held already.
     """
     with store._single.connect() as connection:  # noqa: SLF001 - a lock belongs to its session
         if not connection.scalar(text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))"), {"name": name}):
@@ -368,13 +368,13 @@ def set_password(url: URL, role: str, password: str) -> None:
         connection.exec_driver_sql(f"ALTER ROLE \"{role}\" PASSWORD '{verifier}'")  # base64, and names of our own
 
 
-# An owner who is no superuser sees no more than these columns of another's session.
+# An owner without superuser rights sees only these columns of other sessions.
 _OTHERS = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
 AND usename IN (:app, session_user)"""
 
 
 def require_no_sessions(url: URL, wait: float = 3.0) -> None:
-    """Refuse while other processes use the database as btcml does; the read-only role does no harm.
+    """Refuse while other processes use the database as btcml does; the read-only role is allowed.
 
     Parameters
     ----------

@@ -139,8 +139,8 @@ def read_scored(
 def read_futuros(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Timestamp, limit: int) -> pd.DataFrame:
     """Read the forecasts that were served, against reality, oldest first: the newest `limit` of the span.
 
-    Those of another system are among them, with the status ``imported``: nobody sealed them. What is
-    of one time stays together, so that there may be a row or two more than `limit`.
+    Those of another system are included with the status ``imported``: they are not sealed. Rows of
+    one time stay together, so that there may be a row or two more than `limit`.
     """
     columns = ("open_time", *_PRICES, "model", "status", "made_at", "real_close")
     values = asdict(key) | {"start": start, "end": end, "limit": limit}

@@ -1,4 +1,4 @@
-"""The log of jobs: what was asked, by whom, what became of it, and what was missed."""
+"""The log of jobs: what was requested, by which client, its result, and what was missed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ KINDS = ("ingest", "train", "backfill", "forecast")
 """What a job may do."""
 
 STATUSES = ("queued", "running", "ok", "error", "missed", "abandoned")
-"""What may have become of it; ``abandoned`` is a job whose process died."""
+"""Its possible states; ``abandoned`` is a job whose process died."""
 
 _COLUMNS = (
     *("id", "kind", "market", "symbol", "interval", "parameters", "asked_by", "request_id", "status", "due_at"),
@@ -63,9 +63,9 @@ class Job:
     asked_by
         ``api``, ``scheduler`` or ``cli``.
     due_at
-        When it was due, by the market's clock; None for a job that somebody asked for.
+        When it was due, by the market's clock; None for a job that was requested.
     missed
-        Due times before this one that nobody served.
+        Due times before this one at which no job ran.
     attempt
         1 for the first try of a due time.
     result
@@ -111,7 +111,7 @@ def append_job(  # noqa: PLR0913 - the columns of a job
     missed: int = 0,
     attempt: int = 1,
 ) -> int | None:
-    """Write down that a job is to be done.
+    """Add a job to the log.
 
     Returns
     -------
@@ -174,10 +174,10 @@ started_at = coalesce(started_at, clock_timestamp()), finished_at = clock_timest
 
 
 def abandon_jobs(store: Store, kind: str, key: SeriesKey, but: int, *, queued: bool = False) -> int:
-    """Close jobs of a kind that still claim to run; the caller holds the kind's lock, so none does.
+    """Close jobs of a kind that are still marked as running; the caller holds the kind's lock, so none is.
 
-    One that has been queued for ten minutes is of a process that was killed before it began: nobody
-    waits that long for the lock.
+    One that has been queued for ten minutes belongs to a process that was killed before it began:
+    no process waits that long for the lock.
 
     Parameters
     ----------

@@ -192,7 +192,7 @@ SELECT artifact FROM (
 
 
 def mark_pruned(store: Store, artifacts: list[str]) -> None:
-    """Note that the files of trainings are gone; the rows stay."""
+    """Record that the files of trainings were deleted; the rows stay."""
     query = "UPDATE models SET kept = false WHERE artifact = ANY(:artifacts) AND role = 'retired'"
     store.execute(query, {"artifacts": artifacts})
 

@@ -135,7 +135,7 @@ def read_snapshot(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Tim
 
 
 def save_snapshot(snapshot: Snapshot, folder: Path) -> Path:
-    """Write a snapshot under its hash, aside and then renamed; one that is there stays.
+    """Write a snapshot as a folder named by its hash, whole or not at all; an existing one stays.
 
     Returns
     -------

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -16,13 +14,12 @@ from btcml.store.backup import backup_database, restore_database, table_hashes
 from btcml.store.chain import chain_head, verify_chain
 from btcml.store.engine import migrate, owner_url
 
-sys.path.insert(0, str(Path(__file__).parent))
-from seeding import KEY, fill
+from .seeding import KEY, fill
 
 
 @pytest.fixture
 def url(settings, store, alone):
-    """Owner's address of a database with rows in it, to which nobody is connected."""
+    """Owner's address of a database with rows in it, without other sessions."""
     fill(store)
     alone()
     return owner_url(settings)
@@ -76,7 +73,7 @@ def test_after_a_restore_the_seal_still_holds(url, owner, models, tmp_path):
 
 
 def test_a_restore_over_rows_must_be_asked_for(url, models, tmp_path):
-    """Nobody loses a database by a command that was meant for another one."""
+    """A command meant for another database does not drop this one."""
     backup_database(url, models, tmp_path / "x.backup")
     with pytest.raises(UsageError, match="--replace"):
         restore_database(url, models, tmp_path / "x.backup")

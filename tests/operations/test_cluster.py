@@ -19,8 +19,7 @@ from btcml.forecast.splits import WalkForward
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.cluster import joblib_backend
 
-sys.path.insert(0, str(Path(__file__).parent))
-from compose import free_port
+from .compose import free_port
 
 DASK = Path(sys.executable).parent / "dask"
 END = pd.Timestamp("2025-06-01", tz="UTC")

@@ -10,19 +10,17 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from btcml.cli import make_parser
 from btcml.settings import Settings
 from btcml.store.engine import migrate
 
-sys.path.insert(0, str(Path(__file__).parent))
-from compose import BIN, ROOT, Machine, compose, free_port, interpolate, load_env, services
-from server import BIN as POSTGRES
-from server import Server, tls_before
-from sqlalchemy import make_url
+from .compose import BIN, ROOT, Machine, compose, free_port, interpolate, load_env, services
+from .server import BIN as POSTGRES
+from .server import Server, tls_before
 
 SECRETS = {
     "BTCML_OWNER_PASSWORD",

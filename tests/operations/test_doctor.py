@@ -1,10 +1,8 @@
-"""The doctor finds what is wrong, one thing at a time, and says what to do."""
+"""Each finding of btcml doctor, and what it says to do."""
 
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -18,8 +16,7 @@ from btcml.settings import Settings
 from btcml.store.candles import BanLedger
 from btcml.store.models import ModelRecord, record_training
 
-sys.path.insert(0, str(Path(__file__).parent))
-from seeding import KEY, fill
+from .seeding import KEY, fill
 
 
 def found(settings, name):
@@ -28,7 +25,7 @@ def found(settings, name):
 
 
 def test_a_fresh_installation_has_nothing_bad(settings, store):  # noqa: ARG001
-    """Warnings say what is not there yet; each has a cure."""
+    """Warnings say what is not there yet, and what to do."""
     findings = examine(settings)
     assert {finding.status for finding in findings} <= {"ok", "warn"}
     assert all(finding.cure for finding in findings if finding.status != "ok")
@@ -47,8 +44,8 @@ def test_a_database_that_is_not_there_is_a_finding_without_its_password(tmp_path
     assert "disk" in page
 
 
-def test_old_candles_are_told_with_their_age(settings, store):
-    """And the cure is the command."""
+def test_old_candles_are_a_warning_with_their_age(settings, store):
+    """And the advice is the command."""
     fill(store)
     (finding,) = found(settings, f"data {KEY}")
     assert finding.status == "warn"
@@ -57,7 +54,7 @@ def test_old_candles_are_told_with_their_age(settings, store):
 
 
 def test_a_changed_forecast_breaks_the_chain(settings, store, owner):
-    """Somebody with the owner's rights went around the seal."""
+    """Rows were changed with the owner's rights and disabled triggers."""
     fill(store)
     assert found(settings, "forecasts")[0].status == "ok"
     with owner.begin() as connection:
@@ -69,7 +66,7 @@ def test_a_changed_forecast_breaks_the_chain(settings, store, owner):
 
 @pytest.fixture
 def without_check(owner):
-    """The table as a careless owner left it: without the constraint that would refuse the broken row."""
+    """The table without the constraint that would refuse the broken row."""
     find = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'high_is_highest'"
     with owner.begin() as connection:
         definition = connection.scalar(text(find))
@@ -80,7 +77,7 @@ def without_check(owner):
 
 
 @pytest.mark.usefixtures("without_check")
-def test_a_broken_candle_is_found_and_its_cure_cures(settings, store, owner, monkeypatch):
+def test_a_broken_candle_is_found_and_the_advice_fixes_it(settings, store, owner, monkeypatch):
     """The audit reads the true candle again, and keeps the wrong one as a revision."""
     fill(store)
     with owner.begin() as connection:
@@ -101,7 +98,7 @@ def test_a_full_disk_is_bad(settings, store, monkeypatch):  # noqa: ARG001
 
 
 def test_a_wrong_clock_is_bad(settings, store, monkeypatch):  # noqa: ARG001
-    """The database's clock seals: an hour off is an hour of lies."""
+    """The database seals by its clock: an hour off makes every seal wrong."""
     later = pd.Timestamp.now(tz="UTC") + pd.Timedelta(hours=1)
     monkeypatch.setattr(doctor, "utc_now", lambda: later)
     (finding,) = found(settings, "database clock")
@@ -151,7 +148,7 @@ def test_a_scheduler_is_alive_while_it_works(settings, store, owner, job, status
     assert (finding.status, says in finding.found) == (status, True)
 
 
-def test_a_job_that_failed_is_told_with_its_sentence(settings, store, owner):  # noqa: ARG001 - an empty database
+def test_a_failed_job_is_a_warning_with_its_message(settings, store, owner):  # noqa: ARG001 - an empty database
     """And that the scheduler tries again."""
     columns = "kind, market, symbol, interval, asked_by, status, finished_at, error"
     values = "'train', 'simulated', 'BTCUSDT', '5m', 'cli', 'error', now(), 'too few candles'"
@@ -191,15 +188,15 @@ def test_a_model_whose_files_are_gone_is_bad_and_an_old_one_is_a_warning(setting
     assert "btcml train" in finding.cure
 
 
-def test_a_log_of_the_embedded_server_that_has_grown_is_told(settings, store, monkeypatch):  # noqa: ARG001
-    """Nobody but its owner may put it aside: the sentence says how."""
+def test_a_large_log_of_the_embedded_server_is_a_warning(settings, store, monkeypatch):  # noqa: ARG001
+    """The advice says how to remove it."""
     assert found(settings, "database log") == []
     monkeypatch.setattr(doctor, "_LOG_BYTES", 0)
     (finding,) = found(settings, "database log")
     assert (finding.status, "delete" in finding.cure) == ("warn", True)
 
 
-def test_a_ban_is_told_and_nothing_is_asked_before_its_end(settings, store):
+def test_a_ban_is_a_finding_and_nothing_is_asked_before_its_end(settings, store):
     """Asking would make it longer."""
     host = "http://127.0.0.1:9"
     BanLedger(store).remember(host_of(host), pd.Timestamp.now(tz="UTC") + pd.Timedelta(hours=1), "418")

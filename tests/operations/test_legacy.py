@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,8 +18,7 @@ from btcml.store.engine import owner_url
 from btcml.store.forecasts import count_scored, read_futuros
 from btcml.store.jobs import last_ok, read_jobs
 
-sys.path.insert(0, str(Path(__file__).parent))
-from seeding import candles
+from .seeding import candles
 
 KEY = SeriesKey("file:imported", "BTCUSDT", "5m")
 AT = pd.Timestamp("2025-07-01", tz="UTC")
@@ -51,7 +48,7 @@ def system_1(folder, days=12, frozen=100):
 
 
 def test_frozen_candles_are_quarantined_and_the_rest_is_taken(store, tmp_path):
-    """Also the newest row, which nobody can prove to be final."""
+    """Also the newest row, which may not be final."""
     done = import_legacy(store, str(system_1(tmp_path / "dump")), KEY, at=AT)
     stored = read_candles(store, KEY)
     assert done.inserted == len(stored)
@@ -63,7 +60,7 @@ def test_frozen_candles_are_quarantined_and_the_rest_is_taken(store, tmp_path):
 
 
 def test_a_true_candle_that_comes_later_releases_the_frozen_one(store, tmp_path):
-    """After the import, an audit of the exchange heals the series."""
+    """After the import, an audit of the exchange corrects the series."""
     import_legacy(store, str(system_1(tmp_path / "dump")), KEY, at=AT)
     upsert_candles(store, KEY, candles(2), source="binance", at=AT)
     with store.engine.connect() as connection:
@@ -71,7 +68,7 @@ def test_a_true_candle_that_comes_later_releases_the_frozen_one(store, tmp_path)
 
 
 def test_forecasts_of_others_are_shown_as_imported_and_never_scored(store, tmp_path):
-    """Nobody sealed them: they are in futuros, and in no score."""
+    """They are not sealed: they are in futuros, and in no score."""
     done = import_legacy(store, str(system_1(tmp_path / "dump")), KEY, at=AT)
     with store.engine.connect() as connection:
         assert connection.execute(text("SELECT DISTINCT origin FROM futuros")).scalars().all() == ["imported"]

@@ -10,14 +10,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from compose import BIN, free_port
-from server import Server, own_authority
+from .compose import BIN, free_port
+from .server import Server, own_authority
 
 SYSTEM = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
 pytestmark = pytest.mark.skipif(not SYSTEM, reason="no PostgreSQL server of the system, which could speak TLS")
@@ -25,7 +23,7 @@ WORDS = {"BTCML_APP_PASSWORD": "app-word", "BTCML_READ_PASSWORD": "read-word"}
 
 
 class Encrypted:
-    """A server that takes nobody without TLS, and its authority."""
+    """A server that requires TLS, and its certificate authority."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -63,7 +61,7 @@ def encrypted(tmp_path_factory):
 
 @pytest.mark.parametrize("mode", ["require", "verify-full"])
 def test_candles_go_in_and_out_over_tls(encrypted, mode):
-    """By SQLAlchemy and by ADBC's binary COPY; the server has let nobody in without TLS."""
+    """By SQLAlchemy and by ADBC's binary COPY; the server refuses connections without TLS."""
     options = f"sslmode={mode}" + (f"&sslrootcert={encrypted.ca}" if mode == "verify-full" else "")
     for argv in (("ingest", "--days", "2"), ("db", "series")):
         done = encrypted.btcml("btcml_app", "app-word", options, *argv)
@@ -82,7 +80,7 @@ def test_candles_go_in_and_out_over_tls(encrypted, mode):
     ids=["plain", "unknown-authority", "another-name"],
 )
 def test_who_cannot_be_trusted_is_refused_in_one_sentence(encrypted, options, host, why):
-    """Without TLS, by an authority that nobody knows, under a name that the certificate has not."""
+    """Without TLS, by an unknown authority, under a name that the certificate has not."""
     done = encrypted.btcml("btcml_app", "app-word", options.format(ca=encrypted.ca), "db", "series", host=host)
     assert done.returncode == 1
     assert re.search(why, done.stderr), done.stderr

@@ -195,7 +195,7 @@ def test_a_hole_that_was_asked_for_is_a_halt(store):
     assert read_halts(store, KEY) == {DAY + 3 * HOUR}
 
 
-def test_a_hole_that_was_filled_is_struck_off(store):
+def test_a_hole_that_was_filled_is_deleted(store):
     """Asked again, the market has candles there now."""
     record_gaps(store, KEY, gap(3), (DAY, DAY + 24 * HOUR), LATER)
     record_gaps(store, KEY, gap(3)[:0], (DAY, DAY + 24 * HOUR), LATER)
@@ -216,7 +216,7 @@ def test_holes_outside_of_the_question_stay(store):
 
 
 def test_a_ban_is_remembered_and_never_shortened(store):
-    """A second, shorter word about the same host does not end the ban early."""
+    """A second, shorter ban of the same host does not end the first early."""
     bans = BanLedger(store)
     assert bans.until("api") is None
     bans.remember("api", DAY + 2 * HOUR, "418")
@@ -237,13 +237,13 @@ def counts(store):
 
 
 def test_holes_are_counted_between_the_candles_that_are_there(store, hourly):
-    """Whoever made them: a span that was never asked for is as missing as the exchange's halt."""
+    """A span that was never requested is as missing as the exchange's halt."""
     upsert_candles(store, HOURLY, hourly.drop(index=[*range(50, 60), 100]), source="test", at=DAY)
     assert counts(store) == (229, 2, 11, 0)
 
 
-def test_of_the_holes_the_markets_own_are_told(store, hourly):
-    """What the market was asked for and did not have."""
+def test_the_markets_own_holes_are_counted_apart(store, hourly):
+    """The market was asked for them and had nothing."""
     there = hourly.drop(index=[*range(50, 60), 100])
     upsert_candles(store, HOURLY, there, source="test", at=DAY)
     halts = candle_gaps(there["open_time"], "1h").iloc[1:]

@@ -31,7 +31,7 @@ def chain(store, owner):
 
 
 def tampered(owner, statement):
-    """Run a statement as a superuser who has switched the triggers off."""
+    """Run a statement as a superuser with the triggers disabled."""
     with owner.begin() as connection:
         connection.execute(text("SET LOCAL session_replication_role = replica"))
         connection.execute(text(statement))
@@ -66,7 +66,7 @@ def test_a_deleted_row_is_missed(chain, owner):
 
 
 def test_a_tail_cut_off_is_noticed_by_the_head_that_was_written_down(chain, owner):
-    """A shorter chain is whole in itself, but not for who has kept its head."""
+    """A shorter chain is consistent, but it lacks the recorded head."""
     head = chain_head(chain, KEY)
     tampered(owner, "DELETE FROM forecasts WHERE seq >= 4")
     assert verify_chain(chain, KEY) is None
@@ -75,7 +75,7 @@ def test_a_tail_cut_off_is_noticed_by_the_head_that_was_written_down(chain, owne
 
 @pytest.mark.parametrize("first", [4, 1])
 def test_a_tail_cut_off_is_noticed_by_the_log_of_jobs(chain, owner, first):
-    """Nobody need have kept anything: every job has written the head of its time; even if all is gone."""
+    """Every job has recorded the head of its time, so that even a deleted chain is noticed."""
     for _ in range(2):
         finish_job(
             chain, append_job(chain, "forecast", KEY, asked_by="scheduler"), result={"heads": chain_head(chain, KEY)}
@@ -84,7 +84,7 @@ def test_a_tail_cut_off_is_noticed_by_the_log_of_jobs(chain, owner, first):
     tampered(owner, f"DELETE FROM forecasts WHERE seq >= {first}")
     assert chain_keys(chain) == [KEY]
     found = verify_chain(chain, KEY)
-    assert (found.seq, found.reason) == (5, "a job wrote down this head, and it is not in the chain")
+    assert (found.seq, found.reason) == (5, "a job recorded this head, and it is not in the chain")
 
 
 def test_each_series_has_a_chain_of_its_own(chain):

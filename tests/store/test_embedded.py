@@ -55,7 +55,7 @@ def test_the_servers_lock_lies_in_a_folder_of_this_user():
     assert PostgresServer.lock_path.parent.name == f"btcml-{os.geteuid()}"
 
 
-def test_a_folder_that_somebody_else_put_there_is_not_used(tmp_path, monkeypatch):
+def test_a_runtime_folder_that_is_a_link_is_refused(tmp_path, monkeypatch):
     """A link in its place could lead anywhere."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / f"btcml-{os.geteuid()}").symlink_to(tmp_path / "elsewhere")
@@ -69,7 +69,7 @@ USE += "psycopg2.connect(start_embedded(Path(sys.argv[1]))).close()"
 
 
 def is_working(number):
-    """Whether a process is there and no zombie, which nobody reaps in some containers."""
+    """Whether a process runs; zombies, which stay in some containers, do not."""
     try:
         return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -82,20 +82,20 @@ def use(home):
 
 
 @pytest.mark.parametrize("left", ["{other}\n{data}\n1\n5432\n{data}\n\n 1 2\nready\n", "{other}\n{data}\n", ""])
-def test_what_a_cut_off_server_left_does_not_hinder_nor_harm(tmp_path, left):
-    """Its process number may be a stranger's by now: a power cut, or a container that counts from one again."""
+def test_a_stale_pid_file_neither_blocks_the_start_nor_ends_a_foreign_process(tmp_path, left):
+    """After a power cut, or in a restarted container, its process number may belong to another process."""
     assert use(tmp_path).returncode == 0
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as stranger:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as foreign:
         data = tmp_path / "postgres"
-        (data / "postmaster.pid").write_text(left.format(other=stranger.pid, data=data))
+        (data / "postmaster.pid").write_text(left.format(other=foreign.pid, data=data))
         done = use(tmp_path)
-        assert stranger.poll() is None
-        stranger.kill()
+        assert foreign.poll() is None
+        foreign.kill()
     assert done.returncode == 0, done.stderr
 
 
 def test_a_server_that_was_killed_is_started_again_and_has_everything(tmp_path):
-    """Whoever holds the store revives it, and what was committed is there."""
+    """A process that holds the store restarts it, and what was committed is there."""
     store = open_store(Settings(database_url=None, btcml_home=tmp_path))
     assert append_job(store, "ingest", SeriesKey("simulated", "BTCUSDT", "5m"), asked_by="me") == 1
     number = int((tmp_path / "postgres" / "postmaster.pid").read_text().splitlines()[0])
@@ -103,14 +103,14 @@ def test_a_server_that_was_killed_is_started_again_and_has_everything(tmp_path):
     psutil.wait_procs([psutil.Process(number)] if psutil.pid_exists(number) else [])
     with pytest.raises(StoreError):
         read_job(store, 1)
-    revive(store)
+    restart(store)
     assert read_job(store, 1).status == "queued"
     with database_lock(store, "anything"):
         assert len(read_last_candles(store, SeriesKey("simulated", "BTCUSDT", "5m"), 1)) == 0
     store.close()
 
 
-def revive(store):
+def restart(store):
     """As the service does: again, while the children of the dead one are still ending."""
     end = time.monotonic() + 60
     while True:
@@ -124,7 +124,7 @@ def revive(store):
 
 
 def test_users_that_were_killed_do_not_keep_the_server_running(tmp_path):
-    """Who was killed did not sign out: the last one that leaves in good order stops the server all the same."""
+    """A killed process did not release the server: the last one that ends normally stops it all the same."""
     hold = USE + "; import time; print('there', flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE) as killed:
         assert killed.stdout.readline() == b"there\n"

@@ -81,7 +81,7 @@ def test_migrating_again_does_nothing(settings, migrated_store):  # noqa: ARG001
 
 
 def test_a_lock_is_held_once_and_freed_at_the_end(store):
-    """The second holder is told who is busy; after the block the lock is free."""
+    """The second one is refused with what is busy; after the block the lock is free."""
     taken = pytest.raises(BusyError, match="busy with training")
     with database_lock(store, "training"), taken, database_lock(store, "training"):
         pass
@@ -122,7 +122,7 @@ def test_a_server_that_goes_away_is_one_sentence(store):
 
 
 def test_a_lock_is_free_the_moment_its_block_ends(store):
-    """Whoever comes next need not wait until the server has noticed a closed connection."""
+    """The next one need not wait until the server has noticed a closed connection."""
     for _ in range(50):
         with database_lock(store, "drill"):
             pass

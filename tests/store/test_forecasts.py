@@ -70,7 +70,7 @@ def test_a_forecast_made_early_in_its_candle_is_sealed_and_later_scored(store, o
 
 
 def test_a_forecast_after_a_fifth_of_its_candle_is_late_and_never_scored(store, owner):
-    """Who writes at 61 of 300 seconds is late: the row stays, without a score."""
+    """A row written at 61 of 300 seconds is late: it stays, without a score."""
     clock(store, owner, TARGET + pd.Timedelta("61s"))
     assert append_forecasts(store, KEY, [row()]) == {"sealed": 0, "late": 1}
     candle(store, TARGET, 101.0)
@@ -88,14 +88,14 @@ def test_a_forecast_of_a_closed_candle_is_refused(store, owner):
 
 
 def test_a_forecast_of_a_candle_far_ahead_is_refused(store, owner):
-    """Nobody can fill the chain in advance."""
+    """The chain cannot be filled in advance."""
     clock(store, owner, TARGET - 2 * FIVE)
     with pytest.raises(NotReadyError, match="not the next one"):
         append_forecasts(store, KEY, [row()])
 
 
 def test_a_second_forecast_of_the_same_candle_and_role_changes_nothing(store, owner):
-    """One champion a candle: who comes second finds the first."""
+    """One champion a candle: the second one finds the first."""
     clock(store, owner, TARGET)
     append_forecasts(store, KEY, [row(close=101.0)])
     assert append_forecasts(store, KEY, [row(close=99.5, model="autoreg")]) == {"sealed": 0, "late": 0}
@@ -140,7 +140,7 @@ def test_the_application_can_neither_change_nor_delete_a_forecast(store, owner, 
 
 @pytest.mark.parametrize("statement", ["UPDATE forecasts SET close = 1", "DELETE FROM forecasts", "TRUNCATE forecasts"])
 def test_even_the_owner_is_refused_by_a_trigger(store, owner, statement):
-    """Whoever has every grant is still told that forecasts are sealed."""
+    """A role with every grant is still refused."""
     clock(store, owner, TARGET)
     append_forecasts(store, KEY, [row()])
     with pytest.raises(DBAPIError, match="forecasts are sealed"), owner.begin() as connection:
@@ -223,7 +223,7 @@ def test_the_market_simulated_is_sealed_by_real_time(store):
 
 
 def test_a_replays_clock_is_set_once(store):
-    """A second origin is not taken, and nobody of the application can change the row."""
+    """A second origin is ignored, and the application cannot change the row."""
     record_clock(store, "replay:once", THEN, speed=0.0)
     record_clock(store, "replay:once", THEN + pd.Timedelta("1h"), speed=5.0)
     assert market_now(store, "replay:once") == THEN

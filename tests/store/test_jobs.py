@@ -22,7 +22,7 @@ DUE = pd.Timestamp("2025-03-01 12:00", tz="UTC")
 
 
 def test_a_job_is_in_the_log_from_its_asking_to_its_end(store):
-    """Who asked, when it began and ended, and what it answered."""
+    """What requested it, when it began and ended, and what it returned."""
     number = append_job(store, "ingest", KEY, asked_by="api", request_id="r1", parameters={"limit": 5})
     assert read_job(store, number).status == "queued"
     start_job(store, number)
@@ -34,7 +34,7 @@ def test_a_job_is_in_the_log_from_its_asking_to_its_end(store):
 
 
 def test_a_failure_keeps_its_sentence_and_status(store):
-    """Nobody has to parse a message."""
+    """No message has to be parsed."""
     number = append_job(store, "train", KEY, asked_by="cli")
     finish_job(store, number, error="too few candles", error_status=409)
     job = read_job(store, number)
@@ -51,7 +51,7 @@ def test_a_due_time_can_be_in_the_log_only_once(store):
 
 
 def test_jobs_of_a_dead_process_are_abandoned_by_the_next_one(store):
-    """A job that still claims to run, while somebody else holds its lock, does not."""
+    """A job that is marked as running while another process holds its lock does not run."""
     dead = append_job(store, "train", KEY, asked_by="scheduler")
     start_job(store, dead)
     mine = append_job(store, "train", KEY, asked_by="scheduler")
@@ -77,7 +77,7 @@ def test_the_log_is_read_in_pages_newest_first(store):
 
 
 def test_outcomes_and_missed_due_times_are_counted(store):
-    """What nobody served is not forgotten."""
+    """Due times at which no job ran are counted."""
     number = append_job(store, "ingest", KEY, asked_by="scheduler", due_at=DUE, missed=7)
     finish_job(store, number, result={})
     assert count_jobs(store) == {("ingest", "ok"): 1, ("ingest", "missed"): 7}

@@ -10,7 +10,7 @@ from btcml.errors import NotFoundError, NotReadyError, StoreError
 from btcml.market.simulate import SimulatedMarket
 from btcml.store.candles import upsert_candles
 from btcml.store.models import append_trials
-from btcml.store.snapshots import load_snapshot, read_snapshot, record_snapshot, save_snapshot
+from btcml.store.snapshots import list_snapshots, load_snapshot, read_snapshot, record_snapshot, save_snapshot
 
 KEY = SeriesKey("simulated", "BTCUSDT", "5m")
 START = pd.Timestamp("2025-01-01", tz="UTC")
@@ -82,7 +82,10 @@ def test_a_folder_without_a_snapshot_is_refused(tmp_path):
 
 
 def test_a_snapshot_is_listed_once(filled):
-    """Recording it again is no error."""
+    """Recording it again is no error and no second row."""
     snapshot = read_snapshot(filled, KEY, START, END)
     record_snapshot(filled, snapshot, END)
-    record_snapshot(filled, snapshot, END)
+    record_snapshot(filled, snapshot, END + pd.Timedelta(days=1))
+    listed = list_snapshots(filled)
+    assert listed[["hash", "candles"]].values.tolist() == [[snapshot.hash, len(snapshot.candles)]]
+    assert listed["made_at"].tolist() == [END]
