@@ -87,5 +87,5 @@ def test_a_snapshot_is_listed_once(filled):
     record_snapshot(filled, snapshot, END)
     record_snapshot(filled, snapshot, END + pd.Timedelta(days=1))
     listed = list_snapshots(filled)
-    assert listed[["hash", "candles"]].values.tolist() == [[snapshot.hash, len(snapshot.candles)]]
+    assert listed[["hash", "candles"]].to_numpy().tolist() == [[snapshot.hash, len(snapshot.candles)]]
     assert listed["made_at"].tolist() == [END]
