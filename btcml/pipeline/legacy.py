@@ -159,7 +159,7 @@ def _time_column(frame: pd.DataFrame, table: str) -> pd.Series:
 def _series(table: pd.DataFrame, key: SeriesKey) -> list[tuple[SeriesKey, pd.DataFrame]]:
     """Split a table by the symbol and interval that its rows name."""
     usual = {"symbol": key.symbol, "interval": key.interval}
-    given = table.assign(**{name: table.get(name, pd.Series(index=table.index)).fillna(usual[name]) for name in usual})
+    given = table.assign(**{name: table[name].fillna(text) if name in table else text for name, text in usual.items()})
     return [
         (SeriesKey(key.market, str(symbol).replace("/", "").upper(), str(interval)), part)
         for (symbol, interval), part in given.groupby(["symbol", "interval"], sort=True)
