@@ -146,17 +146,23 @@ env: ## make .env with fresh secrets, once, for docker compose
 	@umask 177; awk '/^[A-Z_]+=$$/ {c = "head -c 24 /dev/urandom | base64 | tr +/ -_"; c | getline s; close(c); $$0 = $$0 s} {print}' \
 	  .env.example > .env
 
-docs: $(READY) ## the reference from the code, and the site in build/docs
-	@$(BIN)/python docs/build.py
+docs: $(READY) ## the reference from the code, and the documents as a site in build/docs
+	@$(BIN)/python tools/reference.py
+	@$(BIN)/sphinx-build -q -W -b html -d build/doctrees docs build/docs
+	@echo 'docs: build/docs/index.html'
 
 pictures: $(READY) ## pictures of report and dashboard for the README (needs chromium)
-	@$(BIN)/python docs/pictures.py
+	@$(BIN)/python tools/pictures.py
 
 sbom: $(READY) ## bill of materials (CycloneDX) and list of licences in build
-	@$(BIN)/python docs/supply.py
+	@mkdir -p build
+	@$(BIN)/cyclonedx-py requirements requirements.run.lock --output-reproducible --output-file build/sbom.cdx.json 2> /dev/null
+	@$(BIN)/pip-licenses --from=mixed --format=markdown --output-file build/LICENSES.md \
+	  --packages $$(sed -nE 's/^([A-Za-z0-9._-]+)==.*/\1/p' requirements.run.lock) > /dev/null
+	@echo 'sbom: build/sbom.cdx.json, build/LICENSES.md'
 
 audit: $(READY) ## known vulnerabilities of what is locked, by the network or OSV=all.zip
-	@OSV='$(OSV)' $(BIN)/python docs/audit.py
+	@OSV='$(OSV)' $(BIN)/python tools/audit.py
 
 wheel: $(READY) ## the package as a wheel and a source archive in dist
 	@$(BIN)/python -m hatchling build

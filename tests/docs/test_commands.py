@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from documents import KINDS, ROOT, blocks
+from tests.docs.documents import KINDS, ROOT, blocks
 
 BIN = Path(sys.executable).parent
 

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parent.parent.parent / "docs"))
 from btcml.cli import make_parser
 from btcml.forecast.metrics import METRICS
 from btcml.serve.api import create_app
 from btcml.settings import Settings
 
-import build
-from documents import DOCUMENTS, ROOT
+from tests.docs.documents import DOCUMENTS, ROOT
+from tools import reference
 
 
 @pytest.fixture(scope="module")
 def pages(migrated_store, settings):
     """The generated pages, from this test's own database."""
     made = {
-        "reference/settings.md": build.settings_page(),
-        "reference/commands.md": build.commands_page(),
-        "reference/routes.md": build.routes_page(migrated_store),
-        "reference/contract.md": build.contract_page(),
-        "reference/metrics.md": build.metrics_page(),
-        "reference/models.md": build.models_page(),
-        "architecture.md": build.architecture(),
+        "reference/settings.md": reference.settings_page(),
+        "reference/commands.md": reference.commands_page(),
+        "reference/routes.md": reference.routes_page(migrated_store),
+        "reference/contract.md": reference.contract_page(),
+        "reference/metrics.md": reference.metrics_page(),
+        "reference/models.md": reference.models_page(),
+        "architecture.md": reference.architecture(),
     }
     assert settings.btcml_source == "simulated"
     return made
@@ -38,14 +36,14 @@ def pages(migrated_store, settings):
 
 def test_the_reference_is_what_the_code_says(pages, owner):
     """Nothing is missing and nothing is old: otherwise run make docs."""
-    pages = pages | {"reference/tables.md": build.tables_page(owner)}
+    pages = pages | {"reference/tables.md": reference.tables_page(owner)}
     kept = {path: (ROOT / "docs" / path).read_text(encoding="utf-8") for path in pages}
     assert {path for path, page in pages.items() if kept[path] != page} == set(), "run make docs"
 
 
 def test_every_setting_route_table_command_and_metric_is_there(pages, migrated_store, owner):
     """By name, independently of how the pages are made."""
-    tables = build.tables_page(owner)
+    tables = reference.tables_page(owner)
     with owner.connect() as connection:
         query = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')"
         assert all(f"## {name}\n" in tables for name in connection.execute(text(query)).scalars())
@@ -54,7 +52,7 @@ def test_every_setting_route_table_command_and_metric_is_there(pages, migrated_s
         f" {path}`" in pages["reference/routes.md"]
         for path in create_app(Settings(), migrated_store).openapi()["paths"]
     )
-    assert all(f"## btcml {verb}\n" in pages["reference/commands.md"] for verb in build._choices(make_parser()))
+    assert all(f"## btcml {verb}\n" in pages["reference/commands.md"] for verb in reference._choices(make_parser()))
     assert all(f"`{name}`" in pages["reference/metrics.md"] for name in METRICS)
 
 
@@ -68,15 +66,43 @@ def test_links_lead_somewhere():
     assert not broken
 
 
-def test_the_site_is_whole_and_fetches_nothing(tmp_path):
-    """Every document is a page, every link of a page is a page, and no address is foreign."""
-    made = build.build_site(tmp_path)
-    assert len(made) == len(DOCUMENTS) - 1
-    for page in made:
-        html = page.read_text(encoding="utf-8")
-        assert not re.search(r'(?:src|href)\s*=\s*"https?://', html)
-        links = set(re.findall(r'href="([^"#:]+\.html)', html))
-        assert {link for link in links if not (tmp_path / link).exists()} == set(), page.name
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, as make docs builds it; a warning, such as a link that leads nowhere, is an error."""
+    out = tmp_path_factory.mktemp("site")
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-W",
+        "-b",
+        "html",
+        "-d",
+        out / "trees",
+        ROOT / "docs",
+        out / "html",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return out / "html"
+
+
+def test_every_document_is_a_page_of_the_site(site):
+    """And every link of a page leads to a file beside it, so that it opens from a folder."""
+    pages = {path.relative_to(ROOT / "docs").with_suffix(".html") for path in DOCUMENTS[1:]}
+    assert {page for page in pages if not (site / page).is_file()} == set()
+    for page in site.rglob("*.html"):
+        targets = re.findall(r'(?:href|src)="([^"#?]+)', page.read_text(encoding="utf-8"))
+        assert {target for target in targets if not (page.parent / target).exists()} == set(), page.name
+
+
+def test_the_site_fetches_nothing_from_another_host(site):
+    """No page names an address elsewhere, no style sheet imports a font."""
+    for page in site.rglob("*.html"):
+        assert not re.search(r'(?:src|href|action)\s*=\s*"(?:https?:)?//', page.read_text(encoding="utf-8")), page
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r'(?:url\(|@import)\s*["\']?(?:https?:)?//', sheet.read_text(encoding="utf-8")), sheet
 
 
 def test_the_documents_name_no_machine():

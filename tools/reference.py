@@ -1,17 +1,14 @@
-# ruff: noqa: INP001 - a script beside the documents, not a package
-"""Documents: the reference generated from the code, and the site built from all of it.
+"""The pages of the reference, generated from the code.
 
-Run by ``make docs``. The reference is kept in git, so that it can be read without building it; a
-test generates it again and compares.
+Run by ``make docs``. They are kept in git, so that they can be read without building the site; a
+test generates them again and compares.
 """
 
 from __future__ import annotations
 
 import argparse
 import inspect
-import posixpath
 import re
-import sys
 import tempfile
 import tomllib
 from collections import defaultdict
@@ -19,8 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grimp
-import jinja2
-import mistune
 from sqlalchemy import create_engine, text
 
 from btcml.cli import make_parser
@@ -40,11 +35,10 @@ if TYPE_CHECKING:
 
     from btcml.store.engine import Store
 
-__all__ = ["architecture", "build_site", "reference"]
+__all__ = ["architecture", "reference"]
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-TEMPLATE = ROOT / "reports" / "template"
 
 TABLES = {
     "alembic_version": "Which migration the schema is at.",
@@ -172,7 +166,7 @@ def metrics_page() -> str:
         for m in METRICS.values()
     ]
     intro = "Every metric takes the forecast frame of one model; every table has persistence in its first row."
-    return _page("Metrics", intro, _table(("metric", "words", "unit", "better", "definition"), rows))
+    return _page("Metrics", intro, _table(("metric", "title", "unit", "better", "definition"), rows))
 
 
 def _formula(function: Any) -> str:
@@ -206,11 +200,11 @@ def _about(factory: Any) -> str:
 
 
 def architecture() -> str:
-    """The floors as import-linter holds them, and what each imports, from the import graph."""
+    """The layers as import-linter holds them, and what each imports, from the import graph."""
     config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     layers = config["tool"]["importlinter"]["contracts"][0]["layers"]
     graph = grimp.build_graph("btcml", cache_dir=None)
-    wings = [[name.strip() for name in re.split(r"[|:]", layer)] for layer in layers]
+    groups = [[name.strip() for name in re.split(r"[|:]", layer)] for layer in layers]
     uses: dict[str, set[str]] = defaultdict(set)
     for module in graph.modules:
         for target in graph.find_modules_directly_imported_by(module):
@@ -218,16 +212,16 @@ def architecture() -> str:
             if a and b and a != b:
                 uses[a].add(b)
     rows = []
-    for floor, names in zip(range(len(wings), 0, -1), wings, strict=True):
+    for floor, names in zip(range(len(groups), 0, -1), groups, strict=True):
         for name in names:
             inside = sorted(m.split(".", 2)[2] for m in graph.modules if m.startswith(f"btcml.{name}."))
             own = ", ".join(part for part in inside if "versions" not in part and part.count(".") == 0)
-            below = ", ".join(other for group in wings for other in group if other in uses[name])
+            below = ", ".join(other for group in groups for other in group if other in uses[name])
             rows.append((floor, f"`{name}`", own or "one module", below or "nothing of ours"))
     return _page(
         "Architecture",
         (DOCS / "architecture.intro.txt").read_text(encoding="utf-8").strip(),
-        _table(("floor", "wing", "modules", "imports"), rows),
+        _table(("layer", "package", "modules", "imports"), rows),
     )
 
 
@@ -251,76 +245,10 @@ def reference() -> dict[str, str]:
     return pages
 
 
-NAVIGATION = (
-    ("index.md", "Start"),
-    ("tutorial.md", "Tutorial"),
-    ("how-to/index.md", "How to"),
-    ("reference/index.md", "Reference"),
-    ("architecture.md", "Architecture"),
-    ("decisions/index.md", "Decisions"),
-    ("coming-from.md", "Coming from"),
-    ("troubleshooting.md", "Troubles"),
-)
-
-
-def _address(path: str) -> str:
-    return path.removesuffix(".md").replace("/", "-").removesuffix("-index") + ".html"
-
-
-def _linked(html: str, here: str) -> str:
-    """Links between documents point to pages of the site; those into the checkout become plain text."""
-
-    def replace(match: re.Match[str]) -> str:
-        target, anchor, words = match[1], match[2] or "", match[3]
-        if target.startswith(("http:", "https:")):
-            return f"{words} ({target})"
-        path = posixpath.normpath(posixpath.join(posixpath.dirname(here), target)) if target else here
-        return f'<a href="{_address(path)}{anchor}">{words}</a>' if path.endswith(".md") and ".." not in path else words
-
-    return re.sub(r'<a href="([^"#]*)(#[^"]*)?">(.*?)</a>', replace, html)
-
-
-def _anchored(html: str) -> tuple[str, list[tuple[str, str]]]:
-    contents = []
-
-    def replace(match: re.Match[str]) -> str:
-        plain = re.sub("<[^>]+>", "", match[2])
-        name = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
-        contents.append((name, plain))
-        return f'<h{match[1]} id="{name}">{match[2]}</h{match[1]}>'
-
-    return re.sub(r"<h([23])>(.*?)</h[23]>", replace, html), contents
-
-
-def build_site(out: Path) -> list[Path]:
-    """Render every document into a page that fetches nothing."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATE), autoescape=False)  # noqa: S701 - our own text
-    layout = environment.get_template("layout.html.j2")
-    css, script = ((TEMPLATE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    render = mistune.create_markdown(plugins=["table"])
-    pages = [{"href": _address(path), "short": short, "title": short} for path, short in NAVIGATION]
-    out.mkdir(parents=True, exist_ok=True)
-    made = []
-    for source in sorted(DOCS.rglob("*.md")):
-        path = source.relative_to(DOCS).as_posix()
-        words = re.sub(r"<!--.*?-->", "", source.read_text(encoding="utf-8"), flags=re.DOTALL)
-        body, contents = _anchored(_linked(str(render(words)), path))
-        title = re.search(r"^# (.+)$", words, re.MULTILINE)
-        page = layout.render(
-            title=f"{title[1] if title else path} · btcml", css=css, head_js=script, pages=pages, here=_address(path),
-            contents=contents, body=body, previous=None, following=None, site={},
-        )  # fmt: skip
-        made.append(out / _address(path))
-        made[-1].write_text(page, encoding="utf-8")
-    return made
-
-
 def main() -> None:
-    """Write the reference and the site."""
+    """Write every page into ``docs``."""
     for path, content in reference().items():
         (DOCS / path).write_text(content, encoding="utf-8")
-    made = build_site(ROOT / "build" / "docs")
-    sys.stdout.write(f"documents: {len(made)} pages, {made[0].parent / 'index.html'}\n")
 
 
 if __name__ == "__main__":

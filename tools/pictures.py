@@ -1,10 +1,9 @@
-# ruff: noqa: INP001 - a script beside the documents, not a package
 """The README's pictures: the first page of the newest report, and the dashboard.
 
 Run by ``make pictures`` on a machine with chromium and chromedriver. The dashboard is asked at
 ``BTCML_DASHBOARD_URL`` where it is set; else one is started on a state of its own: an exchange replays
 ``SOURCE`` (a file of candles, else the simulated market), a model is trained on it, and forecasts are
-sealed until there is something to see. The user's own database is not looked at.
+sealed until there are some to show. The user's own database is not read.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "docs" / "pictures"
 MOST_BYTES = 300_000
 _PORT = 8867
-_PATIENCE_S = 120
+_TIMEOUT_S = 120
 _DAYS = "400"
-_REST = pd.Timedelta(hours=12)
+_REPLAYED = pd.Timedelta(hours=12)
 _SPEED = "40"
 _SEALED = 30
 _PAINTED = """document.querySelector('.btcml')?.dataset.painted === 'all'
@@ -99,7 +98,7 @@ def _begin(source: str) -> str:
     """Time at which the replay begins: some hours before a file ends."""
     if not Path(source).exists():
         return "2025-06-29T12:00"
-    return f"{FileMarket(Path(source)).span('BTCUSDT')[1] - _REST:%Y-%m-%dT%H:%M}"
+    return f"{FileMarket(Path(source)).span('BTCUSDT')[1] - _REPLAYED:%Y-%m-%dT%H:%M}"
 
 
 @contextlib.contextmanager
@@ -127,8 +126,8 @@ def _dashboard() -> Iterator[str]:
 
 
 def _wait_sealed(url: str) -> None:
-    """Wait until enough sealed forecasts have an outcome, or as long as patience lasts."""
-    for _ in range(5 * _PATIENCE_S):
+    """Wait until enough sealed forecasts have an outcome, at most until a timeout."""
+    for _ in range(5 * _TIMEOUT_S):
         with contextlib.suppress(OSError), urlopen(url, timeout=10) as answer:  # noqa: S310 - our own address
             points = json.loads(answer.read())["points"]
             if sum(point["real_close"] is not None for point in points) >= _SEALED:
@@ -137,7 +136,7 @@ def _wait_sealed(url: str) -> None:
 
 
 def _wait(url: str) -> None:
-    for _ in range(_PATIENCE_S):
+    for _ in range(_TIMEOUT_S):
         with contextlib.suppress(OSError), urlopen(url, timeout=5):  # noqa: S310 - our own address
             return
         time.sleep(1)
@@ -146,7 +145,7 @@ def _wait(url: str) -> None:
 
 def _shoot(browser: webdriver.Chrome, url: str, ready: str) -> bytes:
     browser.get(url)
-    for _ in range(_PATIENCE_S):
+    for _ in range(_TIMEOUT_S):
         if browser.execute_script(f"return {ready}"):
             break
         time.sleep(1)

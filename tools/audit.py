@@ -1,10 +1,9 @@
-# ruff: noqa: INP001 - a script beside the documents, not a package
-"""Known vulnerabilities of what is locked; and never "none found" from somebody who knows nothing.
+"""Known vulnerabilities of the packages in ``requirements.run.lock``.
 
 Run by ``make audit``. With ``OSV=all.zip`` (the PyPI export of osv.dev, one JSON file a vulnerability) it
-needs no network. Else pip-audit asks the package index and osv.dev, each of which must first find the
-vulnerability of a release that is known to have one: a mirror that knows no vulnerabilities would
-call anything clean.
+needs no network. Otherwise pip-audit asks the package index, then osv.dev. Each service must first report the
+vulnerability of a release that is known to have one: a mirror without vulnerability data would report
+every lock file as clean.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from packaging.version import InvalidVersion, Version
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["audit_offline", "knows_something", "locked"]
+__all__ = ["audit_offline", "locked", "service_problem"]
 
 ROOT = Path(__file__).parent.parent
 CANARY = "jinja2==2.10"
@@ -33,7 +32,7 @@ CANARY = "jinja2==2.10"
 
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 _SERVICES = ("pypi", "osv")
-_PATIENCE_S = 900
+_TIMEOUT_S = 900
 
 
 def locked(text: str) -> dict[str, str]:
@@ -89,13 +88,13 @@ def _in_ranges(ranges: list[dict[str, Any]], version: str) -> bool:
 
 
 def _pip_audit(service: str, requirements: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    tool = [str(Path(sys.executable).parent / "uv"), "tool", "run", "--quiet", "--system-certs", "pip-audit"]
-    command = [*tool, "--vulnerability-service", service, "--disable-pip", "--requirement", str(requirements), *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)  # noqa: S603 - our own command
+    options = ["--vulnerability-service", service, "--disable-pip", "--requirement", str(requirements), *more]
+    command = [sys.executable, "-m", "pip_audit", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)  # noqa: S603 - our own command
 
 
-def knows_something(service: str) -> str:
-    """Why a service's answer would be worth nothing, or an empty text: it knows the canary's vulnerability."""
+def service_problem(service: str) -> str:
+    """Why the answers of a service cannot be trusted; empty where it reports the canary's vulnerability."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "canary.txt"
         file.write_text(f"{CANARY}\n", encoding="utf-8")
@@ -103,20 +102,20 @@ def knows_something(service: str) -> str:
     try:
         facts = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError):
-        return (done.stderr.strip().splitlines() or ["it said nothing"])[-1][:200]
-    return "" if any(item.get("vulns") for item in facts) else f"it knows no vulnerability of {CANARY}"
+        return (done.stderr.strip().splitlines() or ["no answer"])[-1][:200]
+    return "" if any(item.get("vulns") for item in facts) else f"no vulnerability of {CANARY} reported"
 
 
 def _audit_online(lock: Path) -> int:
-    doubts = {}
+    problems = {}
     for service in _SERVICES:
-        doubts[service] = knows_something(service)
-        if not doubts[service]:
+        problems[service] = service_problem(service)
+        if not problems[service]:
             done = _pip_audit(service, lock, "--require-hashes")
             sys.stdout.write(done.stdout + done.stderr)
             return done.returncode
-    reasons = "; ".join(f"{service}: {why}" for service, why in doubts.items())
-    sys.stderr.write(f"btcml: NOTHING WAS AUDITED, nobody here knows vulnerabilities ({reasons}): use OSV=all.zip\n")
+    reasons = "; ".join(f"{service}: {why}" for service, why in problems.items())
+    sys.stderr.write(f"btcml: NOTHING WAS AUDITED, no service has vulnerability data ({reasons}): use OSV=all.zip\n")
     return 2
 
 
