@@ -1,12 +1,12 @@
 # syntax=docker/dockerfile:1
 # One image for every service of docker-compose.yml; versions and hashes come from the locks. The base is pinned by
-# version: its digest was not known where this was written (docker buildx imagetools inspect prints it: add @sha256:...).
+# version; to pin its digest, add the @sha256:... that docker buildx imagetools inspect prints.
 FROM python:3.11.14-slim-bookworm AS build
 SHELL ["/bin/bash", "-eu", "-o", "pipefail", "-c"]
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 UV_LINK_MODE=copy
 WORKDIR /build
 COPY requirements.lock requirements.run.lock ./
-# The tools that install and build, from the lock of development.
+# The tools that install and build, from the development lock.
 RUN python -m venv /opt/tools \
  && awk '/^[^ ]/ {on = /^(uv|hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/} on' requirements.lock > tools.txt \
  && /opt/tools/bin/pip install --quiet --require-hashes -r tools.txt

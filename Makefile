@@ -1,4 +1,4 @@
-# The front door. Targets are files where they can be; logic lives in `btcml VERB`.
+# Targets are files where they can be; logic lives in `btcml VERB`.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
@@ -20,18 +20,18 @@ export BTCML_HOME
 BIN := .venv/bin
 READY := .venv/ready
 CODE := $(shell find btcml notebooks reports/template data_contracts -type f \( -name '*.py' -o -name '*.ipynb' -o -path 'reports/*' -o -name '*.yaml' \) -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*')
-STORY := --symbol '$(SYMBOL)' --interval '$(INTERVAL)' --days '$(DAYS)' --end '$(END)' --source '$(SOURCE)'
+PARAMETERS := --symbol '$(SYMBOL)' --interval '$(INTERVAL)' --days '$(DAYS)' --end '$(END)' --source '$(SOURCE)'
 # Only what the user gave: the settings (environment or .env) have the rest.
 given = $(if $(filter-out file,$(origin $(1))),--$(2) '$($(1))')
 GIVEN = $(call given,SYMBOL,symbol) $(call given,INTERVAL,interval) $(call given,DAYS,days) $(call given,SOURCE,source)
-# Every parameter of the story is in the plan's name; the decided market and end are in the plan.
+# Every parameter is in the name of the plan; the market and the end that were found are in the plan.
 SPACE := $(subst ,, )
 SLUG = $(subst $(SPACE),_,$(subst :,,$(subst /,_,$(strip $(1)))))
 PLAN := $(BTCML_HOME)/plans/$(call SLUG,$(SYMBOL)-$(INTERVAL)-$(DAYS)d-$(or $(END),latest)-$(SOURCE)).mk
 
 .PHONY: help report refresh verify test test-all test-tools soak check lab api dashboard up bench bench-scale bench-service bench-peers lock env docs pictures sbom audit wheel clean
 
-help: ## what can be made
+help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo 'Parameters: SYMBOL=$(SYMBOL) INTERVAL=$(INTERVAL) DAYS=$(DAYS) END=$(END) SOURCE=$(SOURCE)'
 
@@ -46,19 +46,19 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --no-build-isolation --no-deps --editable .
 	@touch $@
 
-# The data contract standard's own tool wants other versions than ours: an environment of its own.
+# The tool of the data contract standard needs other versions than btcml: an environment of its own.
 .venv/contract/ready: data_contracts/tool.lock | $(READY)
 	@$(PYTHON) -m venv .venv/contract
 	@$(BIN)/uv pip sync --quiet --system-certs --require-hashes --python .venv/contract/bin/python data_contracts/tool.lock
 	@touch $@
 
-# The peers of the benchmark, and system 1's XGBoost, stay out of ours.
+# The other libraries of the benchmark, and XGBoost, have an environment of their own.
 .venv/peers/ready: tests/bench/peers.lock | $(READY)
 	@$(PYTHON) -m venv .venv/peers
 	@$(BIN)/uv pip sync --quiet --system-certs --require-hashes --python .venv/peers/bin/python tests/bench/peers.lock
 	@touch $@
 
-# ---- the story ----
+# ---- the report ----
 RUN :=
 ifneq ($(filter report verify,$(MAKECMDGOALS)),)
 -include $(PLAN)
@@ -66,42 +66,42 @@ endif
 
 $(PLAN): $(wildcard $(SOURCE)) | $(READY)
 	@mkdir -p '$(@D)'
-	@$(BIN)/btcml report $(STORY) --plan '$@'
+	@$(BIN)/btcml report $(PARAMETERS) --plan '$@'
 
 ifneq ($(RUN),)
-report: $(RUN)/pages/index.html ## the story as HTML pages, from candles to verdict
+report: $(RUN)/pages/index.html ## the report as HTML pages, from candles to verdict
 	@echo 'report: $<'
 
-verify: $(RUN)/pages/index.html ## make the report again in a clean folder and compare every byte
+verify: $(RUN)/pages/index.html ## build the report again in a clean folder and compare every byte
 	@$(BIN)/btcml verify '$(RUN)'
 
 $(RUN)/pages/index.html: $(PLAN) $(CODE) requirements.lock | $(READY)
 	@$(BIN)/btcml report --from-plan '$(PLAN)'
 	@touch $@
-else # no plan could be made, and btcml has said why
+else # no plan could be made, and btcml has printed the reason
 report verify:
 	@exit 2
 endif
 
-refresh: ## forget decided sources and ends, so that the next report asks again
+refresh: ## delete stored sources and ends, so that the next report uses the newest candles
 	@rm -rf '$(BTCML_HOME)/plans'
 
 # ---- tests ----
 test: $(READY) ## all tests that need nothing but Python packages
 	@$(BIN)/pytest -q -n 2 -m 'not soak and not browser and not tools'
-	@echo 'left out: browser and contract tool (make test-all) and the long drills (make soak); skipped: see the reasons above'
+	@echo 'left out: browser and contract tool (make test-all) and the long tests (make soak); skipped: see the reasons above'
 
 test-all: $(READY) .venv/contract/ready ## the same, the browser (needs chromium) and the contract tool
 	@$(BIN)/pytest -q -n 2 -m 'not soak'
-	@echo 'left out: the long drills (make soak); skipped: see the reasons above'
+	@echo 'left out: the long tests (make soak); skipped: see the reasons above'
 
-test-tools: $(READY) .venv/contract/ready ## only what test-all has beyond test
+test-tools: $(READY) .venv/contract/ready ## only what test-all adds to test
 	@$(BIN)/pytest -q -m '(browser or tools) and not soak'
 
-soak: $(READY) ## the long drills; SOAK_SHARE=0.1 draws a tenth of them
+soak: $(READY) ## the long tests; SOAK_SHARE=0.1 draws a tenth of them
 	@SOAK_SHARE=$(SOAK_SHARE) $(BIN)/pytest -q -m soak
 
-check: $(READY) ## lint, format, types, floors, notebooks without outputs
+check: $(READY) ## lint, format, types, layers, notebooks without outputs
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
@@ -117,7 +117,7 @@ bench-scale: $(READY) ## features and one fit on 4.35 million candles
 bench-service: $(READY) ## latency and throughput of the service on one core, and a training of DAYS
 	@$(BIN)/python tests/bench/service_speed.py '$(DAYS)'
 
-bench-peers: $(READY) .venv/peers/ready ## mlforecast and the two older systems on the same rows, in an environment of their own
+bench-peers: $(READY) .venv/peers/ready ## mlforecast and the two previous systems on the same rows, in an environment of their own
 	@PYTHONPATH=. .venv/peers/bin/python tests/bench/peers.py $(filter-out auto simulated binance,$(SOURCE))
 
 # ---- ways in ----
@@ -168,5 +168,5 @@ wheel: $(READY) ## the package as a wheel and a source archive in dist
 	@$(BIN)/python -m hatchling build
 	@ls dist
 
-clean: ## remove everything that was made, except the database and the environment
+clean: ## delete what was built, except the database and the environment
 	@rm -rf reports/build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis '$(BTCML_HOME)/plans'

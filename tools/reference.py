@@ -42,21 +42,21 @@ DOCS = ROOT / "docs"
 
 TABLES = {
     "alembic_version": "Which migration the schema is at.",
-    "bans": "Hosts of the exchange that refuse this address, and until when.",
+    "bans": "Hosts of the exchange that refuse this address, and the end of each ban.",
     "candle_revisions": "Old values of candles that the exchange restated.",
     "candles": "Final candles; the data contract is its definition.",
     "forecasts": "Sealed forecasts: appended before their candle closes, chained by hash, never changed.",
     "forecasts_scored": "View: sealed forecasts joined with what happened.",
     "futuros": "View with bitcoin-ml's columns: sealed and imported forecasts, and which is which.",
-    "gaps": "Holes for which the market was asked and had nothing.",
+    "gaps": "Holes in which the market has no candles.",
     "imported_forecasts": "Forecasts of other systems: shown as imported, never scored.",
     "job_logs": "View with bitcoin-ml's columns: the log of jobs.",
     "jobs": "Log of ingest, backfill, train and forecast runs.",
-    "market_clocks": "Clock of each market, by which forecasts are sealed.",
+    "market_clocks": "Clock of each market; forecasts are sealed by it.",
     "models": "Trainings: window, figures, verdict, role.",
     "quarantine": "Rows that broke a rule, with the rule; released when a good row comes.",
     "snapshots": "Frozen inputs of reports, by content hash.",
-    "trials": "Every try of a model, counted.",
+    "trials": "Every trial of a model, counted.",
 }
 """What each table and view is for; a test compares with the database."""
 
@@ -188,7 +188,7 @@ def models_page() -> str:
     models += [(f"`{name}`", "mean", f"The mean of {' and '.join(of)}.") for name, of in MEANS.items()]
     parts = ("## Features", _table(("feature", "formula", "warm-up", "sets", "source"), features))
     more = ("## Models", _table(("model", "family", "what it is"), models))
-    return _page("Features and models", "Found by looking into the package: one file each.", *parts, *more)
+    return _page("Features and models", "Each is defined in one file of `btcml/forecast`.", *parts, *more)
 
 
 def _class(factory: Any) -> Any:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES]
 KINDS = {
     "bash": "run by every make test",
     "bash long": "run by make soak",
-    "bash ci": "what .ci/run itself begins with",
+    "bash ci": "the first command of .ci/run",
     "bash server": "started, waited for, stopped, by make soak",
-    "bash workshop": "run in a copy of the checkout that the page's Python blocks have changed, by make soak",
+    "bash workshop": "run in a copy of the checkout that the Python blocks of the page have changed, by make soak",
     "bash docker": "needs a Docker engine: tests/operations/test_compose.py runs its parts",
     "bash import": "run with a dump of an old database beside it",
     "python run": "run by make soak",

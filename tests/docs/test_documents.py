@@ -7,14 +7,16 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from sqlalchemy import text
 
+import btcml
 from btcml.cli import make_parser
 from btcml.forecast.metrics import METRICS
 from btcml.serve.api import create_app
 from btcml.settings import Settings
 
-from tests.docs.documents import DOCUMENTS, ROOT
+from tests.docs.documents import DOCUMENTS, PAGES, ROOT
 from tools import reference
 
 
@@ -90,7 +92,7 @@ def site(tmp_path_factory):
 
 def test_every_document_is_a_page_of_the_site(site):
     """And every link of a page leads to a file beside it, so that it opens from a folder."""
-    pages = {path.relative_to(ROOT / "docs").with_suffix(".html") for path in DOCUMENTS[1:]}
+    pages = {path.relative_to(ROOT / "docs").with_suffix(".html") for path in PAGES}
     assert {page for page in pages if not (site / page).is_file()} == set()
     for page in site.rglob("*.html"):
         targets = re.findall(r'(?:href|src)="([^"#?]+)', page.read_text(encoding="utf-8"))
@@ -124,3 +126,18 @@ def test_the_pictures_of_the_readme_are_small():
     pictures = sorted((ROOT / "docs" / "pictures").glob("*.png"))
     assert {picture.name for picture in pictures} == {"report.png", "dashboard.png"}
     assert all(picture.stat().st_size < 300_000 for picture in pictures)
+
+
+def test_the_hooks_before_a_commit_are_those_of_make_check():
+    """The same commands, but for how each gets the names of the notebooks."""
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").split("\ncheck:")[1].split("\n\n")[0]
+    commands = re.findall(r"^\t@\$\(BIN\)/(.+)$", recipe, re.MULTILINE)
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    hooks = [hook["entry"].removeprefix(".venv/bin/") for hook in config["repos"][0]["hooks"]]
+    assert hooks == [command.removesuffix(" $$(git ls-files '*.ipynb')") for command in commands]
+
+
+def test_the_changelog_has_the_version_of_the_package():
+    """In the form of Keep a Changelog, newest first."""
+    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[:2] == ["Unreleased", btcml.__version__]

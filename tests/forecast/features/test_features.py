@@ -22,11 +22,12 @@ from btcml.forecast.features import (
 )
 
 
-def test_the_core_has_24_features_and_each_set_is_named():
-    """What the issue fixes about the sets."""
-    assert len(SETS["core"]) == len(SETS["ohlcv"]) == 24
+def test_each_set_is_named_and_names_no_feature_twice():
+    """The sets that models ask for; ``range`` has all of the core."""
     assert set(SETS) == {"core", "all", "ohlcv", "range", "system0", "system1"}
-    assert all(len(set(names)) == len(names) for names in SETS.values())
+    assert all(names and len(set(names)) == len(names) for names in SETS.values())
+    assert set(SETS["core"]) < set(SETS["range"])
+    assert set(SETS["all"]) == set(REGISTRY)
 
 
 @pytest.mark.parametrize("name", REGISTRY)
