@@ -1,13 +1,13 @@
 """btcml answers: can the next candle be forecast, how well, and what does the model say now.
 
-For exploration it offers `read_candles`, `feature_frame`, `run_backtest` and `predict_next`, which
+For exploration it offers `read_candles`, `feature_frame`, `Experiment`, `Result` and `predict_next`, which
 are loaded at first use: ``import btcml`` alone loads neither pandas nor scikit-learn.
 
 Examples
 --------
 >>> import btcml
->>> candles = btcml.read_candles(days=30, source="simulated")     # doctest: +SKIP
->>> btcml.run_backtest(candles, ["ridge"])                        # doctest: +SKIP
+>>> candles = btcml.read_candles(days=30, source="simulated")                      # doctest: +SKIP
+>>> btcml.Experiment.default(candles, "5m").replace(models=("ridge",)).run(candles)  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from btcml.pipeline.explore import feature_frame, predict_next, read_candles, run_backtest
+    from btcml.forecast.experiment import Experiment, Result
+    from btcml.pipeline.explore import feature_frame, predict_next, read_candles
 
-__all__ = ["__version__", "feature_frame", "predict_next", "read_candles", "run_backtest"]
+__all__ = ["Experiment", "Result", "__version__", "feature_frame", "predict_next", "read_candles"]
 
 __version__ = "0.2.0"
 
-_HOMES = dict.fromkeys(("feature_frame", "predict_next", "read_candles", "run_backtest"), "btcml.pipeline.explore")
+_HOMES = dict.fromkeys(("feature_frame", "predict_next", "read_candles"), "btcml.pipeline.explore") | dict.fromkeys(
+    ("Experiment", "Result"), "btcml.forecast.experiment"
+)
 """Module of each public name; the imports above are for type checkers and editors."""
 
 if not TYPE_CHECKING:  # a type checker would take a __getattr__ to mean that any name exists

@@ -23,7 +23,7 @@ from btcml.contract import load_contract
 from btcml.forecast.features import REGISTRY, SETS
 from btcml.forecast.metrics import METRICS
 from btcml.forecast.models import MODELS
-from btcml.forecast.naming import MEANS
+from btcml.forecast.models import MEANS
 from btcml.serve.api import create_app
 from btcml.settings import Settings
 from btcml.store.engine import open_store, owner_url

@@ -2,30 +2,36 @@
 
 ``manifest.json`` names every file with its size and SHA-256, the definition of the features, and
 golden rows: a tail of candles with the forecasts that the models made of it when they were saved.
-No file can run code: LightGBM's text, ONNX graphs, JSON numbers, raw float64.
+No file can run code: LightGBM's text, ONNX graphs, JSON numbers, raw float64. The result of an
+experiment is one Parquet file of its forecasts, with the experiment in the file's metadata.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from btcml.candles import COLUMNS, as_candles
 from btcml.errors import ArtifactError, BtcmlError
-from btcml.files import replaced_folder
+from btcml.files import replaced_file, replaced_folder
+from btcml.forecast.experiment import Experiment, Result
 from btcml.forecast.features import definition_hash
 from btcml.forecast.forecaster import Forecaster, empty_models
+from btcml.forecast.metrics import FORECAST_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FORMAT", "load_forecaster", "save_forecaster"]
+__all__ = ["FORMAT", "load_forecaster", "load_result", "save_forecaster", "save_result"]
 
 FORMAT = 1
 """Version of the folder's layout."""
@@ -224,3 +230,45 @@ def _check_golden(expected: Mapping[str, list[float]], found: Mapping[str, list[
                 f"{name} must forecast its golden rows to {TOLERANCE}, found {apart:.2g} in {folder.name}: train again"
             )
             raise ArtifactError(msg)
+
+
+_RESULT = b"btcml.result"
+
+
+def save_result(result: Result, file: Path) -> Path:
+    """Write a result without its raw forecasts: aside, synced, renamed."""
+    parts = {"close": result.forecasts, "log_range": result.ranges}
+    frame = pd.concat([part.assign(target=name) for name, part in parts.items()], ignore_index=True)
+    table = pa.Table.from_pandas(frame.astype({"model": "str"}), preserve_index=False)
+    facts = {"experiment": asdict(result.experiment), "looks": result.looks, "reigning": result.reigning}
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _RESULT: json.dumps(facts).encode()})
+    with replaced_file(file) as new:
+        pq.write_table(table, new, compression="zstd")
+    return file
+
+
+def load_result(file: Path) -> Result | None:
+    """Read a result back; None where there is none, or one of version 0.1, which kept no experiment.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is damaged.
+    """
+    if not file.exists():
+        return None
+    try:
+        table = pq.read_table(file)
+        facts: Any = json.loads((table.schema.metadata or {}).get(_RESULT, b"null"))
+        if facts is None:
+            return None
+        frame = table.to_pandas()
+        parts = {str(name): part.drop(columns="target") for name, part in frame.groupby("target")}
+        experiment: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in facts["experiment"].items()}
+        close = parts["close"].reset_index(drop=True)
+        ranges = parts["log_range"].dropna(axis=1, how="all").reset_index(drop=True)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        msg = f"{file.name} must hold the result of an experiment, found {error}: delete it and train again"
+        raise ArtifactError(msg) from error
+    ranges = ranges.reindex(columns=[name for name in close if name in FORECAST_COLUMNS])
+    return Result(Experiment(**experiment), close, ranges, facts["looks"], facts["reigning"])

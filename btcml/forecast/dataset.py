@@ -12,7 +12,7 @@ from btcml.candles import interval_delta
 from btcml.errors import UsageError
 from btcml.forecast.features import Prepared, features_of
 from btcml.forecast.features.windows import lag, rolling_max
-from btcml.forecast.models.sample import Sample
+from btcml.forecast.models.interface import Sample
 from btcml.forecast.targets import TARGETS
 
 if TYPE_CHECKING:

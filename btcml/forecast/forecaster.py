@@ -1,32 +1,39 @@
-"""What is served: models fitted on everything, and the factors and interval that they have earned."""
+"""What is served: models fitted on everything, and the factors and the interval learned out of sample."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from btcml.continuity import suspect_rows
 from btcml.errors import NotReadyError, UsageError
+from btcml.forecast.calibration import CAUTION, calibrated, newest_factor, probability_losses
 from btcml.forecast.dataset import Dataset, make_dataset
 from btcml.forecast.features import SETS, features_of, tail_length
 from btcml.forecast.intervals import AdaptiveInterval
-from btcml.forecast.models import make_model
-from btcml.forecast.multiplier import calibrated
-from btcml.forecast.naming import DIRECTION, RANGE, members_of
-from btcml.forecast.targets import price_of, prices
+from btcml.forecast.metrics import PERSISTENCE
+from btcml.forecast.models import DIRECTION, RANGE, make_model, members_of
+from btcml.forecast.splits import WalkForward
+from btcml.forecast.targets import TARGETS, price_of, prices
+from btcml.forecast.walk import fit_all, interval_inputs, raw_move, walk_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
+    from btcml.forecast.experiment import Experiment
     from btcml.forecast.models import Model
+    from btcml.forecast.walk import Raw, Walked
 
     Array = NDArray[np.float64]
+    from collections.abc import Sequence
 
-__all__ = ["Forecaster", "Prediction"]
+
+__all__ = ["Forecaster", "Prediction", "train_forecaster"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Prediction:
     model
         Name of the served model.
     closes
-        Forecast close of every model, the served one and the challengers.
+        Forecast close of every model, persistence and challengers among them.
     """
 
     open_time: pd.Timestamp
@@ -92,8 +99,6 @@ class Forecaster:
         State of the adaptive interval.
     metadata
         Facts about the training: JSON values only.
-    holdout
-        Forecast frame of the held-out span that taught factors and interval; not saved.
     """
 
     interval: str
@@ -105,10 +110,9 @@ class Forecaster:
     shape: tuple[float, float]
     interval_state: Mapping[str, Any]
     metadata: Mapping[str, Any]
-    holdout: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.champion not in {"persistence", *self.served}:
+        if self.champion not in {PERSISTENCE, *self.served}:
             msg = f"the champion must be persistence or one of {', '.join(self.served)}, found {self.champion!r}"
             raise UsageError(msg)
 
@@ -171,7 +175,7 @@ class Forecaster:
             hi=last * float(np.exp(hi)),
             prob_up=float(calibrated(raw[DIRECTION][-1:], self.factors[DIRECTION])[0]),
             model=self.champion,
-            closes={"persistence": last} | {name: float(price_of(last, move, scale)) for name, move in moves.items()},
+            closes={PERSISTENCE: last} | {name: float(price_of(last, move, scale)) for name, move in moves.items()},
         )
 
     def _move(self, name: str, raw: dict[str, Array]) -> float:
@@ -182,3 +186,105 @@ def empty_models(names: tuple[str, ...]) -> dict[str, Model]:
     """Unfitted models of the served ones, the classifier and the range model, to load into."""
     fitted = [member for name in names for member in members_of(name)]
     return {name: make_model(name) for name in dict.fromkeys([*fitted, DIRECTION, RANGE])}
+
+
+LEAST_CANDLES = 2_000
+"""Fewest candles that can be trained on."""
+
+HOLDOUT = pd.Timedelta(days=60)
+"""Newest candles that teach factors and interval where no experiment has just done so."""
+
+
+def train_forecaster(
+    candles: pd.DataFrame,
+    experiment: Experiment,
+    *,
+    champion: str = PERSISTENCE,
+    raw: Raw | None = None,
+    jobs: int = 2,
+    metadata: Mapping[str, Any] | None = None,
+) -> Forecaster:
+    """Fit everything that is served.
+
+    Models are fitted twice: on all but the newest 60 days (at most a fifth of the candles), whose
+    out-of-sample forecasts teach the factors, the calibration and the interval; then on everything.
+
+    Parameters
+    ----------
+    candles
+        Candle frame: the training window.
+    experiment
+        Gives interval, features, models and interval level.
+    champion
+        The served one: a model of the experiment, or persistence.
+    raw
+        Raw forecasts of an experiment over these very candles that reaches to their end: they stand
+        in for the first fit.
+    jobs
+        Processes; no bit depends on their number.
+    metadata
+        Facts to keep with the models (JSON values), such as the snapshot's hash.
+
+    Raises
+    ------
+    NotReadyError
+        If there are fewer than 2,000 candles.
+    UsageError
+        If the champion is not among the models.
+    """
+    if len(candles) < LEAST_CANDLES:
+        msg = f"training needs {LEAST_CANDLES} candles, found {len(candles)}: backfill more days"
+        raise NotReadyError(msg)
+    interval, times = experiment.interval, candles["open_time"]
+    suspects = suspect_rows(candles, interval)
+    close = raw.close.data if raw else make_dataset(candles, interval, experiment.features, "close", suspects)
+    raw = raw or walk_all(close, _holdout(times).folds(times, interval), experiment.models, jobs=jobs)
+    served = tuple(name for name in experiment.models if name != PERSISTENCE)
+    return Forecaster(
+        interval=interval,
+        features=tuple(item.name for item in features_of(experiment.features)),
+        served=served,
+        champion=champion,
+        models=fit_all(close, served, times.iloc[0], times.iloc[-1], jobs),
+        factors=_factors(raw, served),
+        shape=_shape(raw.ranges),
+        interval_state=_interval_state(raw, experiment.level),
+        metadata=_facts(candles, close) | dict(metadata or {}),
+    )
+
+
+def _holdout(open_time: pd.Series) -> WalkForward:
+    """One fold: everything but the held-out span, of at most a fifth of the candles."""
+    delta = open_time.diff().min()
+    fifth = open_time.iloc[-(len(open_time) // 5)]
+    start = max(fifth, open_time.iloc[-1] + delta - HOLDOUT)
+    return WalkForward(start, window=None, refit=len(open_time), purge=1, burn_in=None)
+
+
+def _factors(raw: Raw, models: Sequence[str]) -> dict[str, float]:
+    factors = {}
+    for name in models:
+        _, losses, prior = raw_move(raw.close, name)
+        factors[name] = newest_factor(losses, raw.close.day, prior, CAUTION)
+    direction = raw.direction
+    losses = probability_losses(direction.raw[DIRECTION], direction.outcome)
+    return factors | {DIRECTION: newest_factor(losses, direction.day, 1.0)}
+
+
+def _shape(ranges: Walked) -> tuple[float, float]:
+    """Median height above and depth below the last close, in units of the range forecast."""
+    width = np.exp(ranges.raw[RANGE])
+    high, low = (TARGETS[name].scaled(ranges.data.prepared)[ranges.rows] for name in ("high", "low"))
+    return float(np.nanmedian(high / width)), float(np.nanmedian(-low / width))
+
+
+def _interval_state(raw: Raw, level: float) -> dict[str, Any]:
+    interval = AdaptiveInterval(level=level)
+    interval.run(*interval_inputs(raw))
+    return interval.state()
+
+
+def _facts(candles: pd.DataFrame, close: Dataset) -> dict[str, Any]:
+    times = candles["open_time"]
+    samples = int((close.ready & close.known & ~close.suspect).sum())
+    return {"window": [times.iloc[0].isoformat(), times.iloc[-1].isoformat()], "samples": samples}

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from btcml.errors import UsageError
-from btcml.forecast.inference import deflated_sharpe, sharpe_ratio
+from btcml.forecast.statistics import deflated_sharpe, sharpe_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ __all__ = ["COSTS_BP", "RULES", "money", "positions"]
 RULES = ("sign", "top")
 """Trade every forecast by its sign, or only those larger than nine in ten of the last 1,000."""
 
-COSTS_BP: tuple[float, ...] = (0.0, 2.0, 5.0, 10.0, 20.0)
+COSTS_BP: tuple[float, ...] = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0)
 """Costs of a round trip."""
 
 _BP = 1e4

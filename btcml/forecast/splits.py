@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 __all__ = ["HORIZON", "Fold", "WalkForward", "span_offset"]
+
+_DAY = pd.Timedelta(days=1)
 
 HORIZON = 1
 """Candles from the row that forecasts to the candle that is forecast."""
@@ -50,7 +53,8 @@ class WalkForward:
         Training window: a number of candles, ``"N days"`` or ``"N months"`` (rolling), or None
         for everything before (expanding).
     refit
-        How long a model is used: candles, days or months.
+        How long a model is used: candles, days or months; ``"half"`` is half of the test in whole
+        days, so that models are fitted twice.
     purge
         Candles left out between the last training outcome and the first forecast. The outcome of
         row t is known at the close of t + `HORIZON`; with a label of one candle nothing overlaps
@@ -89,14 +93,20 @@ class WalkForward:
         if self.purge < HORIZON:
             msg = f"the purge must be at least the horizon ({HORIZON}), found {self.purge}: outcomes would overlap"
             raise UsageError(msg)
-        for span in (self.window, self.refit):
-            if span is not None:
-                span_offset(span, pd.Timedelta(1))
+        if self.window is not None:
+            span_offset(self.window, pd.Timedelta(1))
+        if self.refit != "half":
+            span_offset(self.refit, pd.Timedelta(1))
 
     @property
     def first_test(self) -> pd.Timestamp:
         """First target candle that counts."""
         return _utc(self.test_from)
+
+    @property
+    def last_test(self) -> pd.Timestamp | None:
+        """End of the test (exclusive); None: the end of the candles."""
+        return None if self.test_to is None else _utc(self.test_to)
 
     def folds(self, open_time: pd.Series, interval: str) -> list[Fold]:
         """Folds over a series of candles, in order of time, forecasting each candle once.
@@ -110,17 +120,23 @@ class WalkForward:
         """
         delta = interval_delta(interval)
         first, end = open_time.iloc[0], open_time.iloc[-1] + delta
-        stop = end if self.test_to is None else min(end, _utc(self.test_to))
+        stop = end if self.last_test is None else min(end, self.last_test)
         folds = self._burn_in(first, delta)
         start = self.first_test
+        refit = self._refit(stop - start, delta)
         while start < stop:
-            test_end = min(start + span_offset(self.refit, delta), stop)
+            test_end = min(start + refit, stop)
             folds.append(self._fold(first, start, test_end, delta))
             start = test_end
         if not folds or folds[-1].test_end <= self.first_test:
             msg = f"the test must begin before the candles end, found {start} and {stop}: test earlier"
             raise NotReadyError(msg)
         return folds
+
+    def _refit(self, test: pd.Timedelta, delta: pd.Timedelta) -> pd.DateOffset | pd.Timedelta:
+        if self.refit == "half":
+            return math.ceil(test / 2 / _DAY) * _DAY
+        return span_offset(self.refit, delta)
 
     def _burn_in(self, first: pd.Timestamp, delta: pd.Timedelta) -> list[Fold]:
         if self.burn_in is None:

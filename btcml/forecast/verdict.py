@@ -5,27 +5,38 @@
    the last six months, and the one-sided Diebold-Mariano p over the whole test, after Holm over
    all challengers and times the looks at the data, is below alpha = 0.01.
 3. Champion is the lowest MAE among those; if there is none, persistence.
-4. A reigning champion that still beats persistence is replaced only by a challenger that beats
-   persistence *and* beats the champion by Diebold-Mariano, Holm and looks again counted.
+4. A reigning champion stays as long as rule 2 holds for it at a single look: to keep a champion
+   claims nothing new. It is replaced only by a challenger that beats persistence *and* beats the
+   champion by Diebold-Mariano, Holm and looks again counted.
 5. A verdict falls at most once a day. Training in between refits the champion, never promotes.
+
+Looks are counted by the new evidence in them (`count_looks`).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from btcml.errors import UsageError
-from btcml.forecast.inference import Comparison, diebold_mariano, holm
 from btcml.forecast.metrics import PERSISTENCE, loss_table
+from btcml.forecast.statistics import Comparison, diebold_mariano, holm
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-__all__ = ["Verdict", "decision_due", "verdict"]
+    Span = tuple[pd.Timestamp, pd.Timestamp]
+
+__all__ = ["LOOKS_A_SPAN", "Verdict", "count_looks", "decision_due", "plain", "verdict"]
+
+LOOKS_A_SPAN = 150
+"""Looks that a whole test span of new candles counts: what verdicts every day over it come to."""
 
 _FEWEST = 200
 _RECENT_MONTHS = 6
@@ -45,9 +56,9 @@ class Verdict:
         One sentence that says why.
     table
         One row a model, persistence first, then by ratio: ``model``, ``ratio`` (MAE over
-        persistence's), ``z`` and ``p`` (Diebold-Mariano, one-sided), ``p_holm`` (Holm and looks
-        counted), ``recent_ratio`` (last six months), ``beats`` (rule 2) and ``p_champion`` (Holm p
-        against the reigning champion; 1 where there is none to replace).
+        persistence's), ``z`` and ``p`` (Diebold-Mariano, one-sided), ``p_once`` (after Holm),
+        ``p_holm`` (Holm and looks counted), ``recent_ratio`` (last six months), ``beats``
+        (rule 2) and ``p_champion`` (Holm p against the reigning champion; 1 where there is none).
     looks
         Looks at the data that were counted, this one included.
     alpha
@@ -62,6 +73,31 @@ class Verdict:
     looks: int
     alpha: float
     rows: int
+
+    @property
+    def skill(self) -> float:
+        """Skill of the champion; 0 for persistence."""
+        own = self.table[self.table["model"] == self.champion]
+        return 0.0 if self.champion == PERSISTENCE else 1 - float(own["ratio"].iloc[0])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as they stand in the database and in JSON; what is not known is None."""
+        rows = {row["model"]: row for row in plain(self.table.to_dict("records"))}
+        own = rows.get(self.champion, {})
+        names = ("champion", "reason", "looks", "rows", "alpha", "skill")
+        facts = {name: getattr(self, name) for name in names}
+        return facts | {"dm_z": own.get("z"), "dm_p": own.get("p_holm"), "table": list(rows.values())}
+
+
+def plain(value: Any) -> Any:
+    """Return a value, or lists and dictionaries of values, as JSON has them: NaN and infinity are None."""
+    if isinstance(value, dict):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def verdict(forecasts: pd.DataFrame, *, looks: int = 1, alpha: float = 0.01, reigning: str = PERSISTENCE) -> Verdict:
@@ -105,14 +141,48 @@ def verdict(forecasts: pd.DataFrame, *, looks: int = 1, alpha: float = 0.01, rei
         reason = f"{PERSISTENCE} is champion: a verdict needs {_FEWEST} candles, found {len(losses)}."
         return Verdict(PERSISTENCE, reason, _table(losses, looks, alpha).head(0), looks, alpha, len(losses))
     table = _table(losses, looks, alpha)
-    rules = table.set_index("model")["beats"]
-    reigns = reigning if rules.get(reigning, default=False) else PERSISTENCE
+    reigns = reigning if _stays(table, reigning, alpha) else PERSISTENCE
     table["p_champion"] = _against(losses, reigns, looks).reindex(table["model"]).fillna(1.0).to_numpy()
     worthy = table["beats"] & ((table["p_champion"] < alpha) if reigns != PERSISTENCE else True)
     # The table is in the order of MAE, so the first that is worthy is the best.
     champion = str(table["model"][worthy].iloc[0]) if worthy.any() else reigns
     reason = _reason(table, champion, reigns, looks, losses.index)
     return Verdict(champion, reason, table, looks, alpha, len(losses))
+
+
+def count_looks(spans: Sequence[Span], tries: int = 0, challengers: int = 1) -> int:
+    """How many looks a verdict counts, by the new evidence in the verdicts so far.
+
+    Verdicts of consecutive days are over nearly the same candles, so they count by the candles that
+    are new in them: looks = 1 + `LOOKS_A_SPAN` (U - 1) + tries / challengers, rounded up, where U is the length
+    of the union of all test spans in units of the longest. A verdict a day over a test of a year
+    counts `LOOKS_A_SPAN` / 365 of a look. Simulated error rates stand in docs/decisions/13-looks.md.
+
+    Parameters
+    ----------
+    spans
+        Test spans (start, end) of all verdicts of the published experiment, this one included.
+    tries
+        Other models and settings tried on these candles.
+    challengers
+        Challengers of a verdict.
+
+    Examples
+    --------
+    >>> day = pd.Timestamp("2025-01-01", tz="UTC")
+    >>> year = pd.Timedelta(days=365)
+    >>> count_looks([(day, day + year)])
+    1
+    >>> count_looks([(day, day + year), (day + year, day + 2 * year)])
+    151
+    """
+    union, end = pd.Timedelta(0), None
+    for start, stop in sorted(spans):
+        union += max(stop - (start if end is None else max(start, end)), pd.Timedelta(0))
+        end = stop if end is None else max(end, stop)
+    longest = max((stop - start for start, stop in spans), default=pd.Timedelta(0))
+    new = union / longest - 1 if longest else 0.0
+    return 1 + math.ceil(LOOKS_A_SPAN * new + tries / challengers)
 
 
 def decision_due(last: pd.Timestamp | None, now: pd.Timestamp) -> bool:
@@ -133,13 +203,21 @@ def _table(losses: pd.DataFrame, looks: int, alpha: float) -> pd.DataFrame:
     challengers = tests["p"].drop(PERSISTENCE)
     table = tests.assign(
         ratio=losses.mean() / losses[PERSISTENCE].mean(),
+        p_once=holm(challengers),
         p_holm=holm(challengers, looks),
         recent_ratio=recent.mean() / recent[PERSISTENCE].mean(),
-    ).fillna({"p_holm": 1.0})
+    ).fillna({"p_once": 1.0, "p_holm": 1.0})
     table["beats"] = (table["ratio"] < 1) & (table["recent_ratio"] < 1) & (table["p_holm"] < alpha)
     table["reference"] = table.index != PERSISTENCE
     table = table.rename_axis("model").reset_index().sort_values(["reference", "ratio"], ignore_index=True)
-    return table[["model", "ratio", "z", "p", "p_holm", "recent_ratio", "beats"]]
+    return table[["model", "ratio", "z", "p", "p_once", "p_holm", "recent_ratio", "beats"]]
+
+
+def _stays(table: pd.DataFrame, reigning: str, alpha: float) -> bool:
+    """Whether the reigning champion still beats persistence at a single look."""
+    own = table[table["model"] == reigning]
+    holds = (own["ratio"] < 1) & (own["recent_ratio"] < 1) & (own["p_once"] < alpha)
+    return reigning != PERSISTENCE and bool(holds.any())
 
 
 def _is_recent(times: pd.Index) -> NDArray[np.bool_]:
@@ -175,15 +253,17 @@ def _reason(table: pd.DataFrame, champion: str, reigns: str, looks: int, times: 
     count = f"{len(challengers)} challenger{'s' * (len(challengers) > 1)}"
     looked = f"{looks} look{'s' * (looks > 1)}"
     recently = f"and {row['recent_ratio']:.4f} in the last {_RECENT_MONTHS} months"
+    stays = reigns == champion != PERSISTENCE
+    p, looked = (row["p_once"], "as the reigning one") if stays else (row["p_holm"], f"and {looked}")
     if _is_recent(times).all():
         recently = f"in a test of {_days(times)}, shorter than the {_RECENT_MONTHS} months of the rule"
     figures = (
         f"{row['ratio']:.4f} of the error of no change over {len(times):,} candles (z {row['z']:.1f}, "
-        f"{_p(row['p_holm'])} after Holm over {count} and {looked}) {recently}"
+        f"{_p(p)} after Holm over {count} {looked}) {recently}"
     )
     if champion == PERSISTENCE:
         return f"{PERSISTENCE} is champion: no challenger beats it; the best, {named}, has {figures}."
-    if reigns == champion:
+    if stays:
         return f"{champion} stays champion: no challenger beats it; it has {figures}."
     against = "" if reigns == PERSISTENCE else f", and beats {reigns}"
     return f"{champion} is champion: it has {figures}{against}."

@@ -10,7 +10,7 @@ from joblib import parallel_config
 from joblib.parallel import get_active_backend
 
 from btcml.errors import UsageError
-from btcml.forecast.models.sample import Sample
+from btcml.forecast.models.interface import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,10 +1,11 @@
-"""A handful of names for exploration in Jupyter: plain arguments in, frames and readable results out.
+"""Names for exploration in Jupyter: plain arguments in, frames and readable results out.
 
-They are offered by `btcml` itself, lazily: ``import btcml`` loads neither pandas nor scikit-learn.
+`btcml` itself offers them, lazily: ``import btcml`` loads neither pandas nor scikit-learn.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
@@ -14,9 +15,6 @@ import pandas as pd
 from btcml.candles import infer_interval
 from btcml.errors import NotReadyError
 from btcml.forecast import features
-from btcml.forecast.backtest import run_backtest as walk_forward
-from btcml.forecast.metrics import evaluate
-from btcml.forecast.splits import WalkForward
 from btcml.pipeline.ingest import backfill
 from btcml.pipeline.predict import predict
 from btcml.pipeline.sources import make_source
@@ -25,21 +23,20 @@ from btcml.store import candles as stored
 from btcml.store.engine import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator
 
     from btcml.candles import SeriesKey
+    from btcml.forecast.forecaster import Prediction
     from btcml.market import Source
     from btcml.store.engine import Store
 
-__all__ = ["BacktestResult", "NextCandle", "feature_frame", "predict_next", "read_candles", "run_backtest"]
-
-_TRAIN_SHARE = 0.7
-_COLUMNS = ("skill", "mae_usd", "mae_bp", "direction", "coverage")
+__all__ = ["NextForecast", "feature_frame", "predict_next", "read_candles"]
 
 
+@contextmanager
 def _opened(
     symbol: str, interval: str | None, source: str | None, days: int
-) -> tuple[Settings, Store, Source, SeriesKey]:
+) -> Iterator[tuple[Settings, Store, Source, SeriesKey]]:
     settings = load_settings()
     run = run_parameters(
         symbol=symbol,
@@ -48,8 +45,11 @@ def _opened(
         days=days,
     )
     store = open_store(settings)
-    found = make_source(settings, run.source, store)
-    return settings, store, found, run.key(found.market)
+    try:
+        market = make_source(settings, run.source, store)
+        yield settings, store, market, run.key(market.market)
+    finally:
+        store.close()
 
 
 def read_candles(
@@ -76,14 +76,11 @@ def read_candles(
     NotReadyError
         If the market has no candles in the span.
     """
-    _, store, market, key = _opened(symbol, interval, source, days)
-    try:
+    with _opened(symbol, interval, source, days) as (_, store, market, key):
         end = market.now()
         start = end - pd.Timedelta(days=days)
         backfill(store, market, key, (start, end))
         frame = stored.read_candles(store, key, start, end)
-    finally:
-        store.close()
     if frame.empty:
         msg = f"{key} has no candles in the last {days} days: choose another symbol, or more days"
         raise NotReadyError(msg)
@@ -114,117 +111,39 @@ def feature_frame(
 
 
 @dataclass(frozen=True)
-class BacktestResult:
-    """A walk-forward: its forecasts and their scores, persistence in the first row.
-
-    Attributes
-    ----------
-    forecasts
-        Long forecast frame: a row for each model and test candle.
-    interval
-        Interval of the candles.
-    """
-
-    forecasts: pd.DataFrame
-    interval: str
-
-    @property
-    def scores(self) -> pd.DataFrame:
-        """One row a model; ``skill`` is 1 minus the ratio of its error to that of "no change"."""
-        return evaluate(self.forecasts, [name for name in _COLUMNS if name in _known()])
-
-    def _repr_html_(self) -> str:
-        """Table of scores, and the sentence that a reader needs first."""
-        table = self.scores
-        best = table.iloc[1:].sort_values("skill", ascending=False).head(1)
-        skill = float(best["skill"].iloc[0]) if len(best) else 0.0
-        name = escape(str(best["model"].iloc[0])) if len(best) else "no model"
-        verdict = f"{name} errs {100 * skill:.2f} % less than" if skill > 0 else f"{name} does not beat"
-        first, last = self.forecasts["open_time"].min(), self.forecasts["open_time"].max()
-        span = f"{table['rows'].iloc[0]:,} candles of {self.interval}, {first:%Y-%m-%d} to {last:%Y-%m-%d}"
-        html = table.round(5).to_html(index=False, border=0)
-        sentence = f"<b>{verdict} “next close = this close”</b> on {span}."
-        return f"<p>{sentence} One span proves nothing yet: see btcml report.</p>{html}"
-
-
-def _known() -> set[str]:
-    from btcml.forecast.metrics import METRICS  # noqa: PLC0415 - the register is filled by its package
-
-    return set(METRICS)
-
-
-def run_backtest(
-    candles: pd.DataFrame,
-    models: Sequence[str] = ("ridge",),
-    *,
-    test_from: str | None = None,
-    interval: str | None = None,
-    names: str | Iterable[str] = "core",
-    jobs: int = 1,
-) -> BacktestResult:
-    """Forecast the last part of a span by models fitted on what was before.
-
-    Parameters
-    ----------
-    candles
-        A candle frame.
-    models
-        Names of `btcml.forecast.models.MODELS`, or of scikit-learn regressors.
-    test_from
-        First test candle; omitted, after 70 % of the span.
-    interval
-        Told from the candles where omitted.
-    names
-        Features, as for `feature_frame`.
-    jobs
-        Processes; no bit of the result depends on them.
-    """
-    interval = interval or infer_interval(candles["open_time"])
-    first, last = candles["open_time"].iloc[0], candles["open_time"].iloc[-1]
-    begin = pd.Timestamp(test_from) if test_from else (first + _TRAIN_SHARE * (last - first)).floor("D")
-    plan = WalkForward(begin.to_pydatetime(), window=None, burn_in="7 days")
-    return BacktestResult(walk_forward(candles, interval, models, plan, features=names, jobs=jobs), interval)
-
-
-@dataclass(frozen=True)
-class NextCandle:
+class NextForecast:
     """The forecast of the next candle, as the service would answer it.
 
     Attributes
     ----------
-    time
-        Open time of the candle that is forecast.
-    close, lo, hi
-        Predicted close and its 90 % interval.
-    prob_up
-        Probability that it closes above the last close.
+    series
+        Market, symbol and interval.
+    prediction
+        Prices, interval and probability.
+    reason
+        Why this model is in service.
     """
 
     series: str
-    time: pd.Timestamp
-    last_close: float
-    close: float
-    lo: float
-    hi: float
-    prob_up: float
-    model: str
+    prediction: Prediction
     reason: str
 
     def _repr_html_(self) -> str:
         """A small table with the verdict below."""
+        made = self.prediction
         rows = {
-            "candle": f"{self.series}, {self.time:%Y-%m-%d %H:%M} UTC",
-            "last close": f"{self.last_close:,.2f}",
-            "predicted close": f"{self.close:,.2f} ({self.close - self.last_close:+,.2f})",
-            "90 % interval": f"{self.lo:,.2f} to {self.hi:,.2f}",
-            "probability up": f"{self.prob_up:.3f}",
-            "model": f"{self.model}: {self.reason}",
+            "candle": f"{self.series}, {made.open_time:%Y-%m-%d %H:%M} UTC",
+            "last close": f"{made.last_close:,.2f}",
+            "predicted close": f"{made.close:,.2f} ({made.close - made.last_close:+,.2f})",
+            "90 % interval": f"{made.lo:,.2f} to {made.hi:,.2f}",
+            "probability up": f"{made.prob_up:.3f}",
+            "model": f"{made.model}: {self.reason}",
         }
         cells = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows.items())
         return f"<table>{cells}</table>"
 
 
-def predict_next(symbol: str = "BTCUSDT", interval: str | None = None, *, source: str | None = None) -> NextCandle:
+def predict_next(symbol: str = "BTCUSDT", interval: str | None = None, *, source: str | None = None) -> NextForecast:
     """Forecast the next candle by the model in service.
 
     Raises
@@ -232,11 +151,6 @@ def predict_next(symbol: str = "BTCUSDT", interval: str | None = None, *, source
     NotReadyError
         If there are no candles, stale ones, or no training yet.
     """
-    settings, store, _, key = _opened(symbol, interval, source, 1)
-    try:
+    with _opened(symbol, interval, source, 1) as (settings, store, _, key):
         forecast = predict(store, settings, key)
-    finally:
-        store.close()
-    made = forecast.prediction
-    values = (made.open_time, made.last_close, made.close, made.lo, made.hi, made.prob_up, made.model)
-    return NextCandle(str(key), *values, str(forecast.record.verdict.get("reason", "")))
+    return NextForecast(str(key), forecast.prediction, str(forecast.record.verdict.get("reason", "")))

@@ -1,8 +1,9 @@
-"""Train: judge at most once a day, fit everything that is served, save it, put it into service."""
+"""Train: judge at most once a day, fit everything that is served, save it with its card, put it into service."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import time
 import uuid
@@ -12,32 +13,37 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from btcml.candles import SeriesKey, content_hash
-from btcml.continuity import suspect_rows
-from btcml.forecast.artifacts import save_forecaster
-from btcml.forecast.training import SERVED, train_forecaster
+from btcml.files import write_text
+from btcml.forecast.artifacts import save_forecaster, save_result
+from btcml.forecast.experiment import MODELS, Experiment
+from btcml.forecast.forecaster import train_forecaster
+from btcml.forecast.metrics import PERSISTENCE
 from btcml.forecast.verdict import decision_due
-from btcml.pipeline.card import save_card
-from btcml.pipeline.evaluate import figures, judge, read_window, save_walk, series_folder, verdict_facts
+from btcml.pipeline.evaluate import evaluate, read_window, series_folder, walk_forward_file
 from btcml.store.chain import chain_head
 from btcml.store.models import (
     ModelRecord,
-    append_trials,
     mark_pruned,
     prunable_artifacts,
     read_champion,
+    read_models,
     record_training,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from btcml.forecast.backtest import WalkedAll
+    from btcml.forecast.experiment import Result
     from btcml.forecast.forecaster import Forecaster
     from btcml.settings import Settings
     from btcml.store.engine import Store
 
-__all__ = ["Trained", "prune", "train"]
+__all__ = ["CARD", "Trained", "model_card", "prune", "train"]
+
+CARD = "MODEL_CARD.md"
+"""Name of the model card, in the folder of a series' models."""
+
+_FIGURES = ("mae_usd", "mae_bp", "skill", "direction", "coverage")
 
 _HALF_MADE_S = 3600.0
 """Age from which something written aside is of a process that was killed."""
@@ -58,7 +64,7 @@ class Trained:
     verdict
         Facts of the newest verdict.
     figures
-        Metrics by model on the held-out span, persistence among them.
+        Metrics by model of the newest experiment, persistence among them.
     """
 
     key: SeriesKey
@@ -70,7 +76,7 @@ class Trained:
     samples: int
     split_train: int
     split_total: int
-    validation_start: str | None
+    validation_start: str
     window: tuple[str, str]
     snapshot: str
     bytes: int
@@ -84,13 +90,13 @@ def train(
     *,
     now: pd.Timestamp,
     days: int = 1095,
-    models: Sequence[str] = SERVED,
+    models: tuple[str, ...] = MODELS,
     jobs: int = 2,
 ) -> Trained:
     """Train a series and put the result into service.
 
-    The walk-forward that may change the champion is run at most once a day; in between, training
-    fits the reigning one anew and never promotes.
+    The experiment that may change the champion is run at most once a day; in between, training fits
+    the reigning one anew and never promotes, and the figures are those of the newest experiment.
 
     Parameters
     ----------
@@ -99,7 +105,7 @@ def train(
     now
         The market's time.
     models
-        Close models to fit and judge.
+        Challengers to fit and judge.
     jobs
         Processes; no bit depends on their number.
 
@@ -109,26 +115,40 @@ def train(
         If there are too few candles.
     """
     candles = read_window(store, key, days)
+    experiment = Experiment.default(candles, key.interval).replace(models=models)
     snapshot = content_hash([("candles", candles)])
-    facts, judged_at, walked = _verdict(store, settings, key, candles, now, models, jobs)
+    facts, figures, judged_at, result = _verdict(store, settings, key, candles, experiment, now, jobs)
     forecaster = train_forecaster(
         candles,
-        key.interval,
-        models,
+        experiment,
         champion=facts["champion"],
-        walked=walked,
-        suspects=suspect_rows(candles, key.interval),
+        raw=None if result is None else result.raw,
         metadata={"series": str(key), "snapshot": snapshot, "verdict": facts["reason"]},
         jobs=jobs,
     )
     artifact = f"{now.tz_convert('UTC'):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
     folder = save_forecaster(forecaster, series_folder(settings, key) / artifact, candles)
-    trained = _trained(key, artifact, candles, forecaster, facts, snapshot, folder)
+    times, tested = candles["open_time"], pd.Timestamp(facts["test"][0])
+    trained = Trained(
+        key=key,
+        artifact=artifact,
+        champion=forecaster.champion,
+        judged=result is not None,
+        verdict=facts,
+        figures=figures,
+        samples=int(forecaster.metadata["samples"]),
+        split_train=int((times < tested).sum()),
+        split_total=len(candles),
+        validation_start=facts["test"][0],
+        window=(times.iloc[0].isoformat(), times.iloc[-1].isoformat()),
+        snapshot=snapshot,
+        bytes=sum(file.stat().st_size for file in folder.iterdir()),
+        heads=chain_head(store, key),
+    )
     record_training(store, _records(trained, forecaster, now, judged_at))
     prune(store, settings, key)
-    done = Trained(**(vars(trained) | {"judged": walked is not None, "heads": chain_head(store, key)}))
-    save_card(done, series_folder(settings, key))
-    return done
+    write_text(series_folder(settings, key) / CARD, model_card(trained))
+    return trained
 
 
 def _verdict(
@@ -136,51 +156,22 @@ def _verdict(
     settings: Settings,
     key: SeriesKey,
     candles: pd.DataFrame,
+    experiment: Experiment,
     now: pd.Timestamp,
-    models: Sequence[str],
     jobs: int,
-) -> tuple[dict[str, Any], pd.Timestamp, WalkedAll | None]:
-    """Reigning verdict where it is of this day, else a new one with the forecasts that it judged."""
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]], pd.Timestamp, Result | None]:
+    """Facts, figures and time of the newest verdict, and the result where it fell just now."""
     reigning = read_champion(store, key)
-    last = None if reigning is None else reigning.judged_at
-    if reigning is not None and last is not None and not decision_due(last, now):
-        return reigning.verdict, last, None
-    looks = 1 + (int(reigning.verdict.get("looks", 0)) if reigning is not None else 0)
-    name = reigning.name if reigning else "persistence"
-    judged = judge(candles, key, looks=looks, reigning=name, models=models, jobs=jobs)
-    save_walk(settings, key, judged.walk)
-    facts = verdict_facts(judged.verdict)
-    tries = [{"model": row["model"], "parameters": "{}", "score": row["ratio"]} for row in facts["table"]]
-    append_trials(store, key, content_hash([("candles", candles)]), tries, now)
-    return facts, now, judged.raw
-
-
-def _trained(
-    key: SeriesKey,
-    artifact: str,
-    candles: pd.DataFrame,
-    forecaster: Forecaster,
-    facts: dict[str, Any],
-    snapshot: str,
-    folder: Path,
-) -> Trained:
-    times = candles["open_time"]
-    held = forecaster.holdout["open_time"].nunique() if len(forecaster.holdout) else 0
-    return Trained(
-        key=key,
-        artifact=artifact,
-        champion=forecaster.champion,
-        judged=False,
-        verdict=facts,
-        figures=figures(forecaster.holdout),
-        samples=int(forecaster.metadata["samples"]),
-        split_train=len(candles) - held,
-        split_total=len(candles),
-        validation_start=forecaster.holdout["open_time"].min().isoformat() if held else None,
-        window=(times.iloc[0].isoformat(), times.iloc[-1].isoformat()),
-        snapshot=snapshot,
-        bytes=sum(file.stat().st_size for file in folder.iterdir()),
-    )
+    if reigning is not None and reigning.judged_at is not None and "test" in reigning.verdict:
+        known = {row.name: row.metrics for row in read_models(store, key) if row.artifact == reigning.artifact}
+        if not decision_due(reigning.judged_at, now) and {*experiment.models} <= {*known}:
+            facts = reigning.verdict
+            return facts, {PERSISTENCE: facts["persistence"]} | known, reigning.judged_at, None
+    result = evaluate(store, key, candles, experiment=experiment, jobs=jobs)
+    save_result(result, walk_forward_file(settings, key))
+    figures = result.figures
+    test = [time.isoformat() for time in experiment.test_span(candles)]
+    return result.verdict.to_dict() | {"test": test, "persistence": figures[PERSISTENCE]}, figures, now, result
 
 
 def _records(trained: Trained, forecaster: Forecaster, now: pd.Timestamp, judged_at: pd.Timestamp) -> list[ModelRecord]:
@@ -232,3 +223,65 @@ def _clear(folder: Path) -> None:
         with contextlib.suppress(OSError):  # another process was first
             if time.time() - path.stat().st_mtime > _HALF_MADE_S:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def model_card(trained: Trained) -> str:
+    """Model card of a training, as Markdown.
+
+    Parameters
+    ----------
+    trained
+        What the training did.
+    """
+    parts = (
+        f"# Model card: {trained.key}, {trained.artifact}",
+        "Written by the training itself; the next one writes it anew.",
+        f"## What is served\n\n{_served(trained)}",
+        f"## Data\n\n{_data(trained)}",
+        f"## How good it is\n\n{_skill(trained)}",
+        f"## Limits\n\n{_LIMITS}",
+        f"## Not for\n\n{_MISUSE}",
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+_LIMITS = """* The skill is a fraction of a percent of the error, and smaller than the cost of a trade on any exchange.
+* It was measured on one symbol, interval and span; it has shrunk from year to year.
+* The recipe was chosen on real BTCUSDT candles of 2021 to 2025: expect unseen months to be a little worse.
+* Forecasts after a gap in the candles wait until the features are warm again.
+* The 90 % interval is right on average; on the worst days it covers less."""
+
+_MISUSE = """* Trading on it: what is left after costs is nothing.
+* Symbols, intervals or markets other than the one above.
+* Horizons beyond the next candle."""
+
+
+def _served(trained: Trained) -> str:
+    reason = trained.verdict.get("reason", "no verdict yet")
+    return f"`{trained.champion}` serves the close: {reason}. Judged {'now' if trained.judged else 'earlier today'}."
+
+
+def _data(trained: Trained) -> str:
+    first, last = trained.window
+    return (
+        f"{trained.split_total:,} final candles from {first} to {last}, of which {trained.samples:,} were fitted on. "
+        f"Content hash of the candles: `{trained.snapshot}`. Suspect spans were left out of the fit."
+    )
+
+
+def _skill(trained: Trained) -> str:
+    """Table of the newest experiment, persistence first."""
+    names = sorted(trained.figures, key=lambda name: (name != PERSISTENCE, name))
+    head = "| model | " + " | ".join(_FIGURES) + " |\n|---|" + "---|" * len(_FIGURES)
+    rows = [
+        f"| {name} | " + " | ".join(_shown(trained.figures[name].get(f)) for f in _FIGURES) + " |" for name in names
+    ]
+    table = "\n".join([head, *rows])
+    lead = (
+        f"Forecast in walk-forward from {trained.validation_start} on, beside persistence (“next close = this close”):"
+    )
+    return f"{lead}\n\n{table}"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, (int, float)) and math.isfinite(value) else "-"

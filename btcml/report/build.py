@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from btcml.candles import interval_delta
 from btcml.errors import ReportError, UsageError
 from btcml.files import file_hash, folder_lock, replaced_folder, write_bytes, write_text
-from btcml.report.experiment import plan_for
+from btcml.report.experiment import check_length
 from btcml.report.index import index_page
 from btcml.report.kernel import Limits, stop_kernels
 from btcml.report.manifest import (
@@ -166,7 +167,8 @@ def _check_length(run: Run) -> None:
         times = pd.read_parquet(run.folder / "snapshot" / "candles.parquet", columns=["open_time"])
     except (OSError, ValueError):
         return
-    plan_for(times, str(run.inputs.parameters["interval"]))
+    interval = str(run.inputs.parameters["interval"])
+    check_length(times["open_time"].iloc[0], times["open_time"].iloc[-1] + interval_delta(interval), interval)
 
 
 def _build_chapters(run: Run, workers: int, progress: Progress) -> None:

@@ -21,6 +21,7 @@ from IPython import display
 from btcml.candles import SeriesKey
 from btcml.errors import NotFoundError, ReportError, UsageError
 from btcml.files import replaced_file, write_text
+from btcml.forecast.artifacts import load_result, save_result
 from btcml.report.claims import Claim
 from btcml.report.figure import Chart, svg_text
 from btcml.report.masthead import PAGES
@@ -29,6 +30,7 @@ from btcml.report.tables import Table, table_html
 from btcml.store.snapshots import load_snapshot
 
 if TYPE_CHECKING:
+    from btcml.forecast.experiment import Result
     from btcml.report.claims import Card
     from btcml.store.snapshots import Snapshot
 
@@ -111,6 +113,24 @@ class Story:
             msg = f"chapter {self.chapter} needs {name} of chapter {chapter}, found none: run that chapter first"
             raise NotFoundError(msg)
         return pd.read_parquet(path)
+
+    def keep_result(self, result: Result) -> None:
+        """Leave the result of the experiment for later chapters as ``products/CHAPTER/result.parquet``."""
+        save_result(result, self.products / self.chapter / "result.parquet")
+
+    def recall_result(self, chapter: str) -> Result:
+        """Return the result that an earlier chapter kept.
+
+        Raises
+        ------
+        NotFoundError
+            If that chapter has not run.
+        """
+        found = load_result(self.products / chapter / "result.parquet")
+        if found is None:
+            msg = f"chapter {self.chapter} needs the result of chapter {chapter}, found none: run that chapter first"
+            raise NotFoundError(msg)
+        return found
 
     def headline(self, sentence: Claim, *cards: Card) -> None:
         """Leave the chapter's one sentence and its key figures for the index; show the sentence."""

@@ -17,9 +17,9 @@ from statsmodels.tsa.ar_model import AutoReg
 from btcml.candles import interval_delta
 from btcml.continuity import suspect_rows
 from btcml.forecast.dataset import Dataset, make_dataset
-from btcml.forecast.models import make_model
-from btcml.forecast.naming import members_of
-from btcml.report.experiment import FEATURES, MODELS, plan_for
+from btcml.forecast.experiment import MODELS, Experiment
+from btcml.forecast.models import make_model, members_of
+from btcml.report.experiment import FEATURES
 from btcml.report.exploration import sampled
 
 if TYPE_CHECKING:
@@ -88,30 +88,15 @@ class Study:
 
 def open_study(candles: pd.DataFrame, interval: str) -> Study:
     """Split the candles as the newest fold of the plan does."""
-    fold = plan_for(candles, interval).folds(candles["open_time"], interval)[-1]
+    fold = Experiment.default(candles, interval).plan.folds(candles["open_time"], interval)[-1]
     data = make_dataset(candles, interval, FEATURES, suspects=suspect_rows(candles, interval))
     test = np.flatnonzero(data.ready & data.known & data.between(fold.test_start, fold.test_end))
     return Study(data, data.training_rows(fold.train_start, fold.cutoff), test[sampled(len(test), _MOST_TEST)])
 
 
 def folds(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
-    """Folds of the plan: ``train_start, cutoff, test_start, test_end`` and the candles in each."""
-    plan = plan_for(candles, interval)
-    times = candles["open_time"]
-    rows = [
-        (
-            fold.train_start,
-            fold.cutoff,
-            fold.test_start,
-            fold.test_end,
-            int(times.between(fold.train_start, fold.cutoff).sum()),
-            int(times.between(fold.test_start, fold.test_end, inclusive="left").sum()),
-            "rehearsal" if fold.test_start < plan.first_test else "test",
-        )
-        for fold in plan.folds(times, interval)
-    ]
-    names = ["train_start", "cutoff", "test_start", "test_end", "train_candles", "test_candles", "part"]
-    return pd.DataFrame(rows, columns=names)
+    """Folds of the published experiment (`btcml.forecast.experiment.Experiment.folds`)."""
+    return Experiment.default(candles, interval).folds(candles)
 
 
 def _path(study: Study) -> NDArray[np.float64]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from btcml.pipeline.evaluate import load_walk
+from btcml.forecast.artifacts import load_result
+from btcml.pipeline.evaluate import walk_forward_file
 from btcml.store.candles import read_candles
 from btcml.store.forecasts import read_scored
 
@@ -62,9 +63,10 @@ def points_of(
 def _walked(
     settings: Settings, key: SeriesKey, span: tuple[pd.Timestamp, pd.Timestamp], model: str | None
 ) -> pd.DataFrame:
-    walk = load_walk(settings, key) if model is not None else None
-    if walk is None:
+    result = load_result(walk_forward_file(settings, key)) if model is not None else None
+    if result is None:
         return pd.DataFrame(columns=list(_FORECAST))
+    walk = result.forecasts
     chosen = walk["model"].eq(str(model)) & walk["open_time"].ge(span[0]) & walk["open_time"].lt(span[1])
     return walk[chosen].assign(close=walk["y_hat"], origin="walk-forward")[list(_FORECAST)]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from sqlalchemy import text
 
-from btcml.candles import SeriesKey
+from btcml.candles import TIME, SeriesKey
 from btcml.errors import NotFoundError
 from btcml.store.engine import IN_SERIES
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ModelRecord",
     "append_trials",
-    "count_trials",
     "mark_pruned",
     "prunable_artifacts",
     "read_champion",
     "read_models",
+    "read_trials",
     "record_training",
     "restore_training",
 ]
@@ -216,6 +216,27 @@ VALUES (:market, :symbol, :interval, :model, cast(:parameters AS jsonb), :snapsh
 ON CONFLICT DO NOTHING"""
 
 
-def count_trials(store: Store, key: SeriesKey) -> int:
-    """Count the tries of a series so far."""
-    return int(store.scalar(f"SELECT count(*) FROM trials WHERE {IN_SERIES}", asdict(key)))
+def read_trials(store: Store, key: SeriesKey) -> pd.DataFrame:
+    """Read every try of models on a series, oldest first.
+
+    Returns
+    -------
+    DataFrame
+        ``model``; ``test_start`` and ``test_end`` (exclusive) of the test, NaT where there was none;
+        ``settings``: JSON text of what differed from the published experiment, ``{}`` for that one.
+        Tries of version 0.1, which kept no span, count as tests of a year.
+    """
+    rows = store.fetch(_TRIALS, asdict(key))
+    frame = pd.DataFrame(rows, columns=["model", "test_start", "test_end", "settings"])
+    times = {name: pd.to_datetime(frame[name], utc=True).astype(TIME) for name in ("test_start", "test_end")}
+    return frame.assign(**times).astype({"model": "str", "settings": "str"})
+
+
+_TRIALS = f"""
+SELECT model,
+  CASE WHEN parameters ? 'test' THEN (parameters -> 'test' ->> 0)::timestamptz
+       WHEN parameters = '{{}}' THEN tried_at - interval '365 days' END,
+  CASE WHEN parameters ? 'test' THEN (parameters -> 'test' ->> 1)::timestamptz
+       WHEN parameters = '{{}}' THEN tried_at END,
+  (parameters - 'test')::text
+FROM trials WHERE {IN_SERIES} ORDER BY id"""

@@ -19,7 +19,7 @@ from btcml.store.candles import read_candles
 from btcml.store.chain import chain_head
 from btcml.store.engine import IN_SERIES
 from btcml.store.forecasts import read_scored
-from btcml.store.models import count_trials
+from btcml.store.models import read_champion, read_trials
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Snapshot", "list_snapshots", "load_snapshot", "read_snapshot", "record_snapshot", "save_snapshot"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Snapshot:
         Market, symbol and interval.
     start, end
         The span that was asked for: ``start <= open_time < end``.
-    trials
-        How many tries of models the series has seen.
+    reigning
+        The champion in service; ``persistence`` where there is none.
     heads
         Sequence number and hash of the newest sealed forecast, empty where there is none.
     candles
@@ -59,12 +59,14 @@ class Snapshot:
         Suspect spans: ``start, end, rule, rows``.
     forecasts
         Sealed forecasts with their outcomes.
+    trials
+        Tries of models on the series: ``model, test_start, test_end, settings``.
     """
 
     key: SeriesKey
     start: pd.Timestamp
     end: pd.Timestamp
-    trials: int
+    reigning: str
     heads: dict[str, str]
     candles: pd.DataFrame
     gaps: pd.DataFrame
@@ -73,6 +75,7 @@ class Snapshot:
     rules: pd.DataFrame
     suspects: pd.DataFrame
     forecasts: pd.DataFrame
+    trials: pd.DataFrame
 
     @property
     def frames(self) -> dict[str, pd.DataFrame]:
@@ -87,15 +90,19 @@ class Snapshot:
             **asdict(self.key),
             "start": self.start.isoformat(),
             "end": self.end.isoformat(),
-            "trials": self.trials,
+            "reigning": self.reigning,
             "heads": self.heads,
         }
 
     @property
     def hash(self) -> str:
         """SHA-256 of the content: 64 hexadecimal digits."""
-        facts = pd.DataFrame({"facts": [json.dumps(self.facts, sort_keys=True)]})
-        return content_hash([("facts", facts), *self.frames.items()])
+        return _hash(self.facts, self.frames)
+
+
+def _hash(facts: dict[str, Any], frames: dict[str, pd.DataFrame]) -> str:
+    head = pd.DataFrame({"facts": [json.dumps(facts, sort_keys=True)]})
+    return content_hash([("facts", head), *frames.items()])
 
 
 def read_snapshot(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Timestamp) -> Snapshot:
@@ -117,12 +124,13 @@ def read_snapshot(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Tim
     quarantine = store.frame(f"SELECT * FROM quarantine WHERE {of_span}", span)
     revisions = store.frame(f"SELECT * FROM candle_revisions WHERE {of_span}", span)
     gaps = candle_gaps(candles["open_time"], key.interval).merge(known, on="start", how="left")
+    champion = read_champion(store, key)
     identity = ["id", "market", "symbol", "interval"]
     return Snapshot(
         key=key,
         start=start,
         end=end,
-        trials=count_trials(store, key),
+        reigning="persistence" if champion is None else champion.name,
         heads=chain_head(store, key),
         candles=candles,
         gaps=gaps.fillna({"kind": "ours"}),
@@ -131,6 +139,7 @@ def read_snapshot(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Tim
         rules=rule_results(candles, key.interval),
         suspects=suspect_spans(candles, key.interval),
         forecasts=read_scored(store, key, start, end),
+        trials=read_trials(store, key),
     )
 
 
@@ -174,17 +183,19 @@ def load_snapshot(bundle: Path) -> Snapshot:
     except OSError as error:
         msg = f"no snapshot in {bundle}: make one with btcml report"
         raise NotFoundError(msg) from error
-    frames = {
-        f.name: pd.read_parquet(bundle / f"{f.name}.parquet") for f in fields(Snapshot) if f.type == "pd.DataFrame"
-    }
+    current = facts["format"] >= _FORMAT  # format 1 kept the number of tries only
+    names = [f.name for f in fields(Snapshot) if f.type == "pd.DataFrame" and (current or f.name != "trials")]
+    frames = {name: pd.read_parquet(bundle / f"{name}.parquet") for name in names}
+    found = _hash({name: fact for name, fact in facts.items() if name not in {"hash", "candles"}}, frames)
+    if found != facts["hash"]:
+        expected = facts["hash"][:12]
+        msg = f"the snapshot in {bundle} was changed (its content gives {found[:12]}, expected {expected}): delete it"
+        raise StoreError(msg)
+    if not current:
+        frames["trials"] = pd.DataFrame(columns=["model", "test_start", "test_end", "settings"])
     key = SeriesKey(facts["market"], facts["symbol"], facts["interval"])
     start, end = pd.Timestamp(facts["start"]), pd.Timestamp(facts["end"])
-    snapshot = Snapshot(key, start, end, facts["trials"], facts["heads"], **frames)
-    if snapshot.hash != facts["hash"]:
-        found, expected = snapshot.hash[:12], facts["hash"][:12]
-        msg = f"the snapshot in {bundle} was changed (its content gives {found}, expected {expected}): delete it"
-        raise StoreError(msg)
-    return snapshot
+    return Snapshot(key, start, end, facts.get("reigning", "persistence"), facts["heads"], **frames)
 
 
 def record_snapshot(store: Store, snapshot: Snapshot, at: pd.Timestamp) -> None:

@@ -22,7 +22,7 @@ from btcml.forecast.backtest import run_backtest
 from btcml.forecast.dataset import make_dataset
 from btcml.forecast.metrics import evaluate
 from btcml.forecast.models import make_model
-from btcml.forecast.multiplier import CAUTION, return_losses, trailing_factor
+from btcml.forecast.calibration import CAUTION, return_losses, trailing_factor
 from btcml.forecast.splits import WalkForward
 from btcml.forecast.walk import DAY_US
 from btcml.market.simulate import SimulatedMarket

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import requests
 
-from btcml.forecast.inference import wilson_interval
+from btcml.forecast.statistics import wilson_interval
 from btcml.forecast.metrics import evaluate
 from btcml.serve.dashboard_assets import module_text
 

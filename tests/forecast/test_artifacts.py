@@ -12,7 +12,7 @@ import pytest
 
 from btcml.errors import ArtifactError
 from btcml.forecast.artifacts import load_forecaster, save_forecaster
-from btcml.forecast.training import train_forecaster
+from btcml.forecast.forecaster import train_forecaster
 
 
 @pytest.fixture(scope="module")

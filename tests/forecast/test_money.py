@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from btcml.errors import UsageError
-from btcml.forecast.inference import deflated_sharpe
+from btcml.forecast.statistics import deflated_sharpe
 from btcml.forecast.metrics import forecast_frame
 from btcml.forecast.money import money, positions
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from btcml.forecast.multiplier import (
+from btcml.forecast.calibration import (
     calibrated,
     newest_factor,
     probability_losses,

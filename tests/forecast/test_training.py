@@ -11,7 +11,7 @@ from btcml.forecast import training
 from btcml.forecast.backtest import run_backtest, walk_all
 from btcml.forecast.dataset import make_dataset
 from btcml.forecast.splits import WalkForward
-from btcml.forecast.training import train_forecaster
+from btcml.forecast.forecaster import train_forecaster
 
 MODELS = ("lightgbm_l1", "autoreg", "ridge")
 

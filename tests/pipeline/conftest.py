@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from btcml.candles import SeriesKey
 from btcml.forecast.artifacts import save_forecaster
-from btcml.forecast.training import train_forecaster
+from btcml.forecast.forecaster import train_forecaster
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.evaluate import series_folder
 from btcml.pipeline.ingest import backfill

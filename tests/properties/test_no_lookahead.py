@@ -20,8 +20,8 @@ from btcml.forecast import backtest, walk
 from btcml.forecast.dataset import Dataset, make_dataset
 from btcml.forecast.features import SETS, Prepared, feature_frame, tail_length
 from btcml.forecast.models import MODELS, make_model
-from btcml.forecast.multiplier import GRID
-from btcml.forecast.naming import MEANS
+from btcml.forecast.calibration import GRID
+from btcml.forecast.models import MEANS
 from btcml.forecast.splits import WalkForward
 from btcml.forecast.targets import target_frame
 

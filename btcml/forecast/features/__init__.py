@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from btcml.forecast.features import classic, flow, price, ranges
+from btcml.forecast.features import classic, price, ranges
 from btcml.forecast.features.prepared import RANGE_FLOOR, SCALE_SPAN, Prepared
 from btcml.forecast.features.registry import (
     REGISTRY,
@@ -38,7 +38,7 @@ __all__ = [
     "tail_length",
 ]
 
-_ = (classic, flow, price, ranges)
+_ = (classic, price, ranges)
 
 
 def feature_frame(candles: pd.DataFrame, interval: str, features: str | Iterable[str] = "core") -> pd.DataFrame:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from btcml.forecast.features.prepared import Prepared
 from btcml.forecast.features.registry import SETS, Feature, register
 from btcml.forecast.features.windows import ewm_memory, lag, rolling_max, rolling_min, rolling_std, rolling_sum
 
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    from btcml.forecast.features.prepared import Prepared
 
     Array = NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""Features of price: gaps to moving averages, past returns, position in a range, VWAP, volatility."""
+"""Features of price, volume and order flow: gaps to averages, past returns, ranges, ratios, imbalance."""
 
 from __future__ import annotations
 
@@ -26,6 +26,55 @@ BOTH = ("core", "ohlcv")
 
 _scaled = partial(feature, warmup=SCALE_SPAN, memory=SCALE_MEMORY, source=RECIPE)
 _clock = partial(feature, warmup=0, source=RECIPE)
+
+
+VOLUME = "measured recipe: volume against its own average"
+ROADMAP = "system 1's roadmap: taker-buy imbalance"
+SLOW = 96
+
+
+def _volume_ratio(p: Prepared, span: int) -> Array:
+    quick = p.volume if span == 1 else p.mean("volume", span)
+    return np.log((quick + 1e-9) / (p.mean("volume", SLOW) + 1e-9))
+
+
+def _taker_imbalance(p: Prepared, n: int) -> Array:
+    volume = rolling_sum(p.volume, n)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(volume > 0, 2 * rolling_sum(p.column("taker_buy_base"), n) / volume - 1, 0.0)
+
+
+for span, sets in ((1, ("core", "ohlcv", "range")), (12, ("range",))):
+    feature(
+        f"volume_ratio_{span}_{SLOW}",
+        f"log(EMA{span} of volume / EMA{SLOW} of volume)",
+        warmup=SLOW,
+        memory=ewm_memory(SLOW),
+        source=VOLUME,
+        sets=sets,
+    )(partial(_volume_ratio, span=span))
+for n, of in ((1, ("core", "range")), (12, ())):
+    feature(
+        f"taker_imbalance_{n}",
+        f"2 taker buy volume / volume - 1 over {n}",
+        warmup=n - 1,
+        source=ROADMAP,
+        sets=of,
+        optional=True,
+    )(partial(_taker_imbalance, n=n))
+
+
+@feature(
+    "trades_ratio_1_96",
+    "log(trades / EMA96 of trades)",
+    warmup=SLOW,
+    memory=ewm_memory(SLOW),
+    source=VOLUME,
+    sets=("range",),
+    optional=True,
+)
+def _trades_ratio(p: Prepared) -> Array:
+    return np.log((p.column("trades") + 1) / (p.mean("trades", SLOW) + 1))
 
 
 def _ema_gap(p: Prepared, span: int) -> Array:
@@ -63,8 +112,8 @@ for n in (1, 3, 12, 48):
     feature(f"position_{n}", f"(2 close - top - bottom) / (top - bottom) of {n}", warmup=n, source=RECIPE, sets=BOTH)(
         partial(Prepared.position, n=n)
     )
-for n, sets in ((1, ("core",)), (3, ("core",)), (12, ())):
-    _scaled(f"vwap_gap_{n}", f"log(close / VWAP over {n}) / s", sets=sets)(partial(_vwap_gap, n=n))
+for n, chosen in {1: ("core",), 3: ("core",), 12: ()}.items():
+    _scaled(f"vwap_gap_{n}", f"log(close / VWAP over {n}) / s", sets=chosen)(partial(_vwap_gap, n=n))
 for n in (1, 12, 48):
     _scaled(f"typical_gap_{n}", f"log(close / VWAP of typical prices over {n}) / s", sets=("ohlcv",))(
         partial(_typical_gap, n=n)

@@ -3,13 +3,25 @@
 A new metric is one decorated function in the module of its family; tables and tests find it.
 """
 
-from btcml.forecast.metrics import direction, interval, point, probability, span
-from btcml.forecast.metrics.evaluate import evaluate
-from btcml.forecast.metrics.frame import FORECAST_COLUMNS, PERSISTENCE, forecast_frame
-from btcml.forecast.metrics.groups import GROUPS, THIRDS, volatility_third
-from btcml.forecast.metrics.losses import LOSSES, loss_of, loss_table, losses, moves
-from btcml.forecast.metrics.probability import reliability
-from btcml.forecast.metrics.registry import METRICS, Metric, metric_names
+from btcml.forecast.metrics import direction, interval, point
+from btcml.forecast.metrics.direction import reliability
+from btcml.forecast.metrics.table import (
+    FORECAST_COLUMNS,
+    GROUPS,
+    LOSSES,
+    METRICS,
+    PERSISTENCE,
+    THIRDS,
+    Metric,
+    evaluate,
+    forecast_frame,
+    loss_of,
+    loss_table,
+    losses,
+    metric_names,
+    moves,
+    volatility_third,
+)
 
 __all__ = [
     "FORECAST_COLUMNS",
@@ -29,8 +41,6 @@ __all__ = [
     "metric_names",
     "moves",
     "point",
-    "probability",
     "reliability",
-    "span",
     "volatility_third",
 ]

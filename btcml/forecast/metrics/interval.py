@@ -1,6 +1,6 @@
 """Whether the interval holds the outcome as often as it says, everywhere, and how wide it is.
 
-All are for the level at which btcml publishes intervals, 90 %.
+The nominal level is the frame's column ``level``; without one it is 90 %, at which btcml publishes.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from btcml.forecast.metrics.groups import GROUPS, THIRDS
-from btcml.forecast.metrics.losses import BP, known
-from btcml.forecast.metrics.registry import metric
+from btcml.forecast.metrics.table import BP, GROUPS, THIRDS, known, metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +32,11 @@ __all__ = [
 ]
 
 LEVEL = 0.9
-"""Nominal coverage of ``lo`` and ``hi`` in a forecast frame."""
+"""Nominal coverage of ``lo`` and ``hi`` in a forecast frame without a column ``level``."""
+
+
+def _level(forecasts: pd.DataFrame) -> float:
+    return float(forecasts["level"].iloc[0]) if "level" in forecasts and len(forecasts) else LEVEL
 
 
 def _inside(forecasts: pd.DataFrame) -> pd.Series:
@@ -112,14 +114,14 @@ def winkler_bp(forecasts: pd.DataFrame) -> float:
     """Mean width plus 2 / (1 - level) times the distance of outcomes outside (Winkler 1972)."""
     above, below = _ends(forecasts)
     missed = np.maximum(-above, 0) + np.maximum(-below, 0)
-    return float((above + below + 2 / (1 - LEVEL) * missed).mean()) if len(above) else math.nan
+    return float((above + below + 2 / (1 - _level(forecasts)) * missed).mean()) if len(above) else math.nan
 
 
 @metric("interval", "Pinball loss", "bp", "less")
 def pinball_bp(forecasts: pd.DataFrame) -> float:
-    """Mean pinball loss of both ends as the 5 % and 95 % quantiles (Koenker & Bassett 1978)."""
+    """Mean pinball loss of both ends as quantiles (Koenker & Bassett 1978)."""
     above, below = _ends(forecasts)
-    tail = (1 - LEVEL) / 2
+    tail = (1 - _level(forecasts)) / 2
     lower = np.maximum(tail * above, (tail - 1) * above)
     upper = np.maximum((tail - 1) * below, tail * below)
     return float((lower + upper).mean() / 2) if len(above) else math.nan

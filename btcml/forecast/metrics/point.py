@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from btcml.forecast.inference import Comparison, clark_west, diebold_mariano, skill_interval
-from btcml.forecast.metrics.losses import BP, known, losses, moves
-from btcml.forecast.metrics.registry import metric
+from btcml.forecast.metrics.table import BP, known, losses, metric, moves
+from btcml.forecast.statistics import Comparison, clark_west, diebold_mariano, skill_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +24,11 @@ __all__ = [
     "mae_bp",
     "mae_usd",
     "mape",
+    "mse_ratio",
+    "qlike",
+    "qlike_z",
     "r2",
+    "range_r2",
     "ratio",
     "rmse_bp",
     "rmse_usd",
@@ -163,3 +166,31 @@ def bias_bp(forecasts: pd.DataFrame) -> float:
     """Mean of 1e4 log(y_hat / y): positive where forecasts are too high."""
     y, y_hat = known(forecasts, "y", "y_hat")
     return _mean(BP * np.log(y_hat / y))
+
+
+@metric("range", "R² of the log range", "share", "more")
+def range_r2(forecasts: pd.DataFrame) -> float:
+    """One minus the sum of squared errors over the variance of the outcomes around their mean."""
+    y, y_hat = known(forecasts, "y", "y_hat")
+    return 1 - float(((y - y_hat) ** 2).mean() / y.var()) if len(y) and y.var() > 0 else math.nan
+
+
+@metric("range", "QLIKE", "", "less")
+def qlike(forecasts: pd.DataFrame) -> float:
+    """Mean of exp(e) - e - 1 with e = y - y_hat; 0 for an oracle."""
+    ours, _ = losses(forecasts, "qlike")
+    return float(ours.mean()) if len(ours) else math.nan
+
+
+@metric("range", "QLIKE z against no change", "z", "less")
+def qlike_z(forecasts: pd.DataFrame) -> float:
+    """Diebold-Mariano statistic of QLIKE against "as the last candle"; negative is better."""
+    ours, theirs = losses(forecasts, "qlike")
+    return diebold_mariano(ours, theirs).statistic if len(ours) > 1 else math.nan
+
+
+@metric("range", "MSE against no change", "", "less")
+def mse_ratio(forecasts: pd.DataFrame) -> float:
+    """Mean squared error over that of "as the last candle"; 1 for persistence."""
+    ours, theirs = losses(forecasts, "level")
+    return float(ours.sum() / theirs.sum()) if theirs.sum() > 0 else math.nan

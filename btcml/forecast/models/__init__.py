@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING
 
 from btcml.errors import UsageError
 from btcml.forecast.models.estimator import EstimatorModel
-from btcml.forecast.models.sample import Model, Sample
-from btcml.forecast.naming import MEANS
+from btcml.forecast.models.interface import Model, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MODELS", "Model", "Sample", "make_model"]
+__all__ = ["DIRECTION", "MEANS", "MODELS", "RANGE", "Model", "Sample", "make_model", "members_of"]
+
+MEANS: dict[str, tuple[str, ...]] = {"lightgbm_mean": ("lightgbm_huber", "lightgbm_l1")}
+"""Models that are the mean of others, which are fitted once for both."""
+
+DIRECTION = "direction"
+"""The classifier that gives prob_up."""
+
+RANGE = "range_boosting"
+"""The range model that scales the intervals."""
 
 
 def _collect() -> dict[str, Callable[[], Model]]:
@@ -53,3 +61,14 @@ def make_model(name: str) -> Model:
         return EstimatorModel.by_name(name)
     msg = f"a model is one of {', '.join(sorted([*MODELS, *MEANS]))} or a dotted scikit-learn name, found {name!r}"
     raise UsageError(msg)
+
+
+def members_of(name: str) -> tuple[str, ...]:
+    """Models to fit for a name; persistence needs none.
+
+    Examples
+    --------
+    >>> members_of("lightgbm_mean")
+    ('lightgbm_huber', 'lightgbm_l1')
+    """
+    return () if name == "persistence" else MEANS.get(name, (name,))

@@ -10,7 +10,7 @@ import lightgbm
 import numpy as np
 
 from btcml.errors import ArtifactError
-from btcml.forecast.models.sample import Model, Sample
+from btcml.forecast.models.interface import Model, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,10 +70,10 @@ class Boosting(Model):
     def fit(self, sample: Sample) -> Self:
         """Fit all rounds: no early stopping, so no peeking at a validation set."""
         data = lightgbm.Dataset(sample.x, sample.y, feature_name=list(sample.names), free_raw_data=True)
-        self._booster = lightgbm.train(self.settings | self._modesty(len(sample.y)), data, self.rounds)
+        self._booster = lightgbm.train(self.settings | self._tree_size(len(sample.y)), data, self.rounds)
         return self
 
-    def _modesty(self, rows: int) -> dict[str, int]:
+    def _tree_size(self, rows: int) -> dict[str, int]:
         """Size of the trees that so many rows can pay for."""
         leaves, least = self.settings["num_leaves"], self.settings["min_data_in_leaf"]
         return {

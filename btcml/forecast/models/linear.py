@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from sklearn.linear_model import Ridge
 
-from btcml.forecast.models.sample import Model, Sample
+from btcml.forecast.models.interface import Model, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from btcml.forecast.models.boosting import Boosting
+from btcml.forecast.models.interface import Model, Sample
 from btcml.forecast.models.linear import Linear
-from btcml.forecast.models.sample import Model, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""statsmodels on the path of scaled returns: autoregression and ARMA, order by AIC in the fold."""
+"""Statistical baselines: no change, the mean change, and statsmodels on the path of scaled returns.
+
+Autoregression and ARMA choose their order by AIC inside the fold.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from btcml.forecast.models.sample import Model, Sample
+from btcml.forecast.models.interface import Model, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +21,53 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["LAGS", "MODELS", "Arma", "AutoRegression"]
+__all__ = ["LAGS", "MODELS", "Arma", "AutoRegression", "Drift", "Persistence"]
+
+
+class Persistence(Model):
+    """Next close = this close: the scaled move is 0."""
+
+    def fit(self, sample: Sample) -> Self:  # noqa: ARG002 - nothing to learn
+        """Learn nothing."""
+        return self
+
+    def predict(self, sample: Sample) -> Array:
+        """Return zeros."""
+        return np.zeros(len(sample.rows))
+
+    def dump(self) -> dict[str, bytes]:
+        """Nothing to save."""
+        return {}
+
+    def load(self, files: dict[str, bytes]) -> Self:  # noqa: ARG002 - nothing to load
+        """Nothing to load."""
+        return self
+
+
+class Drift(Model):
+    """The mean scaled move of the training rows."""
+
+    def __init__(self) -> None:
+        self.mean = 0.0
+
+    def fit(self, sample: Sample) -> Self:
+        """Take the mean outcome."""
+        self.mean = float(np.mean(sample.y))
+        return self
+
+    def predict(self, sample: Sample) -> Array:
+        """Return the mean for every row."""
+        return np.full(len(sample.rows), self.mean)
+
+    def dump(self) -> dict[str, bytes]:
+        """One number as JSON."""
+        return {"drift.json": json.dumps({"mean": self.mean}).encode()}
+
+    def load(self, files: dict[str, bytes]) -> Self:
+        """Read the number."""
+        self.mean = float(json.loads(files["drift.json"])["mean"])
+        return self
+
 
 LAGS = 48
 """Longest memory: an ARMA's infinite autoregression is cut here."""
@@ -111,4 +160,9 @@ def _infinite_ar(ar: Array, ma: Array) -> Array:
     return out
 
 
-MODELS: dict[str, Callable[[], Model]] = {"autoreg": AutoRegression, "arma": Arma}
+MODELS: dict[str, Callable[[], Model]] = {
+    "persistence": Persistence,
+    "drift": Drift,
+    "autoreg": AutoRegression,
+    "arma": Arma,
+}

@@ -72,7 +72,7 @@ def _worth(scores: Scores) -> str:
 
 def cards(scores: Scores) -> tuple[Card, ...]:
     """Key figures: champion, skill, direction, coverage, break-even fee."""
-    best, held = scores.best, coverage(scores.of_best)
+    best, held = scores.best, coverage(scores.result)
     beaten = "beats “no change” by a rule fixed beforehand"
     note = beaten if scores.wins else "no model beats it by the rule fixed beforehand"
     alone = "{low} to {high} taken alone; {p} with every model and try counted"

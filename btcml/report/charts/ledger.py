@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from btcml.forecast.inference import diebold_mariano
+from btcml.forecast.statistics import diebold_mariano
 from btcml.report import claims as say
 from btcml.report.experiment import title_of
 from btcml.report.tables import Columns, Table

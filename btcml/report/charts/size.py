@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from btcml.forecast.inference import diebold_mariano
 from btcml.forecast.metrics import evaluate, loss_table
+from btcml.forecast.statistics import diebold_mariano
 from btcml.report import claims as say
 from btcml.report.claims import Card
 from btcml.report.experiment import title_of

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from btcml.forecast.experiment import MODELS
 from btcml.report import claims as say
 from btcml.report import study as work
 from btcml.report.charts.drawing import date_axis
-from btcml.report.experiment import MODELS, title_of
+from btcml.report.experiment import title_of
 from btcml.report.figure import MUTED, SERIES, Chart, canvas
 from btcml.report.tables import Columns, Table
 
@@ -56,13 +57,13 @@ def plan(candles: pd.DataFrame, interval: str) -> Chart:
     axes.grid(visible=False, axis="y")
     date_axis(axes)
     gap = table["test_start"].iloc[-1] - table["cutoff"].iloc[-1]
-    rehearsed = " The light blue stretch is a rehearsal for the intervals, and is not judged."
+    rehearsed = " The light blue stretch is the burn-in from which intervals learn, and is not judged."
     says = say.claim(
         "The past is learned (grey), the next stretch is forecast (blue), then the line moves on; {gap} between them "
-        "belong to neither." + rehearsed * bool((table["part"] == "rehearsal").any()),
+        "belong to neither." + rehearsed * bool((table["part"] == "burn-in").any()),
         gap=say.span(gap),
     )
-    alt = "A bar for each fold on a time line: a long grey part of training, then a blue part of testing or rehearsal."
+    alt = "A bar for each fold on a time line: a long grey part of training, then a blue part of testing or burn-in."
     return Chart("plan", figure, table, says, alt)
 
 

@@ -70,7 +70,7 @@ def direction(scores: Scores) -> Chart | Claim:
 
 def coverage_by_third(scores: Scores) -> Chart | Claim:
     """Whether intervals keep their promise in calm and in storm."""
-    held = coverage(scores.of_best)
+    held = coverage(scores.result)
     if held.empty:
         return say.claim("No intervals are given here.")
     figure, axes = canvas(2.6, bottom=0.4)

@@ -12,7 +12,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from btcml.errors import UsageError
-from btcml.forecast.inference import (
+from btcml.forecast.statistics import (
     clark_west,
     diebold_mariano,
     holm,

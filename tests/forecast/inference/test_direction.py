@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from btcml.errors import UsageError
-from btcml.forecast.inference import pesaran_timmermann, wilson_interval
+from btcml.forecast.statistics import pesaran_timmermann, wilson_interval
 
 
 @pytest.mark.parametrize(

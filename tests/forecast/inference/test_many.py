@@ -8,7 +8,7 @@ import pytest
 from arch.bootstrap import MCS, SPA
 
 from btcml.errors import UsageError
-from btcml.forecast.inference.many import (
+from btcml.forecast.statistics import (
     model_confidence_set,
     superior_predictive_ability,
 )

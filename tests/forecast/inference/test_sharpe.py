@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from btcml.errors import UsageError
-from btcml.forecast.inference import (
+from btcml.forecast.statistics import (
     deflated_sharpe,
     expected_maximum_sharpe,
     probabilistic_sharpe,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from arch.bootstrap import IIDBootstrap
 
-from btcml.forecast.inference import skill_interval
+from btcml.forecast.statistics import skill_interval
 
 
 def test_the_interval_of_skill_holds_the_truth_at_its_level() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from btcml.forecast.metrics import forecast_frame, volatility_third
-from btcml.forecast.metrics.groups import GROUPS
+from btcml.forecast.metrics.table import GROUPS
 
 MOVES = np.random.default_rng(1).normal(0, 1e-3, 900) * np.repeat([1, 3, 2], 300)
 CLOSE = 100 * np.exp(np.concatenate([[0], np.cumsum(MOVES)]))

@@ -19,7 +19,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from btcml.errors import UsageError
 from btcml.forecast.metrics import METRICS, forecast_frame, metric_names
-from btcml.forecast.metrics.registry import metrics_named
+from btcml.forecast.metrics.table import metrics_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.ensemble import RandomForestRegressor
 
 from btcml.errors import UsageError
-from btcml.forecast.models.sample import Model, Sample
+from btcml.forecast.models.interface import Model, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,519 @@
+"""The experiment: does a model beat "next close = this close", asked once and answered once.
+
+`Experiment` describes how the question is put to a frame of candles, `Experiment.run` answers it with a
+`Result`. Report, command line, service, dashboard and notebooks show that answer and compute none of their
+own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from btcml.candles import interval_delta
+from btcml.continuity import suspect_rows
+from btcml.errors import NotReadyError, UsageError
+from btcml.forecast.dataset import make_dataset
+from btcml.forecast.features import features_of
+from btcml.forecast.metrics import (
+    PERSISTENCE,
+    THIRDS,
+    evaluate,
+    loss_table,
+    metric_names,
+    reliability,
+    volatility_third,
+)
+from btcml.forecast.metrics.interval import LEVEL
+from btcml.forecast.models import RANGE, make_model, members_of
+from btcml.forecast.money import COSTS_BP, money, positions
+from btcml.forecast.splits import HORIZON, WalkForward
+from btcml.forecast.statistics import (
+    long_run_variance,
+    model_confidence_set,
+    newey_west_lags,
+    superior_predictive_ability,
+    wilson_interval,
+)
+from btcml.forecast.verdict import Verdict, count_looks, plain, verdict
+from btcml.forecast.walk import Raw, close_frame, level_frame, walk, walk_all
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["MODELS", "RANGE_MODELS", "SCORES", "Experiment", "Gain", "Result"]
+
+MODELS: tuple[str, ...] = ("lightgbm_mean", "random_forest", "autoreg", "ridge")
+"""What is set against persistence in the published experiment, and served."""
+
+RANGE_MODELS: tuple[str, ...] = (RANGE, "ewma", "har", "linear")
+"""Models of the size of the next move."""
+
+SCORES: tuple[str, ...] = (
+    "ratio", "skill", "skill_low", "skill_high", "dm_z", "dm_p", "mae_bp", "mae_usd", "rmse_bp", "rmse_usd", "r2",
+    "mape", "smape", "direction", "direction_low", "direction_high", "top_direction", "wda",
+    "brier_skill", "brier_z", "calibration_error", "coverage",
+)  # fmt: skip
+"""Metrics of the close in a table of scores."""
+
+INTERVAL_SCORES: tuple[str, ...] = (
+    "coverage", "coverage_calm", "coverage_middle", "coverage_storm", "winkler_bp", "coverage_worst_day",
+)  # fmt: skip
+"""Metrics of the prediction interval."""
+
+_DAY = pd.Timedelta(days=1)
+_LONGEST_TEST = 365
+_NORMAL_95 = 1.96
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """How the question is put: data, models, and which candles are forecast by models fitted when.
+
+    Parameters
+    ----------
+    interval
+        Interval of the candles.
+    test_from, test_to
+        First target candle of the test and its end (exclusive), UTC; no end is that of the candles.
+    features
+        A set of features, or names of features.
+    models
+        Challengers of persistence.
+    window
+        Training window: candles, ``"N days"``, ``"N months"`` or None for everything before.
+    refit
+        How long a model is used; ``"half"``: half of the test, so that models are fitted twice.
+    purge
+        Candles left out between the last training outcome and the first forecast; at least the horizon.
+    burn_in
+        Span before the test that is forecast but not scored, from which factors and intervals learn.
+    level
+        Nominal coverage of the prediction interval.
+
+    Raises
+    ------
+    UsageError
+        If a model, feature, span or level is not known or impossible.
+
+    Examples
+    --------
+    >>> experiment = Experiment("1h", "2025-01-01", models=("ridge",), purge=24)
+    >>> experiment.replace(window="12 months").window
+    '12 months'
+    """
+
+    interval: str
+    test_from: str
+    test_to: str | None = None
+    features: str | tuple[str, ...] = "core"
+    models: tuple[str, ...] = MODELS
+    window: int | str | None = "48 months"
+    refit: int | str = "half"
+    purge: int = 288
+    burn_in: int | str | None = "60 days"
+    level: float = LEVEL
+
+    def __post_init__(self) -> None:
+        interval_delta(self.interval)
+        features_of(self.features)
+        _check_models(self.models)
+        _ = self.plan
+        if not 0 < self.level < 1:
+            msg = f"the interval level must lie between 0 and 1, found {self.level}: write 0.9"
+            raise UsageError(msg)
+
+    @classmethod
+    def default(cls, candles: pd.DataFrame, interval: str) -> Experiment:
+        """Return the published experiment on a frame of candles.
+
+        The newest third is tested, at most 365 days, from 00:00 UTC on; the purge is the larger of one
+        day and the horizon.
+
+        Raises
+        ------
+        NotReadyError
+            If the candles span less than three days.
+        """
+        if len(candles) < 2 or candles["open_time"].iloc[-1] - candles["open_time"].iloc[0] < 3 * _DAY:  # noqa: PLR2004
+            msg = f"an experiment needs candles of three days, found {len(candles)} candles: backfill more days"
+            raise NotReadyError(msg)
+        first, last = candles["open_time"].iloc[0], candles["open_time"].iloc[-1]
+        test = min(_LONGEST_TEST, (last - first) // _DAY // 3)
+        start = (last - test * _DAY).floor("D")
+        purge = max(HORIZON, math.ceil(_DAY / interval_delta(interval)))
+        return cls(interval, start.isoformat(), purge=purge)
+
+    def replace(self, **changes: Any) -> Experiment:
+        """Return the experiment with some fields changed: an explicit experiment, and labelled so."""
+        unknown = sorted(set(changes) - set(asdict(self)))
+        if unknown:
+            msg = f"an experiment has the fields {', '.join(asdict(self))}, found {', '.join(unknown)}"
+            raise UsageError(msg)
+        return replace(self, **changes)
+
+    @property
+    def plan(self) -> WalkForward:
+        """The walk-forward plan."""
+        return WalkForward(self.test_from, self.test_to, self.window, self.refit, self.purge, self.burn_in)
+
+    def test_span(self, candles: pd.DataFrame) -> tuple[pd.Timestamp, pd.Timestamp]:
+        """First target candle of the test, and its end (exclusive), on a frame of candles."""
+        end = candles["open_time"].iloc[-1] + interval_delta(self.interval)
+        plan = self.plan
+        return plan.first_test, end if plan.last_test is None else min(end, plan.last_test)
+
+    def differences(self, candles: pd.DataFrame) -> dict[str, Any]:
+        """Fields in which this experiment differs from the published one, with its values; empty: it is that one."""
+        standard, own = asdict(Experiment.default(candles, self.interval)), asdict(self)
+        standard["test_from"] = pd.Timestamp(standard["test_from"])
+        return {
+            name: value
+            for name, value in own.items()
+            if (self.plan.first_test if name == "test_from" else value) != standard[name]
+        }
+
+    def label(self, candles: pd.DataFrame) -> str:
+        """Say in one line whether this is the published experiment, or in what it differs.
+
+        Examples
+        --------
+        >>> times = pd.Series(pd.date_range("2025-01-01", periods=2000, freq="h", tz="UTC"))
+        >>> candles = pd.DataFrame({"open_time": times})
+        >>> Experiment.default(candles, "1h").label(candles)
+        'the published experiment'
+        >>> Experiment.default(candles, "1h").replace(models=("ridge",)).label(candles)
+        'an explicit experiment: models = ridge'
+        """
+        named = {
+            name: ", ".join(value) if isinstance(value, tuple) else value
+            for name, value in self.differences(candles).items()
+        }
+        fields = "; ".join(f"{name} = {value}" for name, value in named.items())
+        return f"an explicit experiment: {fields}" if named else "the published experiment"
+
+    def looks(self, candles: pd.DataFrame, trials: pd.DataFrame) -> int:
+        """How many looks a run on these candles counts, itself included.
+
+        Parameters
+        ----------
+        candles
+            Candle frame.
+        trials
+            Earlier tries on the series: ``model, test_start, test_end, settings`` as the database and a
+            snapshot keep them.
+        """
+        published = (trials["settings"] == "{}") & trials["test_start"].notna()
+        spans = trials.loc[published, ["test_start", "test_end"]].drop_duplicates()
+        past = list(spans.itertuples(index=False, name=None))
+        return count_looks([*past, self.test_span(candles)], int((~published).sum()), len(self.models))
+
+    def folds(self, candles: pd.DataFrame) -> pd.DataFrame:
+        """Folds on a frame of candles.
+
+        Returns
+        -------
+        DataFrame
+            ``train_start, cutoff, test_start, test_end, train_candles, test_candles, part`` (``burn-in``
+            or ``test``).
+        """
+        times, plan = candles["open_time"], self.plan
+        table = pd.DataFrame([asdict(fold) for fold in plan.folds(times, self.interval)])
+        table["train_candles"] = [
+            int(times.between(*ends).sum()) for ends in zip(table["train_start"], table["cutoff"], strict=True)
+        ]
+        table["test_candles"] = [
+            int(times.between(*ends, inclusive="left").sum())
+            for ends in zip(table["test_start"], table["test_end"], strict=True)
+        ]
+        return table.assign(part=np.where(table["test_start"] < plan.first_test, "burn-in", "test"))
+
+    def run(
+        self,
+        candles: pd.DataFrame,
+        *,
+        looks: int = 1,
+        reigning: str = PERSISTENCE,
+        jobs: int = 2,
+        backend: str = "loky",
+    ) -> Result:
+        """Forecast the test walk-forward and judge.
+
+        Parameters
+        ----------
+        candles
+            Candle frame. Suspect spans are forecast but not fitted on.
+        looks
+            Looks at these candles, this one included (`btcml.forecast.verdict.count_looks`).
+        reigning
+            The champion so far.
+        jobs, backend
+            Parallel fits, and joblib's name of what runs them; no bit depends on either.
+
+        Raises
+        ------
+        NotReadyError
+            If no candle lies before the test, or none in it.
+        """
+        data = make_dataset(candles, self.interval, self.features, "close", suspect_rows(candles, self.interval))
+        folds = self.plan.folds(candles["open_time"], self.interval)
+        raw = walk_all(data, folds, self.models, RANGE_MODELS, jobs, backend)
+        forecasts = self._tested(close_frame(raw, self.models, self.level))
+        return Result(self, forecasts, self._tested(level_frame(raw.ranges, RANGE_MODELS)), looks, reigning, raw)
+
+    def forecast(
+        self, candles: pd.DataFrame, target: str, models: Sequence[str], *, features: str = "range", jobs: int = 2
+    ) -> pd.DataFrame:
+        """Forecast another target over the same folds.
+
+        Parameters
+        ----------
+        candles
+            Candle frame.
+        target
+            A name in `btcml.forecast.targets.TARGETS`, such as ``realized_volatility``.
+        models
+            Names of models; persistence is added.
+        features
+            Set or names of features.
+        jobs
+            Processes; no bit depends on their number.
+
+        Returns
+        -------
+        DataFrame
+            Long forecast frame of the test; ``lo``, ``hi`` and ``prob_up`` are NaN.
+        """
+        data = make_dataset(candles, self.interval, features, target, suspect_rows(candles, self.interval))
+        folds = self.plan.folds(candles["open_time"], self.interval)
+        members = list(dict.fromkeys(member for name in models for member in members_of(name)))
+        return self._tested(level_frame(walk([(data, members)], folds, jobs)[0], models))
+
+    def _tested(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Rows of the test, without the burn-in."""
+        return frame[frame["open_time"] >= self.plan.first_test].reset_index(drop=True)
+
+
+def _check_models(models: tuple[str, ...]) -> None:
+    for name in models:
+        for member in members_of(name):
+            make_model(member)
+    if not set(models) - {PERSISTENCE}:
+        msg = f"an experiment needs at least one model beside {PERSISTENCE}, found none"
+        raise UsageError(msg)
+
+
+class Gain(NamedTuple):
+    """What a trade on the strongest forecasts earns before fees, in bp, and its 95 % interval."""
+
+    bp: float
+    low: float
+    high: float
+
+    @property
+    def proven(self) -> bool:
+        """Whether luck alone would hardly earn it; then it is also the fee at which nothing is left."""
+        return self.low > 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer of an experiment; everything in it follows from the forecasts.
+
+    Parameters
+    ----------
+    experiment
+        The question.
+    forecasts
+        Long forecast frame of the close with ``open, high, low, amp`` beside ``y_hat``.
+    ranges
+        Long forecast frame of the log range.
+    looks, reigning
+        What `Experiment.run` was given.
+    raw
+        What the frames were made of; not saved.
+    """
+
+    experiment: Experiment
+    forecasts: pd.DataFrame = field(repr=False)
+    ranges: pd.DataFrame = field(repr=False)
+    looks: int = 1
+    reigning: str = PERSISTENCE
+    raw: Raw | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Which model is served, by the rule fixed beforehand."""
+        return verdict(self.forecasts, looks=self.looks, reigning=self.reigning)
+
+    @cached_property
+    def leader(self) -> str:
+        """The champion, or the model with the smallest error where persistence is champion."""
+        if self.verdict.champion != PERSISTENCE:
+            return self.verdict.champion
+        table = evaluate(self.forecasts, ["mae_bp"])
+        return str(table["model"].iloc[min(1, len(table) - 1)])
+
+    @property
+    def of_leader(self) -> pd.DataFrame:
+        """Forecasts of the leader."""
+        return self.forecasts[self.forecasts["model"] == self.leader].reset_index(drop=True)
+
+    @property
+    def trials(self) -> int:
+        """Models and settings tried on these candles: the challengers of every look."""
+        return self.looks * max(1, self.forecasts["model"].nunique() - 1)
+
+    @cached_property
+    def losses(self) -> pd.DataFrame:
+        """Absolute log error in bp: one row a candle, one column a model."""
+        return loss_table(self.forecasts)
+
+    def scores(self, by: str | None = None, metrics: Sequence[str] = SCORES) -> pd.DataFrame:
+        """Scores of the close.
+
+        Parameters
+        ----------
+        by
+            ``year, month, hour, third`` or ``age`` (of the model): the leader beside persistence in each
+            group; None: all models on the whole test.
+        metrics
+            Names of metrics.
+
+        Returns
+        -------
+        DataFrame
+            ``model``, the group, ``rows``, then one column a metric; persistence first.
+        """
+        if by is None:
+            return evaluate(self.forecasts, metrics)
+        both = self.forecasts[self.forecasts["model"].isin([self.leader, PERSISTENCE])]
+        return evaluate(both, metrics, by)
+
+    @cached_property
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """Scores by model as plain JSON values, persistence first."""
+        table = self.scores().drop(columns="rows").set_index("model")
+        return {str(model): plain(row) for model, row in table.to_dict("index").items()}
+
+    def range_scores(self) -> pd.DataFrame:
+        """Scores of the log range: models by metrics, persistence first."""
+        return evaluate(self.ranges, metric_names("range"))
+
+    @cached_property
+    def interval(self) -> pd.DataFrame:
+        """How often the interval held the outcome, overall and by volatility third.
+
+        ``group, held, low, high`` (95 % Wilson interval), ``width_bp``, ``candles``.
+        """
+        part = self.of_leader
+        known = part[part["lo"].notna() & part["hi"].notna()]
+        third = volatility_third(part).reindex(known.index)
+        groups = {"all": known} | {name: known[third == name] for name in THIRDS}
+        rows = [(name, *_held(inside)) for name, inside in groups.items() if len(inside)]
+        return pd.DataFrame(rows, columns=["group", "held", "low", "high", "width_bp", "candles"])
+
+    def reliability(self) -> pd.DataFrame:
+        """Said probability of a rise against its frequency (`btcml.forecast.metrics.reliability`)."""
+        return reliability(self.of_leader)
+
+    def money(self, costs_bp: float | Sequence[float] = COSTS_BP, *, late: pd.Series | None = None) -> pd.DataFrame:
+        """What trading on the leader's forecasts gives, by rule, entry and cost of a round trip.
+
+        Parameters
+        ----------
+        costs_bp
+            One or several costs of a round trip, in bp.
+        late
+            Prices a minute after the open, as `btcml.forecast.money.money` takes them.
+        """
+        costs = (costs_bp,) if isinstance(costs_bp, int | float) else costs_bp
+        return money(self.of_leader, costs_bp=costs, late=late, trials=self.trials)
+
+    @cached_property
+    def gain(self) -> Gain:
+        """What the strongest forecasts, traded at once, earn a round trip; NaN where nothing is traded."""
+        table = self.money(0.0)
+        chosen = table[(table["rule"] == "top") & (table["entry"] == "at once")]
+        if chosen.empty or not chosen["trips"].iloc[0] > 0:
+            return Gain(math.nan, math.nan, math.nan)
+        frame = self.of_leader.dropna(subset=["y", "y_hat", "base"])
+        earned = (positions(frame, "top") * (frame["y"] / frame["base"] - 1)).to_numpy()
+        error = math.sqrt(len(earned) * long_run_variance(earned, newey_west_lags(len(earned))))
+        middle, width = float(chosen["gross_bp"].iloc[0]), _NORMAL_95 * 1e4 * error / float(chosen["trips"].iloc[0])
+        return Gain(middle, middle - width, middle + width)
+
+    def joint_tests(self) -> pd.DataFrame:
+        """Tests that allow for many models at once.
+
+        Returns
+        -------
+        DataFrame
+            ``test, value, models``: Hansen's SPA (p-value), the model confidence set (its share of the
+            models, and their names) and the deflated Sharpe ratio before costs (a probability).
+        """
+        kept = model_confidence_set(self.losses)
+        names = ", ".join(kept["model"][kept["included"]].astype(str))
+        free = self.money(0.0)
+        rows = [
+            ("spa", superior_predictive_ability(self.losses).p_consistent, ""),
+            ("confidence_set", float(kept["included"].mean()), names),
+            ("deflated_sharpe", float(free[free["rule"] == "top"]["deflated"].iloc[0]) if len(free) else math.nan, ""),
+        ]
+        return pd.DataFrame(rows, columns=["test", "value", "models"])
+
+    def to_dict(self, *, late: pd.Series | None = None) -> dict[str, Any]:
+        """Everything as plain JSON values; what is not known is None."""
+        both = self.forecasts[self.forecasts["model"].isin([self.leader, PERSISTENCE])]
+        spread = evaluate(both, INTERVAL_SCORES)
+        tables = {
+            "close": self.scores(),
+            "interval": spread[spread["model"] == self.leader],
+            "log_range": self.range_scores(),
+            "months": _only(self.scores("month", ["ratio"]), self.leader),
+            "ages": _only(self.scores("age", ["ratio"]), self.leader),
+            "money": self.money(late=late),
+        }
+        return self.verdict.to_dict() | {
+            "experiment": asdict(self.experiment),
+            **{name: plain(table.to_dict("records")) for name, table in tables.items()},
+        }
+
+    def __str__(self) -> str:
+        """Tables for a terminal."""
+        shown = ("ratio", "dm_z", "dm_p", "mae_bp", "mae_usd", "direction", "top_direction", "brier_skill")
+        worth = self.money(0.0)[["rule", "entry", "trips", "turnover", "gross_bp", "break_even_bp", "drawdown"]]
+        tables = {
+            "next close": self.scores(metrics=shown),
+            f"{self.experiment.level:.0%} interval": self.interval,
+            "log range": self.range_scores(),
+            "by age of the model in months of 30 days": _only(self.scores("age", ["ratio"]), self.leader),
+            "money before costs, bp a round trip": worth,
+        }
+        parts = [self.verdict.reason]
+        for title, table in tables.items():
+            parts += ["", title, table.to_string(index=False, float_format=lambda x: f"{x:.5g}")]
+        months = _only(self.scores("month", ["ratio"]), self.leader)
+        below = int((months["ratio"] < 1).sum())
+        return "\n".join([*parts, f"\nmonths with a smaller error than persistence: {below} of {len(months)}"])
+
+    def _repr_html_(self) -> str:
+        """The verdict and the table of scores."""
+        table = self.scores(metrics=("skill", "mae_usd", "mae_bp", "dm_z", "dm_p", "direction", "coverage"))
+        return f"<p><b>{escape(self.verdict.reason)}</b></p>{table.round(5).to_html(index=False, border=0)}"
+
+
+def _held(inside: pd.DataFrame) -> tuple[float, float, float, float, int]:
+    hits = int(inside["y"].between(inside["lo"], inside["hi"]).sum())
+    width = float(1e4 * np.log(inside["hi"] / inside["lo"]).mean())
+    return hits / len(inside), *wilson_interval(hits, len(inside)), width, len(inside)
+
+
+def _only(table: pd.DataFrame, model: str) -> pd.DataFrame:
+    return table[table["model"] == model].reset_index(drop=True)
