@@ -154,9 +154,10 @@ def count_looks(spans: Sequence[Span], tries: int = 0, challengers: int = 1) -> 
     """How many looks a verdict counts, by the new evidence in the verdicts so far.
 
     Verdicts of consecutive days are over nearly the same candles, so they count by the candles that
-    are new in them: looks = 1 + `LOOKS_A_SPAN` (U - 1) + tries / challengers, rounded up, where U is the length
-    of the union of all test spans in units of the longest. A verdict a day over a test of a year
-    counts `LOOKS_A_SPAN` / 365 of a look. Simulated error rates stand in docs/decisions/13-looks.md.
+    are new in them: looks = min(verdicts, 1 + `LOOKS_A_SPAN` (U - 1)) + tries / challengers, rounded up,
+    where U is the length of the union of all test spans in units of the longest. A verdict a day over
+    a test of a year counts `LOOKS_A_SPAN` / 365 of a look. Simulated error rates stand in
+    docs/decisions/13-looks.md.
 
     Parameters
     ----------
@@ -173,7 +174,8 @@ def count_looks(spans: Sequence[Span], tries: int = 0, challengers: int = 1) -> 
     >>> year = pd.Timedelta(days=365)
     >>> count_looks([(day, day + year)])
     1
-    >>> count_looks([(day, day + year), (day + year, day + 2 * year)])
+    >>> daily = [(day + pd.Timedelta(days=n), day + year + pd.Timedelta(days=n)) for n in range(366)]
+    >>> count_looks(daily)
     151
     """
     union, end = pd.Timedelta(0), None
@@ -182,7 +184,8 @@ def count_looks(spans: Sequence[Span], tries: int = 0, challengers: int = 1) -> 
         end = stop if end is None else max(end, stop)
     longest = max((stop - start for start, stop in spans), default=pd.Timedelta(0))
     new = union / longest - 1 if longest else 0.0
-    return 1 + math.ceil(LOOKS_A_SPAN * new + tries / challengers)
+    looks = 1 + math.ceil(round(LOOKS_A_SPAN * new, 6))
+    return max(1, min(looks, len(set(spans)))) + math.ceil(tries / challengers)
 
 
 def decision_due(last: pd.Timestamp | None, now: pd.Timestamp) -> bool:

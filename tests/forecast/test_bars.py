@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from btcml.forecast.backtest import run_backtests
 
 from btcml.candles import as_candles, interval_delta, resample_candles
-from btcml.forecast.backtest import run_backtests
 from btcml.forecast.metrics import evaluate
 from btcml.forecast.splits import WalkForward
 from btcml.forecast.verdict import verdict

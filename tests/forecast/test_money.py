@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from btcml.errors import UsageError
-from btcml.forecast.statistics import deflated_sharpe
 from btcml.forecast.metrics import forecast_frame
 from btcml.forecast.money import money, positions
+from btcml.forecast.statistics import deflated_sharpe
 
 CLOSE = [100.0, 110.0, 99.0, 108.9, 108.9]
 UP_UP_DOWN_FLAT = {"y_hat": [101.0, 111.0, 98.0, 108.9]}

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from btcml.forecast.metrics import METRICS, forecast_frame
+from btcml.forecast.metrics import METRICS, forecast_frame, reliability
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def scores(close: list[float], said: list[float]) -> dict[str, float]:
@@ -45,3 +49,52 @@ def test_persistence_says_no_direction() -> None:
     result = scores([100, 101, 100], [100, 101])
     assert math.isnan(result["direction"])
     assert result["pt_p"] == 1.0
+
+
+RNG = np.random.default_rng(4)
+TRUE = RNG.uniform(0.3, 0.7, 20_000)
+UP = RNG.uniform(size=20_000) < TRUE
+
+
+def frame(probability: np.ndarray) -> pd.DataFrame:
+    """Frame of one model whose candles rise with the true probability."""
+    close = 100 * np.exp(np.concatenate([[0], np.cumsum(np.where(UP, 1e-4, -1e-4))]))
+    made = forecast_frame(close, {"model": {"y_hat": close[:-1], "prob_up": probability}})
+    return made[made["model"] == "model"]
+
+
+def test_the_true_probability_is_calibrated_and_beats_the_base_rate() -> None:
+    """Calibration error at most 1 %, Brier skill near 4 var(p) = 0.053, z far below -5."""
+    assert METRICS["calibration_error"](frame(TRUE)) < 0.01
+    assert METRICS["brier_skill"](frame(TRUE)) == pytest.approx(4 * TRUE.var(), abs=0.01)
+    assert METRICS["brier_z"](frame(TRUE)) < -5
+
+
+def test_the_base_rate_itself_has_no_brier_skill() -> None:
+    """Its skill is 0 and its z is 0."""
+    base = frame(np.full(len(UP), UP.mean()))
+    assert METRICS["brier_skill"](base) == pytest.approx(0, abs=1e-12)
+    assert abs(METRICS["brier_z"](base)) < 1e-6 or METRICS["brier_z"](base) == 0
+
+
+def test_a_bold_probability_is_found_out() -> None:
+    """Twice as far from a half: badly calibrated, and no better than the base rate."""
+    bold = frame(0.5 + 2 * (TRUE - 0.5))
+    assert METRICS["calibration_error"](bold) > 0.08
+    assert METRICS["brier_skill"](bold) < 0.01
+
+
+def test_the_reliability_table_holds_every_row_once() -> None:
+    """Bins ascend, add up and have Wilson intervals around their frequency."""
+    table = reliability(frame(TRUE))
+    assert table["rows"].sum() == len(UP)
+    assert table["probability"].is_monotonic_increasing
+    assert (table["low"] <= table["frequency"]).all()
+    assert (table["frequency"] <= table["high"]).all()
+
+
+def test_equal_probabilities_are_never_parted() -> None:
+    """A model that says one of two values has two bins, one value one bin, none none."""
+    assert len(reliability(frame(np.where(TRUE > 0.5, 0.6, 0.4)))) == 2
+    assert len(reliability(frame(np.full(len(UP), 0.5)))) == 1
+    assert reliability(frame(np.full(len(UP), np.nan))).empty

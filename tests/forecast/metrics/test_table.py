@@ -18,8 +18,17 @@ from sklearn import metrics as peers
 from statsmodels.stats.proportion import proportion_confint
 
 from btcml.errors import UsageError
-from btcml.forecast.metrics import METRICS, forecast_frame, metric_names
-from btcml.forecast.metrics.table import metrics_named
+from btcml.forecast.metrics import (
+    FORECAST_COLUMNS,
+    METRICS,
+    evaluate,
+    forecast_frame,
+    loss_of,
+    loss_table,
+    metric_names,
+    volatility_third,
+)
+from btcml.forecast.metrics.table import GROUPS, metrics_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -211,3 +220,165 @@ def test_an_unknown_metric_is_refused_with_the_known_ones() -> None:
     """The sentence lists what there is."""
     with pytest.raises(UsageError, match=r"no metric accuracy: choose from .*ratio"):
         metrics_named(["ratio", "accuracy"])
+
+
+def test_the_frame_has_the_columns_order_and_types_that_all_rooms_agreed_on() -> None:
+    """Sorted by model and time; UTC times of microseconds; NaN where a model has none."""
+    frame = forecast_frame([1, 2, 3], {"z": {"y_hat": [2, 3], "lo": [1, 2]}, "a": {"y_hat": [2, 3]}}, interval="1h")
+    assert tuple(frame) == FORECAST_COLUMNS
+    assert frame["model"].tolist() == ["a", "a", "persistence", "persistence", "z", "z"]
+    assert frame["open_time"].dtype == frame["cutoff"].dtype == "datetime64[us, UTC]"
+    assert frame["cutoff"].iloc[0] == frame["open_time"].iloc[0] - pd.Timedelta(hours=1)
+    assert frame["lo"].isna().tolist() == [True] * 4 + [False] * 2
+    assert (frame["y_hat"][2:4].to_numpy() == np.array([1, 2])).all()
+
+
+CLUSTERED_MOVES = np.random.default_rng(1).normal(0, 1e-3, 900) * np.repeat([1, 3, 2], 300)
+CLUSTERED_CLOSE = 100 * np.exp(np.concatenate([[0], np.cumsum(CLUSTERED_MOVES)]))
+CLUSTERED_FRAME = forecast_frame(CLUSTERED_CLOSE, {})
+
+
+def test_thirds_hold_equally_many_rows() -> None:
+    """300 each, and the wild middle of the series is the storm."""
+    third = volatility_third(CLUSTERED_FRAME)
+    assert third.value_counts().tolist() == [300, 300, 300]
+    assert (third[400:600] == "storm").mean() > 0.95
+
+
+def test_a_candle_cannot_place_itself() -> None:
+    """The outcome of a row changes later rows only."""
+    changed = CLUSTERED_CLOSE.copy()
+    changed[801:] *= 1.5
+    ranks = [volatility_third(forecast_frame(close, {})[:801]) for close in (CLUSTERED_CLOSE, changed)]
+    assert ranks[0].equals(ranks[1])
+
+
+def test_log_ranges_are_cut_by_their_own_average() -> None:
+    """Negative bases are log ranges: the high ones are the storm."""
+    level = np.repeat([-8.0, -6.0, -7.0], 300)
+    third = volatility_third(forecast_frame(np.append(level, -7.0), {}))
+    assert (third[450:600] == "storm").all()
+
+
+def test_an_empty_frame_has_no_thirds() -> None:
+    """Nothing in, nothing out."""
+    assert volatility_third(CLUSTERED_FRAME.iloc[:0]).empty
+
+
+def test_the_age_counts_whole_months_since_the_last_outcome_fitted_on() -> None:
+    """29 days are month 0, 30 days are month 1."""
+    frame = CLUSTERED_FRAME.iloc[:2].assign(
+        cutoff=CLUSTERED_FRAME["open_time"].iloc[:2] - pd.to_timedelta([29, 30], unit="D")
+    )
+    assert GROUPS["age"](frame).tolist() == [0, 1]
+
+
+SMALL_FRAME = forecast_frame([100, 110, 100, 105], {"a": {"y_hat": [110, np.nan, 105]}, "z": {"y_hat": [1, 2, 3]}})
+
+
+def test_the_table_has_persistence_first_and_only_common_candles() -> None:
+    """The candle that one model did not forecast is nobody's."""
+    table = loss_table(SMALL_FRAME)
+    assert list(table) == ["persistence", "a", "z"]
+    assert len(table) == 2
+    assert table["a"].tolist() == [0.0, 0.0]
+    assert table["persistence"].iloc[0] == pytest.approx(1e4 * math.log(1.1))
+
+
+def test_models_may_be_categories_also_unused_ones() -> None:
+    """A category that no row has is not a model; the table is that of text."""
+    categories = pd.CategoricalDtype(["a", "nobody", "persistence", "z"])
+    pd.testing.assert_frame_equal(loss_table(SMALL_FRAME.astype({"model": categories})), loss_table(SMALL_FRAME))
+
+
+def test_losses_by_name() -> None:
+    """Squares are squares of bp; levels and QLIKE take the columns as they are."""
+    row = pd.DataFrame({"y": [2.0], "y_hat": [1.0], "base": [2.0]})
+    assert loss_of(row, "squared")[0] == pytest.approx((1e4 * math.log(2)) ** 2)
+    assert loss_of(row, "level")[0] == 1.0
+    assert loss_of(row, "qlike")[0] == pytest.approx(math.e - 2)
+    assert loss_of(row, "absolute", "base")[0] == 0.0
+
+
+def test_bad_calls_are_refused() -> None:
+    """Two forecasts of one candle by one model, and an unknown loss."""
+    with pytest.raises(UsageError, match="found two by a for 2024-01-01"):
+        loss_table(pd.concat([SMALL_FRAME, SMALL_FRAME]))
+    with pytest.raises(UsageError, match="no loss 'huber': choose from absolute"):
+        loss_of(SMALL_FRAME, "huber")
+
+
+LONG_N = 3000
+LONG_CLOSE = 100 * np.exp(np.cumsum(np.random.default_rng(1).normal(0, 1e-3, LONG_N + 1)))
+LONG_MOVE = np.diff(np.log(LONG_CLOSE))
+
+
+def shrunk(share: float) -> dict[str, np.ndarray]:
+    """Forecast that knows a share of every move."""
+    return {"y_hat": LONG_CLOSE[:-1] * np.exp(share * LONG_MOVE)}
+
+
+LONG_FRAME = forecast_frame(LONG_CLOSE, {"a": shrunk(0.1), "b": shrunk(0.5), "c": shrunk(-0.2)}, interval="1h")
+
+
+def test_persistence_is_first_and_the_best_model_second() -> None:
+    """Others follow from the lowest ratio to the highest, whatever their names."""
+    table = evaluate(LONG_FRAME)
+    assert table["model"].tolist() == ["persistence", "b", "a", "c"]
+    assert table["ratio"].tolist() == pytest.approx([1.0, 0.5, 0.9, 1.2])
+    assert list(table.columns[2:]) == metric_names("point", "direction", "probability", "interval")
+
+
+def test_order_follows_the_first_metric_and_its_sense() -> None:
+    """Skill is better when more: the same order as by ratio."""
+    assert evaluate(LONG_FRAME, ["skill"])["model"].tolist() == ["persistence", "b", "a", "c"]
+
+
+@pytest.mark.parametrize(("by", "groups"), [("year", 1), ("month", 5), ("hour", 24), ("third", 3)])
+def test_groups_add_up_to_the_whole(by: str, groups: int) -> None:
+    """Each model has a row a group; rows add up to the span; persistence has ratio 1 in each."""
+    table = evaluate(LONG_FRAME, ["ratio", "mae_usd"], by=by)
+    assert table.groupby("model").size().tolist() == [groups] * 4
+    assert table.groupby("model")["rows"].sum().tolist() == [LONG_N] * 4
+    assert (table["ratio"][table["model"] == "persistence"] == 1).all()
+    weighted = (table["mae_usd"] * table["rows"]).groupby(table["model"]).sum() / LONG_N
+    assert weighted["b"] == pytest.approx(evaluate(LONG_FRAME, ["mae_usd"]).set_index("model")["mae_usd"]["b"])
+
+
+def test_thirds_ascend_from_calm_to_storm() -> None:
+    """Groups are in their own order, not by name."""
+    assert evaluate(LONG_FRAME, ["ratio"], by="third")[:3]["third"].tolist() == ["calm", "middle", "storm"]
+
+
+def test_nobody_is_scored_on_easier_rows() -> None:
+    """A model without forecasts on the hardest candles takes them from all."""
+    hard = (LONG_FRAME["model"] == "a") & (np.abs(np.log(LONG_FRAME["y"] / LONG_FRAME["base"])) > 1e-3)
+    table = evaluate(LONG_FRAME.assign(y_hat=LONG_FRAME["y_hat"].mask(hard)))
+    assert table["rows"].tolist() == [LONG_N - hard.sum()] * 4
+    assert table.set_index("model")["ratio"]["a"] == pytest.approx(0.9)
+
+
+def test_the_table_does_not_depend_on_the_order_of_rows_or_models() -> None:
+    """A shuffled frame gives the same scores."""
+    shuffled = LONG_FRAME.sample(frac=1, random_state=1)
+    pd.testing.assert_frame_equal(evaluate(shuffled), evaluate(LONG_FRAME))
+
+
+def test_scores_of_models_that_are_categories_are_those_of_text() -> None:
+    """The same table as for text, whoever cut the frame before."""
+    categories = pd.CategoricalDtype(["a", "b", "c", "nobody", "persistence"])
+    pd.testing.assert_frame_equal(evaluate(LONG_FRAME.astype({"model": categories})), evaluate(LONG_FRAME))
+
+
+def test_bad_frames_are_refused() -> None:
+    """A missing column, no persistence, no common candle and an unknown cut have their sentences."""
+    with pytest.raises(UsageError, match="missing: base"):
+        evaluate(LONG_FRAME.drop(columns="base"))
+    with pytest.raises(UsageError, match="persistence must be among the forecasts, found a, b, c"):
+        evaluate(LONG_FRAME[LONG_FRAME["model"] != "persistence"])
+    late = LONG_FRAME["open_time"] > LONG_FRAME["open_time"].median()
+    with pytest.raises(UsageError, match="no candle is forecast by all"):
+        evaluate(LONG_FRAME[late == (LONG_FRAME["model"] == "a")])
+    with pytest.raises(UsageError, match="by must be one of year, month, hour, third, age, found 'week'"):
+        evaluate(LONG_FRAME, by="week")
+    assert "ratio" in METRICS

@@ -1,4 +1,4 @@
-"""Training and predicting: what is served is what the back-test would have said."""
+"""Training and predicting: what is served is what the walk-forward would have said."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import pandas as pd
 import pytest
 
 from btcml.errors import NotReadyError, UsageError
-from btcml.forecast import training
-from btcml.forecast.backtest import run_backtest, walk_all
-from btcml.forecast.dataset import make_dataset
-from btcml.forecast.splits import WalkForward
+from btcml.forecast import forecaster as module
+from btcml.forecast.experiment import Experiment
 from btcml.forecast.forecaster import train_forecaster
 
 MODELS = ("lightgbm_l1", "autoreg", "ridge")
+EXPERIMENT = Experiment("5m", "2025-01-15", models=MODELS)
 
 
 @pytest.fixture(scope="module")
 def forecaster(candles):
     """A small forecaster."""
-    return train_forecaster(candles.iloc[:-300], "5m", MODELS, champion="ridge", holdout="3 days", jobs=1)
+    return train_forecaster(candles.iloc[:-300], EXPERIMENT, champion="ridge", jobs=1)
 
 
 def test_a_prediction_is_consistent_and_names_its_model(forecaster, candles):
@@ -39,46 +38,37 @@ def test_a_prediction_is_consistent_and_names_its_model(forecaster, candles):
 def test_the_live_forecast_equals_the_offline_one(candles):
     """One fold whose training rows are the forecaster's gives its closes to 1e-6 USD."""
     split = len(candles) - 400
-    live = train_forecaster(candles.iloc[:split], "5m", MODELS, holdout="3 days", jobs=1)
-    start = candles["open_time"].iloc[split]
-    plan = WalkForward(start + pd.Timedelta(minutes=5), window=None, refit=1000, purge=1, burn_in=None)
+    live = train_forecaster(candles.iloc[:split], EXPERIMENT, jobs=1)
+    start = candles["open_time"].iloc[split] + pd.Timedelta(minutes=5)
+    offline = EXPERIMENT.replace(test_from=start.isoformat(), window=None, refit=1000, purge=1, burn_in=None)
+    frame = offline.run(candles, jobs=1).forecasts
     data = live.dataset(candles)
     raw = live.raw_forecasts(data, 300)
-    offline = run_backtest(candles, "5m", MODELS, plan, jobs=1)
     for name in MODELS:
-        rows = offline[(offline["model"] == name)].tail(299)
+        rows = frame[frame["model"] == name].tail(299)
         factor = np.log(rows["y_hat"] / rows["base"]) / (raw[name][:-1] * data.prepared.scale[-300:-1])
         np.testing.assert_allclose(factor, factor.iloc[0], rtol=1e-6)
 
 
 def test_persistence_is_served_until_a_champion_is_named(candles):
     """Law 3: skill or silence."""
-    found = train_forecaster(candles, "5m", ("autoreg",), holdout="3 days", jobs=1).predict(candles)
+    found = train_forecaster(candles, EXPERIMENT.replace(models=("autoreg",)), jobs=1).predict(candles)
     assert (found.model, found.close) == ("persistence", found.last_close)
 
 
-def test_the_holdout_is_a_forecast_frame_that_the_final_fit_did_not_see(forecaster):
-    """It gives the training's figures."""
-    assert set(forecaster.holdout["model"].unique()) == {"persistence", *MODELS}
-    assert forecaster.holdout["open_time"].nunique() == 3 * 288
-    assert forecaster.holdout["cutoff"].max() < forecaster.holdout["open_time"].min()
-    assert forecaster.metadata["samples"] > 4000
-
-
-def test_a_walk_forward_that_was_made_already_stands_in_for_the_first_fit(candles, monkeypatch):
-    """The factors come from its newest days, the figures from the span that would have been held out."""
-    close, plan = make_dataset(candles, "5m"), WalkForward(candles["open_time"].iloc[-1] - pd.Timedelta(days=5))
-    walked = walk_all(close, plan.folds(candles["open_time"], "5m"), MODELS, jobs=1)
-    monkeypatch.setattr(training, "walk_all", None)
-    found = train_forecaster(candles, "5m", MODELS, champion="ridge", holdout="3 days", walked=walked, jobs=1)
-    assert found.holdout["open_time"].nunique() == 3 * 288
+def test_an_experiment_that_has_just_run_stands_in_for_the_first_fit(candles, monkeypatch):
+    """Factors and interval come from its forecasts; nothing is walked twice."""
+    raw = EXPERIMENT.replace(purge=12, burn_in=None).run(candles, jobs=1).raw
+    monkeypatch.setattr(module, "walk_all", None)
+    found = train_forecaster(candles, EXPERIMENT, champion="ridge", raw=raw, jobs=1)
     assert found.predict(candles).model == "ridge"
+    assert found.metadata["samples"] > 4000
 
 
 def test_too_few_candles_and_a_fresh_gap_are_not_ready(forecaster, candles):
     """409 in the service: what to do is said."""
     with pytest.raises(NotReadyError, match="training needs 2000 candles"):
-        train_forecaster(candles.iloc[:500], "5m")
+        train_forecaster(candles.iloc[:500], EXPERIMENT)
     with pytest.raises(NotReadyError, match="a forecast needs"):
         forecaster.predict(candles.iloc[-50:])
 
@@ -86,4 +76,4 @@ def test_too_few_candles_and_a_fresh_gap_are_not_ready(forecaster, candles):
 def test_a_champion_must_be_among_the_models(candles):
     """The caller's mistake."""
     with pytest.raises(UsageError, match="the champion must be persistence or one of autoreg"):
-        train_forecaster(candles, "5m", ("autoreg",), champion="oracle", holdout="3 days", jobs=1)
+        train_forecaster(candles, EXPERIMENT.replace(models=("autoreg",)), champion="oracle", jobs=1)

@@ -1,0 +1,148 @@
+"""One experiment, one verdict: the published plan, its result, and the looks that it counts."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from btcml.errors import ArtifactError, NotReadyError, UsageError
+from btcml.forecast.artifacts import load_result, save_result
+from btcml.forecast.experiment import Experiment, Result
+from btcml.forecast.metrics import forecast_frame
+
+NO_TRIALS = pd.DataFrame({"model": [], "test_start": [], "test_end": [], "settings": []})
+
+
+@pytest.fixture(scope="module")
+def result(candles):
+    """A quick run of the published plan with two models."""
+    return Experiment.default(candles, "5m").replace(models=("ridge", "autoreg")).run(candles, jobs=1)
+
+
+def times(days, interval="5min", end="2025-03-01 12:35"):
+    stop = pd.Timestamp(end, tz="UTC")
+    return pd.DataFrame({"open_time": pd.date_range(stop - pd.Timedelta(days=days), stop, freq=interval)})
+
+
+@pytest.mark.parametrize(
+    ("days", "interval", "purge", "start"),
+    [
+        (1095, "5m", 288, "2024-03-01"),
+        (1095, "1h", 24, "2024-03-01"),
+        (1095, "1d", 1, "2024-03-01"),
+        (60, "15m", 96, "2025-02-09"),
+        (4, "5m", 288, "2025-02-28"),
+    ],
+)
+def test_the_published_plan_tests_the_newest_third_from_midnight(days, interval, purge, start):
+    """At most a year; the purge is a day; two fits after the burn-in."""
+    candles = times(days, interval.replace("m", "min").replace("d", "D"))
+    found = Experiment.default(candles, interval)
+    assert (found.purge, pd.Timestamp(found.test_from)) == (purge, pd.Timestamp(start, tz="UTC"))
+    folds = found.folds(candles)
+    assert (folds["part"] == "test").sum() in {1, 2}
+    assert folds["test_end"].iloc[-1] > candles["open_time"].iloc[-1] >= folds["test_start"].iloc[-1]
+
+
+@pytest.mark.parametrize("end", ["2025-03-01 00:00", "2025-03-01 00:05", "2025-03-01 12:35", "2024-03-01 23:55"])
+@pytest.mark.parametrize("days", [1095, 2000])
+def test_a_year_is_judged_by_two_fits_and_no_third_for_its_last_minutes(days, end):
+    """Every fold costs as much as the next, however few candles it tests; and the last candle is tested."""
+    candles = times(days, end=end)
+    folds = Experiment.default(candles, "5m").folds(candles)
+    assert folds["part"].tolist() == ["burn-in", "test", "test"]
+    assert folds["test_end"].iloc[-1] - folds["test_start"].iloc[1] > pd.Timedelta(days=365)
+
+
+def test_a_changed_field_makes_an_explicit_experiment_that_says_so(candles):
+    """The label names every difference and nothing else."""
+    standard = Experiment.default(candles, "5m")
+    assert standard.differences(candles) == {}
+    assert standard.replace(test_from="2025-01-13").differences(candles) == {}  # another way to write the same
+    other = standard.replace(models=("ridge",), window="10 days")
+    assert other.label(candles) == "an explicit experiment: models = ridge; window = 10 days"
+
+
+def test_impossible_experiments_are_refused_in_one_sentence(candles):
+    """Unknown model, feature, field or level; too short a purge; too few candles."""
+    standard = Experiment.default(candles, "5m")
+    with pytest.raises(UsageError, match=r"lightgbm_mean.* found 'oracle'"):
+        standard.replace(models=("oracle",))
+    with pytest.raises(UsageError, match="at least one model beside persistence"):
+        standard.replace(models=("persistence",))
+    with pytest.raises(UsageError, match="a feature set is one of"):
+        standard.replace(features="everything")
+    with pytest.raises(UsageError, match=r"has the fields interval, .* found horizons"):
+        standard.replace(horizons=3)
+    with pytest.raises(UsageError, match="level must lie between 0 and 1"):
+        standard.replace(level=90)
+    with pytest.raises(UsageError, match="purge must be at least the horizon"):
+        standard.replace(purge=0)
+    with pytest.raises(NotReadyError, match="candles of three days"):
+        Experiment.default(candles.head(500), "5m")
+
+
+def test_everything_in_a_result_follows_from_its_forecasts(result, tmp_path):
+    """A result that was saved and loaded says the same, to the bit."""
+    again = load_result(save_result(result, tmp_path / "result.parquet"))
+    assert again.experiment == result.experiment
+    assert json.dumps(again.to_dict(), allow_nan=False) == json.dumps(result.to_dict(), allow_nan=False)
+    pd.testing.assert_frame_equal(again.joint_tests(), result.joint_tests())
+    assert again.gain == result.gain
+
+
+def test_no_file_and_a_file_of_version_0_1_are_no_result_and_a_damaged_one_is_told(result, tmp_path):
+    """Version 0.1 kept forecasts without their experiment."""
+    assert load_result(tmp_path / "none.parquet") is None
+    result.forecasts.astype({"model": "str"}).to_parquet(tmp_path / "old.parquet")
+    assert load_result(tmp_path / "old.parquet") is None
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ArtifactError, match="delete it and train again"):
+        load_result(tmp_path / "torn.parquet")
+
+
+def test_a_result_shows_every_model_beside_persistence(result):
+    """Persistence is the first row with ratio 1; months, interval, range and money are there."""
+    facts = result.to_dict()
+    assert [row["model"] for row in facts["close"]][0] == "persistence"
+    assert facts["close"][0]["ratio"] == 1
+    assert {row["model"] for row in facts["close"]} == {"persistence", "ridge", "autoreg"}
+    assert 0.8 < facts["interval"][0]["coverage"] < 0.97
+    assert result.interval["group"].tolist() == ["all", "calm", "middle", "storm"]
+    for part in ("next close", "90% interval", "log range", "by age", "money before costs", "months with a smaller"):
+        assert part in str(result)
+    assert result.verdict.reason.split(" is ", maxsplit=1)[0] in result._repr_html_()
+
+
+def test_the_cost_of_money_is_that_of_a_round_trip(result):
+    """Net is gross less the cost, a round trip."""
+    table = result.money([0.0, 2.0])
+    apart = table[table["cost_bp"] == 0]["net_bp"].to_numpy() - table[table["cost_bp"] == 2]["net_bp"].to_numpy()
+    np.testing.assert_allclose(apart, 2.0)
+    assert (result.money(2.0)["cost_bp"] == 2).all()
+
+
+def test_persistence_has_no_skill_and_an_oracle_has_all():
+    """The evaluation itself is tested on known answers."""
+    close = 100 * np.exp(np.random.default_rng(3).normal(0, 0.01, 601).cumsum())
+    frame = forecast_frame(close, {"oracle": {"y_hat": close[1:]}})
+    found = Result(Experiment("5m", "2024-01-01"), frame, frame.head(0))
+    assert found.verdict.champion == found.leader == "oracle"
+    assert found.scores(metrics=["skill"]).set_index("model")["skill"].to_dict() == {"persistence": 0.0, "oracle": 1.0}
+
+
+def test_the_first_look_is_one_and_the_next_day_adds_a_part_of_one(candles):
+    """Overlapping verdicts count by what is new in them; other models and settings count whole."""
+    standard = Experiment.default(candles, "5m")
+    assert standard.looks(candles, NO_TRIALS) == 1
+    start, end = standard.test_span(candles)
+    own = pd.DataFrame({"model": standard.models, "test_start": start, "test_end": end, "settings": "{}"})
+    assert standard.looks(candles, own) == 1
+    day = pd.Timedelta(days=1)
+    before = own.assign(test_start=start - day, test_end=end - day)
+    assert standard.looks(candles, before) == 2
+    other = own.assign(settings='{"window": "12 months"}')
+    assert standard.looks(candles, pd.concat([own, other])) == 2
