@@ -22,8 +22,7 @@ from btcml.cli import make_parser
 from btcml.contract import load_contract
 from btcml.forecast.features import REGISTRY, SETS
 from btcml.forecast.metrics import METRICS
-from btcml.forecast.models import MODELS
-from btcml.forecast.models import MEANS
+from btcml.forecast.models import MEANS, MODELS
 from btcml.serve.api import create_app
 from btcml.settings import Settings
 from btcml.store.engine import open_store, owner_url

@@ -18,12 +18,10 @@ from mlforecast.target_transforms import Differences
 from threadpoolctl import threadpool_limits
 
 from btcml.candles import as_candles
-from btcml.forecast.backtest import run_backtest
-from btcml.forecast.dataset import make_dataset
-from btcml.forecast.metrics import evaluate
-from btcml.forecast.models import make_model
 from btcml.forecast.calibration import CAUTION, return_losses, trailing_factor
-from btcml.forecast.splits import WalkForward
+from btcml.forecast.dataset import make_dataset
+from btcml.forecast.experiment import Experiment
+from btcml.forecast.models import make_model
 from btcml.forecast.walk import DAY_US
 from btcml.market.simulate import SimulatedMarket
 
@@ -127,9 +125,9 @@ def museum(candles):
     """Ratios of the recipes of the two systems over the newest 150 days, fitted anew each month on 90."""
     last = candles["open_time"].iloc[-1]
     newest = candles[candles["open_time"] >= last - pd.Timedelta(days=270)].reset_index(drop=True)
-    plan = WalkForward(last - pd.Timedelta(days=150), refit="1 months", burn_in=None)
-    frame = run_backtest(newest, INTERVAL, ["system0", "system1"], plan)
-    return evaluate(frame, ["ratio", "dm_z"]).set_index("model")
+    start = (last - pd.Timedelta(days=150)).isoformat()
+    plan = Experiment(INTERVAL, start, models=("system0", "system1"), refit="1 months", burn_in=None)
+    return plan.run(newest).scores(metrics=["ratio", "dm_z"]).set_index("model")
 
 
 def main(source=""):

@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 import requests
 
-from btcml.forecast.statistics import wilson_interval
 from btcml.forecast.metrics import evaluate
+from btcml.forecast.statistics import wilson_interval
 from btcml.serve.dashboard_assets import module_text
 
 from .conftest import StubApi, free_port, painted, running_browser, running_dashboard, until

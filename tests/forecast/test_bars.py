@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from btcml.forecast.backtest import run_backtests
 
 from btcml.candles import as_candles, interval_delta, resample_candles
-from btcml.forecast.metrics import evaluate
-from btcml.forecast.splits import WalkForward
-from btcml.forecast.verdict import verdict
+from btcml.forecast.experiment import Experiment
 
-CONTESTANTS = ["lightgbm_mean", "lightgbm_l1", "extra_trees", "autoreg"]
+MODELS = ("lightgbm_mean", "lightgbm_l1", "extra_trees", "autoreg")
 BARS = {
     # interval: ratio, z, direction, top decile, R² of the log range
     "5m": (0.9952, -19.0, 0.525, 0.573, 0.635),
@@ -30,16 +27,11 @@ def walk(shared_data):
         if interval not in known:
             frame = candles if interval == "5m" else resample_candles(candles, interval)
             day = pd.Timedelta(days=1) // interval_delta(interval)
-            plan = WalkForward("2023-01-01", "2025-07-01", purge=day)
-            known[interval] = run_backtests(frame, interval, CONTESTANTS, plan)
+            plan = Experiment(interval, "2023-01-01", "2025-07-01", models=MODELS, refit="6 months", purge=day)
+            known[interval] = plan.run(frame)
         return known[interval]
 
     return walked
-
-
-def scores(frame, names, by=None):
-    """Scores by model."""
-    return evaluate(frame, names, by).set_index("model")
 
 
 @pytest.mark.real
@@ -48,25 +40,29 @@ def scores(frame, names, by=None):
 def test_the_champion_clears_the_bars_of_its_interval(walk, interval):
     """Ratio to persistence, Diebold-Mariano z, direction, direction among the largest forecasts, range R²."""
     ratio, z, direction, top, r2 = BARS[interval]
-    both = walk(interval)
-    own = scores(both.close, ["ratio", "dm_z", "direction", "top_direction"]).loc[verdict(both.close).champion]
+    result = walk(interval)
+    own = (
+        result.scores(metrics=["ratio", "dm_z", "direction", "top_direction"])
+        .set_index("model")
+        .loc[result.verdict.champion]
+    )
     assert own["ratio"] <= ratio
     assert own["dm_z"] <= z
     assert own["direction"] >= direction
     assert own["top_direction"] >= top
-    assert scores(both.log_range, ["range_r2"]).loc["range_boosting", "range_r2"] >= r2
+    assert result.range_scores().set_index("model").loc["range_boosting", "range_r2"] >= r2
 
 
 @pytest.mark.real
 @pytest.mark.soak
 def test_forest_and_statsmodels_clear_theirs_and_no_month_is_lost_at_5m(walk):
     """The forest alone, the baseline, and the champion in each of the 30 months."""
-    both = walk("5m")
-    table = scores(both.close, ["ratio", "dm_z"])
+    result = walk("5m")
+    table = result.scores(metrics=["ratio", "dm_z"]).set_index("model")
     assert table.loc["extra_trees", "ratio"] <= 0.9970
     assert table.loc["extra_trees", "dm_z"] <= -16
     assert table.loc["autoreg", "ratio"] <= 0.9987
-    months = scores(both.close, ["ratio"], "month").loc[verdict(both.close).champion, "ratio"]
+    months = result.scores("month", ["ratio"]).set_index("model").loc[result.verdict.champion, "ratio"]
     assert len(months) == 30
     assert (months < 1).all()
 
@@ -75,14 +71,16 @@ def test_forest_and_statsmodels_clear_theirs_and_no_month_is_lost_at_5m(walk):
 @pytest.mark.soak
 def test_interval_probability_and_range_clear_theirs_at_5m(walk):
     """Coverage overall and by third, width, worst day; Brier and calibration; QLIKE."""
-    both = walk("5m")
+    result = walk("5m")
     thirds = ["coverage_calm", "coverage_middle", "coverage_storm"]
-    own = scores(both.close, ["coverage", *thirds, "winkler_bp", "coverage_worst_day", "brier_z", "calibration_error"])
-    own = own.loc[verdict(both.close).champion]
+    own = result.scores(
+        metrics=["coverage", *thirds, "winkler_bp", "coverage_worst_day", "brier_z", "calibration_error"]
+    ).set_index("model")
+    own = own.loc[result.verdict.champion]
     assert own["coverage"] == pytest.approx(0.9, abs=0.003)
     assert (own[thirds] - 0.9).abs().max() <= 0.015
     assert own["winkler_bp"] <= 56.5
     assert own["coverage_worst_day"] >= 0.84
     assert own["brier_z"] <= -5
     assert own["calibration_error"] <= 0.01
-    assert scores(both.log_range, ["qlike"]).loc["range_boosting", "qlike"] <= 0.145
+    assert result.range_scores().set_index("model").loc["range_boosting", "qlike"] <= 0.145

@@ -107,7 +107,7 @@ def test_no_file_and_a_file_of_version_0_1_are_no_result_and_a_damaged_one_is_to
 def test_a_result_shows_every_model_beside_persistence(result):
     """Persistence is the first row with ratio 1; months, interval, range and money are there."""
     facts = result.to_dict()
-    assert [row["model"] for row in facts["close"]][0] == "persistence"
+    assert next(row["model"] for row in facts["close"]) == "persistence"
     assert facts["close"][0]["ratio"] == 1
     assert {row["model"] for row in facts["close"]} == {"persistence", "ridge", "autoreg"}
     assert 0.8 < facts["interval"][0]["coverage"] < 0.97

@@ -13,9 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from btcml.forecast.backtest import run_backtests
-from btcml.forecast.metrics import evaluate
-from btcml.forecast.splits import WalkForward
+from btcml.forecast.experiment import Experiment
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.cluster import joblib_backend
 
@@ -24,7 +22,8 @@ from .compose import free_port
 DASK = Path(sys.executable).parent / "dask"
 END = pd.Timestamp("2025-06-01", tz="UTC")
 DAYS = int(os.environ.get("DRILL_CLUSTER_DAYS", "730"))  # about a minute of one worker
-PLAN = WalkForward((END - pd.Timedelta(days=DAYS / 3)).isoformat(), window=None, refit="1 month", purge=288)
+START = (END - pd.Timedelta(days=DAYS / 3)).isoformat()
+PLAN = Experiment("5m", START, models=("lightgbm_mean", "ridge"), window=None, refit="1 month")
 
 
 @contextlib.contextmanager
@@ -53,7 +52,7 @@ def timed(candles, address):
     """Forecasts of the walk where the address says, and how long they took."""
     begun = time.monotonic()
     with joblib_backend(address) as backend:
-        found = run_backtests(candles, "5m", ["lightgbm_mean", "ridge"], PLAN, jobs=2, backend=backend)
+        found = PLAN.run(candles, jobs=2, backend=backend)
     return found, time.monotonic() - begun
 
 
@@ -67,8 +66,8 @@ def test_two_workers_give_the_same_bits_as_one_and_as_this_machine(tmp_path):
     for workers in (1, 2):
         with cluster(tmp_path, workers) as address:
             found, seconds[workers] = timed(candles, address)
-        pd.testing.assert_frame_equal(found.close, here.close, check_exact=True)
-        pd.testing.assert_frame_equal(found.log_range, here.log_range, check_exact=True)
-        pd.testing.assert_frame_equal(evaluate(found.close), evaluate(here.close), check_exact=True)
+        pd.testing.assert_frame_equal(found.forecasts, here.forecasts, check_exact=True)
+        pd.testing.assert_frame_equal(found.ranges, here.ranges, check_exact=True)
+        pd.testing.assert_frame_equal(found.scores(), here.scores(), check_exact=True)
     ratio = seconds[1] / seconds[2]
     sys.stdout.write(f"one worker {seconds[1]:.1f} s, two {seconds[2]:.1f} s: {ratio:.2f} times faster\n")

@@ -11,7 +11,8 @@ import pytest
 import btcml
 from btcml.candles import SeriesKey
 from btcml.errors import NotReadyError
-from btcml.pipeline.explore import NextCandle
+from btcml.forecast.forecaster import Prediction
+from btcml.pipeline.explore import NextForecast
 from btcml.store.candles import read_series_keys
 
 
@@ -55,12 +56,13 @@ def test_features_carry_the_time_of_their_candle(offline):  # noqa: ARG001
     assert len(btcml.feature_frame(candles, ["ema_gap_2"]).columns) == 1
 
 
-def test_a_backtest_shows_its_verdict_before_its_table(offline):  # noqa: ARG001
+def test_an_experiment_shows_its_verdict_before_its_table(offline):  # noqa: ARG001
     """Persistence in the first row; the sentence says whether it was beaten."""
-    result = btcml.run_backtest(btcml.read_candles(days=25), ["ridge"])
+    candles = btcml.read_candles(days=25)
+    result = btcml.Experiment.default(candles, "5m").replace(models=("ridge",)).run(candles, jobs=1)
     page = result._repr_html_()
-    assert list(result.scores["model"]) == ["persistence", "ridge"]
-    assert "“next close = this close”" in page
+    assert list(result.scores()["model"]) == ["persistence", "ridge"]
+    assert result.verdict.reason in page
     assert page.index("<p>") < page.index("<table")
 
 
@@ -73,8 +75,10 @@ def test_a_forecast_before_any_training_says_what_to_do(offline):  # noqa: ARG00
 def test_the_next_candle_is_a_table_for_people():
     """Prices, interval, probability, model."""
     time = pd.Timestamp("2025-06-30 12:00", tz="UTC")
-    shown = NextCandle(
-        "simulated/BTCUSDT/5m", time, 100.0, 100.5, 99.0, 101.0, 0.55, "huber", "beats <it>"
-    )._repr_html_()
+    made = Prediction(
+        time, 100.0, open=100.0, high=101.0, low=99.5, close=100.5, amp=1.5, lo=99.0, hi=101.0, prob_up=0.55,
+        model="huber", closes={},
+    )  # fmt: skip
+    shown = NextForecast("simulated/BTCUSDT/5m", made, "beats <it>")._repr_html_()
     assert "100.50 (+0.50)" in shown
     assert "beats &lt;it&gt;" in shown

@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from btcml.candles import SeriesKey
 from btcml.forecast.artifacts import save_forecaster
+from btcml.forecast.experiment import Experiment
 from btcml.forecast.forecaster import train_forecaster
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.evaluate import series_folder
@@ -18,6 +19,7 @@ from btcml.store.forecasts import record_clock
 from btcml.store.models import ModelRecord, record_training
 
 NOW = pd.Timestamp("2025-03-01 12:00:02", tz="UTC")
+EXPERIMENT = Experiment("5m", "2025-02-25", models=("autoreg",))
 
 
 @dataclasses.dataclass
@@ -69,7 +71,7 @@ def forecaster():
     start = NOW.floor("5min") - pd.Timedelta(days=9)
     candles = SimulatedMarket(clock=lambda: NOW).fetch_candles("BTCUSDT", "5m", start, NOW)
     facts = {"series": "replay:still/BTCUSDT/5m"}
-    return train_forecaster(candles, "5m", ("autoreg",), jobs=1, metadata=facts), candles
+    return train_forecaster(candles, EXPERIMENT, jobs=1, metadata=facts), candles
 
 
 @pytest.fixture

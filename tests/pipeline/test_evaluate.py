@@ -1,44 +1,99 @@
+"""Evaluate: an experiment on stored candles, every look and try counted."""
+
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
+from btcml.candles import SeriesKey
+from btcml.errors import NotReadyError, UsageError
+from btcml.forecast.experiment import Experiment
 from btcml.market.simulate import SimulatedMarket
-from btcml.pipeline.evaluate import evaluate, judge, load_walk, plan_of
-from btcml.store.models import read_champion
+from btcml.pipeline.cluster import joblib_backend
+from btcml.pipeline.evaluate import evaluate, minute_prices, read_window, search_before
+from btcml.store.candles import read_candles, upsert_candles
+from btcml.store.models import read_champion, read_trials
 
-END = pd.Timestamp("2025-03-01", tz="UTC")
-
-
-@pytest.mark.soak
-def test_evaluating_judges_but_puts_nobody_into_service(store, settings, series):
-    """The verb answers figures beside persistence's, and leaves the registry alone."""
-    facts = evaluate(store, settings, series, jobs=1)
-    assert facts["figures"]["persistence"]["ratio"] == 1.0
-    assert facts["champion"] in {"persistence", "autoreg", "random_forest", "lightgbm_mean"}
-    assert read_champion(store, series) is None
-    assert set(load_walk(settings, series)["model"]) == {"persistence", "autoreg", "random_forest", "lightgbm_mean"}
+KEY = SeriesKey("simulated", "BTCUSDT", "1h")
+END = pd.Timestamp("2025-06-01", tz="UTC")
 
 
-def test_predicted_highs_and_lows_of_the_walk_use_no_later_candle(series):
-    """Another future leaves every forecast candle before it bit for bit."""
-    candles = SimulatedMarket().fetch_candles("BTCUSDT", "5m", END - pd.Timedelta(days=9), END)
-    cut = len(candles) - 100
-    other = candles.copy()
-    other.loc[cut:, ["open", "high", "low", "close"]] *= 1.5
-    both = [judge(frame, series, models=("autoreg",), jobs=1).walk for frame in (candles, other)]
-    known = [walk[walk["open_time"] < candles["open_time"][cut]].reset_index(drop=True) for walk in both]
-    columns = ["open_time", "model", "y_hat", "open", "high", "low", "amp"]
-    pd.testing.assert_frame_equal(known[0][columns], known[1][columns], check_exact=True)
+@pytest.fixture
+def candles(store):
+    """Three hundred days of hourly candles, stored."""
+    frame = SimulatedMarket().fetch_candles("BTCUSDT", "1h", END - pd.Timedelta(days=300), END)
+    upsert_candles(store, KEY, frame, source="test", at=END)
+    return read_candles(store, KEY)
 
 
-@pytest.mark.parametrize("end", ["2025-03-01 00:00", "2025-03-01 00:05", "2025-03-01 12:35", "2024-03-01 23:55"])
-@pytest.mark.parametrize("days", [1095, 2000])
-def test_a_year_is_judged_by_two_fits_and_no_third_for_its_last_minutes(days, end):
-    """Every fold costs as much as the next, however few candles it tests; and the last candle is tested."""
-    stop = pd.Timestamp(end, tz="UTC")
-    times = pd.date_range(stop - pd.Timedelta(days=days), stop, freq="5min", inclusive="left")
-    folds = plan_of(pd.DataFrame({"open_time": times}), "5m").folds(pd.Series(times), "5m")
-    assert len(folds) == 3  # the first teaches the factors
-    assert folds[-1].test_start < times[-1] < folds[-1].test_end
-    assert times[-1] - folds[1].test_start > pd.Timedelta(days=364)
+def quick(candles, *models):
+    return Experiment.default(candles, "1h").replace(models=models or ("autoreg",))
+
+
+def test_evaluating_counts_a_look_but_puts_no_model_into_service(store, candles):
+    """The same on the same candles counts once; another setting is a try of its own."""
+    first = evaluate(store, KEY, candles, experiment=quick(candles), jobs=1)
+    assert first.looks == 1
+    trials = read_trials(store, KEY)
+    assert trials["model"].tolist() == ["autoreg"]
+    assert trials["settings"].tolist() == ['{"models": ["autoreg"]}']
+    evaluate(store, KEY, candles, experiment=quick(candles), jobs=1)
+    assert len(read_trials(store, KEY)) == 1
+    assert evaluate(store, KEY, candles, experiment=quick(candles, "drift"), jobs=1).looks == 2
+    assert read_champion(store, KEY) is None
+
+
+def test_an_evaluation_is_the_same_again(store, candles):
+    """No figure depends on chance."""
+    results = [evaluate(store, KEY, candles, experiment=quick(candles), jobs=1) for _ in range(2)]
+    pd.testing.assert_frame_equal(results[0].forecasts, results[1].forecasts, check_exact=True)
+
+
+def test_money_is_entered_a_minute_late_where_the_minutes_are_stored(store, candles):
+    """Without one-minute candles a late entry is a whole candle late."""
+    result = evaluate(store, KEY, candles, experiment=quick(candles), jobs=1)
+    assert minute_prices(store, KEY, result) is None
+    assert set(result.money()["entry"]) == {"at once", "a candle late"}
+    minutes = SimulatedMarket().fetch_candles("BTCUSDT", "1m", END - pd.Timedelta(days=3), END)
+    upsert_candles(store, replace(KEY, interval="1m"), minutes, source="test", at=END)
+    found = result.money(late=minute_prices(store, KEY, result))
+    assert set(found["entry"]) == {"at once", "a minute late"}
+    assert 0 < found.loc[found["entry"] == "a minute late", "trips"].max() <= 3 * 24
+
+
+def test_too_few_candles_are_told_with_what_to_do(store):
+    """One sentence."""
+    with pytest.raises(NotReadyError, match="backfill more first"):
+        read_window(store, KEY, 30)
+
+
+def test_every_try_of_a_search_is_counted(store, candles):
+    """The number of tries enters the verdict; trying the same again adds nothing."""
+    experiment = quick(candles)
+    tries = search_before(store, KEY, candles, experiment, 4, jobs=1)
+    assert len(tries) >= 4
+    counted = len(tries.drop_duplicates(["parameters"]))
+    assert len(read_trials(store, KEY)) == counted
+    search_before(store, KEY, candles, experiment, 4, jobs=1)
+    trials = read_trials(store, KEY)
+    assert len(trials) == counted
+    assert trials["test_start"].isna().all()
+    assert experiment.looks(candles, trials) == 1 + counted
+
+
+def test_a_search_needs_candles_and_a_try(store, candles):
+    """Zero tries and a test before the first candle are refused."""
+    with pytest.raises(UsageError, match="at least one try"):
+        search_before(store, KEY, candles, quick(candles), 0)
+    with pytest.raises(NotReadyError, match="before 2020"):
+        search_before(store, KEY, candles, quick(candles).replace(test_from="2020-01-01"), 2)
+
+
+def test_a_cluster_that_is_not_there_is_one_sentence():
+    """Without an address, the processes of this machine."""
+    with joblib_backend(None) as name:
+        assert name == "loky"
+    with pytest.raises(UsageError, match="dask"), joblib_backend("tcp://127.0.0.1:1"):
+        pass

@@ -7,9 +7,10 @@ import pytest
 
 from btcml.candles import SeriesKey
 from btcml.errors import NotReadyError
-from btcml.pipeline.evaluate import load_walk, series_folder
-from btcml.pipeline.train import prune, train
-from btcml.store.models import count_trials, read_champion, read_models
+from btcml.forecast.artifacts import load_result
+from btcml.pipeline.evaluate import series_folder, walk_forward_file
+from btcml.pipeline.train import CARD, Trained, model_card, prune, train
+from btcml.store.models import read_champion, read_models, read_trials
 
 QUICK = ("autoreg",)
 
@@ -23,8 +24,8 @@ def test_a_training_is_judged_saved_and_put_into_service(store, settings, series
     assert (series_folder(settings, series) / done.artifact / "manifest.json").exists()
     assert done.figures["persistence"]["skill"] == 0.0
     assert (done.verdict["champion"] == "persistence") == (done.champion == "persistence")
-    assert count_trials(store, series) == 2
-    walk = load_walk(settings, series)
+    assert len(read_trials(store, series)) == 1
+    walk = load_result(walk_forward_file(settings, series)).forecasts
     assert (walk["high"] >= walk[["open", "y_hat"]].max(axis=1)).all()
     assert (walk["low"] <= walk[["open", "y_hat"]].min(axis=1)).all()
 
@@ -39,6 +40,8 @@ def test_training_within_the_day_fits_the_champion_anew_and_never_promotes(store
     later = train(store, settings, series, models=QUICK, now=market.time + pd.Timedelta(days=1), jobs=1)
     assert later.judged
     assert later.verdict["looks"] == 2
+    assert again.figures == first.figures
+    assert (again.validation_start, again.verdict["test"]) == (first.validation_start, first.verdict["test"])
     assert {record.role for record in read_models(store, series) if record.artifact == first.artifact} == {"retired"}
 
 
@@ -60,3 +63,38 @@ def test_too_few_candles_are_refused_with_what_to_do(store, settings, market):
     """Nothing is trained on nothing."""
     with pytest.raises(NotReadyError, match="backfill"):
         train(store, settings, SeriesKey(market.market, "BTCUSDT", "5m"), now=market.time)
+
+
+TRAINED = Trained(
+    key=SeriesKey("simulated", "BTCUSDT", "5m"),
+    artifact="20250630T000000-abcdef01",
+    champion="persistence",
+    judged=True,
+    verdict={"reason": "no model beats persistence"},
+    figures={
+        "huber": {"mae_usd": 80.5, "mae_bp": float("nan"), "skill": 0.004},
+        "persistence": {"mae_usd": 81.0, "skill": 0.0},
+    },
+    samples=900,
+    split_train=900,
+    split_total=1000,
+    validation_start="2025-05-01T00:00:00+00:00",
+    window=("2025-01-01T00:00:00+00:00", "2025-06-30T00:00:00+00:00"),
+    snapshot="ab" * 32,
+    bytes=10,
+)
+
+
+def test_a_card_has_persistence_first_and_the_reason_of_its_champion():
+    """Data by hash, figures beside "no change", limits and misuse."""
+    card = model_card(TRAINED)
+    assert card.index("| persistence |") < card.index("| huber | 80.5 | - | 0.004 |")
+    assert "no model beats persistence" in card
+    assert TRAINED.snapshot in card
+    assert "## Not for" in card
+
+
+def test_the_card_of_the_newest_training_lies_in_the_folder_of_its_series(store, settings, series, market):
+    """Whole, in the place of the one before."""
+    done = train(store, settings, series, models=QUICK, now=market.time, jobs=1)
+    assert (series_folder(settings, series) / CARD).read_text(encoding="utf-8") == model_card(done)

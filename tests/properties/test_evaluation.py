@@ -15,10 +15,15 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.signal import lfilter
 
-from btcml.forecast.statistics import clark_west, diebold_mariano, pesaran_timmermann
-from btcml.forecast.statistics import model_confidence_set, superior_predictive_ability
 from btcml.forecast.intervals import AdaptiveInterval
 from btcml.forecast.metrics import evaluate, forecast_frame, loss_table
+from btcml.forecast.statistics import (
+    clark_west,
+    diebold_mariano,
+    model_confidence_set,
+    pesaran_timmermann,
+    superior_predictive_ability,
+)
 from btcml.forecast.verdict import verdict
 
 N = 500

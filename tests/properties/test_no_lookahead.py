@@ -16,25 +16,24 @@ sys.path.insert(0, str(Path(__file__).parent))
 from lookahead import changed, scrambled, simulated
 
 from btcml.errors import UsageError
-from btcml.forecast import backtest, walk
-from btcml.forecast.dataset import Dataset, make_dataset
-from btcml.forecast.features import SETS, Prepared, feature_frame, tail_length
-from btcml.forecast.models import MODELS, make_model
+from btcml.forecast import walk
 from btcml.forecast.calibration import GRID
-from btcml.forecast.models import MEANS
-from btcml.forecast.splits import WalkForward
+from btcml.forecast.dataset import Dataset, make_dataset
+from btcml.forecast.experiment import Experiment
+from btcml.forecast.features import SETS, Prepared, feature_frame, tail_length
+from btcml.forecast.models import MEANS, MODELS, make_model
 from btcml.forecast.targets import target_frame
 
 CANDLES = simulated(9)
 N = len(CANDLES)
-PLAN = WalkForward("2025-03-07", window=None, refit="1 days", purge=12, burn_in="1 days")
+PLAN = Experiment("5m", "2025-03-07", window=None, refit="1 days", purge=12, burn_in="1 days")
 FIRST = int(np.searchsorted(CANDLES["open_time"], pd.Timestamp("2025-03-07", tz="UTC")))
 FEW = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 def forecasts(candles: pd.DataFrame, names: tuple[str, ...] = ("ridge", "autoreg")) -> np.ndarray:
     """Forecasts, bounds and probabilities by target candle, one row each, in order of time."""
-    frame = backtest.run_backtest(candles, "5m", names, PLAN, jobs=1)
+    frame = PLAN.replace(models=names).run(candles, jobs=1).forecasts
     wide = frame.pivot_table(index="open_time", columns="model", values=["y_hat", "lo", "hi", "prob_up"], observed=True)
     return wide.reindex(CANDLES["open_time"][FIRST:]).to_numpy()
 
@@ -42,7 +41,7 @@ def forecasts(candles: pd.DataFrame, names: tuple[str, ...] = ("ridge", "autoreg
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Few trees: what is proved does not depend on their number."""
-    monkeypatch.setitem(backtest.walk.__globals__, "make_model", lambda name: quicker(make_model(name)))
+    monkeypatch.setattr(walk, "make_model", lambda name: quicker(make_model(name)))
 
 
 def quicker(model):
@@ -120,7 +119,7 @@ def test_started_later_the_features_are_the_same_once_the_memory_is_full(start):
 def test_linear_forecasts_of_a_row_alone_are_the_same_to_a_trillionth(name):
     """The order of summation does not depend on the number of rows."""
     data = make_dataset(CANDLES, "5m")
-    fitted = make_model(name).fit(data.sample.at(data.training_rows(CANDLES["open_time"][0], PLAN.first_test)))
+    fitted = make_model(name).fit(data.sample.at(data.training_rows(CANDLES["open_time"][0], PLAN.plan.first_test)))
     rows = np.flatnonzero(data.ready)[-200:]
     alone = [fitted.predict(data.sample.at(rows[i : i + 1]))[0] for i in range(200)]
     np.testing.assert_allclose(alone, fitted.predict(data.sample.at(rows)), rtol=0, atol=1e-12)
@@ -192,7 +191,7 @@ def multiplier_from_the_whole_test(monkeypatch):
     def leaking(losses, day, prior, caution=1.0):
         return np.full(len(day), GRID[np.argmin(losses.sum(axis=0))] + 1e-9 * losses.sum() + 0 * prior * caution)
 
-    monkeypatch.setattr(backtest, "trailing_factor", leaking)
+    monkeypatch.setattr(walk, "trailing_factor", leaking)
 
 
 def interval_from_all_outcomes(monkeypatch):
@@ -206,7 +205,7 @@ def interval_from_all_outcomes(monkeypatch):
             half = np.nanquantile(np.abs(y / scale), self.level) * scale
             return pd.DataFrame({"lo": -half, "hi": half})
 
-    monkeypatch.setattr(backtest, "AdaptiveInterval", Leaking)
+    monkeypatch.setattr(walk, "AdaptiveInterval", Leaking)
 
 
 WALK_LEAKS = [
@@ -229,7 +228,7 @@ def test_a_planted_leak_in_the_walk_is_caught(leak, monkeypatch):
 def test_a_purge_of_zero_is_refused_before_anything_is_fitted():
     """The plan itself will not have it."""
     with pytest.raises(UsageError, match="outcomes would overlap"):
-        WalkForward("2025-03-07", purge=0)
+        PLAN.replace(purge=0)
 
 
 def test_the_scramble_keeps_the_past_and_the_shape_and_changes_the_future():

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from btcml.candles import as_candles
+from btcml.candles import as_candles, interval_delta
 from btcml.errors import UsageError
-from btcml.report.experiment import check_request, plan_for
+from btcml.report.experiment import check_length, check_request
 
 
 def candles(days: int, step: str = "1h", interval: str = "1h") -> pd.DataFrame:
@@ -16,38 +16,26 @@ def candles(days: int, step: str = "1h", interval: str = "1h") -> pd.DataFrame:
     return as_candles(pd.DataFrame(frame), interval)
 
 
-@pytest.mark.parametrize(("days", "tested"), [(30, 9), (90, 29), (1095, 364), (2000, 365)])
-def test_the_last_third_is_tested_and_at_most_a_year(days, tested):
-    """More past is for learning, not for a longer test."""
-    frame = candles(days)
-    length = frame["open_time"].iloc[-1] - plan_for(frame, "1h").first_test
-    assert length // pd.Timedelta(days=1) == tested
+def check(frame: pd.DataFrame, interval: str) -> None:
+    """Check the candles that were found."""
+    times = frame["open_time"]
+    check_length(times.iloc[0], times.iloc[-1] + interval_delta(interval), interval)
 
 
-def test_a_day_lies_between_learning_and_test_and_there_are_two_fits():
-    """The purge is a day of candles; models are fitted anew half-way; the burn-in comes before."""
-    frame = candles(90)
-    plan = plan_for(frame, "1h")
-    folds = plan.folds(frame["open_time"], "1h")
-    assert plan.purge == 24
-    assert sum(fold.test_start >= plan.first_test for fold in folds) == 2
-    assert all(fold.test_start - fold.cutoff > pd.Timedelta(days=1) for fold in folds)
-
-
-@pytest.mark.parametrize("frame", [candles(19), candles(150, "24h", "1d")])
-def test_too_little_past_is_told_in_one_sentence(frame):
+@pytest.mark.parametrize(("frame", "interval"), [(candles(19), "1h"), (candles(150, "24h", "1d"), "1d")])
+def test_too_little_past_is_told_in_one_sentence(frame, interval):
     """What is needed, what was found, what to do."""
     with pytest.raises(UsageError, match="give more DAYS or a shorter INTERVAL"):
-        plan_for(frame, "1h")
+        check(frame, interval)
 
 
 @pytest.mark.parametrize("days", range(18, 32))
 def test_what_is_asked_for_is_judged_as_what_is_found(days):
     """An hour's candles over twenty days leave too few for a verdict; both ends of the build say so."""
     end, refused = pd.Timestamp("2024-01-01", tz="UTC"), []
-    for check, args in ((plan_for, (candles(days), "1h")), (check_request, (days, "1h", end, end))):
+    for refuse, args in ((check, (candles(days), "1h")), (check_request, (days, "1h", end, end))):
         try:
-            check(*args)
+            refuse(*args)
         except UsageError as error:
             refused.append(str(error))
     assert len(refused) == (2 if days < 25 else 0)
@@ -57,9 +45,9 @@ def test_what_is_asked_for_is_judged_as_what_is_found(days):
 def test_twenty_days_asked_for_are_twenty_days_found():
     """The last candle's own length counts: from its opening alone a day would be missing."""
     twenty = candles(20, "5min", "5m")
-    assert plan_for(twenty, "5m").folds(twenty["open_time"], "5m")
+    check(twenty, "5m")
     with pytest.raises(UsageError, match="found 19 days"):
-        plan_for(twenty.iloc[:-1], "5m")
+        check(twenty.iloc[:-1], "5m")
 
 
 @pytest.mark.parametrize(

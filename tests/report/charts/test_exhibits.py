@@ -10,12 +10,18 @@ import pytest
 
 from btcml.candles import TIME
 from btcml.errors import ReportError
+from btcml.forecast.experiment import Experiment, Gain, Result
 from btcml.forecast.metrics import forecast_frame
 from btcml.report.charts import eda, evaluation, features, ingest, ledger, size, training, worth
 from btcml.report.claims import Claim
 from btcml.report.figure import Chart, svg_text
-from btcml.report.scores import Gain, score_forecasts
+from btcml.report.scores import Scores
 from btcml.report.tables import Table, table_html
+
+
+def scores_of(frame, looks=1):
+    """Scores of a result with these forecasts of the close."""
+    return Scores(Result(Experiment("5m", "2025-01-01"), frame, frame.head(0), looks))
 
 
 def told(item) -> str:
@@ -169,7 +175,7 @@ def forecasts(skill: float) -> pd.DataFrame:
 @pytest.mark.parametrize(("skill", "word", "champion"), [(0.2, "Yes", "ridge"), (0.0, "No", "persistence")])
 def test_the_verdict_follows_the_forecasts(skill, word, champion):
     """An oracle's share is found, noise is not, and the sentence agrees with the table."""
-    scores = score_forecasts(forecasts(skill), 3)
+    scores = scores_of(forecasts(skill), 2)
     assert scores.verdict.champion == champion
     assert told(evaluation.verdict(scores)).startswith(word)
     assert scores.table["model"].iloc[0] == "persistence"
@@ -242,11 +248,11 @@ def test_the_size_of_the_next_move_is_told_beside_moving_averages_and_the_last_c
 
 def test_what_is_earned_is_not_called_more_than_luck_unless_it_is():
     """A gain whose interval holds zero is no break-even fee."""
-    cards = {card.label: card for card in evaluation.cards(score_forecasts(forecasts(0.0), 0))}
+    cards = {card.label: card for card in evaluation.cards(scores_of(forecasts(0.0)))}
     assert str(cards["Break-even fee"].value) == "not shown"
     assert "may be luck" in cards["Break-even fee"].note
     assert "nearest model" in cards["Skill"].note
-    sure = {card.label: card for card in evaluation.cards(score_forecasts(forecasts(0.5), 0))}
+    sure = {card.label: card for card in evaluation.cards(scores_of(forecasts(0.5)))}
     assert str(sure["Break-even fee"].value).endswith("bp")
     assert "nearest" not in sure["Skill"].note
 
@@ -254,9 +260,9 @@ def test_what_is_earned_is_not_called_more_than_luck_unless_it_is():
 def test_earlier_tries_count_as_looks():
     """Every two tries of two models are one more look."""
     frame = forecasts(0.0)
-    few, many = score_forecasts(frame, 0), score_forecasts(frame, 21)
+    few, many = scores_of(frame, 1), scores_of(frame, 12)
     assert (few.verdict.looks, many.verdict.looks) == (1, 12)
-    assert (few.trials, many.trials) == (2, 23)
+    assert (few.trials, many.trials) == (2, 24)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +291,7 @@ def test_groups_that_are_all_beyond_chance_are_not_counted_twice(low, end):
 
 def test_a_p_value_says_what_it_counts():
     """One year alone is the whole test, with no second p-value; the tile tells the corrected one as such."""
-    scores = score_forecasts(forecasts(0.2), 3)
+    scores = scores_of(forecasts(0.2), 2)
     assert isinstance(evaluation.by_year(scores), Claim)
     assert dict(evaluation.against_persistence(scores).columns)["p_holm"][0] == "p-value, all counted"
     card = next(card for card in evaluation.cards(scores) if card.label == "Skill")
@@ -293,15 +299,15 @@ def test_a_p_value_says_what_it_counts():
     assert card.note.endswith("with every model and try counted")
     later = scores.forecasts.assign(open_time=scores.forecasts["open_time"] + pd.Timedelta(days=366))
     both = pd.concat([scores.forecasts, later], ignore_index=True)
-    years = evaluation.by_year(score_forecasts(both, 3))
+    years = evaluation.by_year(scores_of(both, 2))
     assert dict(years.columns)["dm_p"][0] == "p-value of the year alone"
 
 
 def test_every_fee_is_that_of_a_round_trip():
     """Verdict, card, chart and its sentence speak of one fee."""
-    scores = score_forecasts(forecasts(0.01), 0)
+    scores = scores_of(forecasts(0.01))
     gain = Gain(5.0, 4.0, 6.0)
-    scores.__dict__["gain"] = gain
+    scores.result.__dict__["gain"] = gain
     assert "a round trip eats it up" in evaluation._worth(scores)
     assert evaluation._fee_card(scores).note.startswith("a round trip")
     chart = worth.fees(scores)
@@ -322,7 +328,7 @@ def test_a_lead_within_one_month_is_not_counted_in_months(skill, sentence):
     """“In one of one month” is no sentence."""
     frame = forecasts(skill)
     frame["open_time"] = pd.Timestamp("2025-06-01", tz="UTC") + (frame["open_time"] - frame["open_time"].min()) / 4
-    assert told(evaluation.loss_difference(score_forecasts(frame, 0))).endswith(sentence)
+    assert told(evaluation.loss_difference(scores_of(frame))).endswith(sentence)
 
 
 def test_candles_of_a_day_have_no_hours_to_compare():
@@ -333,7 +339,7 @@ def test_candles_of_a_day_have_no_hours_to_compare():
         .cumcount()
         .map(lambda day: pd.Timestamp("2009-01-01", tz="UTC") + day * pd.Timedelta(days=1))
     )
-    assert "same hour" in told(evaluation.by_hour(score_forecasts(frame, 0)))
+    assert "same hour" in told(evaluation.by_hour(scores_of(frame)))
 
 
 def test_every_exhibit_is_exported():
