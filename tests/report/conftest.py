@@ -54,6 +54,12 @@ def empty_frame(*names: str) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=kinds.get(name, "float64")) for name in names})
 
 
+NO_TRIALS = pd.DataFrame(
+    {"model": pd.Series(dtype="str"), "settings": pd.Series(dtype="str")}
+    | {name: pd.Series(dtype=TIME) for name in ("test_start", "test_end")}
+)
+
+
 def make_snapshot(interval: str = "15m", days: int = 30) -> Snapshot:
     """A snapshot of the simulated market without a database."""
     start = DEFAULT_END - pd.Timedelta(days=days)
@@ -62,7 +68,7 @@ def make_snapshot(interval: str = "15m", days: int = 30) -> Snapshot:
         key=SeriesKey("simulated", "BTCUSDT", interval),
         start=start,
         end=DEFAULT_END,
-        trials=4,
+        reigning="persistence",
         heads={},
         candles=candles,
         gaps=candle_gaps(candles["open_time"], interval).assign(kind="halt"),
@@ -71,6 +77,7 @@ def make_snapshot(interval: str = "15m", days: int = 30) -> Snapshot:
         rules=rule_results(candles, interval),
         suspects=suspect_spans(candles, interval),
         forecasts=pd.DataFrame(),
+        trials=NO_TRIALS,
     )
 
 

@@ -275,7 +275,8 @@ def by_hour(scores: Scores) -> Chart | Claim:
 
 def newest_forecasts(scores: Scores, candles: pd.DataFrame, most: int = 36) -> Chart:
     """The newest candles and what had been forecast for each."""
-    joined = scores.of_best.tail(most).merge(candles, on="open_time")
+    newest = scores.of_best.tail(most).drop(columns=["open", "high", "low", "amp"])
+    joined = newest.merge(candles, on="open_time")
     figure, axes = canvas(3.6)
     place = np.arange(len(joined))
     if joined["lo"].notna().any():

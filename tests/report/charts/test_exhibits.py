@@ -182,7 +182,7 @@ def test_the_verdict_follows_the_forecasts(skill, word, champion):
     assert scores.table["skill"].iloc[0] == 0.0
     table = evaluation.against_persistence(scores)
     assert table.strong == ({"ridge": "Ridge regression", "persistence": "Persistence"}[champion],)
-    assert f"{len(scores.table) - 1}\N{NARROW NO-BREAK SPACE}models and 3" in told(evaluation.decision(scores))
+    assert f"{len(scores.table) - 1}\N{NARROW NO-BREAK SPACE}models and 2" in told(evaluation.decision(scores))
     items = [
         table, evaluation.loss_difference(scores), evaluation.by_month(scores), evaluation.by_third(scores),
         evaluation.by_hour(scores), evaluation.by_year(scores), worth.signs(scores), worth.direction(scores),
@@ -317,10 +317,12 @@ def test_every_fee_is_that_of_a_round_trip():
 
 def test_the_plan_names_the_stretch_that_is_not_judged(snapshot, monkeypatch):
     """What is drawn in light blue has a word in the sentence, and only where it is drawn."""
-    assert "light blue stretch is a rehearsal" in told(training.plan(snapshot.candles, "15m"))
-    folds = training.work.folds(snapshot.candles, "15m").query("part == 'test'").reset_index(drop=True)
-    monkeypatch.setattr(training.work, "folds", lambda *_: folds)
+    folds = training.work.folds(snapshot.candles, "15m")
+    assert set(folds["part"]) == {"test"}
     assert "light blue" not in told(training.plan(snapshot.candles, "15m"))
+    folds.loc[0, "part"] = "burn-in"
+    monkeypatch.setattr(training.work, "folds", lambda *_: folds)
+    assert "light blue stretch is the burn-in" in told(training.plan(snapshot.candles, "15m"))
 
 
 @pytest.mark.parametrize(("skill", "sentence"), [(0.2, "its lead is beyond chance."), (0.0, "may be luck.")])
