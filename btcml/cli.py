@@ -22,7 +22,7 @@ __all__ = ["main", "make_parser"]
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one sentence and exit status 2."""
+    """A parser whose errors are one sentence and exit status 2."""
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit status: 0, or 2 for the user's mistake, 1 for a failure, always with one sentence.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that locks and servers are left in order
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that locks are released and servers stopped
     as_json = "--json" in (sys.argv if argv is None else argv)
     try:
         args = make_parser().parse_args(argv)
@@ -71,12 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BtcmlError as error:
         return _fail(error, str(error), error.exit_code, as_json=as_json)
     except KeyboardInterrupt:
-        return _fail(None, "stopped before the end: what was finished is kept", 130, as_json=as_json)
+        return _fail(None, "interrupted: what was finished is kept", 130, as_json=as_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        sentence = f"the system refused ({error}): make room or correct the path, then run again"
+        sentence = f"the operating system refused ({error}): free disk space or correct the path, then run again"
         return _fail(error, sentence, 1, as_json=as_json)
     return 0
 

@@ -47,6 +47,7 @@ def test_the_package_says_that_it_is_typed():
     assert resources.files("btcml").joinpath("py.typed").is_file()
 
 
+@pytest.mark.soak
 def test_a_users_code_is_checked_against_real_types(tmp_path):
     """A wrong argument and an unknown name are found by mypy."""
     code = "import btcml\nreveal_type(btcml.read_candles(days=3))\nbtcml.read_candles(days='x')\nbtcml.nothing\n"

@@ -202,7 +202,7 @@ def _doctor(args: Namespace) -> Any:
 
 
 VERBS: Verbs = {
-    "db": (_declare_db, "look after the database"),
+    "db": (_declare_db, "maintain the database"),
     "doctor": (_declare_doctor, "check everything that can be wrong, and say what to do"),
 }
 """What each verb takes, and one line about it."""
