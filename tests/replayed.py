@@ -1,16 +1,37 @@
-"""A series on the replay exchange, filled and trained once: the start of the service.s long tests."""
+"""A series on the replay exchange, filled and trained once, and a clock that is turned by hand."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
 import pandas as pd
+from sqlalchemy import text
 
 from btcml.pipeline.clock import register_clock
 from btcml.pipeline.ingest import backfill
 from btcml.pipeline.sources import make_source
 from btcml.pipeline.train import train
+from btcml.store.forecasts import record_clock
 from btcml.testing.exchange import running_exchange
+
+
+@dataclasses.dataclass
+class TurnedClock:
+    """A market's clock that stands still until somebody turns it."""
+
+    time: pd.Timestamp
+
+    def __call__(self):
+        return self.time
+
+
+def turn_clock(store, owner, market, time):
+    """Set what the database knows of a market's clock, which it refuses to everybody but its owner."""
+    with owner.begin() as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        connection.execute(text("DELETE FROM market_clocks"))
+    record_clock(store, market, time, speed=0.0)
 
 
 @contextlib.contextmanager

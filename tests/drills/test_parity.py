@@ -1,60 +1,54 @@
-"""Live is offline: what was sealed while the clock ran is what the same models say of the stored candles."""
+"""Live is offline: what was sealed while the clock went on is what the same models say of the stored candles."""
 
 from __future__ import annotations
-
-import threading
-import time
 
 import pandas as pd
 import pytest
 
 from btcml.candles import SeriesKey
 from btcml.forecast.artifacts import load_forecaster
-from btcml.market import utc_now
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.evaluate import series_folder
 from btcml.serve.schedule import Scheduler
 from btcml.serve.work import Bench
 from btcml.store.candles import read_candles
 from btcml.store.chain import verify_chain
-from btcml.store.forecasts import market_now, read_scored
-from btcml.testing.exchange import ReplayClock
+from btcml.store.forecasts import read_scored
+from btcml.store.jobs import append_job, finish_job
 
-from ..replayed import trained_replay  # noqa: TID252 - where drills begin
+from ..replayed import TurnedClock, trained_replay, turn_clock  # noqa: TID252 - where drills begin
 
-BEGIN = pd.Timestamp("2025-03-01", tz="UTC")
+BEGIN = pd.Timestamp("2025-03-01 00:00:02", tz="UTC")
 FIVE = pd.Timedelta("5min")
 KEY = SeriesKey("replay:parity", "BTCUSDT", "5m")
 CANDLES = 6
-SPEED = 200.0
 PRICES = ("open", "high", "low", "close", "amp", "lo", "hi", "prob_up", "base")
 
 
 @pytest.fixture
-def scheduler(settings, store):
-    """A scheduler on an exchange whose clock runs two hundred times as fast as ours."""
-    clock = ReplayClock(BEGIN, utc_now(), SPEED)
+def scored(settings, store, owner):
+    """Forecasts of a scheduler on an exchange whose clock goes on when a candle's work is done."""
+    clock = TurnedClock(BEGIN)
     with trained_replay(settings, store, SimulatedMarket(), clock, KEY, btcml_train_every="9d") as (ours, source):
-        found = Scheduler(Bench(ours, store, source), days=9)
-        thread = threading.Thread(target=found.run)
-        thread.start()
-        yield found
-        found.stop.set()
-        thread.join()
+        trained = append_job(store, "train", KEY, asked_by="scheduler", due_at=BEGIN)  # none is due meanwhile
+        finish_job(store, trained, result={})
+        scheduler = Scheduler(Bench(ours, store, source), days=9)
+        for step in range(CANDLES):
+            clock.time = BEGIN + step * FIVE
+            turn_clock(store, owner, KEY.market, clock.time)
+            scheduler.tick()
+    return read_scored(store, KEY)
 
 
-def test_what_was_sealed_by_a_running_clock_is_what_is_computed_offline(scheduler, settings, store):
+def test_what_was_sealed_by_the_scheduler_is_what_is_computed_offline(scored, settings, store):
     """Every price of every sealed forecast, champion and challengers, to a millionth of a dollar."""
-    until = market_now(store, KEY.market) + (CANDLES + 2) * FIVE
-    while market_now(store, KEY.market) < until:
-        time.sleep(0.1)
-    scheduler.stop.set()
-    sealed, candles = read_scored(store, KEY), read_candles(store, KEY)
+    candles = read_candles(store, KEY)
     assert verify_chain(store, KEY) is None
-    assert sealed["open_time"].nunique() >= CANDLES - 1
-    assert (sealed["made_at"] >= sealed["open_time"]).all()
-    served = {name: load_forecaster(series_folder(settings, KEY) / name) for name in sealed["artifact"].unique()}
-    for row in sealed.to_dict("records"):
+    assert scored["status"].eq("sealed").all()
+    assert list(scored["open_time"].unique()) == [BEGIN.floor("5min") + step * FIVE for step in range(CANDLES)]
+    assert scored["role"].value_counts().to_dict() == {"champion": CANDLES, "challenger": CANDLES}
+    served = {name: load_forecaster(series_folder(settings, KEY) / name) for name in scored["artifact"].unique()}
+    for row in scored.to_dict("records"):
         offline = served[row["artifact"]].predict(
             candles[candles["open_time"] < row["open_time"]].reset_index(drop=True)
         )

@@ -6,7 +6,6 @@ import dataclasses
 
 import pandas as pd
 import pytest
-from sqlalchemy import text
 
 from btcml.candles import SeriesKey
 from btcml.forecast.artifacts import save_forecaster
@@ -15,8 +14,9 @@ from btcml.forecast.forecaster import train_forecaster
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.evaluate import series_folder
 from btcml.pipeline.ingest import backfill
-from btcml.store.forecasts import record_clock
 from btcml.store.models import ModelRecord, record_training
+
+from ..replayed import turn_clock  # noqa: TID252 - where drills begin
 
 NOW = pd.Timestamp("2025-03-01 12:00:02", tz="UTC")
 EXPERIMENT = Experiment("5m", "2025-02-25", models=("autoreg",))
@@ -43,10 +43,7 @@ class StillMarket:
     def turn(self, time):
         """Set the market's clock, and the database's knowledge of it."""
         self.time = time
-        with self.owner.begin() as connection:
-            connection.execute(text("SET LOCAL session_replication_role = replica"))
-            connection.execute(text("DELETE FROM market_clocks"))
-        record_clock(self.store, self.market, time, speed=0.0)
+        turn_clock(self.store, self.owner, self.market, time)
 
 
 @pytest.fixture

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from lookahead import changed, scrambled, simulated
 
 from btcml.errors import UsageError
 from btcml.forecast import walk
@@ -23,6 +16,8 @@ from btcml.forecast.experiment import Experiment
 from btcml.forecast.features import SETS, Prepared, feature_frame, tail_length
 from btcml.forecast.models import MEANS, MODELS, make_model
 from btcml.forecast.targets import target_frame
+
+from .lookahead import changed, scrambled, simulated
 
 CANDLES = simulated(9)
 N = len(CANDLES)

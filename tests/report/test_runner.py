@@ -61,7 +61,9 @@ def test_no_sabotage_yields_an_executed_notebook(run, out, name):
     cells, why = SABOTAGES[name]
     out.parent.mkdir()
     out.write_text("of an earlier run")
-    limits = Limits(cell=4, total=4, start=30) if "sleep" in cells[0] else Limits(cell=2 if "while" in cells[0] else 60)
+    limits = (
+        Limits(cell=4, total=4, start=600) if "sleep" in cells[0] else Limits(cell=2 if "while" in cells[0] else 60)
+    )
     with pytest.raises(ReportError, match=why):
         run(*cells, limits=limits)
     assert not out.exists()

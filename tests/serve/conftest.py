@@ -23,6 +23,17 @@ from btcml.store.engine import open_store
 
 from ..pipeline.conftest import forecaster, market, series, trained  # noqa: F401, TID252 - fixtures of the verbs
 
+WAIT_S = 600
+"""Seconds that a test waits for an answer: a busy machine is slow, and no speed is tested here."""
+
+
+def until(happened, *, pause=0.01):
+    """Wait until something is true; fail if it never becomes so."""
+    end = time.monotonic() + WAIT_S
+    while not happened():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(pause)
+
 
 @dataclasses.dataclass
 class Running:
@@ -34,10 +45,10 @@ class Running:
     key: SeriesKey
 
     def get(self, path, **options):
-        return requests.get(self.url + path, timeout=30, **options)
+        return requests.get(self.url + path, timeout=WAIT_S, **options)
 
     def post(self, path, **options):
-        return requests.post(self.url + path, timeout=120, **options)
+        return requests.post(self.url + path, timeout=WAIT_S, **options)
 
 
 @dataclasses.dataclass
@@ -55,8 +66,7 @@ class Listening:
         )
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
+        until(lambda: self.server.started)
         return f"http://127.0.0.1:{port}"
 
     def __exit__(self, *_):

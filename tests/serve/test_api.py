@@ -14,7 +14,7 @@ from btcml.serve.api import create_app, serve_api
 from btcml.serve.schemas import JobAnswer, Metrics, ModelInfo, Prices
 from btcml.serve.shapes import Futures, Prediction, Series
 
-from .conftest import Listening
+from .conftest import WAIT_S, Listening, until
 
 
 def test_a_forecast_is_answered_with_all_that_a_client_must_know(service):
@@ -42,12 +42,8 @@ def test_a_kept_forecast_is_renewed_when_a_candle_is_restated(service):
             "UPDATE candles SET close = close + 0.01, high = greatest(high, close + 0.01) "
             "WHERE open_time = (SELECT max(open_time) FROM candles)"
         )
-    after = {}
-    for _ in range(100):
-        after = service.post("/predict").json()
-        if after["last_close"] != before["last_close"]:
-            break
-    assert after["last_close"] == pytest.approx(before["last_close"] + 0.01)
+    renewed = pytest.approx(before["last_close"] + 0.01)
+    until(lambda: service.post("/predict").json()["last_close"] == renewed)
     service.post("/ingest/run")
 
 
@@ -88,7 +84,7 @@ def test_ready_names_what_is_missing(empty_service, service):
 )
 def test_every_error_is_a_problem_document_with_its_true_status(service, method, path, status):
     """No 200 with an error inside, no traceback."""
-    answer = requests.request(method, service.url + path, timeout=30)
+    answer = requests.request(method, service.url + path, timeout=WAIT_S)
     assert answer.status_code == status
     problem = answer.json()
     assert problem["status"] == status
@@ -140,9 +136,11 @@ def test_sealed_forecasts_come_in_pages(store, settings, trained, market):
     app = create_app(settings, store)
     app.state.service.source = market
     with Listening(app) as url:
-        whole, first = (requests.get(f"{url}/futuros", params=page, timeout=30).json() for page in ({}, {"limit": 3}))
+        whole, first = (
+            requests.get(f"{url}/futuros", params=page, timeout=WAIT_S).json() for page in ({}, {"limit": 3})
+        )
         page = {"limit": 3, "end": first["next_end"]}
-        second = requests.get(f"{url}/futuros", params=page, timeout=30).json()
+        second = requests.get(f"{url}/futuros", params=page, timeout=WAIT_S).json()
     assert whole["next_end"] is None
     assert len(whole["points"]) == 5
     assert second["points"] + first["points"] == whole["points"]
@@ -171,7 +169,8 @@ def test_sealed_forecasts_and_jobs_and_models_have_their_documented_shapes(servi
     service.post("/ingest/run")
     Futures.model_validate(service.get("/futuros").json())
     assert service.get("/futures").json() == service.get("/futuros").json()
-    assert service.post("/futuros/update").json()["count"] >= 0
+    count = service.post("/futuros/update").json()["count"]
+    assert count == sum(point["err_close"] is not None for point in service.get("/futuros").json()["points"])
     info = ModelInfo.model_validate(service.get("/model/info").json())
     assert info.exists
     assert any(model.champion for model in info.models)
@@ -229,8 +228,8 @@ def test_several_symbols_are_watched_together(service):
     both = service.settings.model_copy(update={"btcml_symbols": ("BTCUSDT", "ETHUSDT")})
     service.post("/ingest/run")
     with Listening(create_app(both, service.store)) as url:
-        text = requests.get(url + "/metrics/prometheus", timeout=30).text
-        ready = requests.get(url + "/ready", timeout=30)
+        text = requests.get(url + "/metrics/prometheus", timeout=WAIT_S).text
+        ready = requests.get(url + "/ready", timeout=WAIT_S)
     for symbol in both.btcml_symbols:
         assert f'btcml_forecasts_scored{{interval="5m",market="simulated",symbol="{symbol}"}}' in text
     assert ready.status_code == 503
@@ -246,7 +245,7 @@ def test_a_ban_says_when_to_come_back(service):
     app = create_app(service.settings, service.store)
     app.add_api_route("/banned", _banned(until))
     with Listening(app) as url:
-        answer = requests.get(url + "/banned", timeout=30)
+        answer = requests.get(url + "/banned", timeout=WAIT_S)
     assert answer.status_code == 503
     assert 280 < int(answer.headers["Retry-After"]) <= 300
 
@@ -301,11 +300,11 @@ def test_beyond_loopback_changing_routes_need_the_key(service, service_settings)
     """401 without, 401 with another, 200 with it; reading needs none."""
     settings = service_settings.model_copy(update={"btcml_api_key": SecretStr("a-long-key")})
     with Listening(create_app(settings, service.store, guarded=True)) as url:
-        assert requests.post(url + "/ingest/run", timeout=30).status_code == 401
+        assert requests.post(url + "/ingest/run", timeout=WAIT_S).status_code == 401
         for token, status in (("wrong", 401), ("a-long-key", 200)):
-            answer = requests.post(url + "/ingest/run", headers={"Authorization": f"Bearer {token}"}, timeout=30)
+            answer = requests.post(url + "/ingest/run", headers={"Authorization": f"Bearer {token}"}, timeout=WAIT_S)
             assert answer.status_code == status
-        assert requests.get(url + "/prices/latest", timeout=30).status_code == 200
+        assert requests.get(url + "/prices/latest", timeout=WAIT_S).status_code == 200
 
 
 def test_listening_beyond_loopback_without_a_key_is_refused(service_settings):
@@ -318,7 +317,7 @@ def test_only_listed_origins_may_read_from_a_page(service, service_settings):
     """CORS by list."""
     settings = service_settings.model_copy(update={"btcml_cors_origins": ("http://localhost:8866",)})
     with Listening(create_app(settings, service.store)) as url:
-        known = requests.get(url + "/health", headers={"Origin": "http://localhost:8866"}, timeout=30)
-        other = requests.get(url + "/health", headers={"Origin": "http://evil.example"}, timeout=30)
+        known = requests.get(url + "/health", headers={"Origin": "http://localhost:8866"}, timeout=WAIT_S)
+        other = requests.get(url + "/health", headers={"Origin": "http://evil.example"}, timeout=WAIT_S)
     assert known.headers["access-control-allow-origin"] == "http://localhost:8866"
     assert "access-control-allow-origin" not in other.headers

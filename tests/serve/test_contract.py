@@ -33,7 +33,7 @@ from btcml.store.engine import open_store
 from btcml.testing.exchange import ReplayClock
 
 from ..replayed import trained_replay  # noqa: TID252 - where drills begin
-from .conftest import Listening, Running
+from .conftest import WAIT_S, Listening, Running
 
 CHECKS = (
     not_a_server_error,
@@ -107,8 +107,8 @@ def _fuzz(operation, cases, seed):
 
 def test_a_short_fuzz_finds_no_undocumented_answer(young_service):
     """A few cases of every route: no 5xx, no undocumented status, no schema violation."""
-    schema = schemathesis.openapi.from_dict(requests.get(young_service.url + "/openapi.json", timeout=30).json())
-    schema.config.update(base_url=young_service.url)
+    schema = schemathesis.openapi.from_dict(requests.get(young_service.url + "/openapi.json", timeout=WAIT_S).json())
+    schema.config.update(base_url=young_service.url, request_timeout=WAIT_S)
     made = {found.ok().label: _fuzz(found.ok(), 4, seed=1) for found in schema.get_all_operations()}
     assert sum(made.values()) >= 60
     assert {f"POST {path}" for path in SLOW} <= {label for label, count in made.items() if count}
@@ -119,11 +119,11 @@ def test_every_check_of_the_tool_passes_in_all_its_phases(young_service, tmp_pat
     """Every route: examples, coverage, fuzzing and stateful walks along the links, more than two thousand cases."""
     command = [str(Path(sys.executable).parent / "schemathesis"), "run", young_service.url + "/openapi.json"]
     options = f"--checks all --max-examples {CASES} --generation-database none --suppress-health-check all"
-    options += " --request-timeout 60 --max-response-time 60 --seed 3 --no-color"  # a training may take its time
+    options += " --request-timeout 600 --max-response-time 600 --seed 3 --no-color"  # a training may take its time
     done = subprocess.run([*command, *options.split()], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     assert "Stateful" in done.stdout
-    operations = len(requests.get(young_service.url + "/openapi.json", timeout=30).json()["paths"])
+    operations = len(requests.get(young_service.url + "/openapi.json", timeout=WAIT_S).json()["paths"])
     assert int(re.search(r"Tested: (\d+)", done.stdout)[1]) >= operations
     found = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
     assert found is not None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 import time
 
 import requests
@@ -9,7 +10,7 @@ from fastapi import FastAPI, Response
 
 from btcml.serve import patience
 
-from .conftest import Listening
+from .conftest import WAIT_S, Listening
 
 
 def test_a_client_that_does_not_ask_is_cut_off(monkeypatch):
@@ -20,10 +21,11 @@ def test_a_client_that_does_not_ask_is_cut_off(monkeypatch):
     with Listening(app) as url:
         host, port = url.removeprefix("http://").split(":")
         for begun in (b"", b"GET /health HTTP/1.1\r\nHost: x\r\n"):
-            with socket.create_connection((host, int(port)), timeout=20) as slow:
+            with socket.create_connection((host, int(port)), timeout=WAIT_S) as slow:
                 slow.sendall(begun)
                 assert slow.recv(100) == b""
-        assert requests.get(url + "/health", timeout=20).status_code == 200
+        monkeypatch.setattr(patience, "SLOWEST_S", WAIT_S)
+        assert requests.get(url + "/health", timeout=WAIT_S).status_code == 200
 
 
 def test_a_head_without_an_end_is_refused():
@@ -32,28 +34,33 @@ def test_a_head_without_an_end_is_refused():
     app.add_api_route("/health", lambda: {"status": "ok"}, methods=["GET", "POST"])
     with Listening(app) as url:
         host, port = url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=20) as endless:
+        with socket.create_connection((host, int(port)), timeout=WAIT_S) as endless:
             endless.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * patience.MOST_HEAD)
             assert endless.recv(100).startswith(b"HTTP/1.1 431 ")
-        assert requests.get(url + "/health", headers={"X-Long": "a" * 20_000}, timeout=20).status_code == 200
+        assert requests.get(url + "/health", headers={"X-Long": "a" * 20_000}, timeout=WAIT_S).status_code == 200
         with requests.Session() as session:
             for _ in range(3):
-                assert session.post(url + "/health", data=b"a" * 200_000, timeout=20).status_code == 200
+                assert session.post(url + "/health", data=b"a" * 200_000, timeout=WAIT_S).status_code == 200
 
 
 def test_a_client_that_does_not_read_its_answer_is_cut_off(monkeypatch):
     """A long answer that nobody takes does not hold its memory for ever; whoever reads slowly gets all of it."""
     monkeypatch.setattr(patience, "SLOWEST_READ_S", 0.3)
+    cut, lost = threading.Event(), patience.PatientProtocol.connection_lost
+    monkeypatch.setattr(
+        patience.PatientProtocol, "connection_lost", lambda self, error: (cut.set(), lost(self, error))[1]
+    )
     app = FastAPI()
     app.add_api_route("/long", lambda: Response(bytes(50_000_000)))
     with Listening(app) as url:
         host, port = url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=20) as slow:
+        with socket.create_connection((host, int(port)), timeout=WAIT_S) as slow:
             slow.sendall(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n")
-            time.sleep(1.5)
+            assert cut.wait(WAIT_S)
             assert _received(slow) < 50_000_000
-        with requests.get(url + "/long", timeout=20, stream=True) as steady:
-            parts = (time.sleep(0.05) or len(part) for part in steady.iter_content(2_000_000))
+        monkeypatch.setattr(patience, "SLOWEST_READ_S", 2.0)  # a busy machine reads slowly, too
+        with requests.get(url + "/long", timeout=WAIT_S, stream=True) as steady:
+            parts = (time.sleep(0.1) or len(part) for part in steady.iter_content(2_000_000))
             assert sum(parts) == 50_000_000
 
 

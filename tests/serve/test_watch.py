@@ -1,29 +1,20 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 from sqlalchemy import text
 
 from btcml.serve.watch import Watch
+
+from .conftest import until
 
 
 @pytest.fixture
 def watch(store):
     found = Watch(store)
     found.start()
-    while not found.alive:
-        time.sleep(0.01)
+    until(lambda: found.alive)
     yield found
     found.stop()
-
-
-def heard(watch, before, *tables):
-    """Wait for a notice; whether it came."""
-    end = time.monotonic() + 20
-    while watch.version(*tables) == before and time.monotonic() < end:
-        time.sleep(0.01)
-    return watch.version(*tables) != before
 
 
 def test_a_change_of_a_table_is_heard(watch, store):
@@ -34,7 +25,7 @@ def test_a_change_of_a_table_is_heard(watch, store):
     )
     with store.engine.begin() as connection:
         connection.execute(text(query))
-    assert heard(watch, before, "jobs")
+    until(lambda: watch.version("jobs") != before)
     assert watch.version("candles") == others
 
 
@@ -44,6 +35,5 @@ def test_a_cut_connection_makes_everything_old_until_it_is_heard_again(watch, ow
     query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'LISTEN btcml'"
     with owner.connect() as connection:
         connection.execute(text(query))
-    assert heard(watch, before, "candles")
-    while not watch.alive:
-        time.sleep(0.01)
+    until(lambda: watch.version("candles") != before)
+    until(lambda: watch.alive)

@@ -5,7 +5,6 @@ import errno
 import socket
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
@@ -17,6 +16,8 @@ from btcml.serve.work import Bench, JobError, environment, perform, spawn
 from btcml.settings import Settings, load_settings
 from btcml.store.chain import chain_head
 from btcml.store.jobs import append_job, read_job, read_jobs
+
+from .conftest import WAIT_S, until
 
 
 def test_a_process_of_its_own_has_the_same_settings(tmp_path, monkeypatch):
@@ -36,7 +37,7 @@ def test_a_process_of_its_own_has_the_same_settings(tmp_path, monkeypatch):
 def test_a_job_is_done_by_a_process_of_its_own(service):
     """Queued here, done there, in the log everywhere."""
     number = append_job(service.store, "ingest", service.key, asked_by="api")
-    assert spawn(service.settings, number, service.key.market).wait(timeout=120) == 0
+    assert spawn(service.settings, number, service.key.market).wait(timeout=WAIT_S) == 0
     assert read_job(service.store, number).status == "ok"
 
 
@@ -44,10 +45,9 @@ def test_a_process_that_is_stopped_leaves_no_running_job(service):
     """SIGTERM: abandoned or never begun, and no traceback."""
     number = append_job(service.store, "train", service.key, asked_by="api", parameters={"days": 9})
     process = spawn(service.settings, number, service.key.market)
-    while process.poll() is None and read_job(service.store, number).status == "queued":
-        pass
+    until(lambda: process.poll() is not None or read_job(service.store, number).status != "queued")
     process.terminate()
-    assert process.wait(timeout=60) != 0
+    assert process.wait(timeout=WAIT_S) != 0
     assert read_job(service.store, number).status == "abandoned"
 
 
@@ -59,16 +59,15 @@ def test_a_service_that_is_stopped_takes_its_training_along(service):
     command = [sys.executable, "-m", "btcml.cli", "api", "--port", port]
     with subprocess.Popen(command, env=environment(service.settings), stderr=subprocess.DEVNULL) as api:
         url = f"http://127.0.0.1:{port}"
-        _wait_for(url)
-        job = requests.post(url + "/train?days=9", headers={"Prefer": "respond-async"}, timeout=30).json()["id"]
-        while read_job(service.store, job).status == "queued":
-            time.sleep(0.02)
+        until(lambda: answers(url))
+        job = requests.post(url + "/train?days=9", headers={"Prefer": "respond-async"}, timeout=WAIT_S).json()["id"]
+        until(lambda: read_job(service.store, job).status != "queued")
         children = psutil.Process(api.pid).children(recursive=True)
         api.terminate()
-        api.wait(timeout=60)
+        api.wait(timeout=WAIT_S)
     assert read_job(service.store, job).status == "abandoned"
     assert children
-    assert not psutil.wait_procs(children, timeout=10)[1]
+    assert not psutil.wait_procs(children, timeout=WAIT_S)[1]
     assert not [path for path in service.settings.models.rglob("*") if path.name.startswith(".")]
 
 
@@ -82,10 +81,9 @@ def test_who_waits_for_a_training_is_told_when_the_service_stops(service):
         subprocess.Popen(command, env=environment(service.settings), stderr=subprocess.PIPE) as api,
         ThreadPoolExecutor() as pool,
     ):
-        _wait_for(url)
-        waiting = pool.submit(requests.post, url + "/train?days=9", timeout=120)
-        while not read_jobs(service.store, kinds=["train"], statuses=["running"]):
-            time.sleep(0.02)
+        until(lambda: answers(url))
+        waiting = pool.submit(requests.post, url + "/train?days=9", timeout=WAIT_S)
+        until(lambda: read_jobs(service.store, kinds=["train"], statuses=["running"]))
         api.terminate()
         answer = waiting.result()
         told = api.stderr.read().decode()
@@ -106,17 +104,12 @@ def test_a_full_disk_ends_a_job_with_a_sentence(store, settings, market, series,
     assert "No space left on device): make room" in job.error
 
 
-def _wait_for(url):
-    """Wait until a service that is just starting answers."""
-    end = time.monotonic() + 60
-    while True:
-        try:
-            requests.get(url + "/health", timeout=30).raise_for_status()
-        except requests.ConnectionError:
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        else:
-            return
+def answers(url):
+    """Whether a service that is just starting answers."""
+    try:
+        return requests.get(url + "/health", timeout=WAIT_S).ok
+    except requests.ConnectionError:
+        return False
 
 
 def test_markets_never_mix_in_a_job(store, settings, market, series):

@@ -35,7 +35,7 @@ def exchange() -> Iterator[Exchange]:
 
 
 def get(exchange: Exchange, path: str, **query: Any) -> requests.Response:
-    return requests.get(exchange.url + path, params=query, timeout=10)
+    return requests.get(exchange.url + path, params=query, timeout=600)
 
 
 def klines(exchange: Exchange, **query: Any) -> list[Any]:
