@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from btcml.candles import SeriesKey, check_symbol, interval_delta
 from btcml.errors import UsageError
+from btcml.system import public_url
 
 __all__ = ["RunParameters", "Settings", "duration", "load_settings", "run_parameters"]
 
@@ -52,7 +53,7 @@ _Duration = Annotated[str, _text_for(duration)]
 def _urls(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
-            msg = f"expected an address such as https://api.binance.com, found {value!r}"
+            msg = f"expected an address such as https://api.binance.com, found {public_url(value)!r}"
             raise ValueError(msg)
     return tuple(value.rstrip("/") for value in values)
 
@@ -197,4 +198,4 @@ def run_parameters(**values: Any) -> RunParameters:
 def _complaint(found: Any) -> str:
     """What pydantic says, with the value once."""
     message = re.sub(r"^(Value error|Assertion failed), ", "", found["msg"])
-    return message if ", found " in message else f"{message}, found {found['input']!r}"
+    return message if ", found " in message else f"{message}, found {public_url(repr(found['input']))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import time
@@ -13,7 +14,7 @@ from btcml.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["check_port", "end_processes", "is_loopback"]
+__all__ = ["check_port", "end_processes", "is_loopback", "public_url"]
 
 
 def end_processes(processes: Iterable[subprocess.Popen[bytes]], wait: float = 8.0) -> None:
@@ -72,3 +73,20 @@ def check_port(name: str, host: str, port: int, option: str = "--port") -> None:
         why = getattr(error, "strerror", None) or str(error)
         msg = f"the {name} cannot listen on {host}:{port} ({why}): choose another {option}, or stop what listens there"
         raise UsageError(msg) from error
+
+
+def public_url(url: str) -> str:
+    """Text of an address for messages and logs, without its secrets.
+
+    The password, a user name without one, and parameters that are named like a secret are ``***``.
+
+    Examples
+    --------
+    >>> public_url("postgresql://me:a@b/c@host/db?sslmode=require&password=x")
+    'postgresql://me:***@host/db?sslmode=require&password=***'
+    >>> public_url("https://token@host/api?apiKey=x")
+    'https://***@host/api?apiKey=***'
+    """
+    url = re.sub(r"//([^:@/?#]*):.*@", r"//\1:***@", url)
+    url = re.sub(r"//[^:@/?#]+@", "//***@", url)
+    return re.sub(r"(?i)([?&;][^=&]*(?:pass|pwd|secret|token|key|sign|auth)[^=&]*=)[^&#]*", r"\1***", url)

@@ -119,3 +119,11 @@ def test_a_wrong_parameter_is_shown_once_with_what_would_be_right(name, value, s
         run_parameters(**{name: value})
     assert sentence in str(caught.value)
     assert str(caught.value).count("found") == 1
+
+
+def test_a_wrong_setting_shows_no_secret_of_an_address(monkeypatch):
+    """The user's password and a token stay out of the message."""
+    monkeypatch.setenv("BTCML_BINANCE_URLS", "https://api.binance.com,ftp://me:secret@host/x?token=secret")
+    with pytest.raises(UsageError, match="BTCML_BINANCE_URLS") as refused:
+        load_settings()
+    assert "secret" not in str(refused.value)

@@ -78,14 +78,16 @@ def new_session() -> requests.Session:
 
 
 def host_of(url: str) -> str:
-    """Host and port of an address: the key of a ban.
+    """Host and port of an address, without user and password: the key of a ban.
 
     Examples
     --------
     >>> host_of("https://api.binance.com/api/v3")
     'api.binance.com'
+    >>> host_of("https://user:secret@127.0.0.1:8090/api/v3")
+    '127.0.0.1:8090'
     """
-    return urlsplit(url).netloc
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def fetch_reply(

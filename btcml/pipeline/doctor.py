@@ -21,6 +21,7 @@ from btcml.store.engine import Store, head_revision, open_store
 from btcml.store.forecasts import market_now
 from btcml.store.jobs import read_jobs
 from btcml.store.models import read_champion
+from btcml.system import public_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,7 +154,7 @@ def _exchange(settings: Settings, store: Store | None) -> list[Finding]:
         return [Finding("exchange", "bad", str(error), "wait for the end of the ban: nothing is asked before it")]
     if not answers:
         cure = "check the network, or set BTCML_BINANCE_URLS; BTCML_SOURCE=simulated works without the exchange"
-        found = f"none of {', '.join(settings.btcml_binance_urls)} answers"
+        found = f"none of {', '.join(map(public_url, settings.btcml_binance_urls))} answers"
         return [Finding("exchange", "bad" if settings.btcml_source == "binance" else "warn", found, cure)]
     if market.market.startswith("replay:"):
         clock = Finding("exchange clock", "ok", f"{market.now():%Y-%m-%d %H:%M} UTC, a replay's own")

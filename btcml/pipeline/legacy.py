@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from sqlalchemy import create_engine, inspect, make_url, text
+from sqlalchemy import inspect, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import NullPool
 
 from btcml.candles import TIME, SeriesKey, as_candles
 from btcml.continuity import suspect_rows
-from btcml.errors import SourceError
+from btcml.errors import SourceError, StoreError
 from btcml.store.candles import quarantine_rows, upsert_candles
+from btcml.store.engine import connected, parse_url
 from btcml.store.forecasts import append_imported_forecasts
 from btcml.store.jobs import append_imported_jobs
 
@@ -122,14 +122,13 @@ def _load_files(path: Path) -> dict[str, pd.DataFrame]:
 
 def _read_server(address: str) -> dict[str, pd.DataFrame]:
     try:
-        engine = create_engine(make_url(address).set(drivername="postgresql+psycopg2"), poolclass=NullPool)
-        with engine.connect() as connection:
+        with connected(parse_url(address, "the old database")) as connection:
             connection.execute(text("SET TRANSACTION READ ONLY"))
             connection.execute(text("SET LOCAL timezone = 'UTC'"))
             names = set(inspect(connection).get_table_names()) & set(LEGACY_TABLES)
             queries = {name: f'SELECT * FROM "{name}"' for name in sorted(names)}  # noqa: S608 - names of ours
             return {name: pd.read_sql(text(query), connection) for name, query in queries.items()}
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, StoreError) as error:
         reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
         msg = f"the old database cannot be read ({reason}): give postgresql://user:password@host:5432/database"
         raise SourceError(msg) from error

@@ -16,7 +16,7 @@ from btcml.pipeline.sources import make_source
 from btcml.serve.api import check_host
 from btcml.serve.work import environment
 from btcml.store.engine import open_store
-from btcml.system import check_port, end_processes, is_loopback
+from btcml.system import check_port, end_processes, is_loopback, public_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -115,7 +115,7 @@ def running_api(settings: Settings, say: Callable[[str], None]) -> Iterator[None
         yield
         return
     log = settings.home / "api.log"
-    say(f"no API answers at {settings.api_base_url}: starting one (its log: {log})")
+    say(f"no API answers at {public_url(settings.api_base_url)}: starting one (its log: {log})")
     command = [sys.executable, "-m", "btcml.cli", "api", "--host", str(parts.hostname), "--port", str(parts.port or 80)]
     with _opened(log) as lines:
         process = subprocess.Popen(  # noqa: S603 - ourselves
@@ -141,7 +141,8 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     while not api_answers(url):
         if process.poll() is not None or time.monotonic() > end:
             last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
-            msg = f"the API did not come up at {url} ({last[0][:300]}): {log} has more; btcml doctor looks further"
+            where, why = public_url(url), last[0][:300]
+            msg = f"the API did not come up at {where} ({why}): {log} has more; btcml doctor looks further"
             raise NotReadyError(msg)
         time.sleep(_LOOK_S)
 

@@ -24,7 +24,7 @@ from sqlalchemy.exc import ProgrammingError
 from btcml.errors import SourceError, StoreError, UsageError
 from btcml.files import write_bytes
 from btcml.store.embedded import programs_folder
-from btcml.store.engine import connected, head_revision, known_revisions, migrate, require_no_sessions
+from btcml.store.engine import connected, head_revision, known_revisions, libpq_parameters, migrate, require_no_sessions
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
@@ -261,11 +261,12 @@ def _unpack(archive: zipfile.ZipFile, models: Path) -> int:
 
 def _run(url: URL, tool: str, *options: str) -> None:
     """Run one of PostgreSQL's own tools; the password is passed in the environment."""
-    command = [_find(tool, tls=url.query.get("sslmode") in _TLS), "--no-password", *options]
-    known = {"PGHOST": url.host or url.query.get("host"), "PGPORT": url.port, "PGUSER": url.username}
-    known |= {"PGPASSWORD": url.password, "PGDATABASE": url.database, "PGSSLMODE": url.query.get("sslmode")}
-    known |= {"PGSSLROOTCERT": url.query.get("sslrootcert")}
-    environment = dict(os.environ) | {name: str(value) for name, value in known.items() if value is not None}
+    known = libpq_parameters(url)
+    command = [_find(tool, tls=known.get("sslmode") in _TLS), "--no-password", *options]
+    names = {"dbname": "DATABASE", "connect_timeout": "CONNECT_TIMEOUT"}
+    environment = dict(os.environ)
+    for name, value in known.items():
+        environment[f"PG{names.get(name, name.upper().replace('_', ''))}"] = str(value)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "error:" in line.lower()] or [done.stderr]

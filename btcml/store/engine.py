@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import weakref
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from psycopg2.extensions import encrypt_password
+from psycopg2.extensions import encrypt_password, make_dsn
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DisconnectionError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
@@ -25,6 +26,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 from btcml.candles import TIME
 from btcml.errors import BusyError, StoreError
 from btcml.store.embedded import start_embedded
+from btcml.system import public_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -44,9 +46,11 @@ __all__ = [
     "head_revision",
     "is_current",
     "known_revisions",
+    "libpq_parameters",
     "migrate",
     "open_store",
     "owner_url",
+    "parse_url",
     "records",
     "require_no_sessions",
     "set_password",
@@ -98,9 +102,8 @@ class Store:
 
     @cached_property
     def _columns(self) -> QueuePool:
-        uri = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        uri = uri.replace("+", "%20")  # libpq reads no plus as a space
-        pool = QueuePool(lambda: adbc.connect(uri), pool_size=3, max_overflow=20, reset_on_return=None)
+        address = make_dsn(**libpq_parameters(self.url))
+        pool = QueuePool(lambda: adbc.connect(address), pool_size=3, max_overflow=20, reset_on_return=None)
         event.listen(pool, "checkout", _ping)
         weakref.finalize(self, pool.dispose)  # the driver complains of connections that are just dropped
         return pool
@@ -203,14 +206,31 @@ def _failed(error: BaseException) -> StoreError:
     return StoreError(f"the database failed ({_first_line(error)}): nothing is half stored; fix the cause, run again")
 
 
+def libpq_parameters(url: URL) -> dict[str, Any]:
+    """Parameters of an address as PostgreSQL's own library names them; all drivers and tools get these."""
+    return dict(create_engine(url, poolclass=NullPool).dialect.create_connect_args(url)[1])
+
+
 def _first_line(error: BaseException) -> str:
     return (str(getattr(error, "orig", error)).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager
 def connected(url: URL, isolation: Any = "READ COMMITTED") -> Iterator[Connection]:
-    """Open one connection outside of any pool; its transaction is rolled back unless it is committed."""
-    with create_engine(url, isolation_level=isolation, poolclass=NullPool).connect() as connection:
+    """Open one connection outside of any pool; its transaction is rolled back unless it is committed.
+
+    Raises
+    ------
+    StoreError
+        If the server cannot be reached, or refuses the user.
+    """
+    try:
+        connection = create_engine(url, isolation_level=isolation, poolclass=NullPool).connect()
+    except OperationalError as error:
+        where = public_url(url.render_as_string())
+        msg = f"the database {where} cannot be reached: {_first_line(error)}; start it or correct its address"
+        raise StoreError(msg) from error
+    with connection:
         yield connection
 
 
@@ -226,19 +246,36 @@ def owner_url(settings: Settings) -> URL:
         url = start_embedded(settings.home)
         _ensure_database(url)
         return url.set(database=_DATABASE)
-    return _server_url(settings.database_url.get_secret_value())
+    return parse_url(settings.database_url.get_secret_value())
 
 
-def _server_url(address: str) -> URL:
+def parse_url(address: str, name: str = "DATABASE_URL") -> URL:
+    """Address of a PostgreSQL server from its text; special characters in it are percent-encoded.
+
+    Parameters
+    ----------
+    name
+        What holds the address, for the message.
+
+    Raises
+    ------
+    StoreError
+        If it is no such address; the message shows nothing of it.
+    """
+    form = f"{name} must be of the form postgresql://user:password@host:5432/database"
     try:
         url = make_url(address)
-    except SQLAlchemyError as error:
-        msg = "DATABASE_URL must be of the form postgresql://user:password@host:5432/database; it cannot be read"
+    except (SQLAlchemyError, ValueError) as error:
+        msg = f"{form}; it cannot be read"
         raise StoreError(msg) from error
-    found = url.get_backend_name()
-    if found not in {"postgresql", "postgres"}:
-        msg = f"DATABASE_URL must name a PostgreSQL server, found {found}: unset it for the embedded one"
+    if url.get_backend_name() not in {"postgresql", "postgres"}:
+        msg = f"{name} must name a PostgreSQL server, found {url.get_backend_name()}: unset it for the embedded one"
         raise StoreError(msg)
+    if "@" in (url.host or ""):
+        msg = f"{form}, found two @ in it: write that of the password as %40"
+        raise StoreError(msg)
+    if isinstance(password := url.query.get("password"), str):  # where it would be shown with the address
+        url = url.set(password=password).difference_update_query(["password"])
     return url.set(drivername="postgresql+psycopg2")
 
 
@@ -258,13 +295,8 @@ def open_store(settings: Settings) -> Store:
         If the server cannot be reached, or its schema is newer than this code.
     """
     url = owner_url(settings)
-    try:
-        if not is_current(url):
-            migrate(url)
-    except OperationalError as error:
-        where = url.render_as_string(hide_password=True)
-        msg = f"the database {where} cannot be reached: {_first_line(error)}; start it or correct DATABASE_URL"
-        raise StoreError(msg) from error
+    if not is_current(url):
+        migrate(url)
     session = "-c timezone=UTC -c work_mem=128MB"  # enough to sort a million candles without the disk
     if settings.database_url is None:
         return Store(url.set(username=APP_ROLE).update_query_dict({"options": session}), settings.home)
@@ -316,14 +348,30 @@ def is_current(url: URL) -> bool:
     Raises
     ------
     StoreError
-        If its schema is of a newer btcml than this one.
+        If its schema is of a newer btcml than this one, or the database belongs to another application.
     """
     with connected(url) as connection:
-        revision = MigrationContext.configure(connection).get_current_revision()
+        return _revision(connection) == head_revision()
+
+
+def _revision(connection: Connection) -> str | None:
+    """Revision of the schema; None where there is nothing of btcml yet."""
+    revision = MigrationContext.configure(connection).get_current_revision()
+    query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename = ANY(:names) ORDER BY 1"
+    found = list(connection.execute(text(query), {"names": [*_TABLES, "alembic_version"]}).scalars())
+    if found and not set(found) >= {*_TABLES, "alembic_version"}:
+        msg = (
+            f"the database {connection.engine.url.database} belongs to another application (its table {found[0]} is "
+            "not one of btcml): give btcml a database of its own in DATABASE_URL"
+        )
+        raise StoreError(msg)
     if revision is not None and revision not in known_revisions():
         msg = f"the database has the schema {revision}, newer than this btcml ({head_revision()}): update btcml"
         raise StoreError(msg)
-    return revision == head_revision()
+    return revision
+
+
+_TABLES = ("candles", "candle_revisions", "quarantine", "gaps", "snapshots", "trials", "bans")  # of every revision
 
 
 def migrate(url: URL, revision: str = "head") -> None:
@@ -344,12 +392,23 @@ def migrate(url: URL, revision: str = "head") -> None:
     config = _alembic()
     with connected(url) as connection, connection.begin():
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('btcml migrate'))"))
+        _revision(connection)
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, revision)
         except ProgrammingError as error:
-            msg = f"the schema cannot be migrated ({error.orig}): run btcml db migrate as the database's owner"
+            msg = f"the schema cannot be migrated ({_first_line(error)}): {_missing_right(error, url.username)}"
             raise StoreError(msg) from error
+
+
+def _missing_right(error: ProgrammingError, user: str | None) -> str:
+    """What an administrator of the server has to do so that a migration succeeds."""
+    if re.search("(create|grant) role", str(error.orig)):
+        grants = f'GRANT btcml_app TO "{user}"'
+        return f"let an administrator run CREATE ROLE btcml_app LOGIN; CREATE ROLE btcml_read LOGIN; {grants}"
+    if "permission denied for schema" in str(error.orig):
+        return f'let the database\'s owner run GRANT USAGE, CREATE ON SCHEMA public TO "{user}"'
+    return "run btcml db migrate as the database's owner"
 
 
 def set_password(url: URL, role: str, password: str) -> None:
@@ -365,7 +424,11 @@ def set_password(url: URL, role: str, password: str) -> None:
     with connected(url, "AUTOCOMMIT") as connection:
         driver = connection.connection.driver_connection
         verifier = encrypt_password(password, role, scope=driver, algorithm="scram-sha-256")
-        connection.exec_driver_sql(f"ALTER ROLE \"{role}\" PASSWORD '{verifier}'")  # base64, and names of our own
+        try:
+            connection.exec_driver_sql(f"ALTER ROLE \"{role}\" PASSWORD '{verifier}'")  # base64, and names of our own
+        except ProgrammingError as error:
+            msg = f"the password of {role} cannot be set ({_first_line(error)}): let an administrator set it"
+            raise StoreError(msg) from error
 
 
 # An owner without superuser rights sees only these columns of other sessions.

@@ -203,3 +203,10 @@ def test_a_ban_is_a_finding_and_nothing_is_asked_before_its_end(settings, store)
     changed = settings.model_copy(update={"btcml_source": "binance", "btcml_binance_urls": (host,)})
     (finding,) = found(changed, "exchange")
     assert (finding.status, "wait for the end of the ban" in finding.cure) == ("bad", True)
+
+
+def test_no_finding_shows_a_secret_of_an_address(settings, store):  # noqa: ARG001
+    """A proxy before the exchange may want a user and a password."""
+    url = "http://me:secret@127.0.0.1:9/api?apiKey=secret"
+    changed = settings.model_copy(update={"btcml_source": "binance", "btcml_binance_urls": (url,)})
+    assert "secret" not in render(examine(changed))

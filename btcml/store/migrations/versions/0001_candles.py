@@ -43,15 +43,25 @@ _ANALYZE = """
 CREATE FUNCTION analyze_candles() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public
 AS $$ BEGIN ANALYZE candles; END $$"""
 
+# Roles belong to the whole server: another database's migration may make them at the same moment, which no
+# advisory lock prevents. What an administrator has granted already is not asked for again.
 _ROLES = """
-DO $$ BEGIN
-  PERFORM pg_advisory_xact_lock(hashtext('btcml roles'));
-  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'btcml_app') THEN CREATE ROLE btcml_app LOGIN; END IF;
-  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'btcml_read') THEN CREATE ROLE btcml_read LOGIN; END IF;
-  EXECUTE format('GRANT btcml_app TO %I', current_user);
-  EXECUTE format('REVOKE CREATE ON SCHEMA public FROM PUBLIC');
-  EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO btcml_app', current_database());
-  EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+DO $$ DECLARE role text; BEGIN
+  FOREACH role IN ARRAY ARRAY['btcml_app', 'btcml_read'] LOOP
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
+      BEGIN EXECUTE format('CREATE ROLE %I LOGIN', role);
+      EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END;
+    END IF;
+  END LOOP;
+  FOR try IN 1..50 LOOP
+    EXIT WHEN pg_has_role(current_user, 'btcml_app',
+      CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END);
+    BEGIN EXECUTE format('GRANT btcml_app TO %I', current_user);
+    EXCEPTION WHEN unique_violation OR internal_error THEN PERFORM pg_sleep(0.1); END;
+  END LOOP;
+  IF NOT has_database_privilege('btcml_app', current_database(), 'TEMPORARY') THEN
+    EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO btcml_app', current_database());
+  END IF;
 END $$
 """
 

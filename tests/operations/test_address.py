@@ -1,0 +1,173 @@
+"""A server by address: any password, shared with other applications, and with few rights."""
+
+from __future__ import annotations
+
+import string
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
+
+import psycopg2
+import pytest
+
+from btcml.errors import BtcmlError, StoreError
+from btcml.settings import Settings
+from btcml.store.backup import backup_database
+from btcml.store.engine import open_store, owner_url, parse_url
+
+from .compose import free_port
+from .server import Server
+
+PRINTABLE = "".join(sorted(set(string.printable) - set(string.whitespace))) + " "
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A PostgreSQL over TCP with passwords."""
+    found = Server(tmp_path_factory.mktemp("server") / "s", free_port(), "owner", "owner-word")
+    found.start()
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def database(server):
+    """Name of an empty database; it and the roles of btcml are dropped afterwards."""
+    server.ask("postgres", "CREATE DATABASE shop")
+    yield "shop"
+    for name in ("shop", "shop2"):
+        server.ask("postgres", f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    for role in ("btcml_app", "btcml_read", "tenant"):
+        server.ask("postgres", f"DROP ROLE IF EXISTS {role}")
+
+
+def address(server, database, user="owner", word="owner-word"):
+    return f"postgresql://{quote(user, safe='')}:{quote(word, safe='')}@127.0.0.1:{server.port}/{database}"
+
+
+def settings(url, **values):
+    return Settings(database_url=url, btcml_source="simulated", **values)
+
+
+@pytest.mark.parametrize("word", [PRINTABLE, "a+b", "100%", "p@ss", "a/b", "%2B"])
+def test_any_password_works_for_rows_columns_and_tools(server, database, tmp_path, word):
+    """One parser for SQLAlchemy, ADBC and pg_dump."""
+    literal = word.replace("'", "''")
+    server.ask("postgres", f"CREATE ROLE tenant SUPERUSER LOGIN PASSWORD '{literal}'")
+    given = settings(address(server, database, "tenant", word))
+    store = open_store(given)
+    assert store.scalar("SELECT session_user") == "tenant"
+    with store.bulk() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT session_user")
+        assert cursor.fetchone() == ("tenant",)
+    store.close()
+    assert backup_database(owner_url(given), tmp_path, tmp_path / "x.backup")["verified"]
+
+
+@pytest.mark.parametrize("character", sorted(set(PRINTABLE) - set("@% ")))
+def test_a_password_may_be_written_as_it_is_but_for_two_characters(character):
+    """@ and % have a meaning in an address; every other character is itself."""
+    assert parse_url(f"postgresql://u:a{character}b@host/d").password == f"a{character}b"
+
+
+def test_an_address_with_an_at_sign_in_its_password_says_how_to_write_it():
+    """And shows nothing of it."""
+    with pytest.raises(StoreError, match="as %40") as refused:
+        parse_url("postgresql://u:se@cret@host/d")
+    assert "cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:secret@127.0.0.1:1/x",
+        "postgresql://u@127.0.0.1:1/x?password=secret",
+        "postgresql://u@127.0.0.1:1/x?sslpassword=secret",
+        "postgresql://u:secret",
+        "postgresql://u:p@secret@127.0.0.1:1/x",
+        "mysql://u:secret@h/x",
+    ],
+)
+def test_no_message_shows_a_secret_of_the_address(url):
+    """Wherever the secret stands in it, and whatever is wrong."""
+    with pytest.raises(BtcmlError) as refused:
+        open_store(settings(url))
+    assert "secret" not in str(refused.value)
+
+
+def _opened(url):
+    code = "import sys; from btcml.settings import Settings; from btcml.store.engine import open_store;"
+    code += "open_store(Settings(database_url=sys.argv[1])).close()"
+    return subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True, check=False).stderr
+
+
+def test_two_empty_databases_of_one_server_are_opened_at_once(server, database):
+    """The roles are the server's, not a database's: whoever comes second finds them."""
+    server.ask("postgres", "CREATE DATABASE shop2")
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(_opened, [address(server, name) for name in (database, "shop2")])) == ["", ""]
+
+
+def test_two_migrations_that_make_the_roles_at_the_same_moment_both_end_well(server, database):
+    """Another transaction has made a role and not committed yet when a migration comes to it."""
+    other = psycopg2.connect(address(server, "postgres"))
+    other.cursor().execute("CREATE ROLE btcml_app LOGIN")
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%CREATE ROLE%'"
+    with ThreadPoolExecutor(1) as threads:
+        opened = threads.submit(_opened, address(server, database))
+        while server.ask("postgres", waits) == "0" and not opened.done():
+            time.sleep(0.05)
+        other.commit()
+        assert opened.result() == ""
+    other.close()
+
+
+def test_what_belongs_to_others_in_the_database_stays(server, database):
+    """Their table, their rows, and the right of every role to make temporary tables."""
+    server.ask(database, "CREATE TABLE orders (id int); INSERT INTO orders VALUES (7)")
+    before = server.ask(database, "SELECT has_database_privilege('public', current_database(), 'TEMPORARY')")
+    open_store(settings(address(server, database))).close()
+    assert server.ask(database, "SELECT id FROM orders") == "7"
+    assert server.ask(database, "SELECT has_database_privilege('public', current_database(), 'TEMPORARY')") == before
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('a1b2c3')",
+        "CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('0002')",
+        "CREATE TABLE candles (id int)",
+        "CREATE TABLE alembic_version (version_num text); CREATE TABLE trials (id int)",
+    ],
+)
+def test_a_database_of_another_application_is_left_alone(server, database, made):
+    """Not "update btcml": one sentence that it is another's, and nothing was made."""
+    server.ask(database, made)
+    count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+    before = server.ask(database, count)
+    with pytest.raises(StoreError, match="belongs to another application") as refused:
+        open_store(settings(address(server, database)))
+    assert "update btcml" not in str(refused.value)
+    assert server.ask(database, count) == before
+
+
+def test_an_owner_who_may_make_no_roles_is_told_what_an_administrator_runs(server, database):
+    """And with these statements run, the same command goes well."""
+    server.ask("postgres", f"CREATE ROLE tenant LOGIN PASSWORD 'x'; ALTER DATABASE {database} OWNER TO tenant")
+    given = settings(address(server, database, "tenant", "x"))
+    with pytest.raises(StoreError, match="let an administrator run CREATE ROLE") as refused:
+        open_store(given)
+    for statement in str(refused.value).partition("administrator run ")[2].split("; "):
+        server.ask("postgres", statement)
+    store = open_store(given)
+    assert store.scalar("SELECT current_user") == "btcml_app"
+    store.close()
+
+
+def test_a_role_that_may_make_no_tables_is_told_so(server, database):
+    """One sentence with the missing right."""
+    server.ask("postgres", "CREATE ROLE tenant LOGIN CREATEROLE PASSWORD 'x'")
+    with pytest.raises(StoreError, match=r"permission denied for schema public.*GRANT USAGE, CREATE ON SCHEMA public"):
+        open_store(settings(address(server, database, "tenant", "x")))
