@@ -132,6 +132,9 @@ def verdict(forecasts: pd.DataFrame, *, looks: int = 1, alpha: float = 0.01, rei
     >>> verdict(forecast_frame(close, {"wild": {"y_hat": close[:-1] * 1.01}})).champion
     'persistence'
     """
+    if looks < 1:
+        msg = f"looks must be at least 1, found {looks}: a verdict is a look itself"
+        raise UsageError(msg)
     losses = loss_table(forecasts)
     if PERSISTENCE not in losses:
         found = ", ".join(map(str, losses)) or "none"
@@ -178,14 +181,13 @@ def count_looks(spans: Sequence[Span], tries: int = 0, challengers: int = 1) -> 
     >>> count_looks(daily)
     151
     """
-    union, end = pd.Timedelta(0), None
-    for start, stop in sorted(spans):
-        union += max(stop - (start if end is None else max(start, end)), pd.Timedelta(0))
-        end = stop if end is None else max(end, stop)
-    longest = max((stop - start for start, stop in spans), default=pd.Timedelta(0))
+    edges = np.array(sorted({(start.value, stop.value) for start, stop in spans}), dtype="int64").reshape(-1, 2)
+    covered = np.maximum.accumulate(np.concatenate([edges[:1, 0], edges[:-1, 1]]))
+    union = np.maximum(edges[:, 1] - np.maximum(edges[:, 0], covered), 0).sum()
+    longest = (edges[:, 1] - edges[:, 0]).max(initial=0)
     new = union / longest - 1 if longest else 0.0
     looks = 1 + math.ceil(round(LOOKS_A_SPAN * new, 6))
-    return max(1, min(looks, len(set(spans)))) + math.ceil(tries / challengers)
+    return max(1, min(looks, len(edges))) + math.ceil(tries / challengers)
 
 
 def decision_due(last: pd.Timestamp | None, now: pd.Timestamp) -> bool:
@@ -207,9 +209,9 @@ def _table(losses: pd.DataFrame, looks: int, alpha: float) -> pd.DataFrame:
     table = tests.assign(
         ratio=losses.mean() / losses[PERSISTENCE].mean(),
         p_once=holm(challengers),
-        p_holm=holm(challengers, looks),
         recent_ratio=recent.mean() / recent[PERSISTENCE].mean(),
-    ).fillna({"p_once": 1.0, "p_holm": 1.0})
+    ).fillna({"p_once": 1.0})
+    table["p_holm"] = np.minimum(table["p_once"] * looks, 1.0)
     table["beats"] = (table["ratio"] < 1) & (table["recent_ratio"] < 1) & (table["p_holm"] < alpha)
     table["reference"] = table.index != PERSISTENCE
     table = table.rename_axis("model").reset_index().sort_values(["reference", "ratio"], ignore_index=True)
