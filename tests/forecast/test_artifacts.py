@@ -12,21 +12,16 @@ import pytest
 
 from btcml.errors import ArtifactError
 from btcml.forecast.artifacts import load_forecaster, save_forecaster
+from btcml.forecast.experiment import Experiment
 from btcml.forecast.forecaster import train_forecaster
 
 
 @pytest.fixture(scope="module")
 def forecaster(candles):
     """A small forecaster of all kinds of model."""
-    return train_forecaster(
-        candles,
-        "5m",
-        ("lightgbm_l1", "random_forest", "autoreg"),
-        champion="lightgbm_l1",
-        holdout="3 days",
-        jobs=1,
-        metadata={"snapshot": "f" * 64},
-    )
+    experiment = Experiment("5m", "2025-01-15", models=("lightgbm_l1", "random_forest", "autoreg"))
+    metadata = {"snapshot": "f" * 64}
+    return train_forecaster(candles, experiment, champion="lightgbm_l1", jobs=1, metadata=metadata)
 
 
 @pytest.fixture
