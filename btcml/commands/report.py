@@ -27,7 +27,7 @@ def _report(args: Namespace) -> Any:
     require_extra("report", "report")
     from btcml.pipeline.sources import make_source
     from btcml.pipeline.story import build_story, load_plan, plan_story, save_plan
-    from btcml.report.gallery import build_gallery
+    from btcml.report.pages import build_gallery
     from btcml.store.engine import open_store
 
     if args.from_plan:
@@ -54,7 +54,7 @@ def _declare_verify(parser: ArgumentParser) -> None:
 
 def _verify(args: Namespace) -> Any:
     require_extra("verify", "report")
-    from btcml.report.verify import verify_report
+    from btcml.report.manifest import verify_report
 
     found = verify_report(args.folder).require_identical()
     return found if args.json else str(found)

@@ -12,8 +12,7 @@ from btcml.candles import SeriesKey, interval_floor
 from btcml.errors import NotFoundError
 from btcml.files import write_text
 from btcml.pipeline.ingest import backfill
-from btcml.report.build import build_report
-from btcml.report.experiment import check_request
+from btcml.report.build import build_report, check_request
 from btcml.store.snapshots import read_snapshot, record_snapshot, save_snapshot
 
 if TYPE_CHECKING:

@@ -12,40 +12,34 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from btcml.candles import interval_delta
 from btcml.errors import ReportError, UsageError
 from btcml.files import file_hash, folder_lock, replaced_folder, write_bytes, write_text
-from btcml.report.experiment import check_length
-from btcml.report.index import index_page
-from btcml.report.kernel import Limits, stop_kernels
-from btcml.report.manifest import (
-    NEEDS,
-    NOTEBOOKS,
-    Inputs,
-    bundle_facts,
-    chapter_key,
-    gather_inputs,
-    manifest_text,
-    site_of,
-)
-from btcml.report.masthead import INDEX, PAGES, SLIDES, Page
-from btcml.report.page import chapter_page, check_page
-from btcml.report.runner import Progress, run_chapter, say_nothing
-from btcml.report.slides import slides_page
+from btcml.report.execute import Limits, Progress, run_chapter, say_nothing, stop_kernels
+from btcml.report.manifest import NOTEBOOKS, Inputs, bundle_facts, chapter_key, gather_inputs, manifest_text, site_of
+from btcml.report.pages import INDEX, SLIDES, Page, chapter_page, check_page, index_page, slides_page
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-__all__ = ["Run", "adopt_bundle", "build_chapter", "build_index", "build_report", "open_run"]
+__all__ = [
+    "Run",
+    "adopt_bundle",
+    "build_chapter",
+    "build_index",
+    "build_report",
+    "check_length",
+    "check_request",
+    "open_run",
+]
 
 _DEFAULT_LIMITS = Limits()
+_SHORTEST = 20
+_FEWEST = 200  # candles without which no verdict falls
+_DAY = pd.Timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -78,6 +72,20 @@ class Run:
     def products(self) -> Path:
         """Folder of what the chapters leave."""
         return self.folder / "products"
+
+    def page(self, chapter: str) -> Page:
+        """Return the page of a chapter.
+
+        Raises
+        ------
+        UsageError
+            If there is no such chapter.
+        """
+        found = {page.chapter: page for page in self.inputs.pages}
+        if chapter not in found:
+            msg = f"a chapter is one of {', '.join(found)}, found {chapter!r}"
+            raise UsageError(msg)
+        return found[chapter]
 
     def executed(self, page: Page) -> Path:
         """Return where the executed notebook of a page rests."""
@@ -173,30 +181,27 @@ def _check_length(run: Run) -> None:
 
 def _build_chapters(run: Run, workers: int, progress: Progress) -> None:
     """Make what is not fresh, side by side where one chapter does not need the other."""
-    started: dict[str, Future[Path]] = {}
+    pages, started = run.inputs.pages, dict[str, Future[Path]]()
+    needed = {name for page in pages for name in page.needs}
 
     def one(page: Page) -> Path:
         """Build a page after those that it needs."""
-        for earlier in NEEDS.get(page.chapter, ()):
+        for earlier in page.needs:
             started[earlier].result()
         return build_chapter(run, page.chapter, progress=progress)
 
     with ThreadPoolExecutor(workers) as pool:
-        for page in sorted(PAGES, key=_heavy_first):
+        # What others wait for starts first, what waits comes last.
+        for page in sorted(pages, key=lambda page: (bool(page.needs), page.chapter not in needed)):
             started[page.chapter] = pool.submit(one, page)
         try:
-            for page in PAGES:
+            for page in pages:
                 started[page.chapter].result()
         except KeyboardInterrupt:
             stop_kernels()  # else the interruption would wait for whole chapters
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _heavy_first(page: Page) -> int:
-    """Order in which chapters start: the one that trains first, the one that waits for it last."""
-    return {"training": 0, "evaluation": 2}.get(page.chapter, 1)
 
 
 def build_chapter(run: Run, chapter: str, *, progress: Progress = say_nothing) -> Path:
@@ -209,15 +214,14 @@ def build_chapter(run: Run, chapter: str, *, progress: Progress = say_nothing) -
     ReportError
         If the chapter or its page did not come out right; an older page of it is gone then.
     """
-    page = _page(chapter)
+    page = run.page(chapter)
     key, target = _key(run, page), run.pages / page.href
     if _fresh(run, page, key):
         return target
     # Without its chapter nothing that sums up the report may stand either.
     for old in (target, run.stamp(page), *(run.pages / name for name in (INDEX.href, SLIDES.href, "manifest.json"))):
         old.unlink(missing_ok=True)
-    begun = time.monotonic()
-    notebook = run.notebooks / f"{Path(page.href).stem}.ipynb"
+    begun, notebook = time.monotonic(), run.notebooks / page.notebook
     run_chapter(
         notebook, run.inputs.parameters, run.executed(page), folder=run.folder, limits=run.limits, progress=progress
     )
@@ -228,30 +232,18 @@ def build_chapter(run: Run, chapter: str, *, progress: Progress = say_nothing) -
     return target
 
 
-def _page(chapter: str) -> Page:
-    found = [page for page in PAGES if page.chapter == chapter]
-    if not found:
-        msg = f"a chapter is one of {', '.join(page.chapter for page in PAGES)}, found {chapter!r}"
-        raise UsageError(msg)
-    return found[0]
-
-
 def _key(run: Run, page: Page) -> str:
-    """Key of a chapter: its inputs, and what the chapters before it left."""
-    earlier = [json.loads(run.stamp(_page(name)).read_text())["key"] for name in NEEDS.get(page.chapter, ())]
-    return "-".join([chapter_key(run.inputs, page.chapter), *earlier])
+    """Key of a chapter: its inputs, and those of the chapters that it needs."""
+    earlier = [json.loads(run.stamp(run.page(name)).read_text())["key"] for name in page.needs]
+    return "-".join([chapter_key(run.inputs, page), *earlier])
 
 
 def _fresh(run: Run, page: Page, key: str) -> bool:
     if not run.stamp(page).exists():
         return False
     stamp = json.loads(run.stamp(page).read_text())
-    same = stamp["key"] == key
-    return same and all(_holds(run.pages / name, digest) for name, digest in stamp["outputs"].items())
-
-
-def _holds(path: Path, digest: str) -> bool:
-    return path.exists() and file_hash(path) == digest
+    files = {run.pages / name: digest for name, digest in stamp["outputs"].items()}
+    return stamp["key"] == key and all(path.exists() and file_hash(path) == files[path] for path in files)
 
 
 def _publish(run: Run, page: Page) -> dict[str, str]:
@@ -276,17 +268,62 @@ def build_index(run: Run) -> Path:
     """
     outputs: dict[str, str] = {}
     seconds: dict[str, float] = {}
-    for page in PAGES:
+    for page in run.inputs.pages:
         if not run.stamp(page).exists():
             msg = f"the index needs chapter {page.chapter}, found no page of it: build it first"
             raise ReportError(msg)
         stamp = json.loads(run.stamp(page).read_text())
         outputs |= stamp["outputs"]
         seconds[page.chapter] = stamp["seconds"]
-    made = {INDEX: index_page, SLIDES: slides_page}
-    for page, make in made.items():
+    for page, make in ((INDEX, index_page), (SLIDES, slides_page)):
         html = check_page(make(run.products, site_of(run.inputs, page)), page.href)
         outputs[page.href] = file_hash(write_text(run.pages / page.href, html))
+    for old in [*run.pages.glob("*.html"), *run.pages.glob("data/*")]:  # of a chapter that is no more
+        if old.relative_to(run.pages).as_posix() not in outputs:
+            old.unlink()
     write_text(run.pages / "manifest.json", manifest_text(run.inputs, outputs))
     write_text(run.folder / "run.json", json.dumps({"seconds": seconds}, indent=1) + "\n")
     return run.pages / INDEX.href
+
+
+def check_length(first: pd.Timestamp, end: pd.Timestamp, interval: str) -> None:
+    """Refuse candles from `first` to `end` (exclusive) that are too few for a report.
+
+    Raises
+    ------
+    UsageError
+        If they span fewer than twenty days, or hold too few candles for a verdict.
+    """
+    days = (end - interval_delta(interval) - first) // _DAY
+    start = (end - interval_delta(interval) - min(365, days // 3) * _DAY).floor("D")
+    span, tested = end - first, (end - start) // interval_delta(interval)
+    if span < _SHORTEST * _DAY or tested < _FEWEST:
+        msg = (
+            f"a report needs {_SHORTEST} days and {_FEWEST} candles in their last third (of a year at most), found "
+            f"{span // _DAY} days and {tested:,} candles: give more DAYS or a shorter INTERVAL"
+        )
+        raise UsageError(msg)
+
+
+def check_request(days: int, interval: str, end: pd.Timestamp, now: pd.Timestamp) -> None:
+    """Refuse a report that cannot come out, before anything is fetched.
+
+    Parameters
+    ----------
+    days, interval, end
+        The span that is asked for; `end` is exclusive.
+    now
+        The time of the source's clock.
+
+    Raises
+    ------
+    UsageError
+        If the span ends in the future, holds fewer than twenty days, or too few candles for a verdict.
+    """
+    if end > now:
+        msg = (
+            f"END may not be after {now:%Y-%m-%d %H:%M} UTC, where the source ends, found {end:%Y-%m-%d %H:%M}: "
+            "give an earlier END"
+        )
+        raise UsageError(msg)
+    check_length(end - days * _DAY, end, interval)

@@ -19,9 +19,12 @@ import pandas as pd
 from btcml.errors import ReportError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
 __all__ = [
+    "TITLES",
+    "USUAL_FEE_BP",
     "Card",
     "Claim",
     "Quantity",
@@ -29,7 +32,9 @@ __all__ = [
     "claim",
     "count",
     "day",
+    "digits",
     "minute",
+    "model",
     "number",
     "percent",
     "probability",
@@ -39,6 +44,27 @@ __all__ = [
     "verb",
     "word",
 ]
+
+USUAL_FEE_BP = 20.0
+"""What a round trip usually costs, in bp: ten to enter and ten to leave."""
+
+TITLES: dict[str, str] = {
+    "persistence": "Persistence",
+    "drift": "Drift",
+    "autoreg": "AutoReg (statsmodels)",
+    "arma": "ARMA (statsmodels)",
+    "ridge": "Ridge regression",
+    "random_forest": "Random forest",
+    "extra_trees": "Extra trees",
+    "lightgbm_huber": "LightGBM (Huber loss)",
+    "lightgbm_l1": "LightGBM (absolute loss)",
+    "lightgbm_mean": "LightGBM",
+    "ewma": "Best moving average (EWMA)",
+    "har": "HAR (statsmodels)",
+    "linear": "Linear regression",
+    "range_boosting": "Linear regression and LightGBM",
+}
+"""How pages call the models; a model that is not here goes by its own name."""
 
 _MINUS = "\N{MINUS SIGN}"
 _SPACE = "\N{NO-BREAK SPACE}"
@@ -96,6 +122,11 @@ def number(value: float, digits: int = 2, unit: str = "", *, sign: bool = False)
     """
     text = _signed(_finite(value, "number"), digits, sign=sign)
     return Quantity(f"{text}{_THIN}{unit}" if unit else text, float(value))
+
+
+def digits(places: int) -> Callable[[float], Quantity]:
+    """Return how a column of a table shows its numbers: with so many decimals."""
+    return lambda value: number(value, places)
 
 
 def count(value: float, noun: str = "", plural: str = "") -> Quantity:
@@ -213,6 +244,17 @@ def word(text: str) -> Quantity:
         msg = "a claim needs a name, found an empty text: compute it, or leave the claim out"
         raise ReportError(msg)
     return Quantity(text, math.nan)
+
+
+def model(name: str) -> Quantity:
+    """Return how pages call a model.
+
+    Examples
+    --------
+    >>> model("random_forest").text, model("sklearn.linear_model.Lars").text
+    ('Random forest', 'sklearn.linear_model.Lars')
+    """
+    return word(TITLES.get(name, name))
 
 
 def verb(value: float, one: str, many: str) -> Quantity:

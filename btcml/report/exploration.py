@@ -5,13 +5,17 @@ A candle frame goes in, a small frame comes out. Returns across a gap are NaN an
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+from statsmodels.tools.sm_exceptions import InterpolationWarning
+from statsmodels.tsa.stattools import adfuller, kpss
 
 from btcml.candles import interval_delta
+from btcml.errors import ReportError
 from btcml.forecast.metrics import THIRDS
 
 if TYPE_CHECKING:
@@ -19,16 +23,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "autocorrelation",
+    "completeness",
     "daily_candles",
     "daily_volatility",
     "order_flow_deciles",
     "returns_bp",
     "sampled",
+    "stationarity",
     "tail_shares",
     "weekly_rhythm",
 ]
 
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_CHANCE = 0.05
 
 
 def sampled(rows: int, most: int) -> NDArray[np.int64]:
@@ -57,15 +64,8 @@ def returns_bp(candles: pd.DataFrame, interval: str) -> pd.Series:
 def daily_candles(candles: pd.DataFrame) -> pd.DataFrame:
     """Open, high, low, close and volume by UTC day; days without a candle are left out."""
     day = candles["open_time"].dt.floor("D").rename("day")
-    by = candles.groupby(day)
-    table = by.agg(
-        open=("open", "first"),
-        high=("high", "max"),
-        low=("low", "min"),
-        close=("close", "last"),
-        volume=("volume", "sum"),
-    )
-    return table.reset_index()
+    kinds = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
+    return candles.groupby(day).agg(kinds).reset_index()
 
 
 def daily_volatility(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
@@ -155,11 +155,62 @@ def order_flow_deciles(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
     if frame.empty:
         return pd.DataFrame(columns=["decile", "flow", "next_return_bp", "error_bp", "rows"])
     decile = (frame["flow"].rank(method="first", pct=True) * 10).apply(np.ceil).astype("int64").rename("decile")
-    by = frame.groupby(decile)
-    table = by.agg(
-        flow=("flow", "mean"),
-        next_return_bp=("after", "mean"),
-        error_bp=("after", "sem"),
-        rows=("after", "size"),
-    )
-    return table.assign(error_bp=1.96 * table["error_bp"]).reset_index()
+    after = frame["after"].groupby(decile).agg(next_return_bp="mean", error_bp="sem", rows="size")
+    flow = frame["flow"].groupby(decile).mean()
+    return pd.concat([flow, after.assign(error_bp=1.96 * after["error_bp"])], axis="columns").reset_index()
+
+
+def completeness(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
+    """Share of the candles of each week that are there.
+
+    Returns
+    -------
+    DataFrame
+        ``year``, ``week`` (of seven days from the first of January), ``expected``, ``found`` and
+        ``share``; only the span of the candles is expected.
+    """
+    first, last = candles["open_time"].iloc[0], candles["open_time"].iloc[-1]
+    expected = pd.Series(pd.date_range(first, last, freq=interval_delta(interval)))
+    both = pd.DataFrame({"expected": _weeks(expected), "found": _weeks(candles["open_time"])})
+    table = both.fillna(0).astype("int64").rename_axis(["year", "week"]).reset_index()
+    return table.assign(share=table["found"] / table["expected"])
+
+
+def _weeks(times: pd.Series) -> pd.Series:
+    week = (times.dt.day_of_year - 1) // 7
+    return times.groupby([times.dt.year.rename("year"), week.rename("week")]).size()
+
+
+def stationarity(candles: pd.DataFrame, most: int = 20_000) -> pd.DataFrame:
+    """Unit-root (ADF) and stationarity (KPSS) tests of the log close and of its returns.
+
+    Parameters
+    ----------
+    most
+        Candles at most, evenly thinned beyond, for the tests' power grows with the span, not the rows.
+
+    Returns
+    -------
+    DataFrame
+        ``series``, ``test``, ``statistic``, ``p`` (KPSS tables end at 0.01 and 0.1) and
+        ``stationary`` (what the test says at five per cent).
+    """
+    step = max(1, len(candles) // most)
+    level = np.log(candles["close"].iloc[::step])
+    series = {"log price": level, "log return": level.diff().dropna()}
+    rows = [row for name, values in series.items() for row in _unit_roots(name, values)]
+    return pd.DataFrame(rows, columns=["series", "test", "statistic", "p", "stationary"])
+
+
+def _unit_roots(name: str, values: pd.Series) -> list[tuple[str, str, float, float, bool]]:
+    if len(values) < 50 or (values == values.iloc[0]).all():  # noqa: PLR2004 - fewer say nothing
+        msg = f"the stationarity tests need 50 moving values of the {name}, found {len(values)}: ask for more days"
+        raise ReportError(msg)
+    adf = adfuller(values, maxlag=12, autolag=None, result_object=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InterpolationWarning)  # the p-value is at its table's end: said in the page
+        level = kpss(values, nlags="auto", result_object=False)
+    return [
+        (name, "ADF", float(adf[0]), float(adf[1]), bool(adf[1] < _CHANCE)),
+        (name, "KPSS", float(level[0]), float(level[1]), bool(level[1] >= _CHANCE)),
+    ]

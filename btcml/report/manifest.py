@@ -1,57 +1,58 @@
-"""What a report was made from, by hash: enough to make it again, nothing that differs from run to run.
+"""What a report was made from, by hash, and the proof that the same inputs make the same bytes.
 
 No clock, path, host, user or duration stands in a manifest; timings go to ``run.json`` outside it.
+`verify_report` makes a report again in a clean process and folder and compares every byte.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import platform
+import subprocess
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import btcml
-from btcml.errors import NotFoundError
+from btcml.errors import NotFoundError, ReportError
 from btcml.files import file_hash, resource, text_hash
-from btcml.report.masthead import PAGES, Page, Site
+from btcml.report.pages import Page, Site, find_chapters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from btcml.report.parameters import Literal
+    from btcml.report.execute import Literal
 
 __all__ = [
-    "NEEDS",
     "NOTEBOOKS",
+    "Difference",
     "Inputs",
+    "Verification",
     "bundle_facts",
     "chapter_key",
     "gather_inputs",
     "manifest_text",
-    "parameters_of",
     "site_of",
+    "verify_report",
 ]
 
 ROOT = Path(btcml.__file__).resolve().parents[1]
 NOTEBOOKS = resource("notebooks")
 """The chapters as they are in git."""
 
-NEEDS: dict[str, tuple[str, ...]] = {"evaluation": ("training",)}
-"""Chapters that read what another one left; all others need only the snapshot."""
-
 _SHORT = 12
+_AROUND = 60
 
 _SOURCE = (
-    "btcml/*.py",
-    "btcml/forecast/**/*.py",
-    "btcml/report/**/*.py",
-    "btcml/store/*.py",
-    "btcml/market/__init__.py",
+    "btcml/*.py", "btcml/forecast/**/*.py", "btcml/report/**/*.py", "btcml/store/*.py", "btcml/market/__init__.py",
     "btcml/market/simulate.py",
-)
+)  # fmt: skip
 _OUTSIDE = {"btcml/cli.py", "btcml/settings.py"}
 
 _PACKAGES = (
@@ -72,6 +73,8 @@ class Inputs:
         Sequence number and hash of the newest sealed forecast in it; empty where there is none.
     parameters
         Symbol, interval, days and market.
+    pages
+        The chapters in order.
     notebooks, source, template
         Hash of each file, by path in the repository.
     lock
@@ -83,6 +86,7 @@ class Inputs:
     snapshot: str
     heads: dict[str, str]
     parameters: dict[str, Literal]
+    pages: tuple[Page, ...]
     notebooks: dict[str, str]
     source: dict[str, str]
     template: dict[str, str]
@@ -110,37 +114,23 @@ def bundle_facts(bundle: Path) -> dict[str, Any]:
     return facts
 
 
-def parameters_of(bundle: Path) -> dict[str, Literal]:
-    """Parameters of the chapters over a bundle; paths are relative to the run folder."""
-    facts = bundle_facts(bundle)
-    start, end = (_day_number(facts[name]) for name in ("start", "end"))
-    series: dict[str, Literal] = {name: facts[name] for name in ("symbol", "interval", "market")}
-    return series | {"days": max(1, end - start), "snapshot": "snapshot", "products": "products"}
-
-
-def _day_number(time: str) -> int:
-    from datetime import datetime  # noqa: PLC0415 - only a parser here, never a clock
-
-    return datetime.fromisoformat(time).toordinal()
-
-
 def gather_inputs(bundle: Path, notebooks: Path = NOTEBOOKS) -> Inputs:
     """Hash everything that decides the report over a bundle."""
-    facts = bundle_facts(bundle)
+    facts, pages, lock = bundle_facts(bundle), find_chapters(notebooks), resource("requirements.lock")
+    start, end = (datetime.fromisoformat(facts[name]).toordinal() for name in ("start", "end"))
+    series: dict[str, Literal] = {name: facts[name] for name in ("symbol", "interval", "market")}
+    installed = {"python": platform.python_version(), "platform": f"{sys.platform}-{platform.machine()}"}
     return Inputs(
         snapshot=facts["hash"],
         heads=facts["heads"],
-        parameters=parameters_of(bundle),
-        notebooks={Path(page.href).stem: file_hash(notebooks / _notebook(page)) for page in PAGES},
+        parameters=series | {"days": max(1, end - start), "snapshot": "snapshot", "products": "products"},
+        pages=pages,
+        notebooks={Path(page.href).stem: file_hash(notebooks / page.notebook) for page in pages},
         source=_hashes(_sources() | _named("data_contracts", "*.yaml")),
         template=_hashes(_named("reports/template", "*")),
-        lock=file_hash(lock) if (lock := resource("requirements.lock")).exists() else "none",
-        versions=_versions(),
+        lock=file_hash(lock) if lock.exists() else "none",
+        versions=installed | {name: version(name) for name in _PACKAGES},
     )
-
-
-def _notebook(page: Page) -> str:
-    return f"{Path(page.href).stem}.ipynb"
 
 
 def _sources() -> dict[str, Path]:
@@ -157,25 +147,19 @@ def _hashes(named: dict[str, Path]) -> dict[str, str]:
     return {name: file_hash(named[name]) for name in sorted(named) if named[name].is_file()}
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "platform": f"{sys.platform}-{platform.machine()}"}
-    return found | {name: version(name) for name in _PACKAGES}
-
-
 def _digest(value: object) -> str:
     return text_hash(json.dumps(value, sort_keys=True))
 
 
-def chapter_key(inputs: Inputs, chapter: str) -> str:
-    """Hash of all that decides one chapter: its notebook, those it needs, and everything shared."""
-    stems = {page.chapter: Path(page.href).stem for page in PAGES}
-    notebooks = {stems[name]: inputs.notebooks[stems[name]] for name in (chapter, *NEEDS.get(chapter, ()))}
-    return _digest(asdict(inputs) | {"notebooks": notebooks})
+def chapter_key(inputs: Inputs, page: Page) -> str:
+    """Hash of all that decides one chapter, but for the chapters that it needs: its notebook and what is shared."""
+    name = Path(page.href).stem
+    return _digest(asdict(inputs) | {"notebooks": {name: inputs.notebooks[name]}})
 
 
 def site_of(inputs: Inputs, page: Page) -> Site:
     """Banner and footer of a page: short hashes of what it was made from."""
-    series = {name: str(inputs.parameters[name]) for name in ("market", "symbol", "interval")}
+    market, symbol, interval = (str(inputs.parameters[name]) for name in ("market", "symbol", "interval"))
     footer = {
         "Snapshot": inputs.snapshot,
         "Code": _digest([inputs.source, inputs.template]),
@@ -183,10 +167,163 @@ def site_of(inputs: Inputs, page: Page) -> Site:
         "Lock": inputs.lock,
     }
     short = tuple((name, value[:_SHORT]) for name, value in footer.items())
-    return Site(**series, markets=(), footer=(*short, ("Python", inputs.versions["python"])))
+    return Site(market, symbol, interval, inputs.pages, (*short, ("Python", inputs.versions["python"])))
 
 
 def manifest_text(inputs: Inputs, outputs: Mapping[str, str]) -> str:
     """Return ``manifest.json``: inputs, and the hash of every output by its path beside it."""
     content = {"format": 1, **asdict(inputs), "outputs": dict(sorted(outputs.items()))}
     return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+# ---- verification ----
+_CAUSES: dict[str, str] = {
+    "snapshot": "data",
+    "heads": "sealed forecasts",
+    "parameters": "parameters",
+    "notebooks": "notebooks",
+    "source": "code",
+    "template": "page template",
+    "lock": "lock file",
+    "versions": "platform or package versions",
+}
+
+_REBUILD = (
+    "import sys; from pathlib import Path; from btcml.report.build import build_report; "
+    "build_report(Path(sys.argv[1]), notebooks=Path(sys.argv[2]))"
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One file that is not the same, and where it first differs."""
+
+    file: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Outcome of `verify_report`.
+
+    Attributes
+    ----------
+    files
+        Number of files compared.
+    differences
+        Files that are not the same, missing or new; empty when the report is identical.
+    causes
+        What has changed since the report was made: data, parameters, notebooks, code, lock, …
+    """
+
+    files: int
+    differences: tuple[Difference, ...]
+    causes: tuple[str, ...]
+
+    def require_identical(self) -> Verification:
+        """Return itself where every byte is the same.
+
+        Raises
+        ------
+        ReportError
+            With every difference, where it is and why.
+        """
+        if self.differences:
+            raise ReportError(str(self))
+        return self
+
+    def __str__(self) -> str:
+        causes = "; ".join(self.causes)
+        if not self.differences:
+            return f"identical: {self.files} files, byte for byte" + f", though changed since: {causes}" * bool(causes)
+        why = f"because of {causes}" if causes else "though no input changed"
+        found = [f"  {difference.file}: {difference.where}" for difference in self.differences]
+        return "\n".join([f"{len(found)} of {self.files} files differ {why}", *found])
+
+
+def verify_report(folder: Path, notebooks: Path = NOTEBOOKS) -> Verification:
+    """Rebuild the report of a run folder from its snapshot and compare it with the pages that are there.
+
+    The rebuild runs in a process and a temporary folder of its own, with the notebooks and code of today.
+
+    Parameters
+    ----------
+    folder
+        A run folder (with ``pages/`` and ``snapshot/``), or its ``pages``.
+    notebooks
+        Folder of the chapters.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no report.
+    ReportError
+        If it cannot be built any more.
+    """
+    run = folder.parent if (folder / "manifest.json").exists() else folder
+    then = _manifest(run / "pages")
+    with tempfile.TemporaryDirectory(prefix="btcml-verify-") as scratch:
+        again = Path(scratch) / "run"
+        again.mkdir()
+        (again / "snapshot").symlink_to((run / "snapshot").resolve())
+        _rebuild(again, notebooks)
+        now = _manifest(again / "pages")
+        found = tuple(_differences(run / "pages", again / "pages", then, now))
+    changed = {name: _changed(then.get(key), now.get(key)) for key, name in _CAUSES.items()}
+    causes = tuple(f"{name} ({what})" for name, what in changed.items() if what)
+    return Verification(len(then["outputs"]), found, causes)
+
+
+def _manifest(pages: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((pages / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"a report with its manifest.json was expected in {pages}, found none: make it with make report"
+        raise NotFoundError(msg) from error
+    return found
+
+
+def _rebuild(folder: Path, notebooks: Path) -> None:
+    """Build again, in an environment of which nothing is fixed but the place of the package: it may not matter."""
+    done = subprocess.run(  # noqa: S603 - our own interpreter and code
+        [sys.executable, "-c", _REBUILD, str(folder), str(notebooks.resolve())],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["it said nothing"]
+        msg = f"the report should build again from its snapshot, found: {lines[-1]}"
+        raise ReportError(msg)
+
+
+def _changed(then: Any, now: Any) -> str:
+    if not isinstance(then, dict):
+        return "" if then == now else f"{str(then)[:_SHORT]} became {str(now)[:_SHORT]}"
+    return ", ".join(sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name)))
+
+
+def _differences(old: Path, new: Path, then: dict[str, Any], now: dict[str, Any]) -> list[Difference]:
+    found = []
+    for name in sorted(then["outputs"].keys() | now["outputs"].keys() | {"manifest.json"}):
+        where, expected = _first_difference(old / name, new / name), then["outputs"].get(name)
+        if not where and expected and file_hash(old / name) != expected:
+            where = "the file is not the one that its manifest names"
+        if where:
+            found.append(Difference(name, where))
+    return found
+
+
+def _first_difference(old: Path, new: Path) -> str:
+    if not old.exists() or not new.exists():
+        return "is missing" if not old.exists() else "is no longer made"
+    if old.read_bytes() == new.read_bytes():
+        return ""
+    pairs = zip_longest(old.read_text().splitlines(), new.read_text().splitlines(), fillvalue="")
+    for number, (before, after) in enumerate(pairs, 1):
+        if before != after:
+            same = next((place for place, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), 0)
+            start = max(0, same - _AROUND // 3)
+            return f"line {number}: …{before[start : start + _AROUND]}… is now …{after[start : start + _AROUND]}…"
+    return "line ends differ"

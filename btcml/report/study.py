@@ -1,4 +1,4 @@
-"""How the models learn: small experiments on the training side, for the fourth chapter.
+"""How the models learn: small experiments on the newest fold, for the fourth chapter.
 
 Every ratio here is the mean absolute error of the next return over that of no change, both in the price's
 own volatility, on candles that the model was not fitted on.
@@ -12,29 +12,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from statsmodels.stats.diagnostic import acorr_ljungbox, het_arch
-from statsmodels.tsa.ar_model import AutoReg
 
 from btcml.candles import interval_delta
 from btcml.continuity import suspect_rows
 from btcml.forecast.dataset import Dataset, make_dataset
-from btcml.forecast.experiment import MODELS, Experiment
 from btcml.forecast.models import make_model, members_of
-from btcml.report.experiment import FEATURES
 from btcml.report.exploration import sampled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from btcml.forecast.models import Model
+    from btcml.forecast.experiment import Experiment
+    from btcml.forecast.models import Model, Sample
+    from btcml.forecast.models.statistical import AutoRegression
 
     Rows = NDArray[np.int64]
 
 __all__ = [
     "Study",
-    "autoregression",
-    "folds",
     "learning_curve",
-    "least_squares",
     "model_sizes",
     "open_study",
     "permutation_importance",
@@ -46,20 +42,20 @@ __all__ = [
 FOREST = "random_forest"
 _MOST_TEST = 40_000
 _PERMUTED = 12_000
-_CLIP = 3.0
-_ORDERS = 12
-_PATH = 60_000
 _WINDOWS_DAYS = (30, 90, 365)
 _STEPS = (64, 16, 4, 1)
 _HALF_YEAR = 50_000
+_TESTED_LAGS = 24
 
 
 @dataclass(frozen=True)
 class Study:
-    """The last fold of the plan: what was known when the newest model was fitted, and what came after.
+    """The last fold of an experiment: what was known when the newest model was fitted, and what came after.
 
     Attributes
     ----------
+    experiment
+        The experiment.
     data
         All candles as arrays.
     train, test
@@ -68,10 +64,16 @@ class Study:
         Forests fitted so far, by first row, number of rows and seed.
     """
 
+    experiment: Experiment
     data: Dataset
     train: Rows
     test: Rows
     forests: dict[tuple[int, int, int], Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def training(self) -> Sample:
+        """The training rows: what a model's `fit` takes."""
+        return self.data.sample.at(self.train)
 
     def ratio(self, fitted: Model | list[Model], test: Rows | None = None) -> float:
         """Error of a model, or of the mean of several, over that of no change on the test rows."""
@@ -85,86 +87,43 @@ class Study:
         y, scale = self.data.sample.y[rows], self.data.prepared.scale[rows]
         return float((scale * np.abs(y - forecast)).sum() / (scale * np.abs(y)).sum())
 
+    def forest(self, rows: Rows, seed: int = 0) -> Any:
+        """Forest fitted on rows; the same question is answered once."""
+        key = (int(rows[0]), len(rows), seed)
+        if key not in self.forests:
+            model: Any = make_model(FOREST)
+            model.settings = model.settings | {"random_state": seed}
+            self.forests[key] = model.fit(self.data.sample.at(rows))
+        return self.forests[key]
 
-def open_study(candles: pd.DataFrame, interval: str) -> Study:
-    """Split the candles as the newest fold of the plan does."""
-    fold = Experiment.default(candles, interval).plan.folds(candles["open_time"], interval)[-1]
-    data = make_dataset(candles, interval, FEATURES, suspects=suspect_rows(candles, interval))
+
+def open_study(candles: pd.DataFrame, experiment: Experiment) -> Study:
+    """Split the candles as the newest fold of an experiment does."""
+    fold = experiment.plan.folds(candles["open_time"], experiment.interval)[-1]
+    suspects = suspect_rows(candles, experiment.interval)
+    data = make_dataset(candles, experiment.interval, experiment.features, suspects=suspects)
     test = np.flatnonzero(data.ready & data.known & data.between(fold.test_start, fold.test_end))
-    return Study(data, data.training_rows(fold.train_start, fold.cutoff), test[sampled(len(test), _MOST_TEST)])
+    train = data.training_rows(fold.train_start, fold.cutoff)
+    return Study(experiment, data, train, test[sampled(len(test), _MOST_TEST)])
 
 
-def folds(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
-    """Folds of the published experiment (`btcml.forecast.experiment.Experiment.folds`)."""
-    return Experiment.default(candles, interval).folds(candles)
-
-
-def _path(study: Study) -> NDArray[np.float64]:
-    """Clipped scaled returns of the training span, the newest at most."""
-    path = study.data.sample.path[study.train[0] : study.train[-1] + 2]
-    return np.clip(path, -_CLIP, _CLIP)[-_PATH:]
-
-
-def autoregression(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Statsmodels' AutoReg on the scaled returns of the training span.
-
-    Returns
-    -------
-    tuple of DataFrame
-        ``order, aic`` for orders 1 to 12, and for the best order ``lag, coefficient, error, p``.
-    """
-    path = _path(study)
-    fits = [AutoReg(path, lags=order, hold_back=_ORDERS).fit() for order in range(1, _ORDERS + 1)]
-    aic = pd.DataFrame({"order": range(1, _ORDERS + 1), "aic": [fit.aic for fit in fits]})
-    best = fits[int(aic["aic"].argmin())]
-    lags = np.arange(len(best.params))
-    table = pd.DataFrame({"lag": lags, "coefficient": best.params, "error": best.bse, "p": best.pvalues})
-    return aic, table[table["lag"] > 0].reset_index(drop=True)
-
-
-def least_squares(study: Study) -> tuple[int, float, float]:
-    """How the autoregression was solved: coefficients, condition of the equations, smallest root.
-
-    Least squares has one solution in closed form, so that there is no search that could fail to
-    converge; the equations must not be near-singular (condition number), and shocks die out where
-    all roots of the lag polynomial lie outside the unit circle.
-    """
-    aic, _ = autoregression(study)
-    path, order = _path(study), int(aic["order"].iloc[int(aic["aic"].argmin())])
-    fit = AutoReg(path, lags=order).fit()
-    past = np.column_stack([np.ones(len(path) - order), *(path[order - lag : -lag] for lag in range(1, order + 1))])
-    return len(fit.params), float(np.linalg.cond(past)), float(np.abs(fit.roots).min())
-
-
-def residual_tests(study: Study) -> pd.DataFrame:
-    """What the autoregression leaves: Ljung-Box for memory, ARCH-LM for memory in size.
+def residual_tests(autoregression: AutoRegression, training: Sample) -> pd.DataFrame:
+    """What an autoregression leaves on its training rows: Ljung-Box for memory, ARCH-LM for memory in size.
 
     Returns
     -------
     DataFrame
         ``test, statistic, p, clean`` (nothing found at one per cent).
     """
-    aic, _ = autoregression(study)
-    order = int(aic["order"].iloc[int(aic["aic"].argmin())])
-    residuals = AutoReg(_path(study), lags=order).fit().resid
-    ljung = acorr_ljungbox(residuals, lags=[24], model_df=order).iloc[0]
-    arch = het_arch(residuals, nlags=24)
+    residuals = autoregression.residuals(training)
+    ljung = acorr_ljungbox(residuals, lags=[_TESTED_LAGS], model_df=len(autoregression.weights)).iloc[0]
+    arch = het_arch(residuals, nlags=_TESTED_LAGS, result_object=False)
     rows = [
         ("Ljung-Box: is there memory left?", float(ljung["lb_stat"]), float(ljung["lb_pvalue"])),
-        ("ARCH-LM: does the size remember?", float(arch[0]), float(arch[1])),
+        ("ARCH-LM: does the size have memory?", float(arch[0]), float(arch[1])),
     ]
     table = pd.DataFrame(rows, columns=["test", "statistic", "p"])
     return table.assign(clean=table["p"] >= 0.01)  # noqa: PLR2004 - one per cent
-
-
-def _forest(study: Study, rows: Rows, seed: int = 0) -> Any:
-    """Forest fitted on rows; the same question is answered once."""
-    key = (int(rows[0]), len(rows), seed)
-    if key not in study.forests:
-        model: Any = make_model(FOREST)
-        model.settings = model.settings | {"random_state": seed}
-        study.forests[key] = model.fit(study.data.sample.at(rows))
-    return study.forests[key]
 
 
 def learning_curve(study: Study) -> pd.DataFrame:
@@ -178,13 +137,13 @@ def learning_curve(study: Study) -> pd.DataFrame:
     found = []
     for step in _STEPS:
         rows = study.train[sampled(len(study.train), len(study.train) // step)]
-        fitted = _forest(study, rows)
+        fitted = study.forest(rows)
         seen = rows[sampled(len(rows), _PERMUTED)]
         found.append((len(rows), study.ratio(fitted), study.ratio(fitted, seen)))
     return pd.DataFrame(found, columns=["rows", "ratio", "fitted"])
 
 
-def window_curve(study: Study, interval: str) -> pd.DataFrame:
+def window_curve(study: Study) -> pd.DataFrame:
     """Ratio of the forest against the length of its training window.
 
     Returns
@@ -192,19 +151,18 @@ def window_curve(study: Study, interval: str) -> pd.DataFrame:
     DataFrame
         ``days, rows, ratio``, one row a window that the candles can fill.
     """
-    day = int(pd.Timedelta(days=1) / interval_delta(interval))
+    day = int(pd.Timedelta(days=1) / interval_delta(study.experiment.interval))
     longest = len(study.train) / day
-    parts = {days: study.train[-days * day :] for days in _WINDOWS_DAYS if days < longest} | {
-        round(longest): study.train
-    }
-    found = [(days, len(part), study.ratio(_forest(study, part))) for days, part in parts.items()]
+    parts = {days: study.train[-days * day :] for days in _WINDOWS_DAYS if days < longest}
+    parts[round(longest)] = study.train
+    found = [(days, len(part), study.ratio(study.forest(part))) for days, part in parts.items()]
     return pd.DataFrame(found, columns=["days", "rows", "ratio"])
 
 
 def seed_spread(study: Study, seeds: int = 3) -> pd.DataFrame:
     """Ratio of the forest for several seeds on at most half a year: ``seed, ratio``."""
     rows = study.train[-_HALF_YEAR:]
-    ratios = [study.ratio(_forest(study, rows, seed)) for seed in range(seeds)]
+    ratios = [study.ratio(study.forest(rows, seed)) for seed in range(seeds)]
     return pd.DataFrame({"seed": range(seeds), "ratio": ratios})
 
 
@@ -216,7 +174,7 @@ def permutation_importance(study: Study) -> pd.DataFrame:
     DataFrame
         ``feature, loss``, largest first, in hundredths of persistence's error.
     """
-    fitted = _forest(study, study.train)
+    fitted = study.forest(study.train)
     rows = study.test[sampled(len(study.test), _PERMUTED)]
     sample, random = study.data.sample.at(rows), np.random.default_rng(0)
     whole = study.ratio_of(fitted.predict(sample) * fitted.multiplier, rows)
@@ -234,7 +192,7 @@ def model_sizes(study: Study) -> pd.DataFrame:
     """Each model fitted once on the newest half year: ``model, rows, kilobytes, ratio``."""
     part = study.data.sample.at(study.train[-_HALF_YEAR:])
     rows = []
-    for name in MODELS:
+    for name in study.experiment.models:
         fitted = [make_model(member).fit(part) for member in members_of(name)]
         size = sum(len(content) for model in fitted for content in model.dump().values()) / 1000
         rows.append((name, len(part.rows), size, study.ratio(fitted)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from btcml.report.parameters import read_parameters
+from btcml.report.execute import read_parameters
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = sorted((ROOT / "notebooks").glob("0*.ipynb"))

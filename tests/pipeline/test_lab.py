@@ -12,7 +12,7 @@ import pytest
 from nbclient import NotebookClient
 
 from btcml.cli import main
-from btcml.report.parameters import read_parameters
+from btcml.report.execute import read_parameters
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from btcml.continuity import suspect_spans
 from btcml.contract import rule_results
 from btcml.market.simulate import DEFAULT_END, SimulatedMarket
 from btcml.report.build import adopt_bundle, build_report
-from btcml.report.masthead import PAGES
-from btcml.report.slides import PICTURES
+from btcml.report.manifest import NOTEBOOKS
+from btcml.report.pages import PICTURES, find_chapters
 from btcml.store.snapshots import Snapshot, save_snapshot
 
 PARAMETERS = """symbol: str = "BTCUSDT"  # the pair
@@ -91,21 +91,21 @@ def bundle(tmp_path_factory, snapshot) -> Path:
     return save_snapshot(snapshot, tmp_path_factory.mktemp("bundles"))
 
 
-def write_notebook(path: Path, *cells: str, parameters: str = PARAMETERS) -> Path:
+def write_notebook(path: Path, *cells: str, parameters: str = PARAMETERS, needs: tuple[str, ...] = ()) -> Path:
     """Write a notebook: the parameters cell and then these."""
     first = v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}, id="cell-0")
     rest = [v4.new_code_cell(source, id=f"cell-{place}") for place, source in enumerate(cells, 1)]
-    nbformat.write(v4.new_notebook(cells=[first, *rest]), path)
+    nbformat.write(v4.new_notebook(cells=[first, *rest], metadata={"btcml": {"needs": [*needs]}}), path)
     return path
 
 
 def write_chapters(folder: Path) -> None:
     """Write five tiny chapters that show what index and slides need."""
     folder.mkdir()
-    for page in PAGES:
+    for page in find_chapters(NOTEBOOKS):
         names = [name for chapter, name, _ in PICTURES if chapter == page.chapter]
         cell = TINY.format(chapter=page.chapter, names=names)
-        write_notebook(folder / f"{Path(page.href).stem}.ipynb", cell, FINISH)
+        write_notebook(folder / page.notebook, cell, FINISH, needs=page.needs)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from btcml.report.build import build_report
-from btcml.report.gallery import build_gallery
-from btcml.report.page import HEAVIEST
+from btcml.report.pages import HEAVIEST, build_gallery
 from btcml.store.snapshots import save_snapshot
 
 from .conftest import make_snapshot

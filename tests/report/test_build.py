@@ -10,17 +10,23 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from btcml.errors import NotFoundError, ReportError, UsageError
-from btcml.report.build import adopt_bundle, build_chapter, build_index, build_report, open_run
-from btcml.report.gallery import build_gallery
-from btcml.report.manifest import gather_inputs, manifest_text
-from btcml.report.masthead import banner
-from btcml.report.verify import verify_report
+from btcml.report.build import (
+    adopt_bundle,
+    build_chapter,
+    build_index,
+    build_report,
+    check_length,
+    check_request,
+    open_run,
+)
+from btcml.report.manifest import gather_inputs, manifest_text, verify_report
 from btcml.store.snapshots import save_snapshot
 
-from .conftest import FINISH, make_snapshot, write_notebook
+from .conftest import FINISH, TINY, make_snapshot, write_notebook
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,6 +69,20 @@ def test_a_report_is_built_once_and_then_only_what_changed(built, chapters):
 def chapter_cells(chapters: Path, name: str) -> list[str]:
     cells = json.loads((chapters / f"{name}.ipynb").read_text())["cells"][1:-1]
     return ["".join(cell["source"]) for cell in cells]
+
+
+def test_a_new_chapter_is_one_notebook(built, chapters):
+    """It stands in the bar of every page and on the index; taken away again, it leaves nothing behind."""
+    before = contents(built / "pages")
+    write_notebook(chapters / "06-else.ipynb", TINY.format(chapter="else", names=["more"]), FINISH)
+    build_report(built, notebooks=chapters)
+    pages = built / "pages"
+    assert (pages / "data" / "else-more.csv").exists()
+    assert all('href="06-else.html"' in page.read_text() for page in pages.glob("0*.html"))
+    assert '<a href="06-else.html"><b>Else</b>' in (pages / "index.html").read_text()
+    (chapters / "06-else.ipynb").unlink()
+    build_report(built, notebooks=chapters)
+    assert contents(pages) == before
 
 
 def test_a_chapter_that_needs_another_follows_it(built, chapters):
@@ -183,15 +203,6 @@ def test_a_bundle_is_adopted_once_and_replaced_whole(tmp_path, bundle):
     assert [path.name for path in tmp_path.iterdir()] == ["snapshot"]
 
 
-def test_several_reports_have_one_page_above_them(built, chapters):
-    """The gallery links every report and shows every verdict."""
-    page = build_gallery(built.parent).read_text()
-    assert "run/pages/index.html" in page
-    assert "All is told." in page
-    with pytest.raises(NotFoundError, match="a report was expected"):
-        build_gallery(chapters)
-
-
 @pytest.mark.soak
 @pytest.mark.parametrize("seconds", [0.5, 2.0, 4.0, 6.0, 9.0])
 def test_kill_minus_nine_at_any_moment_and_then_again_is_right(built, chapters, tmp_path, bundle, seconds):
@@ -274,41 +285,6 @@ def test_the_heads_of_the_sealed_forecasts_stand_in_the_manifest(tmp_path, built
     assert json.loads(manifest_text(inputs, {}))["heads"] == {"seq": "7", "hash": "ab" * 32}
 
 
-def test_the_page_above_puts_symbols_beside_intervals(built, tmp_path):
-    """Of two reports of one cell the newer one stands there; both stand in the list."""
-    for name in ("a", "b"):
-        shutil.copytree(built, tmp_path / "all" / name)
-    facts = tmp_path / "all" / "b" / "products" / "ingest" / "facts.json"
-    card = {"label": "Span", "value": "30 days", "note": "until 2030-01-01"}
-    facts.write_text(json.dumps({"headline": "So it is.", "cards": [card]}))
-    page = build_gallery(tmp_path / "all").read_text()
-    grid = page.split("Symbol by interval</h2>")[1].split("<h2")[0]
-    assert 'href="b/pages/index.html"' in grid
-    assert 'href="a/pages/index.html"' not in grid
-    assert page.count('href="a/pages/index.html"') == 2
-
-
-def test_the_page_above_tells_reports_apart_and_says_what_is_simulated(built, tmp_path):
-    """Span and end are in every name; the banner of the pages below is above them too."""
-    for name, days, market in (("a", 30, "simulated"), ("b", 60, "simulated"), ("c", 60, "binance")):
-        run = shutil.copytree(built, tmp_path / "all" / name)
-        manifest = json.loads((run / "pages" / "manifest.json").read_text())
-        manifest["parameters"] |= {"days": days, "market": market}
-        (run / "pages" / "manifest.json").write_text(json.dumps(manifest))
-        card = {"label": "Span", "value": "some", "note": "until 2025-07-01"}
-        facts = {"headline": "So it is.", "cards": [card]}
-        (run / "products" / "ingest" / "facts.json").write_text(json.dumps(facts))
-    page = build_gallery(tmp_path / "all").read_text().replace("\N{NARROW NO-BREAK SPACE}", " ")
-    assert page.count("BTCUSDT 15m<br>30 days<br>until 2025-07-01") == 1
-    assert page.count("BTCUSDT 15m, 30 days until 2025-07-01, simulated") == 1
-    assert "Not all of these reports are of the real market" in page
-    shutil.rmtree(tmp_path / "all" / "c")
-    assert banner("simulated") in build_gallery(tmp_path / "all").read_text()
-    shutil.rmtree(tmp_path / "all" / "a")
-    (tmp_path / "all" / "b" / "pages" / "manifest.json").write_text(json.dumps(manifest))
-    assert 'class="banner"' not in build_gallery(tmp_path / "all").read_text()
-
-
 def test_too_short_a_span_stops_the_build_before_its_first_chapter(tmp_path, built_once):
     """No chapter runs for a report that cannot come out, and the mistake stays the caller's."""
     said = []
@@ -316,3 +292,48 @@ def test_too_short_a_span_stops_the_build_before_its_first_chapter(tmp_path, bui
     with pytest.raises(UsageError, match="found 3 days"):
         build_report(tmp_path / "run", bundle=short, notebooks=built_once / "chapters", progress=said.append)
     assert not said
+
+
+END = pd.Timestamp("2024-01-01", tz="UTC")
+
+
+@pytest.mark.parametrize(("days", "interval"), [(19, "1h"), (150, "1d")])
+def test_too_little_past_is_told_in_one_sentence(days, interval):
+    """What is needed, what was found, what to do."""
+    with pytest.raises(UsageError, match="give more DAYS or a shorter INTERVAL"):
+        check_length(END - pd.Timedelta(days=days), END, interval)
+
+
+@pytest.mark.parametrize("days", range(18, 32))
+def test_what_is_asked_for_is_judged_as_what_is_found(days):
+    """An hour's candles over twenty days leave too few for a verdict; before and after fetching it is the same."""
+    if days >= 25:
+        check_request(days, "1h", END, END)
+    else:
+        with pytest.raises(UsageError, match="200 candles"):
+            check_request(days, "1h", END, END)
+
+
+def test_twenty_days_asked_for_are_twenty_days_found():
+    """The span ends where the last candle does."""
+    check_length(END - pd.Timedelta(days=20), END, "5m")
+    with pytest.raises(UsageError, match="found 19 days"):
+        check_length(END - pd.Timedelta(days=20), END - pd.Timedelta("5min"), "5m")
+
+
+@pytest.mark.parametrize(
+    ("days", "interval", "end", "sentence"),
+    [
+        (3, "5m", "2025-01-01", "needs 20 days and 200 candles in their last third .*, found 3 days and 288 candles"),
+        (90, "1d", "2025-01-01", "found 90 days and 30 candles: give more DAYS or a shorter INTERVAL"),
+        (20, "1h", "2025-01-01", "found 20 days and 168 candles"),
+        (4000, "1w", "2025-01-01", "found 4000 days and 5. candles"),
+        (30, "5m", "2030-01-01", "END may not be after 2025-07-01 00:00 UTC, where the source ends, found 2030"),
+    ],
+)
+def test_a_report_that_cannot_come_out_is_refused_beforehand(days, interval, end, sentence):
+    """Nothing is fetched or run for it, and the cure is one that works."""
+    now = pd.Timestamp("2025-07-01", tz="UTC")
+    check_request(20, "5m", now, now)
+    with pytest.raises(UsageError, match=sentence):
+        check_request(days, interval, pd.Timestamp(end, tz="UTC"), now)

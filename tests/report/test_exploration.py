@@ -8,8 +8,7 @@ from statsmodels.tsa.stattools import acf
 from btcml.candles import as_candles
 from btcml.errors import ReportError
 from btcml.report import exploration
-from btcml.report.completeness import completeness
-from btcml.report.unit_roots import stationarity
+from btcml.report.exploration import completeness, stationarity
 
 
 def candles(close, *, drop=(), step="5min", **columns) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """What a broken or hostile chapter, notebook, snapshot, disk or operator can do to a report: none gets a page.
 
-`tests/report/test_runner.py` has those that end a single chapter in its kernel; here whole builds are broken.
+`tests/report/test_execute.py` has those that end a single chapter in its kernel; here whole builds are broken.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import pytest
 from btcml.errors import BtcmlError, BusyError
 from btcml.files import folder_lock
 from btcml.report.build import build_report
-from btcml.report.kernel import Limits
+from btcml.report.execute import Limits
 
 from .conftest import FINISH, PARAMETERS, write_notebook
-from .test_runner import SABOTAGES
+from .test_execute import SABOTAGES
 
 SHOW = "from IPython.display import display\ndisplay({'text/html': %r}, raw=True)"
 FACTS = """import json, os, pathlib
@@ -34,7 +34,7 @@ folder.mkdir(parents=True, exist_ok=True)
 OPEN = """import os
 from IPython.display import display
 from btcml.report.story import open_story
-open_story("eda", symbol=symbol, interval=interval, days=days, market=market, snapshot=snapshot, products=products)"""
+open_story("eda", symbol=symbol, interval=interval, market=market, snapshot=snapshot, products=products)"""
 
 CELLS = {
     "a NaN in a claim": ("from btcml.report import claims as say; say.number(float('nan'))", "finite"),
@@ -92,7 +92,7 @@ def redeclare(extra: str):
 NOTEBOOKS = {
     "a truncated notebook": (cut, "a notebook was expected"),
     "an empty notebook": (lambda path: path.write_text(""), "a notebook was expected"),
-    "a notebook without its last cell": (drop_last_cell, "did not say"),
+    "a notebook without its last cell": (drop_last_cell, "did not report its end"),
     "a parameter that nobody gives": (redeclare(PARAMETERS + "\nmood: str = 'bad'"), "'mood'.*is missing"),
     "a parameter that the notebook does not know": (redeclare(PARAMETERS.replace("days:", "dais:")), "did you mean"),
     "a parameter of another type": (redeclare(PARAMETERS.replace("days: int = 30", "days: str = 'x'")), "must be str"),

@@ -6,15 +6,16 @@ import pandas as pd
 import pytest
 
 from btcml.errors import NotFoundError, ReportError, StoreError, UsageError
+from btcml.forecast.experiment import Experiment
 from btcml.report import claims as say
-from btcml.report.story import CHAPTERS, csv_text, open_story
-from btcml.report.tables import Table
+from btcml.report.figures import Table
+from btcml.report.story import NONCE, csv_text, open_story
 
 
 @pytest.fixture
 def opened(bundle, tmp_path):
     def opening(chapter="ingest", **changed):
-        given = {"symbol": "BTCUSDT", "interval": "15m", "days": 30, "market": "simulated", "snapshot": str(bundle)}
+        given = {"symbol": "BTCUSDT", "interval": "15m", "market": "simulated", "snapshot": str(bundle)}
         return open_story(chapter, **(given | {"products": str(tmp_path / "products")} | changed))
 
     return opening
@@ -32,12 +33,21 @@ def test_a_story_shows_a_table_and_leaves_its_numbers(opened, tmp_path):
     assert json.loads((folder / "facts-of-life.json").read_text())["says"] == "So it is."
 
 
-def test_two_exhibits_of_one_name_are_refused(opened):
-    """The second would overwrite the numbers of the first."""
+def test_two_exhibits_of_one_name_are_refused(opened, monkeypatch):
+    """In a report the second would overwrite the numbers of the first."""
+    monkeypatch.setenv(NONCE, "word")
     story = opened()
     story.show(table())
     with pytest.raises(ReportError, match="twice"):
         story.show(table())
+
+
+def test_a_cell_may_run_again_in_jupyterlab(opened, tmp_path):
+    """Outside of a report the newest numbers count."""
+    story = opened()
+    story.show(table())
+    story.show(Table("facts-of-life", pd.DataFrame({"a": [1.0]}), say.claim("So it is."), {"a": ("A", say.number)}))
+    assert (tmp_path / "products" / "ingest" / "facts-of-life.csv").read_text() == "a\n1\n"
 
 
 def test_a_chapter_begins_with_empty_products(opened, tmp_path):
@@ -47,13 +57,16 @@ def test_a_chapter_begins_with_empty_products(opened, tmp_path):
     assert not list((tmp_path / "products" / "ingest").iterdir())
 
 
-def test_frames_pass_from_chapter_to_chapter(opened):
+def test_a_result_passes_from_chapter_to_chapter(opened, snapshot):
     """What one chapter keeps another recalls; what was not kept is missed by name."""
-    frame = opened("training").keep("forecasts", pd.DataFrame({"y": [1.0, float("nan")]}))
-    later = opened("evaluation")
-    pd.testing.assert_frame_equal(later.recall("training", "forecasts"), frame)
-    with pytest.raises(NotFoundError, match="needs scores of chapter training"):
-        later.recall("training", "scores")
+    candles = snapshot.candles
+    result = Experiment.default(candles, "15m").replace(models=("drift",)).run(candles, looks=3)
+    opened("training").keep(result)
+    later = opened("evaluation").recall("training")
+    pd.testing.assert_frame_equal(later.forecasts, result.forecasts)
+    assert later.verdict == result.verdict
+    with pytest.raises(NotFoundError, match="needs the result of chapter features"):
+        opened("evaluation").recall("features")
 
 
 def test_a_chapter_without_a_headline_does_not_finish(opened):
@@ -75,7 +88,6 @@ def test_a_missing_figure_does_not_finish(opened, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "error", "why"),
     [
-        ({"chapter": "inject"}, UsageError, "a chapter is one of"),
         ({"symbol": "ETHUSDT"}, UsageError, "found a snapshot of simulated/BTCUSDT/15m"),
         ({"interval": "7m"}, UsageError, "interval must be one of"),
         ({"snapshot": "/nowhere"}, NotFoundError, "no snapshot in"),
@@ -104,8 +116,3 @@ def test_csv_is_the_same_everywhere():
     """Ten digits, ISO times with their zone, plain line ends, nothing for NaN."""
     frame = pd.DataFrame({"time": pd.to_datetime(["2025-01-01"], utc=True), "x": [2 / 3], "y": [float("nan")]})
     assert csv_text(frame) == "time,x,y\n2025-01-01 00:00:00+00:00,0.6666666667,\n"
-
-
-def test_the_chapters_are_those_of_the_pages():
-    """The order of the story is told in one place."""
-    assert list(CHAPTERS) == ["ingest", "eda", "features", "training", "evaluation"]

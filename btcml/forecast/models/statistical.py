@@ -11,6 +11,8 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
 
 from btcml.forecast.models.interface import Model, Sample
 
@@ -90,7 +92,7 @@ class _LagModel(Model):
 
     def fit(self, sample: Sample) -> Self:
         """Fit on the path from the first training row to the last training outcome."""
-        self._estimate(np.clip(sample.path[sample.rows[0] : sample.rows[-1] + 2], -CLIP, CLIP))
+        self._estimate(_training_path(sample))
         return self
 
     def predict(self, sample: Sample) -> Array:
@@ -111,21 +113,54 @@ class _LagModel(Model):
         return self
 
 
+def _training_path(sample: Sample) -> Array:
+    """Clipped scaled returns from the first training row to the last training outcome."""
+    return np.clip(sample.path[sample.rows[0] : sample.rows[-1] + 2], -CLIP, CLIP)
+
+
 class AutoRegression(_LagModel):
-    """AutoReg by least squares on the last `window` scaled returns, order 1 to `most` by AIC."""
+    """AutoReg by least squares on the last `window` scaled returns, order 1 to `most` by AIC.
+
+    Attributes
+    ----------
+    aic
+        Akaike's criterion by order, from the one selection of `fit`; empty in a loaded model.
+    coefficients
+        ``lag, coefficient, error, p`` of the fit, lag 0 being the constant; empty in a loaded model.
+    """
 
     def __init__(self, window: int = 300_000, most: int = 12) -> None:
         super().__init__()
         self.window, self.most = window, most
+        self.aic, self.coefficients = pd.Series(dtype=float), pd.DataFrame()
 
     def _estimate(self, path: Array) -> None:
         from statsmodels.tsa.ar_model import AutoReg, ar_select_order  # noqa: PLC0415 - serving needs no statsmodels
 
         path = path[-self.window :]
-        chosen = ar_select_order(path, self.most, ic="aic").ar_lags or [1]
-        fitted = AutoReg(path, lags=max(chosen)).fit()
+        selection = ar_select_order(path, self.most, ic="aic")
+        order = int(max(selection.ar_lags or [1]))
+        fitted = AutoReg(path, lags=order).fit()
         self.constant, self.weights = float(fitted.params[0]), np.asarray(fitted.params[1:])
-        self.summary = {"order": int(max(chosen)), "aic": float(fitted.aic), "observations": int(fitted.nobs)}
+        self.summary = {"order": order, "aic": float(fitted.aic), "observations": int(fitted.nobs)}
+        self.aic = pd.Series({max(lags): aic for lags, aic in selection.aic.items() if lags}, name="aic").sort_index()
+        found = {"coefficient": fitted.params, "error": fitted.bse, "p": fitted.pvalues}
+        self.coefficients = pd.DataFrame({"lag": range(order + 1), **found})
+
+    @property
+    def roots(self) -> NDArray[np.complexfloating[Any, Any]]:
+        """Roots of the lag polynomial: shocks die out where all lie outside the unit circle."""
+        return np.roots([*-self.weights[::-1], 1.0]).astype(complex)
+
+    def regressors(self, sample: Sample) -> Array:
+        """Ones and the lagged returns behind each training outcome, shape (n, 1 + order)."""
+        past = sliding_window_view(_training_path(sample)[-self.window : -1], len(self.weights))[:, ::-1]
+        return np.column_stack([np.ones(len(past)), past])
+
+    def residuals(self, sample: Sample) -> Array:
+        """What the fit leaves of the training outcomes, shape (n,)."""
+        path = _training_path(sample)[-self.window :]
+        return path[len(self.weights) :] - self.regressors(sample) @ [self.constant, *self.weights]
 
 
 class Arma(_LagModel):

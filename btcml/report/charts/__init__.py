@@ -1,1 +1,1 @@
-"""The exhibits of the story: a function takes a frame and returns one chart or table with its conclusion."""
+"""The exhibits of the story, one module a chapter: a frame goes in, a chart or table with its conclusion comes out."""

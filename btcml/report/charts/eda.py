@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.ticker import FuncFormatter
@@ -11,10 +11,20 @@ from scipy import stats
 from btcml.forecast.metrics import THIRDS
 from btcml.report import claims as say
 from btcml.report import exploration
-from btcml.report.charts.drawing import date_axis, draw_candles, plain_scale, thousands
-from btcml.report.figure import INK, MESH, MUTED, SEQUENTIAL, SERIES, Chart, canvas, panels
-from btcml.report.tables import Columns, Table
-from btcml.report.unit_roots import stationarity
+from btcml.report.figures import (
+    INK,
+    MUTED,
+    SERIES,
+    Chart,
+    Columns,
+    Table,
+    canvas,
+    date_axis,
+    draw_candles,
+    heat_map,
+    panels,
+    thousands,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,16 +46,14 @@ __all__ = [
 
 _POINTS = 700
 _LAGS, _FAR = 48, 4
-_FEE = 10.0
 
 
 def _thinned(frame: pd.DataFrame, most: int = _POINTS) -> pd.DataFrame:
     return frame.iloc[:: max(1, len(frame) // most)]
 
 
-def headline(candles: pd.DataFrame, interval: str) -> Claim:
+def headline(returns: pd.Series) -> Claim:
     """What the chapter found: no memory in direction, much in size."""
-    returns = exploration.returns_bp(candles, interval)
     sign, size = (exploration.autocorrelation(values, 1)["correlation"].iloc[0] for values in (returns, returns.abs()))
     return say.claim(
         "The direction of a move says almost nothing about the next one (correlation {sign}); its size says a lot "
@@ -85,11 +93,7 @@ def newest_candles(candles: pd.DataFrame, most: int = 72) -> Chart:
     figure, (upper, lower) = panels(2, 1, 3.9, sharex=True, height_ratios=[3, 1])
     draw_candles(upper, newest)
     lower.bar(newest.index, newest["volume"], width=0.64, color=SERIES[6])
-    ticks = np.linspace(0, len(newest) - 1, 5).astype(int)
-    lower.set_xticks(ticks, [newest["open_time"].iloc[tick].strftime("%d %b %H:%M") for tick in ticks])
-    upper.set_ylabel("USD")
     lower.set_ylabel("volume")
-    thousands(upper)
     size = (newest["high"] / newest["low"]).apply(np.log).median() * 1e4
     says = say.claim(
         "Half of the newest {rows} span less than {size} from their lowest to their highest price.",
@@ -100,9 +104,9 @@ def newest_candles(candles: pd.DataFrame, most: int = 72) -> Chart:
     return Chart("newest-candles", figure, newest, says, alt)
 
 
-def tails(candles: pd.DataFrame, interval: str) -> Chart:
+def tails(returns: pd.Series) -> Chart:
     """How much more often large moves come than under a normal distribution."""
-    table = exploration.tail_shares(exploration.returns_bp(candles, interval))
+    table = exploration.tail_shares(returns)
     shown = table[table["share"] > 0]
     figure, axes = canvas(3.0)
     axes.plot(shown["k"], shown["share"], marker="o", label="observed")
@@ -124,25 +128,17 @@ def tails(candles: pd.DataFrame, interval: str) -> Chart:
     return Chart("tails", figure, table, says, alt)
 
 
-def quantiles(candles: pd.DataFrame, interval: str) -> Chart:
+def quantiles(returns: pd.Series) -> Chart:
     """Quantiles of the returns against those of a normal distribution."""
-    returns = exploration.returns_bp(candles, interval).dropna()
-    share = np.concatenate(
-        [np.geomspace(1e-4, 0.05, 40), np.linspace(0.06, 0.94, 60), 1 - np.geomspace(0.05, 1e-4, 40)]
-    )
-    table = returns.quantile(share).rename("observed_bp").rename_axis("share").reset_index()
+    ends = np.geomspace(1e-4, 0.05, 40)
+    share = np.concatenate([ends, np.linspace(0.06, 0.94, 60), 1 - ends[::-1]])
+    table = returns.dropna().quantile(share).rename("observed_bp").rename_axis("share").reset_index()
     table["normal_bp"] = returns.mean() + returns.std() * stats.norm.ppf(table["share"])
     figure, axes = canvas(3.2)
-    ends = [table["normal_bp"].min(), table["normal_bp"].max()]
-    axes.plot(ends, ends, color=MUTED, linestyle="--", linewidth=1, label="normal distribution")
-    axes.plot(
-        table["normal_bp"],
-        table["observed_bp"],
-        marker="o",
-        markersize=2.6,
-        linestyle="none",
-        label="observed",
-    )
+    line = [table["normal_bp"].min(), table["normal_bp"].max()]
+    axes.plot(line, line, color=MUTED, linestyle="--", linewidth=1, label="normal distribution")
+    dots: dict[str, Any] = {"marker": "o", "markersize": 2.6, "linestyle": "none", "label": "observed"}
+    axes.plot(table["normal_bp"], table["observed_bp"], **dots)
     axes.set(xlabel="normal quantile, bp", ylabel="observed quantile, bp")
     axes.legend()
     worst = table.iloc[0]
@@ -152,18 +148,12 @@ def quantiles(candles: pd.DataFrame, interval: str) -> Chart:
         observed=say.bp(worst["observed_bp"], 0),
         normal=say.bp(worst["normal_bp"], 0),
     )
-    return Chart(
-        "quantiles",
-        figure,
-        table,
-        says,
-        "Quantile plot: an S-shaped curve, steeper than the normal line at both ends.",
-    )
+    alt = "Quantile plot: an S-shaped curve, steeper than the normal line at both ends."
+    return Chart("quantiles", figure, table, says, alt)
 
 
-def memory(candles: pd.DataFrame, interval: str) -> Chart:
+def memory(returns: pd.Series) -> Chart:
     """Autocorrelation of returns and of their size."""
-    returns = exploration.returns_bp(candles, interval)
     both = exploration.autocorrelation(returns, _LAGS)
     both["of_size"] = exploration.autocorrelation(returns.abs(), _LAGS)["correlation"]
     figure, (left, right) = panels(1, 2, 2.9, sharey=False)
@@ -187,28 +177,27 @@ def _of(some: int, lags: int) -> Quantity:
     return say.claim("{some} of {all}", some=say.count(some), all=say.count(lags, "lag")).as_word()
 
 
-def volatility_clusters(candles: pd.DataFrame, interval: str) -> Chart | Claim:
-    """Volatility by day with its three regimes."""
-    table = exploration.daily_volatility(candles, interval)
-    if table["third"].nunique() < len(THIRDS):
-        return say.claim("The span holds too few days to tell calm ones from stormy ones.")
-    shown = _thinned(table)
+def volatility_clusters(days: pd.DataFrame) -> Chart | Claim:
+    """Volatility by day (`btcml.report.exploration.daily_volatility`) with its three regimes."""
+    if days["third"].nunique() < len(THIRDS):
+        return say.claim("The span holds too few days to tell calm, middle and storm apart.")
+    shown = _thinned(days)
     figure, axes = canvas(3.0)
     axes.plot(shown["day"], shown["volatility_bp"], color=INK, linewidth=0.8)
-    bounds = table.groupby("third")["volatility_bp"].max()
+    bounds = days.groupby("third")["volatility_bp"].max()
     for name, color in (("calm", SERIES[2]), ("middle", SERIES[4])):
         axes.axhline(bounds[name], color=color, linewidth=1.2, linestyle="--", label=f"{name} below")
     axes.set_ylabel("volatility of one candle, bp")
     axes.set_ylim(bottom=0)
     axes.legend(ncols=2)
     date_axis(axes)
-    middle = table.groupby("third")["volatility_bp"].median()
+    middle = days.groupby("third")["volatility_bp"].median()
     says = say.claim(
-        "Calm and storm come in clusters: a stormy day moves {times} as much as a calm one. Later chapters judge the "
-        "forecasts in each third apart.",
+        "Volatility comes in clusters: a stormy day moves {times} as much as a calm one. Later chapters judge the "
+        "forecasts in each third separately.",
         times=say.number(middle["storm"] / middle["calm"], 1, "times"),
     )
-    return Chart("volatility-clusters", figure, table, says, "Line of daily volatility with the bounds of its thirds.")
+    return Chart("volatility-clusters", figure, days, says, "Line of daily volatility with the bounds of its thirds.")
 
 
 def week(candles: pd.DataFrame, interval: str) -> Chart:
@@ -216,15 +205,11 @@ def week(candles: pd.DataFrame, interval: str) -> Chart:
     table = exploration.weekly_rhythm(candles, interval)
     figure, axes = panels(1, 2, 2.7, left=0.95, sharey=True)
     highest = max(table["volume"].max(), table["volatility"].max())
-    days = list(dict.fromkeys(table["weekday"]))
-    for part, column in zip(axes, ("volume", "volatility"), strict=True):
-        grid = table.pivot_table(index="weekday", columns="hour", values=column).loc[days]
-        mesh = part.pcolormesh(grid.columns, np.arange(len(days)), grid, cmap=SEQUENTIAL, vmin=0, vmax=highest, **MESH)
+    days, columns = list(dict.fromkeys(table["weekday"])), ("volume", "volatility")
+    grids = [table.pivot_table(index="weekday", columns="hour", values=column).loc[days] for column in columns]
+    heat_map(figure, axes, grids, 0, highest)
+    for part, column in zip(axes, columns, strict=True):
         part.set(title=f"{column}, over its mean", xlabel="hour, UTC")
-        part.grid(visible=False)
-    axes[0].set_yticks(np.arange(len(days)), days)
-    axes[0].invert_yaxis()
-    plain_scale(figure.colorbar(mesh, ax=axes, fraction=0.03, pad=0.02, aspect=24))
     top = table.iloc[int(table["volatility"].argmax())]
     says = say.claim(
         "The market has a rhythm: moves are largest on {weekday} around {hour}, {times} the average hour.",
@@ -236,19 +221,17 @@ def week(candles: pd.DataFrame, interval: str) -> Chart:
     return Chart("week", figure, table, says, alt)
 
 
-def stationarity_tests(candles: pd.DataFrame) -> Table:
-    """Unit-root and stationarity tests and what they mean."""
-    table = stationarity(candles)
-    calm = table.groupby("series")["stationary"].all()
-    table["meaning"] = np.where(table["stationary"], "keeps its level", "wanders")
-    # The tables of KPSS end at one and at ten per cent.
-    ends = {0.01: "≤ ", 0.1: "≥ "}
-    signs = [ends.get(p, "") if test == "KPSS" else "" for test, p in zip(table["test"], table["p"], strict=True)]
-    table["shown"] = [f"{sign}{say.probability(p)}" for sign, p in zip(signs, table["p"], strict=True)]
+def stationarity_tests(tests: pd.DataFrame) -> Table:
+    """Unit-root and stationarity tests (`btcml.report.exploration.stationarity`) and what they mean."""
+    stays = tests.groupby("series")["stationary"].all()
+    meaning = np.where(tests["stationary"], "is stationary", "is not stationary")
+    ends = {0.01: "≤ ", 0.1: "≥ "}  # the tables of KPSS end at one and at ten per cent
+    signs = [ends.get(p, "") if test == "KPSS" else "" for test, p in zip(tests["test"], tests["p"], strict=True)]
+    shown = [f"{sign}{say.probability(p)}" for sign, p in zip(signs, tests["p"], strict=True)]
     says = say.claim(
-        "Prices wander and returns do not: models are fitted on returns.",
-        holds=bool(calm["log return"] and not calm["log price"]),
-        otherwise="The tests do not agree that prices wander and returns keep their level in this span; models are "
+        "Returns are stationary and prices are not: models are fitted on returns.",
+        holds=bool(stays["log return"] and not stays["log price"]),
+        otherwise="The tests do not agree that returns are stationary and prices are not in this span; models are "
         "fitted on returns all the same.",
     )
     columns: Columns = {
@@ -258,28 +241,26 @@ def stationarity_tests(candles: pd.DataFrame) -> Table:
         "shown": ("p-value", str),
         "meaning": ("It says that the series", str),
     }
-    return Table("stationarity", table, says, columns)
+    return Table("stationarity", tests.assign(meaning=meaning, shown=shown), says, columns)
 
 
-def flow_and_next_return(candles: pd.DataFrame, interval: str) -> Chart | Claim:
-    """Order flow of a candle and the return of the next one."""
-    table = exploration.order_flow_deciles(candles, interval)
-    if table.empty:
+def flow_and_next_return(deciles: pd.DataFrame) -> Chart | Claim:
+    """Order flow of a candle and the return of the next one (`btcml.report.exploration.order_flow_deciles`)."""
+    if deciles.empty:
         return say.claim("This source does not tell who took the trades: there is no order flow to look at.")
     figure, axes = canvas(2.9)
-    axes.errorbar(table["decile"], table["next_return_bp"], yerr=table["error_bp"], fmt="o", capsize=3)
+    axes.errorbar(deciles["decile"], deciles["next_return_bp"], yerr=deciles["error_bp"], fmt="o", capsize=3)
     axes.axhline(0, color=MUTED, linewidth=0.8)
     axes.set(xlabel="order flow, from most selling to most buying (tenths)", ylabel="mean next return, bp")
-    axes.set_xticks(table["decile"])
-    ends = table.iloc[[0, -1]]
+    axes.set_xticks(deciles["decile"])
+    ends = deciles.iloc[[0, -1]]
     gap = float(ends["next_return_bp"].diff().iloc[-1])
-    clear = abs(gap) > float((ends["error_bp"] ** 2).sum() ** 0.5)
+    difference = "After the strongest buying the next return differs by {gap} from that after the strongest selling: "
     says = say.claim(
-        "After the strongest buying the next return differs by {gap} from that after the strongest selling: beyond "
-        "chance" + (", and far below any fee." if abs(gap) < _FEE else "."),
-        holds=clear,
-        otherwise="After the strongest buying the next return differs by {gap} from that after the strongest selling: "
-        "that may be chance.",
+        difference + "beyond chance" + (", and far below any fee." if abs(gap) < say.USUAL_FEE_BP / 2 else "."),
+        holds=abs(gap) > float((ends["error_bp"] ** 2).sum() ** 0.5),
+        otherwise=difference + "that may be chance.",
         gap=say.bp(gap, 2, sign=True),
     )
-    return Chart("order-flow", figure, table, says, "Mean next return with its error bar for each tenth of order flow.")
+    alt = "Mean next return with its error bar for each tenth of order flow."
+    return Chart("order-flow", figure, deciles, says, alt)

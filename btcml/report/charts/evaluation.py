@@ -1,26 +1,38 @@
-"""Exhibits of the last chapter: how good the forecasts are, beside no change, and what they are worth."""
+"""Exhibits of the last chapter: how good the forecasts are, beside no change, how sure, and what they are worth."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from btcml.forecast.metrics import THIRDS
+from btcml.forecast.metrics import PERSISTENCE, THIRDS, evaluate, loss_table
+from btcml.forecast.metrics.point import r2
+from btcml.forecast.statistics import diebold_mariano
+from btcml.market.simulate import attainable_r2
 from btcml.report import claims as say
-from btcml.report.charts.drawing import date_axis, draw_candles, draw_dots, thousands
 from btcml.report.claims import Card
-from btcml.report.experiment import title_of
-from btcml.report.figure import INK, MUTED, SERIES, Chart, canvas
-from btcml.report.scores import PERSISTENCE, coverage
-from btcml.report.tables import Columns, Table
+from btcml.report.figures import (
+    INK,
+    MUTED,
+    SERIES,
+    Chart,
+    Columns,
+    Table,
+    canvas,
+    date_axis,
+    draw_candles,
+    draw_dots,
+    zero_line,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from btcml.forecast.experiment import Gain, Result
     from btcml.report.claims import Claim, Quantity
-    from btcml.report.scores import Scores
 
 __all__ = [
     "against_persistence",
@@ -29,163 +41,214 @@ __all__ = [
     "by_third",
     "by_year",
     "cards",
+    "coverage",
     "decision",
+    "direction",
+    "experts",
+    "fees",
     "loss_difference",
     "newest_forecasts",
+    "sealed",
+    "signs",
+    "size_forecasts",
+    "size_models",
+    "truth",
     "verdict",
 ]
 
 _POINTS = 500
 _MANY = 8
-_LEVEL = 0.9
-_FEE = 20.0  # of a round trip: ten to enter and ten to leave are usual
-
-
-def verdict(scores: Scores) -> Claim:
-    """The whole report in one sentence."""
-    best = scores.best
-    yes = "Yes, a little: {model} takes {skill} off the error of “no change” ({p}) on {candles} that it had not seen. "
-    no = (
-        "No: no model beats “no change” on {candles} that it had not seen; the nearest, {model}, has a skill of "
-        "{skill} ({p}). Persistence is what is served."
-    )
-    return say.claim(
-        yes + _worth(scores),
-        holds=scores.wins,
-        otherwise=no,
-        model=say.word(title_of(best["model"])),
-        skill=say.percent(best["skill"], 2),
-        p=say.pvalue(best["p_holm"]),
-        candles=say.count(len(scores.losses), "candle"),
-        fee=say.bp(scores.gain.bp, 1) if scores.gain.proven else say.word("none"),
-    )
-
-
-def _worth(scores: Scores) -> str:
-    """End of the verdict: what the skill is worth, as far as that can be told from luck."""
-    if not scores.gain.proven:
-        return "That is skill, not money: what its strongest forecasts earn cannot be told from luck."
-    if scores.gain.bp < _FEE:
-        return "That is skill, not money: a fee above {fee} a round trip eats it up."
-    return "Its strongest forecasts earn {fee} a round trip before fees."
-
-
-def cards(scores: Scores) -> tuple[Card, ...]:
-    """Key figures: champion, skill, direction, coverage, break-even fee."""
-    best, held = scores.best, coverage(scores.result)
-    beaten = "beats “no change” by a rule fixed beforehand"
-    note = beaten if scores.wins else "no model beats it by the rule fixed beforehand"
-    alone = "{low} to {high} taken alone; {p} with every model and try counted"
-    whose = alone if scores.wins else "of the nearest model, {model}: " + alone
-    skill = say.claim(
-        whose,
-        model=say.word(title_of(best["model"])),
-        low=say.percent(best["skill_low"], 2),
-        high=say.percent(best["skill_high"], 2),
-        p=say.pvalue(best["p_holm"]),
-    )
-    signs = say.claim(
-        "of the signs are right, {low} to {high}",
-        low=say.percent(best["direction_low"]),
-        high=say.percent(best["direction_high"]),
-    )
-    promise = say.claim("of an interval that should hold {level}", level=say.percent(_LEVEL, 0))
-    shown = [Card("Coverage", say.percent(held["held"].iloc[0]), str(promise))] if len(held) else []
-    return (
-        Card("Champion", say.word(title_of(scores.verdict.champion)), note),
-        Card("Skill", say.percent(best["skill"], 2), str(skill)),
-        Card("Direction", say.percent(best["direction"]), str(signs)),
-        *shown,
-        _fee_card(scores),
-    )
-
-
-def _fee_card(scores: Scores) -> Card:
-    """The fee that the strongest forecasts could pay, where they are known to earn anything."""
-    gain = scores.gain
-    if not np.isfinite(gain.bp):
-        return Card("Break-even fee", say.word("no trade"), "no forecast stands out from the others")
-    sentence = "a round trip on the strongest tenth of the forecasts, {low} to {high}"
-    lucky = "their strongest tenth earns {bp} a round trip before fees, {low} to {high}: that may be luck"
-    note = say.claim(
-        sentence if gain.proven else lucky, bp=say.bp(gain.bp, 1), low=say.bp(gain.low, 1), high=say.bp(gain.high, 1)
-    )
-    return Card("Break-even fee", say.bp(gain.bp) if gain.proven else say.word("not shown"), str(note))
-
-
-def decision(scores: Scores) -> Claim:
-    """Who is served, and the rule that says so."""
-    return say.claim(
-        "{champion} is served. The rule was fixed before any result was seen: among the models that beat “no change” "
-        "over the whole test and over its last half year, or all of a shorter one, with a p-value below {level}, the "
-        "one with the smallest error; if there is none, persistence. The p-values count {models} and {looks} at these "
-        "data; {tries} are on record, those of this report included.",
-        champion=say.word(title_of(scores.verdict.champion)),
-        level=say.number(scores.verdict.alpha, 2),
-        models=say.count(len(scores.table) - 1, "model"),
-        looks=say.count(scores.verdict.looks, "look"),
-        tries=say.count(scores.trials, "try", "tries"),
-    )
-
-
-def against_persistence(scores: Scores) -> Table:
-    """Every model beside persistence."""
-    best = scores.best
-    table = scores.table
-    between = [_between(*ends) for ends in zip(table["skill_low"], table["skill_high"], strict=True)]
-    shown = table.assign(title=[title_of(name) for name in table["model"]], interval=pd.Series(between))
-    says = say.claim(
-        "{model} errs by {error} where “no change” errs by {base}: chance alone would hardly do that ({p}).",
-        holds=scores.wins,
-        otherwise="No model beats persistence by the rule; the nearest is {model} with {error} against {base} ({p}).",
-        model=say.word(title_of(best["model"])),
-        error=say.bp(best["mae_bp"], 3),
-        base=say.bp(scores.table["mae_bp"].iloc[0], 3),
-        p=say.pvalue(best["p_holm"]),
-    )
-    columns: Columns = {
-        "title": ("Model", str),
-        "mae_usd": ("Error, USD", say.number),
-        "mae_bp": ("Error, bp", _error),
-        "skill": ("Skill", _skill),
-        "interval": ("95 % interval", str),
-        "p_holm": ("p-value, all counted", say.probability),
-        "direction": ("Right signs", say.percent),
-        "wda": ("by size of move", say.percent),
-    }
-    return Table("against-persistence", shown, says, columns, strong=(title_of(scores.verdict.champion),))
-
-
-def _error(value: float) -> Quantity:
-    return say.number(value, 3)
-
-
-def _between(low: float, high: float) -> str | None:
-    """An interval of a skill as a cell, or nothing where it is not known."""
-    return f"{_share(low)} to {_share(high)}" if np.isfinite([low, high]).all() else None
-
-
-def _share(value: float) -> Quantity:
-    return say.number(100 * value, 2, sign=True)
+_NEAR = 0.03
+_MOST = 0.8
+_CHANCE = 0.05
+_AT_ONCE = "at once"
 
 
 def _skill(value: float) -> Quantity:
     return say.percent(value, 2, sign=True)
 
 
-def loss_difference(scores: Scores) -> Chart:
+def _wins(result: Result) -> bool:
+    """Whether any model beats persistence by the rule."""
+    return result.verdict.champion != PERSISTENCE
+
+
+def _leader(result: Result) -> dict[str, Any]:
+    """Scores of the leader, and the p-value of the verdict."""
+    p = result.verdict.table.set_index("model")["p_holm"]
+    return result.figures[result.leader] | {"p_holm": p[result.leader]}
+
+
+# ---- the verdict ----
+def verdict(result: Result) -> Claim:
+    """The whole report in one sentence."""
+    best = _leader(result)
+    return say.claim(
+        "Yes, a little: {model} takes {skill} off the error of “no change” ({p}) on {candles} that it had not seen. "
+        + _worth(result.gain),
+        holds=_wins(result),
+        otherwise="No: no model beats “no change” on {candles} that it had not seen; the nearest, {model}, has a skill "
+        "of {skill} ({p}). Persistence is what is served.",
+        model=say.model(result.leader),
+        skill=say.percent(best["skill"], 2),
+        p=say.pvalue(best["p_holm"]),
+        candles=say.count(len(result.losses), "candle"),
+        fee=say.bp(result.gain.bp, 1) if result.gain.proven else say.word("none"),
+    )
+
+
+def _worth(gain: Gain) -> str:
+    """End of the verdict: what the skill is worth, as far as that can be told from luck."""
+    if not gain.proven:
+        return "That is skill, not money: what its strongest forecasts earn cannot be told from luck."
+    if gain.bp < say.USUAL_FEE_BP:
+        return "That is skill, not money: a fee above {fee} a round trip exceeds it."
+    return "Its strongest forecasts earn {fee} a round trip before fees."
+
+
+def cards(result: Result, candles: pd.DataFrame) -> tuple[Card, ...]:
+    """Key figures: champion, skill, direction, coverage, break-even fee, size of the move."""
+    best, held, wins = _leader(result), result.interval, _wins(result)
+    note = "beats “no change” by a rule fixed beforehand" if wins else "no model beats it by the rule fixed beforehand"
+    alone = "{low} to {high} taken alone; {p} with every model and try counted"
+    skill = say.claim(
+        alone if wins else "of the nearest model, {model}: " + alone,
+        model=say.model(result.leader),
+        low=say.percent(best["skill_low"], 2),
+        high=say.percent(best["skill_high"], 2),
+        p=say.pvalue(best["p_holm"]),
+    )
+    right = say.claim(
+        "of the signs are right, {low} to {high}",
+        low=say.percent(best["direction_low"]),
+        high=say.percent(best["direction_high"]),
+    )
+    level = say.claim("of an interval that should hold {level}", level=say.percent(result.experiment.level, 0))
+    explicit = bool(result.experiment.differences(candles))
+    return (
+        Card("Champion", say.model(result.verdict.champion), note),
+        Card("Skill", say.percent(best["skill"], 2), str(skill)),
+        Card("Direction", say.percent(best["direction"]), str(right)),
+        *[Card("Coverage", say.percent(share), str(level)) for share in held["held"].head(1)],
+        _fee_card(result.gain),
+        _size_card(result.ranges),
+        *[Card("Experiment", say.word("explicit"), result.experiment.label(candles))] * explicit,
+    )
+
+
+def _fee_card(gain: Gain) -> Card:
+    """The fee that the strongest forecasts could pay, where they are known to earn anything."""
+    if not np.isfinite(gain.bp):
+        return Card("Break-even fee", say.word("no trade"), "no forecast stands out from the others")
+    note = say.claim(
+        "a round trip on the strongest tenth of the forecasts, {low} to {high}"
+        if gain.proven
+        else "their strongest tenth earns {bp} a round trip before fees, {low} to {high}: that may be luck",
+        bp=say.bp(gain.bp, 1),
+        low=say.bp(gain.low, 1),
+        high=say.bp(gain.high, 1),
+    )
+    return Card("Break-even fee", say.bp(gain.bp) if gain.proven else say.word("not shown"), str(note))
+
+
+def _size_card(ranges: pd.DataFrame) -> Card:
+    """How much of the size of the next move is known beforehand."""
+    found, best = _best_range(ranges)
+    note = say.claim(
+        "of the variance of the next range is forecast; {rule} by the last ranges alone",
+        rule=say.percent(max(found[_AVERAGE], 0.0), 0),
+    )
+    return Card("Size of the move", say.percent(found[best], 0), str(note))
+
+
+def decision(result: Result) -> Claim:
+    """Who is served, and the rule that says so."""
+    return say.claim(
+        "{champion} is served. The rule was fixed before any result was seen: among the models that beat “no change” "
+        "over the whole test and over its last half year, or all of a shorter one, with a p-value below {level}, the "
+        "one with the smallest error; if there is none, persistence. The p-values count {models} and {looks} at these "
+        "data; {tries} are on record, those of this report included.",
+        champion=say.model(result.verdict.champion),
+        level=say.number(result.verdict.alpha, 2),
+        models=say.count(len(result.verdict.table) - 1, "model"),
+        looks=say.count(result.looks, "look"),
+        tries=say.count(result.trials, "try", "tries"),
+    )
+
+
+# ---- against no change ----
+def against_persistence(result: Result) -> Table:
+    """Every model beside persistence."""
+    best = _leader(result)
+    table = result.scores().merge(result.verdict.table[["model", "p_holm"]], on="model")
+    table.loc[table["model"] == PERSISTENCE, ["skill_low", "skill_high", "p_holm"]] = np.nan
+    says = say.claim(
+        "{model} errs by {error} where “no change” errs by {base}: chance alone would hardly do that ({p}).",
+        holds=_wins(result),
+        otherwise="No model beats persistence by the rule; the nearest is {model} with {error} against {base} ({p}).",
+        model=say.model(result.leader),
+        error=say.bp(best["mae_bp"], 3),
+        base=say.bp(result.figures[PERSISTENCE]["mae_bp"], 3),
+        p=say.pvalue(best["p_holm"]),
+    )
+    columns: Columns = {
+        "title": ("Model", str),
+        "mae_usd": ("Error, USD", say.number),
+        "mae_bp": ("Error, bp", say.digits(3)),
+        "skill": ("Skill", _skill),
+        "interval": ("95 % interval", str),
+        "p_holm": ("p-value, all counted", say.probability),
+        "direction": ("Right signs", say.percent),
+        "wda": ("by size of move", say.percent),
+    }
+    shown = table.assign(title=[str(say.model(name)) for name in table["model"]], interval=_intervals(table))
+    return Table("against-persistence", shown, says, columns, strong=(str(say.model(result.verdict.champion)),))
+
+
+def _intervals(table: pd.DataFrame) -> pd.Series:
+    """Intervals of skills as cells; None where one is not known."""
+    ends = zip(table["skill_low"], table["skill_high"], strict=True)
+    shown = [[str(say.number(100 * end, 2, sign=True)) for end in pair if np.isfinite(end)] for pair in ends]
+    return pd.Series([" to ".join(pair) or None for pair in shown], table.index)
+
+
+def truth(result: Result, market: str) -> Claim:
+    """How much of what could be found was found, where that is known."""
+    found = r2(result.of_leader)
+    if market != "simulated":
+        judged = "Judged by squared errors, which the largest moves dominate, "
+        return say.claim(
+            judged + "{found} of the variance of the next return is forecast; how much could have been nobody knows.",
+            holds=found > 0,
+            otherwise=judged + "nothing is forecast ({found} of the variance): the typical candle is predictable to a "
+            "small degree, the largest moves are not.",
+            found=say.percent(found, 2),
+        )
+    known = attainable_r2(result.experiment.interval)
+    begin = "This market was made by a program, so the truth is known: {known} of the variance of the next return can "
+    more = ": more than there is to find, so that luck is in it." if found > known else "."
+    return say.claim(
+        begin + "be forecast from the candles, and {found} was found" + more,
+        holds=found > 0,
+        otherwise=begin + "be forecast from the candles. None of it was found in a past this short.",
+        known=say.percent(known, 2),
+        found=say.percent(found, 2),
+    )
+
+
+def loss_difference(result: Result) -> Chart:
     """Cumulative error saved over persistence, model by model."""
-    losses = scores.losses
+    losses = result.losses
     saved = (-losses.sub(losses[PERSISTENCE], axis="index")).cumsum() / 100
     shown = saved.iloc[:: max(1, len(saved) // _POINTS)]
     figure, axes = canvas(3.4)
-    axes.axhline(0, color=MUTED, linewidth=1.2, linestyle="--", label=title_of(PERSISTENCE))
-    for color, name in zip(SERIES, scores.table["model"].iloc[1:], strict=False):
-        axes.plot(shown.index, shown[name], color=color, label=title_of(name))
+    zero_line(axes, str(say.model(PERSISTENCE)))
+    for color, name in zip(SERIES, result.verdict.table["model"].iloc[1:], strict=False):
+        axes.plot(shown.index, shown[name], color=color, label=str(say.model(name)))
     axes.set_ylabel("error saved so far, % of the price")
     axes.legend(ncols=2)
     date_axis(axes)
-    by = scores.skill_by("month")["skill"]
+    by = _skill_by(result, "month")["skill"]
     part = "every one of the {months}" if (by > 0).all() else "{good} of {months}"
     lead = "The lead of {model} grows: it errs less than “no change” in " + part + "."
     unsure = "No lead is sure: {model} errs less than “no change” in {good} of {months}."
@@ -194,9 +257,9 @@ def loss_difference(scores: Scores) -> Chart:
         unsure = "No lead is sure: that of {model} over “no change” may be luck."
     says = say.claim(
         lead,
-        holds=scores.wins,
+        holds=_wins(result),
         otherwise=unsure,
-        model=say.word(title_of(scores.best["model"])),
+        model=say.model(result.leader),
         good=say.count(int((by > 0).sum())),
         months=say.count(len(by), "month"),
     )
@@ -204,8 +267,15 @@ def loss_difference(scores: Scores) -> Chart:
     return Chart("loss-difference", figure, shown.rename_axis("open_time").reset_index(), says, alt)
 
 
+def _skill_by(result: Result, group: str) -> pd.DataFrame:
+    """Skill of the leader by group, without groups of few candles."""
+    table = result.scores(group, ("skill", "skill_low", "skill_high", "mae_bp", "dm_p"))
+    table = table[(table["model"] != PERSISTENCE) & (table["rows"] > table["rows"].median() / 10)]
+    return table.drop(columns="model").reset_index(drop=True)
+
+
 def _where(groups: pd.DataFrame, noun: str) -> Claim:
-    """In how many groups a model errs less, and in how many of them chance is a poor excuse."""
+    """In how many groups a model errs less, and in how many of them by more than chance would."""
     if len(groups) == 1:
         one = "The whole test lies in one {noun}: the skill there is {skill}."
         return say.claim(one, noun=say.word(noun), skill=say.percent(groups["skill"].iloc[0], 2))
@@ -225,68 +295,63 @@ def _where(groups: pd.DataFrame, noun: str) -> Claim:
     )
 
 
-def _skill_chart(name: str, noun: str, groups: pd.DataFrame, labels: Sequence[str], turn: int = 0) -> Chart:
+def _skill_chart(noun: str, groups: pd.DataFrame, labels: Sequence[str], turn: int = 0) -> Chart:
     figure, axes = canvas(2.7, bottom=0.75 if turn else 0.4)
     draw_dots(axes, groups, "skill", "skill_low", "skill_high")
-    axes.axhline(0, color=MUTED, linewidth=1.2, linestyle="--")
+    zero_line(axes)
     axes.set_ylabel("skill, %")
     axes.set_xticks(range(len(groups)), labels, rotation=turn)
     alt = f"Skill with its interval for each {noun}; the dashed line is persistence."
-    return Chart(name, figure, groups, _where(groups, noun), alt)
+    return Chart(f"by-{noun}", figure, groups, _where(groups, noun), alt)
 
 
-def by_year(scores: Scores) -> Table | Claim:
-    """Skill of the best model by calendar year, with its test; of one year the whole test has told."""
-    groups = scores.skill_by("year")
+def by_year(result: Result) -> Table | Claim:
+    """Skill of the leader by calendar year, with its test; a single year is the whole test."""
+    groups = _skill_by(result, "year")
     if len(groups) == 1:
         return _where(groups, "year")
-    between = [_between(*ends) for ends in zip(groups["skill_low"], groups["skill_high"], strict=True)]
     columns: Columns = {
         "year": ("Year", str),
         "rows": ("Candles", say.count),
-        "mae_bp": ("Error, bp", _error),
+        "mae_bp": ("Error, bp", say.digits(3)),
         "skill": ("Skill", _skill),
         "interval": ("95 % interval", str),
         "dm_p": ("p-value of the year alone", say.probability),
     }
-    return Table("by-year", groups.assign(interval=pd.Series(between)), _where(groups, "year"), columns)
+    return Table("by-year", groups.assign(interval=_intervals(groups)), _where(groups, "year"), columns)
 
 
-def by_month(scores: Scores) -> Chart:
-    """Skill of the best model by month."""
-    groups = scores.skill_by("month")
-    return _skill_chart("by-month", "month", groups, list(groups["month"]), turn=60 if len(groups) > _MANY else 0)
+def by_month(result: Result) -> Chart:
+    """Skill of the leader by month."""
+    groups = _skill_by(result, "month")
+    return _skill_chart("month", groups, list(groups["month"]), turn=60 if len(groups) > _MANY else 0)
 
 
-def by_third(scores: Scores) -> Chart:
-    """Skill of the best model in calm, middling and stormy times."""
-    groups = scores.skill_by("third").set_index("third").reindex(list(THIRDS)).rename_axis("third").reset_index()
+def by_third(result: Result) -> Chart:
+    """Skill of the leader in calm, middle and storm."""
+    groups = _skill_by(result, "third").set_index("third").reindex(list(THIRDS)).rename_axis("third").reset_index()
     groups = groups.dropna(subset="skill").reset_index(drop=True)
-    return _skill_chart("by-third", "regime", groups, list(groups["third"]))
+    return _skill_chart("third", groups, list(groups["third"]))
 
 
-def by_hour(scores: Scores) -> Chart | Claim:
-    """Skill of the best model by hour of the day."""
-    groups = scores.skill_by("hour")
+def by_hour(result: Result) -> Chart | Claim:
+    """Skill of the leader by hour of the day."""
+    groups = _skill_by(result, "hour")
     if len(groups) == 1:
         return say.claim("Every candle opens at the same hour: there are no hours to compare.")
-    return _skill_chart("by-hour", "hour", groups, [f"{hour:02d}" for hour in groups["hour"]])
+    return _skill_chart("hour", groups, [f"{hour:02d}" for hour in groups["hour"]])
 
 
-def newest_forecasts(scores: Scores, candles: pd.DataFrame, most: int = 36) -> Chart:
+def newest_forecasts(result: Result, candles: pd.DataFrame, most: int = 36) -> Chart:
     """The newest candles and what had been forecast for each."""
-    newest = scores.of_best.tail(most).drop(columns=["open", "high", "low", "amp"])
-    joined = newest.merge(candles, on="open_time")
+    forecasts = result.of_leader.tail(most)[["open_time", "base", "y", "y_hat", "lo", "hi"]]
+    joined = forecasts.merge(candles, on="open_time")
     figure, axes = canvas(3.6)
     place = np.arange(len(joined))
     if joined["lo"].notna().any():
         axes.fill_between(place, joined["lo"], joined["hi"], color=SERIES[4], alpha=0.25, linewidth=0, step="mid")
     draw_candles(axes, joined)
     axes.plot(place, joined["y_hat"], "_", color=INK, markersize=7, markeredgewidth=2, label="forecast of the close")
-    ticks = np.linspace(0, len(joined) - 1, 5).astype(int)
-    axes.set_xticks(ticks, [joined["open_time"].iloc[tick].strftime("%d %b %H:%M") for tick in ticks])
-    thousands(axes)
-    axes.set_ylabel("USD")
     axes.legend()
     says = say.claim(
         "Forecasts stay close to the last price: they move it by {size} on average, and miss by {error}.",
@@ -295,3 +360,287 @@ def newest_forecasts(scores: Scores, candles: pd.DataFrame, most: int = 36) -> C
     )
     alt = "The newest candles with a dash at the forecast close of each and a band that should hold it."
     return Chart("newest-forecasts", figure, joined, says, alt)
+
+
+# ---- up or down ----
+def signs(result: Result) -> Claim:
+    """How often the sign of the move was right: of all, of the strongest forecasts, and by size of move."""
+    best = _leader(result)
+    return say.claim(
+        "The sign is right for {all} of the candles ({low} to {high}), and for {top} of the tenth with the strongest "
+        "forecasts. Counted by the size of the move it is {weighted}: that is the figure that could be worth money.",
+        all=say.percent(best["direction"]),
+        low=say.percent(best["direction_low"]),
+        high=say.percent(best["direction_high"]),
+        top=say.percent(best["top_direction"]),
+        weighted=say.percent(best["wda"]),
+    )
+
+
+def direction(result: Result) -> Chart | Claim:
+    """Whether “sixty per cent up” comes true six times in ten."""
+    bins = result.reliability()
+    if bins.empty:
+        return say.claim("No model gives a probability of a rise here.")
+    figure, axes = canvas(3.0)
+    said, seen = 100 * bins["probability"], 100 * bins["frequency"]
+    ends = [said.min(), said.max()]
+    axes.plot(ends, ends, color=MUTED, linestyle="--", label="as forecast")
+    axes.vlines(said, 100 * bins["low"], 100 * bins["high"], color=SERIES[0], linewidth=2)
+    axes.plot(said, seen, "o", color=SERIES[0], label="observed")
+    axes.set(xlabel="forecast probability of a rise, %", ylabel="candles that rose, %")
+    axes.legend()
+    inside = int(bins["probability"].between(bins["low"], bins["high"]).sum())
+    says = say.claim(
+        "Forecast probabilities of a rise, {low} to {high}, come true: {inside} of {bins} lie on the line within "
+        "chance.",
+        holds=inside >= _MOST * len(bins),
+        otherwise="Forecast probabilities of a rise, {low} to {high}, do not come true well: only {inside} of {bins} "
+        "lie on the line within chance.",
+        low=say.percent(bins["probability"].min(), 0),
+        high=say.percent(bins["probability"].max(), 0),
+        inside=say.count(inside),
+        bins=say.count(len(bins), "group"),
+    )
+    alt = "Share of rises against the forecast probability, with intervals, along a diagonal line."
+    return Chart("direction-calibration", figure, bins, says, alt)
+
+
+# ---- how large the next move will be ----
+_AVERAGE = "ewma"
+_GROUPS = 20
+_TICKS = [round(step * 10.0**power, 1) for power in range(-1, 5) for step in (1, 2, 5)]
+
+
+def _scored(frame: pd.DataFrame, what: str) -> pd.DataFrame:
+    """One row a model: R², QLIKE and the p-value of its QLIKE against the best moving average."""
+    losses = loss_table(frame, "qlike")
+    table = evaluate(frame, ["range_r2", "qlike"]).sort_values("qlike", ignore_index=True)
+    p = [diebold_mariano(losses[name], losses[_AVERAGE]).p_better for name in table["model"]]
+    return table.assign(what=what, p=np.where(table["model"].isin([_AVERAGE, PERSISTENCE]), np.nan, p))
+
+
+def _best_range(ranges: pd.DataFrame) -> tuple[dict[str, float], str]:
+    """R² by model, and the model with the smallest QLIKE."""
+    table = _scored(ranges, "range")
+    return dict(zip(table["model"], table["range_r2"], strict=True)), str(table["model"].iloc[0])
+
+
+def size_models(ranges: pd.DataFrame, volatility: pd.DataFrame) -> Table:
+    """Every model of the range and of the volatility, beside the last candle's and moving averages."""
+    both = pd.concat([_scored(ranges, "range"), _scored(volatility, "volatility")], ignore_index=True)
+    found, best = _best_range(ranges)
+    says = say.claim(
+        "How large the next candle will be is known far better than where it goes: {model} forecasts {found} of the "
+        "variance of its range, the best moving average {rule}, the last candle alone {last}.",
+        holds=found[best] > max(found[_AVERAGE], found[PERSISTENCE], 0.0),
+        otherwise="How large the next candle will be is forecast no better by any model than by a moving average of "
+        "the last ranges ({rule} of the variance).",
+        model=say.model(best),
+        found=say.percent(found[best]),
+        rule=say.percent(found[_AVERAGE]),
+        last=say.percent(found[PERSISTENCE]),
+    )
+    columns: Columns = {
+        "what": ("Of the", str),
+        "title": ("Model", str),
+        "range_r2": ("Variance forecast (R²)", say.percent),
+        "qlike": ("Loss (QLIKE)", say.digits(4)),
+        "p": ("p-value against the best moving average", say.probability),
+    }
+    titles = [str(say.model(name)) if name != PERSISTENCE else "As the last candle" for name in both["model"]]
+    return Table("size-models", both.assign(title=titles), says, columns)
+
+
+def size_forecasts(ranges: pd.DataFrame) -> Chart:
+    """Forecast and real range, in groups of equally many candles."""
+    part = ranges[ranges["model"] == _best_range(ranges)[1]].dropna(subset=["y", "y_hat"])
+    group = (part["y_hat"].rank(method="first", pct=True) * _GROUPS).apply(np.ceil).astype("int64").rename("group")
+    real = part["y"].groupby(group)
+    columns = {"said_bp": part["y_hat"].groupby(group).median(), "real_bp": real.median()}
+    columns |= {"low_bp": real.quantile(0.1), "high_bp": real.quantile(0.9)}
+    table = pd.DataFrame(columns).apply(np.exp).mul(1e4).reset_index()
+    figure, axes = canvas(3.2)
+    ends = [table["said_bp"].min(), table["said_bp"].max()]
+    axes.plot(ends, ends, color=MUTED, linestyle="--", linewidth=1.2, label="as forecast")
+    axes.vlines(table["said_bp"], table["low_bp"], table["high_bp"], color=SERIES[0], linewidth=1.6, alpha=0.5)
+    axes.plot(table["said_bp"], table["real_bp"], "o", color=SERIES[0], label="median observed; line: eight of ten")
+    axes.set(xscale="log", yscale="log", xlabel="forecast range of the next candle, bp", ylabel="real range, bp")
+    for axis, low, high in ((axes.xaxis, "said_bp", "said_bp"), (axes.yaxis, "low_bp", "high_bp")):
+        axis.set_ticks([tick for tick in _TICKS if table[low].min() / 1.2 < tick < table[high].max() * 1.2])
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+    axes.legend()
+    calm, storm = table.iloc[0], table.iloc[-1]
+    says = say.claim(
+        "Where the smallest ranges are forecast ({calm} from lowest to highest price) the median one is {calm_real}; "
+        "where the largest are ({storm}) it is {storm_real}.",
+        calm=say.bp(calm["said_bp"], 1),
+        calm_real=say.bp(calm["real_bp"], 1),
+        storm=say.bp(storm["said_bp"], 1),
+        storm_real=say.bp(storm["real_bp"], 1),
+    )
+    return Chart("size-forecasts", figure, table, says, "Groups of real ranges along a rising diagonal line.")
+
+
+# ---- how sure, and what it is worth ----
+def coverage(result: Result) -> Chart | Claim:
+    """Whether intervals hold as much as they should, in calm and in storm."""
+    held, level = result.interval, result.experiment.level
+    if held.empty:
+        return say.claim("No intervals are given here.")
+    figure, axes = canvas(2.6, bottom=0.4)
+    draw_dots(axes, held, "held", "low", "high")
+    axes.axhline(100 * level, color=SERIES[1], linewidth=1.2, linestyle="--", label="nominal")
+    axes.set_xticks(range(len(held)), list(held["group"]))
+    axes.set_ylabel("outcomes inside, %")
+    axes.legend(loc="upper center")
+    worst = held.iloc[int((held["held"] - level).abs().argmax())]
+    miss = abs(float(worst["held"]) - level)
+    says = say.claim(
+        "Intervals that should hold {level} of the outcomes hold {all}, and miss by no more than {miss} in any third.",
+        holds=miss < _NEAR,
+        otherwise="Intervals that should hold {level} of the outcomes hold {all}; where they are worst ({where}) they "
+        "miss by {miss}.",
+        level=say.percent(level, 0),
+        all=say.percent(held["held"].iloc[0]),
+        where=say.word(str(worst["group"])),
+        miss=say.number(100 * miss, 1, "points"),
+    )
+    alt = "Share of outcomes inside the interval, for all candles and by third of volatility, beside the nominal one."
+    return Chart("coverage", figure, held, says, alt)
+
+
+def fees(result: Result) -> Chart | Claim:
+    """What is left of a trade at each fee, by what is traded and when."""
+    if not np.isfinite(result.gain.bp):
+        return say.claim("No forecast stands out from the others, so that nothing would be traded.")
+    trades = result.money().dropna(subset=["net_bp"])
+    late = next((entry for entry in trades["entry"].unique() if entry != _AT_ONCE), _AT_ONCE)
+    figure, axes = canvas(2.9)
+    lines = {
+        ("top", _AT_ONCE): "strongest tenth, at once",
+        ("top", late): f"strongest tenth, {late}",
+        ("sign", _AT_ONCE): "every forecast, at once",
+    }
+    styles = zip(SERIES, ("o", "v", "s"), ("-", "-", ":"), lines.items(), strict=False)
+    for color, marker, line, ((rule, entry), label) in styles:
+        part = trades[(trades["rule"] == rule) & (trades["entry"] == entry)]
+        axes.plot(part["cost_bp"], part["net_bp"], marker=marker, linestyle=line, color=color, label=label)
+    zero_line(axes)
+    axes.set(xlabel="fee of a round trip, bp", ylabel="left of a round trip, bp")
+    axes.legend()
+    alt = "Lines of what is left of a round trip as the fee grows, falling from left to right."
+    return Chart("fees", figure, trades, _left(result.gain), alt)
+
+
+def _left(gain: Gain) -> Claim:
+    """What a trade leaves, where that can be told from luck at all."""
+    values: dict[str, Any] = {"fee": say.bp(gain.bp, 1), "low": say.bp(gain.low, 1), "high": say.bp(gain.high, 1)}
+    if not gain.proven:
+        luck = "What a round trip on the strongest forecasts earns before fees, {fee}, cannot be told from luck "
+        return say.claim(luck + "({low} to {high}).", **values)
+    return say.claim(
+        "Skill is not money: at a fee of {fee} a round trip on the strongest forecasts has nothing left, and to enter "
+        "and to leave usually costs {usual}.",
+        holds=gain.bp < say.USUAL_FEE_BP,
+        otherwise="Nothing is left of a round trip only at a fee of {fee}, above the usual {usual}; whether orders "
+        "would be filled at these prices is not known.",
+        usual=say.bp(say.USUAL_FEE_BP, 0),
+        **values,
+    )
+
+
+_JOINT = {
+    "spa": ("Superior predictive ability (Hansen): p-value", "Could the best of all models be luck?"),
+    "confidence_set": ("Model confidence set: share of the models", "Which cannot be told from the best?"),
+    "deflated_sharpe": ("Deflated Sharpe ratio: probability", "Is the gain before fees skill, after all tries?"),
+}
+
+
+def experts(result: Result) -> Table:
+    """Tests that allow for many models at once, for those who ask."""
+    table = result.joint_tests().dropna(subset="value").reset_index(drop=True)
+    answers: dict[str, Callable[[Mapping[Any, Any]], str]] = {
+        "spa": lambda row: "hardly" if row["value"] < _CHANCE else "yes",
+        "confidence_set": lambda row: ", ".join(str(say.model(name)) for name in row["models"].split(", ")),
+        "deflated_sharpe": lambda row: "most likely" if row["value"] > 1 - _CHANCE else "not shown",
+    }
+    table["answer"] = [answers[row["test"]](row) for row in table.to_dict("records")]
+    table["asks"] = [_JOINT[test][1] for test in table["test"]]
+    table["test"] = [_JOINT[test][0] for test in table["test"]]
+    says = say.claim(
+        "These tests allow for the chance that one of many looks good by luck; {tries} counted.",
+        tries=say.count(result.trials, "try", "tries"),
+    )
+    columns: Columns = {
+        "test": ("Test", str),
+        "asks": ("It asks", str),
+        "value": ("Value", say.digits(3)),
+        "answer": ("Answer", str),
+    }
+    return Table("experts", table[list(columns)], says, columns)
+
+
+# ---- sealed forecasts ----
+_ERRORS = ["error_bp", "persistence_error_bp"]
+_FEW = 100
+
+
+def sealed(forecasts: pd.DataFrame) -> Table | Claim:
+    """Forecasts that were stored before their candles closed, by role and model, beside no change."""
+    known = forecasts.dropna(subset=_ERRORS) if set(_ERRORS) <= set(forecasts) else forecasts.head(0)
+    if known.empty:
+        return say.claim(
+            "No forecast has been sealed in this span yet: everything above was forecast in the walk-forward. Sealed "
+            "forecasts come from the running service."
+        )
+    rows = [
+        {"role": str(role), "model": str(say.model(str(model)))} | _live(part)
+        for (role, model), part in known.groupby(["role", "model"], sort=True)
+    ]
+    columns: Columns = {
+        "model": ("Model", str),
+        "role": ("Role", str),
+        "rows": ("Forecasts", say.count),
+        "mae_bp": ("Error, bp", say.digits(3)),
+        "base_bp": ("“No change”, bp", say.digits(3)),
+        "skill": ("Skill", _skill),
+        "p": ("p-value", say.probability),
+        "coverage": ("Closes inside the interval", say.percent),
+    }
+    return Table("sealed", pd.DataFrame(rows), _sealed_claim(known), columns)
+
+
+def _live(part: pd.DataFrame) -> dict[str, float]:
+    """Scores of sealed forecasts of one model."""
+    ours, theirs = (part[name].astype(float) for name in _ERRORS)
+    base = float(theirs.mean())
+    return {
+        "rows": len(part),
+        "mae_bp": float(ours.mean()),
+        "base_bp": base,
+        "skill": 1 - float(ours.mean()) / base if base > 0 else 0.0,
+        "p": diebold_mariano(ours, theirs).p_better if len(part) > 1 else 1.0,
+        "coverage": float(part["real_close"].between(part["lo"], part["hi"])[part["lo"].notna()].mean()),
+    }
+
+
+def _sealed_claim(known: pd.DataFrame) -> Claim:
+    """How the champion's sealed forecasts did, no more surely than their number allows."""
+    served = known[known["role"] == "champion"]
+    if served.empty:
+        return say.claim("Sealed so far are forecasts of challengers alone.")
+    live = _live(served)
+    sure = live["rows"] >= _FEW and live["p"] < _CHANCE
+    begin = "{rows} of the champion {were} sealed before the outcome was known; they missed by {ours} on average, "
+    end = "." if sure else "; they are too few, or too close, to say more."
+    return say.claim(
+        begin + "less than the {theirs} of “no change”" + end,
+        holds=live["mae_bp"] < live["base_bp"],
+        otherwise=begin + "no better than the {theirs} of “no change”.",
+        rows=say.count(live["rows"], "forecast"),
+        were=say.verb(live["rows"], "was", "were"),
+        ours=say.bp(live["mae_bp"], 3),
+        theirs=say.bp(live["base_bp"], 3),
+    )

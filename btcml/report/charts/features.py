@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from sklearn.feature_selection import mutual_info_regression
 
 from btcml.forecast.features import feature_frame, features_of
-from btcml.forecast.targets import target_frame
 from btcml.report import claims as say
-from btcml.report.charts.drawing import plain_scale
-from btcml.report.experiment import FEATURES
 from btcml.report.exploration import sampled
-from btcml.report.figure import DIVERGING, MESH, MUTED, SERIES, Chart, canvas
-from btcml.report.tables import Columns, Table
+from btcml.report.figures import MUTED, SERIES, Chart, Columns, Table, canvas, heat_map, named_rows
 
 if TYPE_CHECKING:
     from btcml.report.claims import Claim
@@ -28,7 +24,7 @@ __all__ = [
     "headline",
     "information",
     "look_ahead",
-    "story_features",
+    "scrambled",
 ]
 
 _PARTS = 6
@@ -38,63 +34,55 @@ _STRONG = 0.9
 _FAR = 5.0
 
 
-def story_features(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
-    """Features of every candle, with the column ``open_time`` before them and unknown ones left out."""
-    frame = feature_frame(candles, interval, FEATURES)
-    known = [name for name in frame if frame[name].notna().any()]
-    return pd.concat([candles["open_time"], frame[known]], axis="columns")
+def _known(features: pd.DataFrame) -> pd.DataFrame:
+    """Rows on which all features are known; a feature that never is (no order flow) is left out."""
+    return features.dropna(axis="columns", how="all").dropna()
 
 
-def _values(features: pd.DataFrame) -> pd.DataFrame:
-    return features.drop(columns="open_time").dropna()
-
-
-def headline(candles: pd.DataFrame, interval: str) -> Claim:
+def headline(proof: pd.DataFrame) -> Claim:
     """Whether the features are free of look-ahead."""
-    proof = _scrambled(candles, interval)
     return say.claim(
         "{features} describe each candle, and none of them changes by one bit when the future is scrambled.",
         holds=not proof["changed"].any(),
-        otherwise=None,
-        features=say.count(len(features_of(FEATURES)), "feature"),
+        features=say.count(proof["features"].iloc[0], "feature"),
     )
 
 
-def catalogue() -> Table:
-    """Every feature: formula, warm-up and where it comes from."""
-    items = features_of(FEATURES)
-    data = pd.DataFrame(
-        {
-            "name": [item.name for item in items],
-            "formula": [item.formula for item in items],
-            "warmup": [item.warmup for item in items],
-            "memory": [item.memory for item in items],
-        }
-    )
-    says = say.claim(
-        "{features}, most of them divided by the current volatility s, so that they mean the same in calm and storm.",
-        features=say.count(len(items), "feature"),
-    )
+def catalogue(names: str) -> Table:
+    """Every feature of a set: formula, warm-up and memory."""
     columns: Columns = {
         "name": ("Feature", str),
         "formula": ("Formula", str),
         "warmup": ("Candles to warm up", say.count),
         "memory": ("Candles that count", say.count),
     }
+    items = features_of(names)
+    data = pd.DataFrame([{column: getattr(item, column) for column in columns} for item in items])
+    says = say.claim(
+        "{features}, most of them divided by the current volatility s, so that they mean the same in calm and storm.",
+        features=say.count(len(items), "feature"),
+    )
     return Table("catalogue", data, says, columns)
 
 
-def _scrambled(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
-    """Compare features before a cut with those over a scrambled future, bit for bit."""
+def scrambled(candles: pd.DataFrame, interval: str, names: str) -> pd.DataFrame:
+    """Compare features before a cut with those over a scrambled future, bit for bit.
+
+    Returns
+    -------
+    DataFrame
+        ``cut`` (time from which candles were shuffled and stretched), ``features``, ``values`` (compared before
+        it) and ``changed``.
+    """
     window = candles.tail(20_000).reset_index(drop=True)
-    whole = feature_frame(window, interval, FEATURES)
+    whole = feature_frame(window, interval, names)
     rows = []
     for share in _CUTS:
         cut = int(len(window) * share)
-        other = feature_frame(_with_other_future(window, cut), interval, FEATURES)
+        other = feature_frame(_with_other_future(window, cut), interval, names)
         same = whole.iloc[:cut].to_numpy().tobytes() == other.iloc[:cut].to_numpy().tobytes()
-        rows.append((window["open_time"].iloc[cut], cut * whole.shape[1], not same))
-    return pd.DataFrame(rows, columns=["cut", "values", "changed"])
+        rows.append((window["open_time"].iloc[cut], whole.shape[1], cut * whole.shape[1], not same))
+    return pd.DataFrame(rows, columns=["cut", "features", "values", "changed"])
 
 
 def _with_other_future(candles: pd.DataFrame, cut: int) -> pd.DataFrame:
@@ -107,10 +95,8 @@ def _with_other_future(candles: pd.DataFrame, cut: int) -> pd.DataFrame:
     return other
 
 
-def look_ahead(candles: pd.DataFrame, interval: str) -> Table:
-    """Run the proof that no feature knows the future, now, on these candles."""
-    proof = _scrambled(candles, interval)
-    proof["result"] = np.where(proof["changed"], "changed", "identical")
+def look_ahead(proof: pd.DataFrame) -> Table:
+    """The proof that no feature knows the future, from `scrambled`."""
     says = say.claim(
         "The future after each cut was shuffled and stretched; {values} before the cuts stayed the same bit for bit.",
         holds=not proof["changed"].any(),
@@ -121,53 +107,46 @@ def look_ahead(candles: pd.DataFrame, interval: str) -> Table:
         "values": ("Values compared before it", say.count),
         "result": ("They are", str),
     }
-    return Table("look-ahead", proof, says, columns)
+    data = proof.assign(result=np.where(proof["changed"], "changed", "identical")).drop(columns="features")
+    return Table("look-ahead", data, says, columns)
 
 
 def distributions(features: pd.DataFrame) -> Chart:
     """Spread of each feature: the middle half, ninety and ninety-eight of a hundred values."""
-    values = _values(features)
+    values = _known(features)
     scaled = (values - values.median()) / values.std().replace(0, 1)
     table = scaled.quantile([0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99]).T
     table.columns = ["q01", "q05", "q25", "q50", "q75", "q95", "q99"]
-    figure, axes = canvas(0.7 + 0.19 * len(table), left=1.75)
+    figure, axes = named_rows(list(table.index))
     place = np.arange(len(table))
     for low, high, width in (("q01", "q99", 1.0), ("q05", "q95", 2.6), ("q25", "q75", 6.0)):
         axes.hlines(place, table[low], table[high], color=SERIES[0], linewidth=width)
     axes.plot(table["q50"], place, "|", color=SERIES[1], markersize=8, markeredgewidth=1.6)
-    axes.set(xlabel="standard deviations from the median", ylim=(len(table) - 0.5, -0.5))
-    axes.set_yticks(place, list(table.index))
+    axes.set_xlabel("standard deviations from the median")
     reach = pd.Series(np.maximum(table["q99"], -table["q01"]), table.index)
     says = say.claim(
-        "Ninety-eight of a hundred values lie within {reach} of the median, even of {widest}: no outlier rules a fit.",
+        "Ninety-eight of a hundred values lie within {reach} of the median, even of {widest}: no outlier dominates a "
+        "fit.",
         holds=bool(reach.max() < _FAR),
         otherwise="{widest} has long tails: ninety-eight of a hundred of its values reach as far as {reach} from the "
         "median.",
         reach=say.number(reach.max(), 1, "standard deviations"),
         widest=say.word(str(reach.idxmax())),
     )
-    data = table.rename_axis("feature").reset_index()
     alt = "For each feature a bar: thick for the middle half of its values, thin for ninety-eight of a hundred."
-    return Chart("distributions", figure, data, says, alt)
+    return Chart("distributions", figure, table.rename_axis("feature").reset_index(), says, alt)
 
 
-def drift(features: pd.DataFrame) -> Chart:
+def drift(features: pd.DataFrame, times: pd.Series) -> Chart:
     """How far each feature's mean moves over the span."""
-    known = features.dropna()
-    part = pd.Series(np.arange(len(known)) * _PARTS // len(known), index=known.index, name="part")
-    values = known.drop(columns="open_time")
-    table = (values.groupby(part).mean() - values.mean()) / values.std().replace(0, 1)
-    grid = table.T
-    starts = known["open_time"].groupby(part).min()
+    values = _known(features)
+    part = pd.Series(np.arange(len(values)) * _PARTS // len(values), index=values.index, name="part")
+    grid = ((values.groupby(part).mean() - values.mean()) / values.std().replace(0, 1)).T
+    starts = times.loc[values.index].groupby(part).min()
     figure, axes = canvas(0.7 + 0.19 * len(grid), left=1.75)
     bound = max(0.25, float(grid.abs().to_numpy().max()))
-    colors: dict[str, Any] = {"cmap": DIVERGING, "vmin": -bound, "vmax": bound}
-    mesh = axes.pcolormesh(starts.index, np.arange(len(grid)), grid, **colors, **MESH)
-    plain_scale(figure.colorbar(mesh, ax=axes, fraction=0.03, pad=0.02, aspect=30))
+    heat_map(figure, axes, [grid], -bound, bound)
     axes.set_xticks(starts.index, [start.strftime("%b %Y") for start in starts])
-    axes.set_yticks(np.arange(len(grid)), list(grid.index))
-    axes.invert_yaxis()
-    axes.grid(visible=False)
     most = grid.abs().max(axis="columns")
     says = say.claim(
         "No feature's mean drifts by more than {most} in any sixth of the span: yesterday's relations can hold today.",
@@ -178,57 +157,48 @@ def drift(features: pd.DataFrame) -> Chart:
     )
     data = grid.rename_axis("feature").reset_index()
     data.columns = ["feature", *(start.strftime("%Y-%m-%d") for start in starts)]
-    return Chart(
-        "drift", figure, data, says, "Heat map of features by sixth of the span; colour is the shift of the mean."
-    )
+    alt = "Heat map of features by sixth of the span; colour is the shift of the mean."
+    return Chart("drift", figure, data, says, alt)
 
 
 def correlations(features: pd.DataFrame) -> Chart:
     """Rank correlation between the features."""
-    values = _values(features)
+    values = _known(features)
     table = values.iloc[sampled(len(values), _SAMPLE)].corr(method="spearman")
-    size = len(table)
     figure, axes = canvas(5.9, left=1.75, bottom=1.75)
-    mesh = axes.pcolormesh(np.arange(size), np.arange(size), table, cmap=DIVERGING, vmin=-1, vmax=1, **MESH)
-    plain_scale(figure.colorbar(mesh, ax=axes, fraction=0.03, pad=0.02, aspect=30))
-    axes.set_xticks(np.arange(size), list(table.columns), rotation=90)
-    axes.set_yticks(np.arange(size), list(table.index))
-    axes.invert_yaxis()
-    axes.grid(visible=False)
-    first, second = np.triu_indices(size, 1)
+    heat_map(figure, axes, [table], -1, 1)
+    axes.set_xticks(np.arange(len(table)), list(table.columns), rotation=90)
+    first, second = np.triu_indices(len(table), 1)
     upper = np.nan_to_num(np.abs(table.to_numpy()[first, second]))  # a feature that never changes is like no other
-    closest = int(upper.argmax())
+    closest, close = int(upper.argmax()), int((upper > _STRONG).sum())
     says = say.claim(
         "{close} of {pairs} of features {say} nearly the same (the closest: {first} and {second}); trees do not mind, "
         "linear models are held by a penalty.",
-        close=say.count(int((upper > _STRONG).sum())),
+        close=say.count(close),
         pairs=say.count(len(upper), "pair"),
-        say=say.verb(int((upper > _STRONG).sum()), "says", "say"),
+        say=say.verb(close, "says", "say"),
         first=say.word(str(table.index[first[closest]])),
         second=say.word(str(table.index[second[closest]])),
     )
-    data = table.rename_axis("feature").reset_index()
-    return Chart("correlations", figure, data, says, "Heat map of the rank correlation between each two features.")
+    alt = "Heat map of the rank correlation between each two features."
+    return Chart("correlations", figure, table.rename_axis("feature").reset_index(), says, alt)
 
 
-def information(features: pd.DataFrame, candles: pd.DataFrame, interval: str) -> Chart:
+def information(features: pd.DataFrame, target: pd.Series) -> Chart:
     """Mutual information of each feature with the models' target, beside that of a shuffled target."""
-    after = target_frame(candles, interval, ["close"])["close"].rename("after")
-    frame = pd.concat([features.drop(columns="open_time"), after], axis="columns").dropna()
-    frame = frame.iloc[sampled(len(frame), _SAMPLE)]
-    after = frame.pop("after").rank(pct=True)
-    random = np.random.default_rng(0)
+    known = features.dropna(axis="columns", how="all").assign(target=target).dropna()
+    frame = known.iloc[sampled(len(known), _SAMPLE)]
+    after = frame.pop("target").rank(pct=True)
     options = {"n_neighbors": 10, "random_state": 0}
     found = mutual_info_regression(frame, after, **options)
-    chance = mutual_info_regression(frame, random.permutation(after), **options)
+    chance = mutual_info_regression(frame, np.random.default_rng(0).permutation(after), **options)
     table = pd.DataFrame({"feature": frame.columns, "information": found, "shuffled": chance})
     table = table.sort_values("information", ascending=False, kind="stable").reset_index(drop=True)
-    figure, axes = canvas(0.7 + 0.19 * len(table), left=1.75)
+    figure, axes = named_rows(list(table["feature"]))
     axes.barh(table.index, table["information"], height=0.62, color=SERIES[0])
     level = float(table["shuffled"].max())
     axes.axvline(level, color=SERIES[1], linewidth=1.2, linestyle="--", label="most that shuffled targets give")
-    axes.set(xlabel="mutual information with the next return over its volatility, nats", ylim=(len(table) - 0.5, -0.5))
-    axes.set_yticks(table.index, list(table["feature"]))
+    axes.set_xlabel("mutual information with the next return over its volatility, nats")
     axes.legend(loc="lower right")
     axes.tick_params(axis="y", colors=MUTED)
     beyond = int((table["information"] > level).sum())

@@ -10,12 +10,12 @@ from matplotlib.patches import Rectangle
 from btcml.candles import interval_delta
 from btcml.report import claims as say
 from btcml.report.claims import Card
-from btcml.report.completeness import completeness
-from btcml.report.figure import SERIES, Chart, canvas
-from btcml.report.masthead import provenance
-from btcml.report.tables import Columns, Table
+from btcml.report.exploration import completeness
+from btcml.report.figures import SERIES, Chart, Columns, Table, canvas
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from btcml.report.claims import Claim
     from btcml.store.snapshots import Snapshot
 
@@ -25,6 +25,7 @@ __all__ = [
     "headline",
     "longest_gaps",
     "origin",
+    "provenance",
     "quarantined",
     "revised",
     "rules_checked",
@@ -40,6 +41,17 @@ _MOST_ROWS = 12
 def _expected(snapshot: Snapshot) -> tuple[int, int]:
     weeks = completeness(snapshot.candles, snapshot.key.interval)
     return int(weeks["expected"].sum()), int(weeks["found"].sum())
+
+
+def provenance(market: str) -> str:
+    """Return one sentence on where the candles of a market come from."""
+    kind, _, name = market.partition(":")
+    return {
+        "binance": "The candles are those of Binance's spot market, fetched from the exchange itself.",
+        "simulated": "The candles are made by a program, one path of minutes, the same for everyone who asks.",
+        "replay": f"The candles come from the replay server “{name}”, which answers as the exchange would.",
+        "file": f"The candles come from the file “{name}”.",
+    }[kind]
 
 
 def origin(snapshot: Snapshot) -> Claim:
@@ -61,7 +73,7 @@ def headline(snapshot: Snapshot) -> Claim:
     suspect = int(snapshot.suspects["rows"].sum())
     faults = {
         "{missing} of those expected are missing": found < expected,
-        "{refused} broke a rule and {rest} in quarantine": not snapshot.quarantine.empty,
+        "{refused} broke a rule and {be} in quarantine": not snapshot.quarantine.empty,
         "{suspect} {do} not fit their neighbours, and no model learns from them": suspect > 0,
     }
     told = "; ".join(sentence for sentence, there in faults.items() if there)
@@ -72,7 +84,7 @@ def headline(snapshot: Snapshot) -> Claim:
         rows=say.count(found, "candle"),
         missing=say.percent(1 - found / expected, 3),
         refused=say.count(len(snapshot.quarantine), "row"),
-        rest=say.verb(len(snapshot.quarantine), "rests", "rest"),
+        be=say.verb(len(snapshot.quarantine), "is", "are"),
         suspect=say.count(suspect),
         do=say.verb(suspect, "does", "do"),
     )
@@ -91,9 +103,8 @@ def cards(snapshot: Snapshot) -> tuple[Card, ...]:
     )
 
 
-def calendar(snapshot: Snapshot) -> Chart:
-    """Completeness by week: one row a year."""
-    weeks = completeness(snapshot.candles, snapshot.key.interval)
+def calendar(weeks: pd.DataFrame) -> Chart:
+    """Completeness by week (`btcml.report.exploration.completeness`): one row a year."""
     years = sorted(weeks["year"].unique())
     figure, axes = canvas(0.85 + 0.32 * len(years))
     for color, part in ((SERIES[0], weeks["share"] >= _FULL), (SERIES[1], weeks["share"] < _FULL)):
@@ -114,25 +125,19 @@ def calendar(snapshot: Snapshot) -> Chart:
         holes=say.count(holes),
         weeks=say.count(len(weeks), "week"),
     )
-    return Chart(
-        "calendar",
-        figure,
-        weeks,
-        says,
-        "Calendar with a box for each week: blue when complete, orange when not.",
-    )
+    alt = "Calendar with a box for each week: blue when complete, orange when not."
+    return Chart("calendar", figure, weeks, says, alt)
 
 
-def longest_gaps(snapshot: Snapshot) -> Table | Claim:
-    """The longest holes and whose they are: the exchange's or ours."""
-    gaps = snapshot.gaps
+def longest_gaps(gaps: pd.DataFrame, interval: str) -> Table | Claim:
+    """The longest gaps and whose they are: the exchange's or ours."""
     if gaps.empty:
         return say.claim("There is no gap between the first and the last candle.")
     longest = gaps.sort_values(["missing", "start"], ascending=[False, True]).head(_MOST_ROWS)
     says = say.claim(
-        "{gaps} in all, {longest} long at most. Nothing is invented in their place.",
+        "{gaps} in all, {longest} long at most. They are not filled.",
         gaps=say.count(len(gaps), "gap"),
-        longest=say.span(longest["missing"].iloc[0] * interval_delta(snapshot.key.interval)),
+        longest=say.span(longest["missing"].iloc[0] * interval_delta(interval)),
     )
     columns: Columns = {
         "start": ("First missing", say.minute),
@@ -143,9 +148,8 @@ def longest_gaps(snapshot: Snapshot) -> Table | Claim:
     return Table("gaps", longest[list(columns)], says, columns)
 
 
-def rules_checked(snapshot: Snapshot) -> Table:
-    """The data contract rule by rule."""
-    rules = snapshot.rules
+def rules_checked(rules: pd.DataFrame) -> Table:
+    """The data contract rule by rule (`btcml.contract.rule_results`)."""
     broken = int((rules["broken"] > 0).sum())
     says = say.claim(
         "All {rules} of the data contract hold for every row.",
@@ -165,16 +169,15 @@ def rules_checked(snapshot: Snapshot) -> Table:
     return Table("rules", rules[list(columns)], says, columns)
 
 
-def quarantined(snapshot: Snapshot) -> Table | Claim:
+def quarantined(refused: pd.DataFrame) -> Table | Claim:
     """What was refused, by rule."""
-    refused = snapshot.quarantine
     if refused.empty:
         return say.claim("No row is in quarantine.")
     by = refused.groupby("rule")["open_time"].agg(["size", "min", "max"]).reset_index()
     says = say.claim(
-        "{rows} broke a rule and {rest} in quarantine, where no model looks.",
+        "{rows} broke a rule and {be} in quarantine, out of the models' sight.",
         rows=say.count(len(refused), "row"),
-        rest=say.verb(len(refused), "rests", "rest"),
+        be=say.verb(len(refused), "is", "are"),
     )
     columns: Columns = {
         "rule": ("Rule broken", str),
@@ -185,11 +188,10 @@ def quarantined(snapshot: Snapshot) -> Table | Claim:
     return Table("quarantine", by, says, columns)
 
 
-def suspect_spans(snapshot: Snapshot) -> Table | Claim:
+def suspect_spans(suspects: pd.DataFrame) -> Table | Claim:
     """Spans that pass row by row but are not believable as a whole."""
-    suspects = snapshot.suspects
     if suspects.empty:
-        return say.claim("No span looks frozen or out of joint with its neighbours.")
+        return say.claim("No span looks frozen or inconsistent with its neighbours.")
     says = say.claim(
         "{rows} {lie} in spans that do not fit their neighbours: they are shown here, and no model learns from them.",
         rows=say.count(int(suspects["rows"].sum()), "candle"),
@@ -204,15 +206,15 @@ def suspect_spans(snapshot: Snapshot) -> Table | Claim:
     return Table("suspects", suspects[list(columns)].head(_MOST_ROWS), says, columns)
 
 
-def revised(snapshot: Snapshot) -> Table | Claim:
-    """Final candles that the source restated later: what was believed before, and what is now."""
-    if snapshot.revisions.empty:
-        return say.claim("No final candle has been restated by its source.")
-    old = snapshot.revisions.sort_values(["open_time", "seen_at"]).head(_MOST_ROWS)
-    table = old.merge(snapshot.candles, on="open_time", suffixes=("_old", "_new"))
+def revised(revisions: pd.DataFrame, candles: pd.DataFrame) -> Table | Claim:
+    """Final candles that the source changed later: the values before, and those of now."""
+    if revisions.empty:
+        return say.claim("No final candle has been changed by its source.")
+    old = revisions.sort_values(["open_time", "seen_at"]).head(_MOST_ROWS)
+    table = old.merge(candles, on="open_time", suffixes=("_old", "_new"))
     says = say.claim(
-        "{rows} restated after being final; the old values are kept.",
-        rows=say.count(snapshot.revisions["open_time"].nunique(), "candle"),
+        "{rows} changed after being final; the old values are kept.",
+        rows=say.count(revisions["open_time"].nunique(), "candle"),
     )
     columns: Columns = {
         "open_time": ("Candle", say.minute),

@@ -1,4 +1,4 @@
-"""Exhibits of the fourth chapter: how the models learn and what they lean on."""
+"""Exhibits of the fourth chapter: how the models learn and which features they use."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from btcml.forecast.experiment import MODELS
 from btcml.report import claims as say
 from btcml.report import study as work
-from btcml.report.charts.drawing import date_axis
-from btcml.report.experiment import title_of
-from btcml.report.figure import MUTED, SERIES, Chart, canvas
-from btcml.report.tables import Columns, Table
+from btcml.report.figures import MUTED, SERIES, Chart, Columns, Table, canvas, date_axis, named_rows
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
+    from btcml.forecast.experiment import Experiment, Result
+    from btcml.forecast.models import Sample
+    from btcml.forecast.models.statistical import AutoRegression
     from btcml.report.claims import Claim
     from btcml.report.study import Study
 
@@ -28,68 +29,77 @@ __all__ = [
     "learning",
     "order_by_aic",
     "plan",
+    "question",
     "residuals",
     "seeds",
     "sizes",
     "windows",
 ]
 
+_ILL_POSED = 1e6
 
-def headline(frame: pd.DataFrame) -> Claim:
+
+def headline(result: Result) -> Claim:
     """How much was forecast, and by how many models."""
     return say.claim(
         "{models} and “no change” forecast {candles} that none of them had seen, each model fitted on the past alone.",
-        models=say.count(frame["model"].nunique() - 1, "model"),
-        candles=say.count(frame["open_time"].nunique(), "candle"),
+        models=say.count(result.forecasts["model"].nunique() - 1, "model"),
+        candles=say.count(result.forecasts["open_time"].nunique(), "candle"),
     )
 
 
-def plan(candles: pd.DataFrame, interval: str) -> Chart:
-    """The folds of the walk-forward on a time line."""
-    table = work.folds(candles, interval)
-    figure, axes = canvas(0.8 + 0.34 * len(table))
-    for place, fold in enumerate(table.to_dict("records")):
+def question(experiment: Experiment, candles: pd.DataFrame) -> Claim:
+    """Whether this is the published experiment, or in what it differs."""
+    return say.claim("This is {label}.", label=say.word(experiment.label(candles)))
+
+
+def plan(folds: pd.DataFrame) -> Chart:
+    """The folds of the walk-forward (`btcml.forecast.experiment.Experiment.folds`) on a time line."""
+    figure, axes = canvas(0.8 + 0.34 * len(folds))
+    for place, fold in enumerate(folds.to_dict("records")):
         axes.barh(place, fold["cutoff"] - fold["train_start"], left=fold["train_start"], height=0.5, color=SERIES[6])
         color = SERIES[0] if fold["part"] == "test" else SERIES[5]
         axes.barh(place, fold["test_end"] - fold["test_start"], left=fold["test_start"], height=0.5, color=color)
-    axes.set_yticks(table.index, [f"fold {place + 1}" for place in table.index])
+    axes.set_yticks(folds.index, [f"fold {place + 1}" for place in folds.index])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     date_axis(axes)
-    gap = table["test_start"].iloc[-1] - table["cutoff"].iloc[-1]
-    rehearsed = " The light blue stretch is the burn-in from which intervals learn, and is not judged."
+    burn_in = " The light blue stretch is the burn-in from which intervals learn, and is not judged."
     says = say.claim(
-        "The past is learned (grey), the next stretch is forecast (blue), then the line moves on; {gap} between them "
-        "belong to neither." + rehearsed * bool((table["part"] == "burn-in").any()),
-        gap=say.span(gap),
+        "Models are fitted on the past (grey) and forecast what comes next (blue), fold after fold; {gap} between the "
+        "two belong to neither." + burn_in * bool((folds["part"] == "burn-in").any()),
+        gap=say.span(folds["test_start"].iloc[-1] - folds["cutoff"].iloc[-1]),
     )
     alt = "A bar for each fold on a time line: a long grey part of training, then a blue part of testing or burn-in."
-    return Chart("plan", figure, table, says, alt)
+    return Chart("plan", figure, folds, says, alt)
 
 
-def order_by_aic(study: Study) -> Chart:
-    """How many past returns the autoregression may use."""
-    aic, _ = work.autoregression(study)
-    gain = aic.assign(above_best=aic["aic"] - aic["aic"].min())
+def order_by_aic(autoregression: AutoRegression) -> Chart:
+    """How many past returns the autoregression uses."""
+    gain = autoregression.aic.rename_axis("order").reset_index()
+    gain["above_best"] = gain["aic"] - gain["aic"].min()
     figure, axes = canvas(2.6)
     axes.bar(gain["order"], gain["above_best"], width=0.6)
     axes.set(xlabel="number of past returns in the model", ylabel="AIC above the best")
     axes.set_xticks(gain["order"])
-    best = int(aic["order"].iloc[int(aic["aic"].argmin())])
+    order = len(autoregression.weights)
     says = say.claim(
         "Akaike's criterion weighs fit against the number of coefficients; on the training span it picks {order}.",
-        order=say.count(best, "past return"),
+        holds=order == int(gain["order"].iloc[int(gain["aic"].argmin())]),
+        otherwise="Akaike's criterion would rather use no past return at all on the training span; the model keeps "
+        "{order}.",
+        order=say.count(order, "past return"),
     )
     return Chart("order", figure, gain, says, "Bars of AIC above the best for each number of lags.")
 
 
-def coefficients(study: Study) -> Table:
+def coefficients(autoregression: AutoRegression) -> Table:
     """The autoregression's weights on past returns."""
-    _, table = work.autoregression(study)
+    table = autoregression.coefficients.query("lag > 0").reset_index(drop=True)
     first, largest = table.iloc[0], table.iloc[int(table["coefficient"].abs().argmax())]
     says = say.claim(
         "The last return counts most, with weight {weight}: a rise is followed by a slight fall more often than not.",
-        holds=bool(first["coefficient"] < 0 and table["coefficient"].abs().idxmax() == 0),
+        holds=bool(first["coefficient"] < 0 and first["lag"] == largest["lag"]),
         otherwise="The largest weight is {largest}, on the return {lag} back: the past of the price alone says little.",
         weight=say.number(first["coefficient"], 4),
         largest=say.number(largest["coefficient"], 4),
@@ -97,72 +107,78 @@ def coefficients(study: Study) -> Table:
     )
     columns: Columns = {
         "lag": ("Candles back", say.count),
-        "coefficient": ("Weight", _fine),
-        "error": ("Standard error", _fine),
+        "coefficient": ("Weight", say.digits(4)),
+        "error": ("Standard error", say.digits(4)),
         "p": ("p-value", say.probability),
     }
     return Table("coefficients", table, says, columns)
 
 
-def _fine(value: float) -> say.Quantity:
-    return say.number(value, 4)
+def convergence(autoregression: AutoRegression, training: Sample) -> Claim:
+    """Whether the fit can be trusted as a fit: equations, solution, stability.
 
-
-def residuals(study: Study) -> Table:
-    """What the autoregression leaves unexplained."""
-    table = work.residual_tests(study)
-    table["answer"] = np.where(table["clean"], "no", "yes")
-    says = say.claim(
-        "The size of what is left still remembers: the autoregression knows nothing of calm and storm, so intervals "
-        "need a forecast of their own.",
-        holds=not bool(table["clean"].iloc[1]),
-        otherwise="Nothing is left in the size of the residuals at one per cent.",
-    )
-    columns: Columns = {
-        "test": ("Test", str),
-        "statistic": ("Statistic", say.number),
-        "p": ("p-value", say.probability),
-    }
-    return Table("residuals", table, says, {**columns, "answer": ("Answer", str)})
-
-
-def convergence(study: Study) -> Claim:
-    """Whether the fit can be trusted as a fit: equations, solution, stability."""
-    weights, condition, root = work.least_squares(study)
+    Least squares has one solution in closed form, so that there is no search that could fail to
+    converge; the equations must not be near-singular (condition number), and shocks die out where
+    all roots of the lag polynomial lie outside the unit circle.
+    """
+    condition = float(np.linalg.cond(autoregression.regressors(training)))
+    root = float(np.abs(autoregression.roots).min())
     return say.claim(
         "Least squares finds its {weights} in one step, so that no search can fail to converge; the equations are well "
-        "posed (condition number {condition}), and shocks die out (the smallest root, {root}, lies outside the unit "
-        "circle).",
+        "conditioned (condition number {condition}), and shocks die out (the smallest root, {root}, lies outside the "
+        "unit circle).",
         holds=condition < _ILL_POSED and root > 1,
-        otherwise="Least squares finds its {weights} in one step, but beware of them: the condition number is "
+        otherwise="Least squares finds its {weights} in one step, but they are not reliable: the condition number is "
         "{condition} and the smallest root {root}.",
-        weights=say.count(weights, "coefficient"),
+        weights=say.count(len(autoregression.coefficients), "coefficient"),
         condition=say.number(condition, 1),
         root=say.number(root, 2),
     )
 
 
-_ILL_POSED = 1e6
+def residuals(autoregression: AutoRegression, training: Sample) -> Table:
+    """What the autoregression leaves unexplained."""
+    table = work.residual_tests(autoregression, training)
+    says = say.claim(
+        "The size of the residuals still has memory: the autoregression knows nothing of calm and storm, so intervals "
+        "need a forecast of their own.",
+        holds=not bool(table["clean"].iloc[1]),
+        otherwise="The size of the residuals has no memory at one per cent.",
+    )
+    columns: Columns = {
+        "test": ("Test", str),
+        "statistic": ("Statistic", say.number),
+        "p": ("p-value", say.probability),
+        "answer": ("Answer", str),
+    }
+    return Table("residuals", table.assign(answer=np.where(table["clean"], "no", "yes")), says, columns)
+
+
+def _skill_line(table: pd.DataFrame, over: str, lines: dict[str, str]) -> tuple[Figure, Axes]:
+    """Lines of skill, by column of ratios, over a logarithmic axis."""
+    figure, axes = canvas(2.8)
+    for (column, label), style in zip(lines.items(), ("o-", "s--"), strict=False):
+        axes.plot(table[over], 100 * (1 - table[column]), style, label=label)
+    axes.axhline(0, color=MUTED, linewidth=1, linestyle="--", label="persistence")
+    axes.set(ylabel="skill, %", xscale="log")
+    axes.set_xticks(table[over], [f"{value:,}" for value in table[over]])
+    axes.minorticks_off()
+    axes.legend()
+    return figure, axes
 
 
 def learning(study: Study) -> Chart:
     """What more rows of the same past would give: seen and unseen rows."""
     table = work.learning_curve(study)
-    figure, axes = canvas(2.8)
-    axes.plot(table["rows"], 100 * (1 - table["fitted"]), marker="s", linestyle="--", label="on rows it learned from")
-    axes.plot(table["rows"], 100 * (1 - table["ratio"]), marker="o", label="on rows it had not seen")
-    axes.axhline(0, color=MUTED, linewidth=1, linestyle="--")
-    axes.set(xlabel="rows of training, drawn by chance from the same span", ylabel="skill, %", xscale="log")
-    axes.set_xticks(table["rows"], [f"{rows:,}" for rows in table["rows"]])
-    axes.minorticks_off()
-    axes.legend()
+    lines = {"ratio": "on rows it had not seen", "fitted": "on rows it learned from"}
+    figure, axes = _skill_line(table, "rows", lines)
+    axes.set_xlabel("rows of training, drawn by chance from the same span")
     last = table.iloc[-1]
+    skills = "With all {rows} the skill is {seen} on what was learned and {unseen} on what was not: "
     says = say.claim(
-        "With all {rows} the skill is {seen} on what was learned and {unseen} on what was not: the gap is what the "
-        "forest merely remembers, and what has changed since.",
+        skills + "the gap is what the forest merely remembers, and what has changed since.",
         holds=bool(last["fitted"] < last["ratio"]),
-        otherwise="With all {rows} the skill is {seen} on what was learned and {unseen} on what was not: the forest "
-        "does not learn by heart.",
+        otherwise=skills + "the forest does not memorize.",
         rows=say.count(last["rows"], "row"),
         seen=say.percent(1 - last["fitted"], 2),
         unseen=say.percent(1 - last["ratio"], 2),
@@ -171,16 +187,11 @@ def learning(study: Study) -> Chart:
     return Chart("learning", figure, table, says, alt)
 
 
-def windows(study: Study, interval: str) -> Chart:
-    """How long a past the forest wants."""
-    table = work.window_curve(study, interval)
-    figure, axes = canvas(2.8)
-    axes.plot(table["days"], 100 * (1 - table["ratio"]), marker="o")
-    axes.axhline(0, color=MUTED, linewidth=1, linestyle="--", label="persistence")
-    axes.set(xlabel="days of training", ylabel="skill, %", xscale="log")
-    axes.set_xticks(table["days"], [f"{days:,}" for days in table["days"]])
-    axes.minorticks_off()
-    axes.legend()
+def windows(study: Study) -> Chart:
+    """How long a past the forest needs."""
+    table = work.window_curve(study)
+    figure, axes = _skill_line(table, "days", {"ratio": "random forest"})
+    axes.set_xlabel("days of training")
     first, last = table.iloc[0], table.iloc[-1]
     says = say.claim(
         "A longer past helps: the skill of the forest goes from {short} with {first} to {long} with {last}.",
@@ -192,24 +203,22 @@ def windows(study: Study, interval: str) -> Chart:
         first=say.count(first["days"], "day"),
         last=say.count(last["days"], "day"),
     )
-    return Chart(
-        "windows", figure, table, says, "Line of the forest's skill against the length of its training window."
-    )
+    alt = "Line of the forest's skill against the length of its training window."
+    return Chart("windows", figure, table, says, alt)
 
 
 def importance(study: Study) -> Chart:
-    """What the forest leans on, out of sample."""
+    """Which features the forest uses, out of sample."""
     table = work.permutation_importance(study)
-    figure, axes = canvas(0.7 + 0.19 * len(table), left=1.75)
+    figure, axes = named_rows(list(table["feature"]))
     axes.barh(table.index, table["loss"], height=0.62)
-    axes.set(xlabel="skill lost when the feature is shuffled, percentage points", ylim=(len(table) - 0.5, -0.5))
-    axes.set_yticks(table.index, list(table["feature"]))
+    axes.set_xlabel("skill lost when the feature is shuffled, percentage points")
     harmless = int((table["loss"] <= 0).sum())
-    rest = "; {harmless} could be shuffled at no loss." if harmless else "."
     says = say.claim(
-        "The forest leans most on {first} and {second}" + rest,
+        "The forest uses {first} and {second} most"
+        + ("; {harmless} could be shuffled at no loss." if harmless else "."),
         holds=harmless < len(table),
-        otherwise="The forest leans on nothing: each of its {harmless} could be shuffled at no loss.",
+        otherwise="The forest uses no feature: each of its {harmless} could be shuffled at no loss.",
         first=say.word(table["feature"].iloc[0]),
         second=say.word(table["feature"].iloc[1]),
         harmless=say.count(harmless, "feature"),
@@ -218,12 +227,12 @@ def importance(study: Study) -> Chart:
 
 
 def seeds(study: Study) -> Table:
-    """Whether luck in growing the forest matters."""
+    """Whether chance in fitting the forest matters."""
     table = work.seed_spread(study)
     table["skill"] = 1 - table["ratio"]
     says = say.claim(
-        "Grown from {seeds}, the same forest has a skill between {low} and {high}: a smaller difference between "
-        "models says nothing.",
+        "With {seeds}, the same forest has a skill between {low} and {high}: a smaller difference between models says "
+        "nothing.",
         seeds=say.count(len(table), "different seed"),
         low=say.percent(table["skill"].min(), 2),
         high=say.percent(table["skill"].max(), 2),
@@ -235,17 +244,16 @@ def seeds(study: Study) -> Table:
 def sizes(study: Study) -> Table:
     """Each model's size on disk and skill when fitted on the newest half year."""
     table = work.model_sizes(study)
-    table["title"] = [title_of(name) for name in table["model"]]
-    table["skill"] = 1 - table["ratio"]
     says = say.claim(
         "Of the {models} the largest takes {size}; none is stored in a format that could run code.",
-        models=say.count(len(MODELS), "model"),
+        models=say.count(len(table), "model"),
         size=say.number(table["kilobytes"].max(), 0, "kB"),
     )
     columns: Columns = {
         "title": ("Model", str),
         "rows": ("Rows fitted on", say.count),
-        "kilobytes": ("Size, kB", lambda value: say.number(value, 1)),
+        "kilobytes": ("Size, kB", say.digits(1)),
         "skill": ("Skill on the rows after", lambda value: say.percent(value, 2)),
     }
-    return Table("sizes", table, says, columns)
+    shown = table.assign(title=[str(say.model(name)) for name in table["model"]], skill=1 - table["ratio"])
+    return Table("sizes", shown, says, columns)

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from btcml.candles import TIME
+from btcml.contract import rule_results
 from btcml.errors import ReportError
 from btcml.forecast.experiment import Experiment, Gain, Result
+from btcml.forecast.features import feature_frame
 from btcml.forecast.metrics import forecast_frame
-from btcml.report.charts import eda, evaluation, features, ingest, ledger, size, training, worth
+from btcml.forecast.models.statistical import AutoRegression
+from btcml.forecast.targets import target_frame
+from btcml.report import exploration
+from btcml.report.charts import eda, evaluation, features, ingest, training
 from btcml.report.claims import Claim
-from btcml.report.figure import Chart, svg_text
-from btcml.report.scores import Scores
-from btcml.report.tables import Table, table_html
-
-
-def scores_of(frame, looks=1):
-    """Scores of a result with these forecasts of the close."""
-    return Scores(Result(Experiment("5m", "2025-01-01"), frame, frame.head(0), looks))
+from btcml.report.figures import Chart, Table, svg_text, table_html
+from btcml.report.study import open_study
 
 
 def told(item) -> str:
@@ -61,12 +61,12 @@ def damaged(snapshot):
 def test_good_data_are_called_good(snapshot):
     """Nothing missing, nothing refused: said in so many words."""
     assert "complete from the first to the last" in told(ingest.headline(snapshot))
-    assert told(ingest.calendar(snapshot)) == "Every week is complete."
-    assert "no gap" in told(ingest.longest_gaps(snapshot))
-    assert told(ingest.rules_checked(snapshot)).startswith("All")
-    assert told(ingest.quarantined(snapshot)) == "No row is in quarantine."
-    assert "No span looks frozen" in told(ingest.suspect_spans(snapshot))
-    assert "No final candle" in told(ingest.revised(snapshot))
+    assert told(ingest.calendar(exploration.completeness(snapshot.candles, "15m"))) == "Every week is complete."
+    assert "no gap" in told(ingest.longest_gaps(snapshot.gaps, "15m"))
+    assert told(ingest.rules_checked(rule_results(snapshot.candles, "15m"))).startswith("All")
+    assert told(ingest.quarantined(snapshot.quarantine)) == "No row is in quarantine."
+    assert "No span looks frozen" in told(ingest.suspect_spans(snapshot.suspects))
+    assert "No final candle" in told(ingest.revised(snapshot.revisions, snapshot.candles))
     assert "made by a program" in told(ingest.origin(snapshot))
 
 
@@ -75,12 +75,12 @@ def test_bad_data_are_called_bad(damaged):
     assert "missing" in told(ingest.headline(damaged))
     assert "quarantine" in told(ingest.headline(damaged))
     assert "do not fit" in told(ingest.headline(damaged))
-    assert "lacks candles" in told(ingest.calendar(damaged))
-    assert told(ingest.longest_gaps(damaged)).startswith("1")
-    assert "was broken" in told(ingest.rules_checked(damaged))
-    assert "broke a rule" in told(ingest.quarantined(damaged))
-    assert "do not fit their neighbours" in told(ingest.suspect_spans(damaged))
-    assert "old values are kept" in told(ingest.revised(damaged))
+    assert "lacks candles" in told(ingest.calendar(exploration.completeness(damaged.candles, "15m")))
+    assert told(ingest.longest_gaps(damaged.gaps, "15m")).startswith("1")
+    assert "was broken" in told(ingest.rules_checked(damaged.rules))
+    assert "broke a rule" in told(ingest.quarantined(damaged.quarantine))
+    assert "do not fit their neighbours" in told(ingest.suspect_spans(damaged.suspects))
+    assert "old values are kept" in told(ingest.revised(damaged.revisions, damaged.candles))
     assert [card.label for card in ingest.cards(damaged)] == ["Candles", "Span", "Gaps"]
 
 
@@ -97,11 +97,13 @@ def test_a_headline_tells_only_of_the_faults_that_are_there(snapshot, damaged):
 def test_the_market_is_described(which, request):
     """Every exhibit of the second chapter draws, holes or not."""
     candles = request.getfixturevalue(which).candles
+    returns = exploration.returns_bp(candles, "15m")
     items = [
-        eda.headline(candles, "15m"), eda.price_and_volume(candles), eda.newest_candles(candles),
-        eda.tails(candles, "15m"), eda.quantiles(candles, "15m"), eda.memory(candles, "15m"),
-        eda.volatility_clusters(candles, "15m"), eda.week(candles, "15m"),
-        eda.stationarity_tests(candles), eda.flow_and_next_return(candles, "15m"),
+        eda.headline(returns), eda.price_and_volume(candles), eda.newest_candles(candles), eda.tails(returns),
+        eda.quantiles(returns), eda.memory(returns), eda.week(candles, "15m"),
+        eda.volatility_clusters(exploration.daily_volatility(candles, "15m")),
+        eda.stationarity_tests(exploration.stationarity(candles)),
+        eda.flow_and_next_return(exploration.order_flow_deciles(candles, "15m")),
     ]  # fmt: skip
     assert all(told(item) for item in items)
 
@@ -109,16 +111,17 @@ def test_the_market_is_described(which, request):
 def test_no_order_flow_is_said_not_drawn(snapshot):
     """A source that does not know the taker's side gets a sentence."""
     without = snapshot.candles.assign(taker_buy_base=np.nan)
-    assert "does not tell" in told(eda.flow_and_next_return(without, "15m"))
+    assert "does not tell" in told(eda.flow_and_next_return(exploration.order_flow_deciles(without, "15m")))
 
 
 def test_features_are_described_and_the_proof_runs(snapshot):
     """Every exhibit of the third chapter draws."""
-    table = features.story_features(snapshot.candles, "15m")
+    candles, proof = snapshot.candles, features.scrambled(snapshot.candles, "15m", "core")
+    table, target = feature_frame(candles, "15m", "core"), target_frame(candles, "15m", ["close"])["close"]
     items = [
-        features.headline(snapshot.candles, "15m"), features.catalogue(), features.look_ahead(snapshot.candles, "15m"),
-        features.distributions(table), features.drift(table), features.correlations(table),
-        features.information(table, snapshot.candles, "15m"),
+        features.headline(proof), features.catalogue("core"), features.look_ahead(proof),
+        features.distributions(table), features.drift(table, candles["open_time"]), features.correlations(table),
+        features.information(table, target),
     ]  # fmt: skip
     assert all(told(item) for item in items)
 
@@ -127,8 +130,7 @@ def test_a_feature_with_a_rhythm_is_compared_in_all_its_values():
     """Of every third candle of five minutes none but one minute of the quarter would be seen."""
     rows = 3 * 8_000
     noise = pd.DataFrame(np.random.default_rng(0).normal(size=(rows, 2)), columns=["one", "other"])
-    times = pd.date_range("2024-01-01", periods=rows, freq="5min", tz="UTC")
-    table = noise.assign(open_time=times, quarter_minute=np.arange(rows) % 3.0)
+    table = noise.assign(quarter_minute=np.arange(rows) % 3.0)
     table["other"] += table["one"] * 9
     chart = features.correlations(table)
     assert chart.data.notna().all(axis=None)
@@ -139,7 +141,9 @@ def test_a_feature_with_a_rhythm_is_compared_in_all_its_values():
 
 def test_a_span_of_two_days_has_no_thirds(snapshot):
     """Said, not drawn: two days are not calm, middle and storm."""
-    assert "too few days" in told(eda.volatility_clusters(snapshot.candles.tail(2 * 96), "15m"))
+    assert "too few days" in told(
+        eda.volatility_clusters(exploration.daily_volatility(snapshot.candles.tail(2 * 96), "15m"))
+    )
 
 
 def test_a_feature_that_looks_ahead_fails_the_build(snapshot, monkeypatch):
@@ -151,7 +155,7 @@ def test_a_feature_that_looks_ahead_fails_the_build(snapshot, monkeypatch):
 
     monkeypatch.setattr(features, "feature_frame", leaking)
     with pytest.raises(ReportError, match="does not hold"):
-        features.look_ahead(snapshot.candles, "15m")
+        features.look_ahead(features.scrambled(snapshot.candles, "15m", "core"))
 
 
 def forecasts(skill: float) -> pd.DataFrame:
@@ -172,31 +176,69 @@ def forecasts(skill: float) -> pd.DataFrame:
     return forecast_frame(close, models, interval="15m")
 
 
+def result_of(frame: pd.DataFrame, looks: int = 1) -> Result:
+    """The result of an experiment that gave these forecasts."""
+    models = tuple(frame["model"].unique()[1:])
+    experiment = Experiment("15m", frame["open_time"].min().isoformat(), models=models)
+    return Result(experiment, frame, range_frame(0.3), looks)
+
+
 @pytest.mark.parametrize(("skill", "word", "champion"), [(0.2, "Yes", "ridge"), (0.0, "No", "persistence")])
 def test_the_verdict_follows_the_forecasts(skill, word, champion):
     """An oracle's share is found, noise is not, and the sentence agrees with the table."""
-    scores = scores_of(forecasts(skill), 2)
-    assert scores.verdict.champion == champion
-    assert told(evaluation.verdict(scores)).startswith(word)
-    assert scores.table["model"].iloc[0] == "persistence"
-    assert scores.table["skill"].iloc[0] == 0.0
-    table = evaluation.against_persistence(scores)
+    result = result_of(forecasts(skill), 2)
+    assert result.verdict.champion == champion
+    assert told(evaluation.verdict(result)).startswith(word)
+    table = evaluation.against_persistence(result)
+    assert table.data["model"].iloc[0] == "persistence"
+    assert table.data["skill"].iloc[0] == 0.0
     assert table.strong == ({"ridge": "Ridge regression", "persistence": "Persistence"}[champion],)
-    assert f"{len(scores.table) - 1}\N{NARROW NO-BREAK SPACE}models and 2" in told(evaluation.decision(scores))
+    assert f"{len(table.data) - 1}\N{NARROW NO-BREAK SPACE}models and 2" in told(evaluation.decision(result))
     items = [
-        table, evaluation.loss_difference(scores), evaluation.by_month(scores), evaluation.by_third(scores),
-        evaluation.by_hour(scores), evaluation.by_year(scores), worth.signs(scores), worth.direction(scores),
-        worth.coverage_by_third(scores), worth.fees(scores), worth.experts(scores),
-        worth.truth(scores, "binance", "15m"), worth.truth(scores, "simulated", "15m"),
+        table, evaluation.loss_difference(result), evaluation.by_month(result), evaluation.by_third(result),
+        evaluation.by_hour(result), evaluation.by_year(result), evaluation.signs(result), evaluation.direction(result),
+        evaluation.coverage(result), evaluation.fees(result), evaluation.experts(result),
+        evaluation.truth(result, "binance"), evaluation.truth(result, "simulated"),
     ]  # fmt: skip
     assert all(told(item) for item in items)
-    assert [card.label for card in evaluation.cards(scores)][:2] == ["Champion", "Skill"]
-    assert ("luck is in it" in told(worth.truth(scores, "simulated", "15m"))) == (skill > 0)
+    assert ("luck is in it" in told(evaluation.truth(result, "simulated"))) == (skill > 0)
+
+
+def test_the_training_is_described(snapshot):
+    """Every exhibit of the fourth chapter draws; one order selection serves them all."""
+    candles = snapshot.candles
+    experiment = Experiment.default(candles, "15m").replace(models=("ridge",))
+    study = open_study(candles, experiment)
+    fitted = AutoRegression().fit(study.training)
+    items = [
+        training.plan(experiment.folds(candles)), training.order_by_aic(fitted), training.coefficients(fitted),
+        training.convergence(fitted, study.training), training.residuals(fitted, study.training),
+        training.learning(study), training.windows(study), training.importance(study), training.seeds(study),
+        training.sizes(study),
+    ]  # fmt: skip
+    assert all(told(item) for item in items)
+    assert training.sizes(study).data["model"].tolist() == ["ridge"]
+
+
+def test_an_explicit_experiment_is_called_one(snapshot):
+    """Label and key figures say what differs from the published plan; the published one has no such card."""
+    candles = snapshot.candles
+    published = Experiment.default(candles, "15m")
+    explicit = published.replace(models=("ridge",))
+    assert told(training.question(published, candles)) == "This is the published experiment."
+    assert "explicit experiment: models = ridge" in told(training.question(explicit, candles))
+    frame = forecasts(0.0)
+    labels = [
+        [card.label for card in evaluation.cards(Result(experiment, frame, range_frame(0.3)), candles)]
+        for experiment in (published, explicit)
+    ]
+    assert labels[0] == ["Champion", "Skill", "Direction", "Coverage", "Break-even fee", "Size of the move"]
+    assert labels[1] == [*labels[0], "Experiment"]
 
 
 def test_sealed_forecasts_are_scored_where_there_are_any():
-    """An empty ledger is said; a full one is compared with no change."""
-    assert "No forecast has been sealed" in told(ledger.sealed(pd.DataFrame()))
+    """No sealed forecast is said; those that there are are compared with no change."""
+    assert "No forecast has been sealed" in told(evaluation.sealed(pd.DataFrame()))
     frame = pd.DataFrame(
         {
             "role": ["champion", "champion", "challenger", "champion"],
@@ -208,13 +250,13 @@ def test_sealed_forecasts_are_scored_where_there_are_any():
             "hi": 2.0,
         }
     )
-    table = ledger.sealed(frame)
+    table = evaluation.sealed(frame)
     assert told(table).startswith("2")
     assert "less than the 2.500" in told(table).replace("\N{NARROW NO-BREAK SPACE}", " ")
     assert "too few" in told(table)
     assert table.data["coverage"].tolist() == [1.0, 0.5]
-    assert "no better" in told(ledger.sealed(frame.assign(error_bp=5.0)))
-    assert "challengers alone" in told(ledger.sealed(frame.iloc[[2]]))
+    assert "no better" in told(evaluation.sealed(frame.assign(error_bp=5.0)))
+    assert "challengers alone" in told(evaluation.sealed(frame.iloc[[2]]))
 
 
 def range_frame(knows: float) -> pd.DataFrame:
@@ -234,35 +276,32 @@ def range_frame(knows: float) -> pd.DataFrame:
 
 def test_the_size_of_the_next_move_is_told_beside_moving_averages_and_the_last_candle():
     """What is known beyond the average is found; what is not is not claimed."""
-    table = size.models(range_frame(0.3), range_frame(0.3))
+    table = evaluation.size_models(range_frame(0.3), range_frame(0.3))
     assert told(table).startswith("How large the next candle will be is known far better")
     assert table.data.groupby("what")["model"].first().tolist() == ["linear", "linear"]
     assert table.data.groupby("what")["p"].min().max() < 0.01
     assert "persistence" not in table.data["title"].tolist()
-    assert told(size.come_true(range_frame(0.3)))
-    assert [card.label for card in size.cards(range_frame(0.3))] == ["Size of the move"]
+    assert told(evaluation.size_forecasts(range_frame(0.3)))
     wrong = range_frame(0.0)
     wrong.loc[wrong["model"].isin(["har", "linear"]), "y_hat"] += 2.0
-    assert "no better by any model" in told(size.models(wrong, wrong))
+    assert "no better by any model" in told(evaluation.size_models(wrong, wrong))
+
+
+def cards_of(result: Result) -> dict[str, Any]:
+    """Key figures by label, over candles of the same span."""
+    times = pd.DataFrame({"open_time": result.of_leader["open_time"]})
+    return {card.label: card for card in evaluation.cards(result, times)}
 
 
 def test_what_is_earned_is_not_called_more_than_luck_unless_it_is():
     """A gain whose interval holds zero is no break-even fee."""
-    cards = {card.label: card for card in evaluation.cards(scores_of(forecasts(0.0)))}
+    cards = cards_of(result_of(forecasts(0.0)))
     assert str(cards["Break-even fee"].value) == "not shown"
     assert "may be luck" in cards["Break-even fee"].note
     assert "nearest model" in cards["Skill"].note
-    sure = {card.label: card for card in evaluation.cards(scores_of(forecasts(0.5)))}
+    sure = cards_of(result_of(forecasts(0.5)))
     assert str(sure["Break-even fee"].value).endswith("bp")
     assert "nearest" not in sure["Skill"].note
-
-
-def test_earlier_tries_count_as_looks():
-    """Every two tries of two models are one more look."""
-    frame = forecasts(0.0)
-    few, many = scores_of(frame, 1), scores_of(frame, 12)
-    assert (few.verdict.looks, many.verdict.looks) == (1, 12)
-    assert (few.trials, many.trials) == (2, 24)
 
 
 @pytest.mark.parametrize(
@@ -291,38 +330,33 @@ def test_groups_that_are_all_beyond_chance_are_not_counted_twice(low, end):
 
 def test_a_p_value_says_what_it_counts():
     """One year alone is the whole test, with no second p-value; the tile tells the corrected one as such."""
-    scores = scores_of(forecasts(0.2), 2)
-    assert isinstance(evaluation.by_year(scores), Claim)
-    assert dict(evaluation.against_persistence(scores).columns)["p_holm"][0] == "p-value, all counted"
-    card = next(card for card in evaluation.cards(scores) if card.label == "Skill")
+    result = result_of(forecasts(0.2))
+    assert isinstance(evaluation.by_year(result), Claim)
+    assert dict(evaluation.against_persistence(result).columns)["p_holm"][0] == "p-value, all counted"
+    card = cards_of(result)["Skill"]
     assert "taken alone" in card.note
     assert card.note.endswith("with every model and try counted")
-    later = scores.forecasts.assign(open_time=scores.forecasts["open_time"] + pd.Timedelta(days=366))
-    both = pd.concat([scores.forecasts, later], ignore_index=True)
-    years = evaluation.by_year(scores_of(both, 2))
+    later = result.forecasts.assign(open_time=result.forecasts["open_time"] + pd.Timedelta(days=366))
+    years = evaluation.by_year(result_of(pd.concat([result.forecasts, later], ignore_index=True)))
     assert dict(years.columns)["dm_p"][0] == "p-value of the year alone"
 
 
 def test_every_fee_is_that_of_a_round_trip():
     """Verdict, card, chart and its sentence speak of one fee."""
-    scores = scores_of(forecasts(0.01))
-    gain = Gain(5.0, 4.0, 6.0)
-    scores.result.__dict__["gain"] = gain
-    assert "a round trip eats it up" in evaluation._worth(scores)
-    assert evaluation._fee_card(scores).note.startswith("a round trip")
-    chart = worth.fees(scores)
+    result = result_of(forecasts(0.01))
+    result.__dict__["gain"] = gain = Gain(5.0, 4.0, 6.0)
+    assert "a fee above {fee} a round trip exceeds it" in evaluation._worth(gain)
+    assert evaluation._fee_card(gain).note.startswith("a round trip")
+    chart = evaluation.fees(result)
     assert chart.figure.axes[0].get_ylabel() == "left of a round trip, bp"
     assert told(chart).replace("\N{NARROW NO-BREAK SPACE}", " ").endswith("to enter and to leave usually costs 20 bp.")
 
 
-def test_the_plan_names_the_stretch_that_is_not_judged(snapshot, monkeypatch):
+def test_the_plan_names_the_stretch_that_is_not_judged(snapshot):
     """What is drawn in light blue has a word in the sentence, and only where it is drawn."""
-    folds = training.work.folds(snapshot.candles, "15m")
-    assert set(folds["part"]) == {"test"}
-    assert "light blue" not in told(training.plan(snapshot.candles, "15m"))
-    folds.loc[0, "part"] = "burn-in"
-    monkeypatch.setattr(training.work, "folds", lambda *_: folds)
-    assert "light blue stretch is the burn-in" in told(training.plan(snapshot.candles, "15m"))
+    folds = Experiment.default(snapshot.candles, "15m").folds(snapshot.candles)
+    assert "light blue stretch is the burn-in" in told(training.plan(folds))
+    assert "light blue" not in told(training.plan(folds.query("part == 'test'").reset_index(drop=True)))
 
 
 @pytest.mark.parametrize(("skill", "sentence"), [(0.2, "its lead is beyond chance."), (0.0, "may be luck.")])
@@ -330,7 +364,7 @@ def test_a_lead_within_one_month_is_not_counted_in_months(skill, sentence):
     """“In one of one month” is no sentence."""
     frame = forecasts(skill)
     frame["open_time"] = pd.Timestamp("2025-06-01", tz="UTC") + (frame["open_time"] - frame["open_time"].min()) / 4
-    assert told(evaluation.loss_difference(scores_of(frame))).endswith(sentence)
+    assert told(evaluation.loss_difference(result_of(frame))).endswith(sentence)
 
 
 def test_candles_of_a_day_have_no_hours_to_compare():
@@ -341,10 +375,10 @@ def test_candles_of_a_day_have_no_hours_to_compare():
         .cumcount()
         .map(lambda day: pd.Timestamp("2009-01-01", tz="UTC") + day * pd.Timedelta(days=1))
     )
-    assert "same hour" in told(evaluation.by_hour(scores_of(frame)))
+    assert "same hour" in told(evaluation.by_hour(result_of(frame)))
 
 
 def test_every_exhibit_is_exported():
     """A new exhibit stands in its module's list."""
-    for module in (ingest, eda, features, training, evaluation, ledger, size, worth):
+    for module in (ingest, eda, features, training, evaluation):
         assert all(callable(getattr(module, name)) for name in module.__all__)

@@ -1,0 +1,314 @@
+"""Charts and tables: same data, same bytes, in the colours of the page.
+
+In an SVG text stays text (searchable, in the page's own font, legible in dark mode). What matplotlib would
+take from the machine or the moment is fixed: fonts are those in its own wheel, ids come from the chart's
+name, there is no date, coordinates have one decimal. Tables keep the raw numbers for the CSV beside the page.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib import font_manager
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from btcml.errors import ReportError
+from btcml.files import resource
+from btcml.report.claims import Quantity
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from btcml.report.claims import Claim
+
+__all__ = [
+    "DIVERGING",
+    "INK",
+    "MUTED",
+    "SEQUENTIAL",
+    "SERIES",
+    "Chart",
+    "Columns",
+    "Table",
+    "canvas",
+    "date_axis",
+    "draw_candles",
+    "draw_dots",
+    "heat_map",
+    "named_rows",
+    "panels",
+    "svg_text",
+    "table_html",
+    "thousands",
+    "zero_line",
+]
+
+_STYLE = mpl.rc_params_from_file(resource("reports/template") / "charts.mplstyle", use_default_template=False)
+
+INK, MUTED, RULE, PAPER = "#1b2127", "#5a6571", "#d9dfe5", "#fdfdfc"
+"""Text, secondary text, grid and background; the page maps them to light or dark."""
+
+SERIES: tuple[str, ...] = tuple(_STYLE["axes.prop_cycle"].by_key()["color"])
+"""Colours of the series."""
+
+SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"
+
+_ROLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper"} | {
+    color: f"s{place}" for place, color in enumerate(SERIES, 1)
+}
+_WIDTH = 7.6
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.86, 0.32, 0.26, 0.5
+_NAMES = 1.75  # inches for the names of features
+_NAMED = 0.2  # share of the width: words stand to the left, not figures
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One figure and its one conclusion.
+
+    Attributes
+    ----------
+    name
+        Lower-case words joined by hyphens; the file name of its numbers.
+    figure
+        What is drawn.
+    data
+        The numbers that are drawn, for the CSV beside the page.
+    says
+        The conclusion, a claim; it stands above the figure.
+    alt
+        What is seen, for those who do not see it.
+    """
+
+    name: str
+    figure: Figure
+    data: pd.DataFrame
+    says: Claim
+    alt: str
+
+    def __post_init__(self) -> None:
+        if self.data.empty:
+            msg = f"figure {self.name} needs rows to draw, found none: check the frame it was given"
+            raise ReportError(msg)
+
+
+def canvas(height: float = 3.0, *, left: float = _LEFT, bottom: float = _BOTTOM) -> tuple[Figure, Axes]:
+    """Return an empty figure in the style of the pages and its one pair of axes.
+
+    Parameters
+    ----------
+    height
+        Inches; the width is that of the page.
+    left, bottom
+        Inches for the tick labels. Margins are fixed, so that no text is measured.
+    """
+    figure, axes = panels(1, 1, height, left=left, bottom=bottom)
+    return figure, axes[0]
+
+
+def panels(
+    rows: int, columns: int, height: float, *, left: float = _LEFT, bottom: float = _BOTTOM, **shared: Any
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with several axes, row by row."""
+    _apply_style()
+    figure = Figure(figsize=(_WIDTH, height))
+    edges = left / _WIDTH, bottom / height, 1 - _RIGHT / _WIDTH, 1 - _TOP / height
+    figure.subplots_adjust(*edges, 0.26, 0.16 if shared.get("sharex") else 0.5)
+    return figure, list(figure.subplots(rows, columns, squeeze=False, **shared).ravel())
+
+
+def named_rows(names: list[str]) -> tuple[Figure, Axes]:
+    """Return a figure with one named row, such as a feature, from top to bottom."""
+    figure, axes = canvas(0.7 + 0.19 * len(names), left=_NAMES)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks(np.arange(len(names)), names)
+    return figure, axes
+
+
+def _apply_style() -> None:
+    mpl.rcdefaults()
+    mpl.rcParams.update(_STYLE)
+    fonts = font_manager.fontManager
+    fonts.ttflist = [font for font in fonts.ttflist if "mpl-data" in font.fname]
+
+
+def date_axis(axes: Axes) -> None:
+    """Give an axis of times few, short labels."""
+    locator = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+
+
+def thousands(axes: Axes) -> None:
+    """Write the values of the vertical axis with thousands separated."""
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def zero_line(axes: Axes, label: str = "") -> None:
+    """Draw the dashed line at zero: no change, no skill or no gain."""
+    axes.axhline(0, color=MUTED, linewidth=1.2, linestyle="--", label=label or None)
+
+
+def heat_map(figure: Figure, axes: Axes | list[Axes], grids: list[pd.DataFrame], low: float, high: float) -> None:
+    """Draw frames as heat maps with one colour scale: plain, and drawn as shapes; row names go down the left."""
+    parts = axes if isinstance(axes, list) else [axes]
+    colors: dict[str, Any] = {"cmap": DIVERGING if low < 0 else SEQUENTIAL, "vmin": low, "vmax": high}
+    for part, grid in zip(parts, grids, strict=True):
+        places = grid.columns if grid.columns.dtype.kind in "iM" else np.arange(grid.shape[1])
+        mesh = part.pcolormesh(
+            places, np.arange(len(grid)), grid, shading="nearest", edgecolors="face", linewidth=0.5, **colors
+        )
+        part.grid(visible=False)
+    parts[0].set_yticks(np.arange(len(grids[0])), list(grids[0].index))
+    parts[0].invert_yaxis()
+    bar = figure.colorbar(mesh, ax=parts, fraction=0.03, pad=0.02, aspect=30)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0)
+    if bar.solids is not None:
+        bar.solids.set_rasterized(False)
+        bar.solids.set_edgecolor("face")
+
+
+def draw_candles(axes: Axes, candles: pd.DataFrame) -> None:
+    """Draw candles: rising ones blue and hollow, falling ones orange and filled; some carry their time below."""
+    place = np.arange(len(candles))
+    for rising, color in ((True, SERIES[0]), (False, SERIES[1])):
+        part = ((candles["close"] >= candles["open"]) == rising).to_numpy()
+        rows = candles[part]
+        axes.vlines(place[part], rows["low"], rows["high"], color=color, linewidth=0.8)
+        fill: dict[str, Any] = {"color": "none" if rising else color, "edgecolor": color}
+        axes.bar(place[part], rows["close"] - rows["open"], bottom=rows["open"], width=0.64, **fill)
+    ticks = np.linspace(0, len(candles) - 1, 5).astype(int)
+    axes.set_xticks(ticks, [candles["open_time"].iloc[tick].strftime("%d %b %H:%M") for tick in ticks])
+    axes.set_xlim(-1, len(candles))
+    axes.set_ylabel("USD")
+    thousands(axes)
+
+
+def draw_dots(axes: Axes, groups: pd.DataFrame, value: str, low: str, high: str) -> None:
+    """Draw a percentage with its interval, one dot a group."""
+    place = np.arange(len(groups))
+    axes.vlines(place, 100 * groups[low], 100 * groups[high], color=SERIES[0], linewidth=2)
+    axes.plot(place, 100 * groups[value], "o", color=SERIES[0])
+    axes.grid(visible=False, axis="x")
+    axes.set_xlim(-0.6, len(groups) - 0.4)
+
+
+def svg_text(chart: Chart) -> str:
+    """Draw a chart as one inline ``<svg>`` element with a text alternative.
+
+    Returns
+    -------
+    str
+        The same for the same chart on every machine with the same matplotlib.
+    """
+    _apply_style()
+    mpl.rcParams["svg.hashsalt"] = chart.name
+    stream = io.StringIO()
+    chart.figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
+    return _inline(stream.getvalue(), chart)
+
+
+def _inline(drawn: str, chart: Chart) -> str:
+    text = drawn[drawn.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r' (?:width|height)="[\d.]+pt"| version="1.1"| xmlns:xlink="[^"]*"', "", text, count=3)
+    text = text.replace("xlink:href", "href")
+    text = re.sub(r'( (?:d|points|x|y|x1|x2|y1|y2)=")([^"]*)"', _rounded, text)
+    text = re.sub(r"font: ([^;\"]*?)([\d.]+px)[^;\"]*", _font, text)
+    text = _own_ids(text, chart.name)
+    for color, role in _ROLES.items():
+        text = text.replace(color, f"var(--{role})")
+    label = chart.alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    named = ' class="named"' * (chart.figure.subplotpars.left > _NAMED)  # the page lets a narrow screen begin there
+    text = text.replace("<svg", f'<svg role="img" aria-label="{label}"{named}', 1)
+    return re.sub(r"\s*\n\s*", "\n", text).strip()
+
+
+def _rounded(match: re.Match[str]) -> str:
+    short = re.sub(r"-?\d+\.\d+(?:e-?\d+)?", lambda found: _short(found[0]), match[2].replace("\n", " "))
+    return f'{match[1]}{" ".join(short.split())}"'
+
+
+def _short(digits: str) -> str:
+    return f"{round(float(digits), 1) + 0.0:.1f}".removesuffix(".0")
+
+
+def _font(match: re.Match[str]) -> str:
+    weight = f"; font-weight: {found[0]}" if (found := re.search(r"\b(?:bold|[1-9]00)\b", match[1])) else ""
+    return f"font-size: {match[2]}{weight}"
+
+
+def _own_ids(text: str, name: str) -> str:
+    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
+    text = re.sub(r' id="([^"]*)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", text)
+    return re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", text)
+
+
+Columns = Mapping[str, tuple[str, Callable[[Any], Quantity | str]]]
+"""For each column that is shown: its heading and how a value becomes text."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A frame and how each of its columns is shown.
+
+    Attributes
+    ----------
+    name
+        Lower-case words joined by hyphens; the file name of its numbers.
+    data
+        The raw numbers, for the CSV beside the page.
+    says
+        The conclusion, a claim; it stands above the table.
+    columns
+        For each column that is shown: its heading and how a value becomes text. The first one names
+        the row.
+    strong
+        Names of the rows (values of the first column) that stand out.
+    """
+
+    name: str
+    data: pd.DataFrame
+    says: Claim
+    columns: Columns
+    strong: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if missing := [name for name in self.columns if name not in self.data]:
+            msg = f"table {self.name} shows the columns {', '.join(missing)}, which its frame does not have"
+            raise ReportError(msg)
+
+
+def table_html(table: Table) -> str:
+    """Return a ``<table>`` with headings in scope; a missing value is a dash."""
+    headings = "".join(
+        f'<th scope="col"{_kind(table.data[name])}>{escape(label)}</th>' for name, (label, _) in table.columns.items()
+    )
+    rows = "\n".join(_row(table, row) for _, row in table.data.iterrows())
+    return f"<table>\n<thead><tr>{headings}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
+
+
+def _row(table: Table, row: pd.Series) -> str:
+    cells = []
+    for place, (name, (_, shown)) in enumerate(table.columns.items()):
+        text = "\N{EN DASH}" if pd.isna(row[name]) else escape(str(shown(row[name])))
+        kind = _kind(table.data[name])
+        cells.append(f'<th scope="row"{kind}>{text}</th>' if place == 0 else f"<td{kind}>{text}</td>")
+    strong = ' class="strong"' if str(row[next(iter(table.columns))]) in table.strong else ""
+    return f"<tr{strong}>{''.join(cells)}</tr>"
+
+
+def _kind(column: pd.Series) -> str:
+    numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    return ' class="num"' if numeric else ""

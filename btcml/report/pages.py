@@ -1,0 +1,392 @@
+"""Executed notebooks into pages: chapters, opening page, slides and the page above several reports.
+
+Each page is one file, fetches nothing, and is checked before it counts. The chapters are the numbered
+notebooks of a folder, in the order of their names: the title is a notebook's first heading, and its metadata
+may hold ``{"btcml": {"short": "Market", "needs": ["training"]}}``, the name in the bar and the chapters whose
+products it reads.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import nbconvert
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from btcml.candles import interval_delta
+from btcml.errors import NotFoundError, ReportError
+from btcml.files import resource, write_text
+from btcml.report import claims as say
+from btcml.report.execute import load_notebook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "HEAVIEST",
+    "INDEX",
+    "PICTURES",
+    "SLIDES",
+    "Page",
+    "Site",
+    "banner",
+    "build_gallery",
+    "chapter_page",
+    "check_page",
+    "find_chapters",
+    "index_page",
+    "layout",
+    "slides_page",
+]
+
+TEMPLATE = resource("reports/template")
+"""Our template: Jinja, CSS and JavaScript."""
+
+HEAVIEST = 1_500_000
+"""Bytes that no page may reach."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page: its chapter, file, title, the short name in the bar above, and the chapters that it needs."""
+
+    chapter: str
+    href: str
+    title: str
+    short: str
+    needs: tuple[str, ...] = ()
+
+    @property
+    def notebook(self) -> str:
+        """File of the notebook."""
+        return f"{Path(self.href).stem}.ipynb"
+
+
+INDEX = Page("index", "index.html", "Can the next candle be forecast?", "Start")
+SLIDES = Page("slides", "slides.html", "Ten pictures", "Slides")
+_GALLERY = Page("gallery", "index.html", "All reports", "Reports")
+
+
+def find_chapters(notebooks: Path) -> tuple[Page, ...]:
+    """Return the chapters of a folder, in order; one that cannot be read is told of when it runs."""
+    return tuple(_chapter(path) for path in sorted(notebooks.glob("[0-9]*-*.ipynb")))
+
+
+def _chapter(path: Path) -> Page:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        own, cells = content["metadata"].get("btcml", {}), content["cells"]
+    except (ValueError, KeyError, AttributeError, TypeError):
+        own, cells = {}, []
+    name = path.stem.split("-", 1)[1]
+    prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    title = found[1] if (found := re.search(r"^# (.+)$", prose, re.MULTILINE)) else name.capitalize()
+    return Page(name, f"{path.stem}.html", title, own.get("short", name.capitalize()), tuple(own.get("needs", ())))
+
+
+_MIXED = (
+    "Not all of these reports are of the real market: “simulated” was made by a program, and replays and files are "
+    "not fetched from the exchange. The column “Market” says which is which."
+)
+
+
+@dataclass(frozen=True)
+class Site:
+    """What every page of one report shows.
+
+    Attributes
+    ----------
+    market, symbol, interval
+        The series.
+    pages
+        The chapters in order; none on a page over several reports.
+    footer
+        Names and short hashes of what the pages were made from.
+    markets
+        All markets of a page over several reports; its banner tells of each.
+    """
+
+    market: str
+    symbol: str
+    interval: str
+    pages: tuple[Page, ...] = ()
+    footer: tuple[tuple[str, str], ...] = ()
+    markets: tuple[str, ...] = ()
+
+    @property
+    def banner(self) -> str:
+        """The sentence above every page that is not of the real market alone; empty on those that are."""
+        if len(self.markets) > 1 and set(self.markets) != {"binance"}:
+            return _MIXED
+        return banner(self.markets[0] if self.markets else self.market)
+
+    @property
+    def question(self) -> str:
+        """The question of the report."""
+        return f"Can the next {self.symbol} candle be forecast?"
+
+
+def banner(market: str) -> str:
+    """Return what a reader must know about a market before any number.
+
+    Examples
+    --------
+    >>> banner("binance")
+    ''
+    >>> banner("simulated")[:16]
+    'Simulated market'
+    """
+    kind, _, name = market.partition(":")
+    return {
+        "binance": "",
+        "simulated": "Simulated market: these candles were made by a program, with one small, documented "
+        "predictability. They say nothing about the real market.",
+        "replay": f"Replayed market “{name}”: these candles came from a replay server, not from the exchange.",
+        "file": f"Candles of the file “{name}”: taken as the file has them, not fetched from the exchange.",
+    }[kind]
+
+
+# ---- chapters ----
+_NEXT_CODE = re.compile(r'\s*</details>\s*<details class="code"><summary>Code</summary>\s*')
+"""Where one cell's code follows another's with nothing shown between: one button opens both."""
+
+_FRAME = re.compile(r'(?:<div>\s*<style scoped>.*?</style>\s*)?(<table[^>]*class="dataframe">.*?</table>)', re.DOTALL)
+"""A data frame as pandas shows it, with or without a style of its own."""
+
+
+def chapter_page(executed: Path, page: Page, site: Site) -> str:
+    """Turn an executed notebook into its page.
+
+    Raises
+    ------
+    ReportError
+        If the page would not stand alone (see `check_page`).
+    """
+    exporter = nbconvert.HTMLExporter(  # type: ignore[no-untyped-call]
+        template_name=TEMPLATE.name, extra_template_basedirs=[str(TEMPLATE.parent)], exclude_anchor_links=True
+    )
+    body, _ = exporter.from_notebook_node(load_notebook(executed))
+    body = _FRAME.sub(_frame, _NEXT_CODE.sub("\n", body))
+    return check_page(layout(body, page, site), page.href)
+
+
+def _frame(found: re.Match[str]) -> str:
+    """Return a frame in the style of the page: it scrolls by itself, and a missing value is a dash."""
+    table = re.sub(r'<table[^>]*class="dataframe">', '<table class="frame">', found[1])
+    table = re.sub(r">\s*(?:NaN|NaT|None)\s*<", ">\N{EN DASH}<", table.replace(' style="text-align: right;"', ""))
+    scroll = f'<div class="scroll" tabindex="0" role="group" aria-label="Rows of a table">{table}</div>'
+    return f"<div>{scroll}" if found[0].startswith("<div>") else scroll
+
+
+def layout(body: str, page: Page, site: Site) -> str:
+    """Put a body into the page that all share: bar, banner, contents, steps, footer."""
+    body = re.sub(r"<h2>(.*?)</h2>", _with_id, body)
+    bar = (INDEX, *site.pages) if site.pages else ()
+    place = bar.index(page) if page in bar else len(bar)
+    return render(
+        "layout.html.j2",
+        title=page.title,
+        here=page.href,
+        pages=bar,
+        site=site,
+        contents=re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', body),
+        body=body,
+        previous=bar[place - 1] if 0 < place < len(bar) else None,
+        following=bar[place + 1] if place + 1 < len(bar) else None,
+        css=(TEMPLATE / "page.css").read_text(),
+        head_js=(TEMPLATE / "page.js").read_text(),
+    )
+
+
+def _with_id(heading: re.Match[str]) -> str:
+    words = re.findall(r"[a-z0-9]+", heading[1].lower())
+    return f'<h2 id="{"-".join(words)}">{heading[1]}</h2>'
+
+
+@cache
+def _environment() -> Environment:
+    loader = FileSystemLoader(TEMPLATE)
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+
+
+def render(template: str, **values: Any) -> str:
+    """Render one of our templates; a name that it does not get is an error."""
+    return _environment().get_template(template).render(**values)
+
+
+_FORBIDDEN = {
+    r"""(?:src|href|action|data|poster|srcset)\s*=\s*["']?(?:https?:)?//""": "an address outside the page",
+    r"""(?:url\(|@import)\s*["']?(?:https?:)?//""": "a style sheet's address outside the page",
+    r"Traceback \(most recent call last\)": "a traceback",
+    r"0x[0-9a-f]{9,}": "a memory address",
+    r">\s*(?:nan|NaN|inf|NaT|None)\s*<": "a value that is not a number",
+    r"(?:/home/|/root/|/tmp/|/Users/|[A-Z]:\\\\)": "a path of this machine",
+}
+
+
+def check_page(html: str, name: str, figures: Iterable[str] = ()) -> str:
+    """Return the page if it may be shown: it stands alone, is light, and hides nothing.
+
+    Raises
+    ------
+    ReportError
+        If it names an external address, a path or memory address of this machine, shows NaN or a
+        traceback, lacks a figure or a figure's text, or weighs too much.
+    """
+    for pattern, what in _FORBIDDEN.items():
+        if found := re.search(pattern, html):
+            around = html[max(0, found.start() - 40) : found.end() + 40].replace("\n", " ")
+            msg = f"page {name} holds {what}: …{around}…: remove it from the chapter"
+            raise ReportError(msg)
+    if missing := [figure for figure in figures if f'id="{figure}"' not in html]:
+        msg = f"page {name} lacks the figures {', '.join(missing)}: run its chapter again"
+        raise ReportError(msg)
+    if any("aria-label" not in tag for tag in re.findall(r"<svg[^>]*>", html)):
+        msg = f"page {name} has a figure without a text alternative: show it through the story"
+        raise ReportError(msg)
+    if (weight := len(html.encode())) >= HEAVIEST:
+        msg = f"page {name} must stay under {HEAVIEST:,} bytes, found {weight:,}: draw fewer points"
+        raise ReportError(msg)
+    return html
+
+
+# ---- what the chapters left, on one page ----
+PICTURES: tuple[tuple[str, str, str], ...] = (
+    ("eda", "price-and-volume", "The market"),
+    ("ingest", "calendar", "The data"),
+    ("eda", "tails", "Large moves are frequent"),
+    ("eda", "memory", "The size of moves is predictable, their direction hardly"),
+    ("features", "information", "What a model may know"),
+    ("evaluation", "loss-difference", "The test"),
+    ("evaluation", "direction-calibration", "Up or down"),
+    ("evaluation", "size-forecasts", "How large the move will be"),
+    ("evaluation", "coverage", "How sure"),
+    ("evaluation", "fees", "Is it money"),
+)
+"""Chapter, picture and heading of each slide after the first."""
+
+_OPTIONAL = {"direction-calibration", "coverage", "fees"}
+"""What a chapter tells in a sentence where there is nothing to draw."""
+
+
+def _product(products: Path, chapter: str, name: str) -> dict[str, Any]:
+    """Headline and cards of a chapter (``facts``), or one of its figures and tables."""
+    try:
+        found: dict[str, Any] = json.loads((products / chapter / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"a chapter should have left {chapter}/{name}.json, found none that can be read: run it again"
+        raise ReportError(msg) from error
+    return found
+
+
+def index_page(products: Path, site: Site) -> str:
+    """Make ``index.html`` out of what the chapters left.
+
+    Raises
+    ------
+    ReportError
+        If a chapter left no headline or the one picture is missing.
+    """
+    facts = {page.chapter: _product(products, page.chapter, "facts") for page in site.pages}
+    body = render(
+        "index-page.html.j2",
+        question=site.question,
+        verdict=_product(products, "evaluation", "facts")["headline"],
+        cards=[card for chapter in facts.values() for card in chapter["cards"]],
+        picture=_product(products, "evaluation", "loss-difference"),
+        way=[{"page": page, "headline": facts[page.chapter]["headline"]} for page in site.pages],
+    )
+    return layout(body, INDEX, site)
+
+
+def slides_page(products: Path, site: Site) -> str:
+    """Make ``slides.html``: a title slide with the verdict and one slide a picture.
+
+    Raises
+    ------
+    ReportError
+        If a picture is missing.
+    """
+    slides = [
+        {"title": title, "picture": _product(products, chapter, name)}
+        for chapter, name, title in PICTURES
+        if name not in _OPTIONAL or (products / chapter / f"{name}.csv").exists()
+    ]
+    return render(
+        "slides.html.j2",
+        site=site,
+        verdict=_product(products, "evaluation", "facts")["headline"],
+        slides=slides,
+        css=(TEMPLATE / "page.css").read_text() + (TEMPLATE / "slides.css").read_text(),
+        head_js=(TEMPLATE / "slides.js").read_text(),
+    )
+
+
+# ---- several reports ----
+_LABELS = ("Champion", "Skill", "Direction", "Coverage", "Size of the move", "Break-even fee")
+
+
+def build_gallery(folder: Path) -> Path:
+    """Make ``index.html`` over every finished report below a folder, newest snapshot or not.
+
+    Parameters
+    ----------
+    folder
+        Holds run folders at any depth, each with ``pages/manifest.json``.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no report below the folder.
+    """
+    reports = [_report(folder, path.parents[1]) for path in sorted(folder.glob("**/pages/manifest.json"))]
+    if not reports:
+        msg = f"a report was expected below {folder}, found none: make one with make report"
+        raise NotFoundError(msg)
+    served = sum("no model beats it" not in report["notes"].get("Champion", "") for report in reports)
+    says = say.claim(
+        "A model beats “no change” in {some} of {all}.",
+        some=say.count(served),
+        all=say.count(len(reports), "report"),
+    )
+    body = render("gallery.html.j2", reports=reports, labels=_LABELS, says=str(says), grid=_grid(reports))
+    site = Site("binance", "", "", markets=tuple(sorted({report["market"] for report in reports})))
+    return write_text(folder / "index.html", check_page(layout(body, _GALLERY, site), "index.html"))
+
+
+def _grid(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """Symbols by intervals: the report with the newest end, and the longest of those, in each cell."""
+    newest = sorted(reports, key=lambda report: (report["until"], report["days"]))
+    cells = {(report["row"], report["interval"]): report for report in newest}
+    intervals = sorted({report["interval"] for report in reports}, key=interval_delta)
+    rows = sorted({report["row"] for report in reports})
+    return {"intervals": intervals, "rows": [(row, [cells.get((row, name)) for name in intervals]) for row in rows]}
+
+
+def _report(folder: Path, run: Path) -> dict[str, Any]:
+    """Parameters and key figures of one report, as the gallery shows them."""
+    given = json.loads((run / "pages" / "manifest.json").read_text(encoding="utf-8"))["parameters"]
+    products = run / "products"
+    facts = {path.parent.name: _product(products, path.parent.name, "facts") for path in products.glob("*/facts.json")}
+    cards = {card["label"]: card for chapter in facts.values() for card in chapter["cards"]}
+    return given | {
+        "series": f"{given['symbol']} {given['interval']}",
+        "row": f"{given['symbol']}, {given['market']}",
+        "span": str(say.count(int(given["days"]), "day")),
+        "until": cards["Span"]["note"] if "Span" in cards else "",
+        "href": quote((run / "pages" / "index.html").relative_to(folder).as_posix()),
+        "headline": _product(products, "evaluation", "facts")["headline"],
+        "cards": {label: card["value"] for label, card in cards.items()},
+        "notes": {label: card["note"] for label, card in cards.items()},
+    }
