@@ -24,6 +24,7 @@ from matplotlib.ticker import FuncFormatter
 
 from btcml.errors import ReportError
 from btcml.files import resource
+from btcml.report import claims as say
 from btcml.report.claims import Quantity
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ __all__ = [
     "Chart",
     "Columns",
     "Table",
+    "candle_bars",
     "canvas",
     "date_axis",
-    "draw_candles",
-    "draw_dots",
+    "dots",
     "heat_map",
     "named_rows",
     "panels",
@@ -179,7 +180,7 @@ def heat_map(figure: Figure, axes: Axes | list[Axes], grids: list[pd.DataFrame],
         bar.solids.set_edgecolor("face")
 
 
-def draw_candles(axes: Axes, candles: pd.DataFrame) -> None:
+def candle_bars(axes: Axes, candles: pd.DataFrame) -> None:
     """Draw candles: rising ones blue and hollow, falling ones orange and filled; some carry their time below."""
     place = np.arange(len(candles))
     for rising, color in ((True, SERIES[0]), (False, SERIES[1])):
@@ -195,7 +196,7 @@ def draw_candles(axes: Axes, candles: pd.DataFrame) -> None:
     thousands(axes)
 
 
-def draw_dots(axes: Axes, groups: pd.DataFrame, value: str, low: str, high: str) -> None:
+def dots(axes: Axes, groups: pd.DataFrame, value: str, low: str, high: str) -> None:
     """Draw a percentage with its interval, one dot a group."""
     place = np.arange(len(groups))
     axes.vlines(place, 100 * groups[low], 100 * groups[high], color=SERIES[0], linewidth=2)
@@ -255,8 +256,8 @@ def _own_ids(text: str, name: str) -> str:
     return re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", text)
 
 
-Columns = Mapping[str, tuple[str, Callable[[Any], Quantity | str]]]
-"""For each column that is shown: its heading and how a value becomes text."""
+Columns = Mapping[str, str | tuple[str, Callable[[Any], Quantity | str]]]
+"""For each column that is shown: its heading, and how a value becomes text where that is not as its type does."""
 
 
 @dataclass(frozen=True)
@@ -272,8 +273,8 @@ class Table:
     says
         The conclusion, a claim; it stands above the table.
     columns
-        For each column that is shown: its heading and how a value becomes text. The first one names
-        the row.
+        For each column that is shown: its heading, or heading and how a value becomes text (by its type:
+        text, time, count or number with two decimals). The first one names the row.
     strong
         Names of the rows (values of the first column) that stand out.
     """
@@ -292,21 +293,29 @@ class Table:
 
 def table_html(table: Table) -> str:
     """Return a ``<table>`` with headings in scope; a missing value is a dash."""
+    labels = {name: given if isinstance(given, str) else given[0] for name, given in table.columns.items()}
     headings = "".join(
-        f'<th scope="col"{_kind(table.data[name])}>{escape(label)}</th>' for name, (label, _) in table.columns.items()
+        f'<th scope="col"{_kind(table.data[name])}>{escape(label)}</th>' for name, label in labels.items()
     )
-    rows = "\n".join(_row(table, row) for _, row in table.data.iterrows())
+    rows = "\n".join(_row(table, row) for _, row in table.data[list(labels)].iterrows())
     return f"<table>\n<thead><tr>{headings}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
 
 
 def _row(table: Table, row: pd.Series) -> str:
     cells = []
-    for place, (name, (_, shown)) in enumerate(table.columns.items()):
+    for place, (name, given) in enumerate(table.columns.items()):
+        shown = _format(table.data[name]) if isinstance(given, str) else given[1]
         text = "\N{EN DASH}" if pd.isna(row[name]) else escape(str(shown(row[name])))
         kind = _kind(table.data[name])
         cells.append(f'<th scope="row"{kind}>{text}</th>' if place == 0 else f"<td{kind}>{text}</td>")
     strong = ' class="strong"' if str(row[next(iter(table.columns))]) in table.strong else ""
     return f"<tr{strong}>{''.join(cells)}</tr>"
+
+
+def _format(column: pd.Series) -> Callable[[Any], Quantity | str]:
+    """How a column is shown by its type."""
+    kinds: dict[str, Callable[[Any], Quantity | str]] = {"M": say.minute, "i": say.count, "f": say.number}
+    return kinds.get(column.dtype.kind, str)
 
 
 def _kind(column: pd.Series) -> str:

@@ -156,7 +156,7 @@ def banner(market: str) -> str:
 _NEXT_CODE = re.compile(r'\s*</details>\s*<details class="code"><summary>Code</summary>\s*')
 """Where one cell's code follows another's with nothing shown between: one button opens both."""
 
-_FRAME = re.compile(r'(?:<div>\s*<style scoped>.*?</style>\s*)?(<table[^>]*class="dataframe">.*?</table>)', re.DOTALL)
+_FRAME = re.compile(r'(?:<div>\s*<style[^>]*>.*?</style>\s*)?(<table[^>]*class="dataframe">.*?</table>)', re.DOTALL)
 """A data frame as pandas shows it, with or without a style of its own."""
 
 

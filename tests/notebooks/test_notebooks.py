@@ -25,9 +25,15 @@ def code_of(notebook) -> list[str]:
     return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_there_are_five_chapters():
-    """The story has five parts, in this order."""
-    assert [path.stem for path in CHAPTERS] == ["01-ingest", "02-eda", "03-features", "04-training", "05-evaluation"]
+def test_the_story_begins_with_five_chapters():
+    """A further one adds to them; their order stays."""
+    assert [path.stem for path in CHAPTERS][:5] == [
+        "01-ingest",
+        "02-eda",
+        "03-features",
+        "04-training",
+        "05-evaluation",
+    ]
 
 
 def test_no_number_is_typed_into_the_story(notebook):

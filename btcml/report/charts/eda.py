@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.ticker import FuncFormatter
 from scipy import stats
 
@@ -18,18 +19,13 @@ from btcml.report.figures import (
     Chart,
     Columns,
     Table,
+    candle_bars,
     canvas,
     date_axis,
-    draw_candles,
     heat_map,
     panels,
     thousands,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from btcml.report.claims import Claim, Quantity
 
 __all__ = [
     "flow_and_next_return",
@@ -52,7 +48,7 @@ def _thinned(frame: pd.DataFrame, most: int = _POINTS) -> pd.DataFrame:
     return frame.iloc[:: max(1, len(frame) // most)]
 
 
-def headline(returns: pd.Series) -> Claim:
+def headline(returns: pd.Series) -> say.Claim:
     """What the chapter found: no memory in direction, much in size."""
     sign, size = (exploration.autocorrelation(values, 1)["correlation"].iloc[0] for values in (returns, returns.abs()))
     return say.claim(
@@ -91,7 +87,7 @@ def newest_candles(candles: pd.DataFrame, most: int = 72) -> Chart:
     """The newest candles with their volume."""
     newest = candles.tail(most).reset_index(drop=True)
     figure, (upper, lower) = panels(2, 1, 3.9, sharex=True, height_ratios=[3, 1])
-    draw_candles(upper, newest)
+    candle_bars(upper, newest)
     lower.bar(newest.index, newest["volume"], width=0.64, color=SERIES[6])
     lower.set_ylabel("volume")
     size = (newest["high"] / newest["low"]).apply(np.log).median() * 1e4
@@ -173,11 +169,11 @@ def memory(returns: pd.Series) -> Chart:
     return Chart("memory", figure, both, says, alt)
 
 
-def _of(some: int, lags: int) -> Quantity:
+def _of(some: int, lags: int) -> say.Quantity:
     return say.claim("{some} of {all}", some=say.count(some), all=say.count(lags, "lag")).as_word()
 
 
-def volatility_clusters(days: pd.DataFrame) -> Chart | Claim:
+def volatility_clusters(days: pd.DataFrame) -> Chart | say.Claim:
     """Volatility by day (`btcml.report.exploration.daily_volatility`) with its three regimes."""
     if days["third"].nunique() < len(THIRDS):
         return say.claim("The span holds too few days to tell calm, middle and storm apart.")
@@ -235,16 +231,16 @@ def stationarity_tests(tests: pd.DataFrame) -> Table:
         "fitted on returns all the same.",
     )
     columns: Columns = {
-        "series": ("Series", str),
-        "test": ("Test", str),
-        "statistic": ("Statistic", say.number),
-        "shown": ("p-value", str),
-        "meaning": ("It says that the series", str),
+        "series": "Series",
+        "test": "Test",
+        "statistic": "Statistic",
+        "shown": "p-value",
+        "meaning": "It says that the series",
     }
     return Table("stationarity", tests.assign(meaning=meaning, shown=shown), says, columns)
 
 
-def flow_and_next_return(deciles: pd.DataFrame) -> Chart | Claim:
+def flow_and_next_return(deciles: pd.DataFrame) -> Chart | say.Claim:
     """Order flow of a candle and the return of the next one (`btcml.report.exploration.order_flow_deciles`)."""
     if deciles.empty:
         return say.claim("This source does not tell who took the trades: there is no order flow to look at.")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from btcml.forecast.experiment import Gain, Result
 from btcml.forecast.metrics import PERSISTENCE, THIRDS, evaluate, loss_table
 from btcml.forecast.metrics.point import r2
 from btcml.forecast.statistics import diebold_mariano
 from btcml.market.simulate import attainable_r2
 from btcml.report import claims as say
-from btcml.report.claims import Card
 from btcml.report.figures import (
     INK,
     MUTED,
@@ -21,25 +22,15 @@ from btcml.report.figures import (
     Chart,
     Columns,
     Table,
+    candle_bars,
     canvas,
     date_axis,
-    draw_candles,
-    draw_dots,
+    dots,
     zero_line,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from btcml.forecast.experiment import Gain, Result
-    from btcml.report.claims import Claim, Quantity
-
 __all__ = [
     "against_persistence",
-    "by_hour",
-    "by_month",
-    "by_third",
-    "by_year",
     "cards",
     "coverage",
     "decision",
@@ -52,6 +43,7 @@ __all__ = [
     "signs",
     "size_forecasts",
     "size_models",
+    "skill_by",
     "truth",
     "verdict",
 ]
@@ -64,7 +56,7 @@ _CHANCE = 0.05
 _AT_ONCE = "at once"
 
 
-def _skill(value: float) -> Quantity:
+def _skill(value: float) -> say.Quantity:
     return say.percent(value, 2, sign=True)
 
 
@@ -80,7 +72,7 @@ def _leader(result: Result) -> dict[str, Any]:
 
 
 # ---- the verdict ----
-def verdict(result: Result) -> Claim:
+def verdict(result: Result) -> say.Claim:
     """The whole report in one sentence."""
     best = _leader(result)
     return say.claim(
@@ -106,7 +98,7 @@ def _worth(gain: Gain) -> str:
     return "Its strongest forecasts earn {fee} a round trip before fees."
 
 
-def cards(result: Result, candles: pd.DataFrame) -> tuple[Card, ...]:
+def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
     """Key figures: champion, skill, direction, coverage, break-even fee, size of the move."""
     best, held, wins = _leader(result), result.interval, _wins(result)
     note = "beats “no change” by a rule fixed beforehand" if wins else "no model beats it by the rule fixed beforehand"
@@ -126,20 +118,20 @@ def cards(result: Result, candles: pd.DataFrame) -> tuple[Card, ...]:
     level = say.claim("of an interval that should hold {level}", level=say.percent(result.experiment.level, 0))
     explicit = bool(result.experiment.differences(candles))
     return (
-        Card("Champion", say.model(result.verdict.champion), note),
-        Card("Skill", say.percent(best["skill"], 2), str(skill)),
-        Card("Direction", say.percent(best["direction"]), str(right)),
-        *[Card("Coverage", say.percent(share), str(level)) for share in held["held"].head(1)],
+        say.Card("Champion", say.model(result.verdict.champion), note),
+        say.Card("Skill", say.percent(best["skill"], 2), str(skill)),
+        say.Card("Direction", say.percent(best["direction"]), str(right)),
+        *[say.Card("Coverage", say.percent(share), str(level)) for share in held["held"].head(1)],
         _fee_card(result.gain),
         _size_card(result.ranges),
-        *[Card("Experiment", say.word("explicit"), result.experiment.label(candles))] * explicit,
+        *[say.Card("Experiment", say.word("explicit"), result.experiment.label(candles))] * explicit,
     )
 
 
-def _fee_card(gain: Gain) -> Card:
+def _fee_card(gain: Gain) -> say.Card:
     """The fee that the strongest forecasts could pay, where they are known to earn anything."""
     if not np.isfinite(gain.bp):
-        return Card("Break-even fee", say.word("no trade"), "no forecast stands out from the others")
+        return say.Card("Break-even fee", say.word("no trade"), "no forecast stands out from the others")
     note = say.claim(
         "a round trip on the strongest tenth of the forecasts, {low} to {high}"
         if gain.proven
@@ -148,20 +140,20 @@ def _fee_card(gain: Gain) -> Card:
         low=say.bp(gain.low, 1),
         high=say.bp(gain.high, 1),
     )
-    return Card("Break-even fee", say.bp(gain.bp) if gain.proven else say.word("not shown"), str(note))
+    return say.Card("Break-even fee", say.bp(gain.bp) if gain.proven else say.word("not shown"), str(note))
 
 
-def _size_card(ranges: pd.DataFrame) -> Card:
+def _size_card(ranges: pd.DataFrame) -> say.Card:
     """How much of the size of the next move is known beforehand."""
     found, best = _best_range(ranges)
     note = say.claim(
         "of the variance of the next range is forecast; {rule} by the last ranges alone",
         rule=say.percent(max(found[_AVERAGE], 0.0), 0),
     )
-    return Card("Size of the move", say.percent(found[best], 0), str(note))
+    return say.Card("Size of the move", say.percent(found[best], 0), str(note))
 
 
-def decision(result: Result) -> Claim:
+def decision(result: Result) -> say.Claim:
     """Who is served, and the rule that says so."""
     return say.claim(
         "{champion} is served. The rule was fixed before any result was seen: among the models that beat “no change” "
@@ -192,11 +184,11 @@ def against_persistence(result: Result) -> Table:
         p=say.pvalue(best["p_holm"]),
     )
     columns: Columns = {
-        "title": ("Model", str),
-        "mae_usd": ("Error, USD", say.number),
+        "title": "Model",
+        "mae_usd": "Error, USD",
         "mae_bp": ("Error, bp", say.digits(3)),
         "skill": ("Skill", _skill),
-        "interval": ("95 % interval", str),
+        "interval": "95 % interval",
         "p_holm": ("p-value, all counted", say.probability),
         "direction": ("Right signs", say.percent),
         "wda": ("by size of move", say.percent),
@@ -212,7 +204,7 @@ def _intervals(table: pd.DataFrame) -> pd.Series:
     return pd.Series([" to ".join(pair) or None for pair in shown], table.index)
 
 
-def truth(result: Result, market: str) -> Claim:
+def truth(result: Result, market: str) -> say.Claim:
     """How much of what could be found was found, where that is known."""
     found = r2(result.of_leader)
     if market != "simulated":
@@ -274,7 +266,7 @@ def _skill_by(result: Result, group: str) -> pd.DataFrame:
     return table.drop(columns="model").reset_index(drop=True)
 
 
-def _where(groups: pd.DataFrame, noun: str) -> Claim:
+def _where(groups: pd.DataFrame, noun: str) -> say.Claim:
     """In how many groups a model errs less, and in how many of them by more than chance would."""
     if len(groups) == 1:
         one = "The whole test lies in one {noun}: the skill there is {skill}."
@@ -295,51 +287,37 @@ def _where(groups: pd.DataFrame, noun: str) -> Claim:
     )
 
 
-def _skill_chart(noun: str, groups: pd.DataFrame, labels: Sequence[str], turn: int = 0) -> Chart:
+def skill_by(result: Result, group: str) -> Chart | Table | say.Claim:
+    """Skill of the leader by ``month``, ``year``, ``third`` (of volatility) or ``hour`` of the day."""
+    groups = _skill_by(result, group)
+    noun = {"third": "regime"}.get(group, group)
+    if len(groups) == 1 and group == "hour":
+        return say.claim("Every candle opens at the same hour: there are no hours to compare.")
+    if group == "year":
+        return _year_table(groups) if len(groups) > 1 else _where(groups, noun)  # the whole test is one year
+    if group == "third":
+        groups = groups.set_index("third").reindex(THIRDS).rename_axis("third").dropna(subset="skill").reset_index()
+    turn = 60 if group == "month" and len(groups) > _MANY else 0
     figure, axes = canvas(2.7, bottom=0.75 if turn else 0.4)
-    draw_dots(axes, groups, "skill", "skill_low", "skill_high")
+    dots(axes, groups, "skill", "skill_low", "skill_high")
     zero_line(axes)
     axes.set_ylabel("skill, %")
-    axes.set_xticks(range(len(groups)), labels, rotation=turn)
+    axes.set_xticks(range(len(groups)), [f"{name:02d}" if group == "hour" else name for name in groups[group]])
+    axes.tick_params(axis="x", rotation=turn)
     alt = f"Skill with its interval for each {noun}; the dashed line is persistence."
-    return Chart(f"by-{noun}", figure, groups, _where(groups, noun), alt)
+    return Chart(f"by-{group}", figure, groups, _where(groups, noun), alt)
 
 
-def by_year(result: Result) -> Table | Claim:
-    """Skill of the leader by calendar year, with its test; a single year is the whole test."""
-    groups = _skill_by(result, "year")
-    if len(groups) == 1:
-        return _where(groups, "year")
+def _year_table(groups: pd.DataFrame) -> Table:
     columns: Columns = {
         "year": ("Year", str),
-        "rows": ("Candles", say.count),
+        "rows": "Candles",
         "mae_bp": ("Error, bp", say.digits(3)),
         "skill": ("Skill", _skill),
-        "interval": ("95 % interval", str),
+        "interval": "95 % interval",
         "dm_p": ("p-value of the year alone", say.probability),
     }
     return Table("by-year", groups.assign(interval=_intervals(groups)), _where(groups, "year"), columns)
-
-
-def by_month(result: Result) -> Chart:
-    """Skill of the leader by month."""
-    groups = _skill_by(result, "month")
-    return _skill_chart("month", groups, list(groups["month"]), turn=60 if len(groups) > _MANY else 0)
-
-
-def by_third(result: Result) -> Chart:
-    """Skill of the leader in calm, middle and storm."""
-    groups = _skill_by(result, "third").set_index("third").reindex(list(THIRDS)).rename_axis("third").reset_index()
-    groups = groups.dropna(subset="skill").reset_index(drop=True)
-    return _skill_chart("third", groups, list(groups["third"]))
-
-
-def by_hour(result: Result) -> Chart | Claim:
-    """Skill of the leader by hour of the day."""
-    groups = _skill_by(result, "hour")
-    if len(groups) == 1:
-        return say.claim("Every candle opens at the same hour: there are no hours to compare.")
-    return _skill_chart("hour", groups, [f"{hour:02d}" for hour in groups["hour"]])
 
 
 def newest_forecasts(result: Result, candles: pd.DataFrame, most: int = 36) -> Chart:
@@ -350,7 +328,7 @@ def newest_forecasts(result: Result, candles: pd.DataFrame, most: int = 36) -> C
     place = np.arange(len(joined))
     if joined["lo"].notna().any():
         axes.fill_between(place, joined["lo"], joined["hi"], color=SERIES[4], alpha=0.25, linewidth=0, step="mid")
-    draw_candles(axes, joined)
+    candle_bars(axes, joined)
     axes.plot(place, joined["y_hat"], "_", color=INK, markersize=7, markeredgewidth=2, label="forecast of the close")
     axes.legend()
     says = say.claim(
@@ -363,7 +341,7 @@ def newest_forecasts(result: Result, candles: pd.DataFrame, most: int = 36) -> C
 
 
 # ---- up or down ----
-def signs(result: Result) -> Claim:
+def signs(result: Result) -> say.Claim:
     """How often the sign of the move was right: of all, of the strongest forecasts, and by size of move."""
     best = _leader(result)
     return say.claim(
@@ -377,7 +355,7 @@ def signs(result: Result) -> Claim:
     )
 
 
-def direction(result: Result) -> Chart | Claim:
+def direction(result: Result) -> Chart | say.Claim:
     """Whether “sixty per cent up” comes true six times in ten."""
     bins = result.reliability()
     if bins.empty:
@@ -442,8 +420,8 @@ def size_models(ranges: pd.DataFrame, volatility: pd.DataFrame) -> Table:
         last=say.percent(found[PERSISTENCE]),
     )
     columns: Columns = {
-        "what": ("Of the", str),
-        "title": ("Model", str),
+        "what": "Of the",
+        "title": "Model",
         "range_r2": ("Variance forecast (R²)", say.percent),
         "qlike": ("Loss (QLIKE)", say.digits(4)),
         "p": ("p-value against the best moving average", say.probability),
@@ -484,13 +462,13 @@ def size_forecasts(ranges: pd.DataFrame) -> Chart:
 
 
 # ---- how sure, and what it is worth ----
-def coverage(result: Result) -> Chart | Claim:
+def coverage(result: Result) -> Chart | say.Claim:
     """Whether intervals hold as much as they should, in calm and in storm."""
     held, level = result.interval, result.experiment.level
     if held.empty:
         return say.claim("No intervals are given here.")
     figure, axes = canvas(2.6, bottom=0.4)
-    draw_dots(axes, held, "held", "low", "high")
+    dots(axes, held, "held", "low", "high")
     axes.axhline(100 * level, color=SERIES[1], linewidth=1.2, linestyle="--", label="nominal")
     axes.set_xticks(range(len(held)), list(held["group"]))
     axes.set_ylabel("outcomes inside, %")
@@ -511,7 +489,7 @@ def coverage(result: Result) -> Chart | Claim:
     return Chart("coverage", figure, held, says, alt)
 
 
-def fees(result: Result) -> Chart | Claim:
+def fees(result: Result) -> Chart | say.Claim:
     """What is left of a trade at each fee, by what is traded and when."""
     if not np.isfinite(result.gain.bp):
         return say.claim("No forecast stands out from the others, so that nothing would be traded.")
@@ -534,7 +512,7 @@ def fees(result: Result) -> Chart | Claim:
     return Chart("fees", figure, trades, _left(result.gain), alt)
 
 
-def _left(gain: Gain) -> Claim:
+def _left(gain: Gain) -> say.Claim:
     """What a trade leaves, where that can be told from luck at all."""
     values: dict[str, Any] = {"fee": say.bp(gain.bp, 1), "low": say.bp(gain.low, 1), "high": say.bp(gain.high, 1)}
     if not gain.proven:
@@ -573,12 +551,7 @@ def experts(result: Result) -> Table:
         "These tests allow for the chance that one of many looks good by luck; {tries} counted.",
         tries=say.count(result.trials, "try", "tries"),
     )
-    columns: Columns = {
-        "test": ("Test", str),
-        "asks": ("It asks", str),
-        "value": ("Value", say.digits(3)),
-        "answer": ("Answer", str),
-    }
+    columns: Columns = {"test": "Test", "asks": "It asks", "value": ("Value", say.digits(3)), "answer": "Answer"}
     return Table("experts", table[list(columns)], says, columns)
 
 
@@ -587,7 +560,7 @@ _ERRORS = ["error_bp", "persistence_error_bp"]
 _FEW = 100
 
 
-def sealed(forecasts: pd.DataFrame) -> Table | Claim:
+def sealed(forecasts: pd.DataFrame) -> Table | say.Claim:
     """Forecasts that were stored before their candles closed, by role and model, beside no change."""
     known = forecasts.dropna(subset=_ERRORS) if set(_ERRORS) <= set(forecasts) else forecasts.head(0)
     if known.empty:
@@ -600,9 +573,9 @@ def sealed(forecasts: pd.DataFrame) -> Table | Claim:
         for (role, model), part in known.groupby(["role", "model"], sort=True)
     ]
     columns: Columns = {
-        "model": ("Model", str),
-        "role": ("Role", str),
-        "rows": ("Forecasts", say.count),
+        "model": "Model",
+        "role": "Role",
+        "rows": "Forecasts",
         "mae_bp": ("Error, bp", say.digits(3)),
         "base_bp": ("“No change”, bp", say.digits(3)),
         "skill": ("Skill", _skill),
@@ -626,7 +599,7 @@ def _live(part: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _sealed_claim(known: pd.DataFrame) -> Claim:
+def _sealed_claim(known: pd.DataFrame) -> say.Claim:
     """How the champion's sealed forecasts did, no more surely than their number allows."""
     served = known[known["role"] == "champion"]
     if served.empty:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from sklearn.feature_selection import mutual_info_regression
@@ -12,9 +10,6 @@ from btcml.forecast.features import feature_frame, features_of
 from btcml.report import claims as say
 from btcml.report.exploration import sampled
 from btcml.report.figures import MUTED, SERIES, Chart, Columns, Table, canvas, heat_map, named_rows
-
-if TYPE_CHECKING:
-    from btcml.report.claims import Claim
 
 __all__ = [
     "catalogue",
@@ -39,7 +34,7 @@ def _known(features: pd.DataFrame) -> pd.DataFrame:
     return features.dropna(axis="columns", how="all").dropna()
 
 
-def headline(proof: pd.DataFrame) -> Claim:
+def headline(proof: pd.DataFrame) -> say.Claim:
     """Whether the features are free of look-ahead."""
     return say.claim(
         "{features} describe each candle, and none of them changes by one bit when the future is scrambled.",
@@ -51,10 +46,10 @@ def headline(proof: pd.DataFrame) -> Claim:
 def catalogue(names: str) -> Table:
     """Every feature of a set: formula, warm-up and memory."""
     columns: Columns = {
-        "name": ("Feature", str),
-        "formula": ("Formula", str),
-        "warmup": ("Candles to warm up", say.count),
-        "memory": ("Candles that count", say.count),
+        "name": "Feature",
+        "formula": "Formula",
+        "warmup": "Candles to warm up",
+        "memory": "Candles that count",
     }
     items = features_of(names)
     data = pd.DataFrame([{column: getattr(item, column) for column in columns} for item in items])
@@ -102,11 +97,7 @@ def look_ahead(proof: pd.DataFrame) -> Table:
         holds=not proof["changed"].any(),
         values=say.count(int(proof["values"].sum()), "value"),
     )
-    columns: Columns = {
-        "cut": ("Everything scrambled from", say.minute),
-        "values": ("Values compared before it", say.count),
-        "result": ("They are", str),
-    }
+    columns: Columns = {"cut": "Everything scrambled from", "values": "Values compared before it", "result": "They are"}
     data = proof.assign(result=np.where(proof["changed"], "changed", "identical")).drop(columns="features")
     return Table("look-ahead", data, says, columns)
 

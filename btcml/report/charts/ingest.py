@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import pandas as pd
 from matplotlib.collections import PatchCollection
 from matplotlib.patches import Rectangle
 
 from btcml.candles import interval_delta
 from btcml.report import claims as say
-from btcml.report.claims import Card
 from btcml.report.exploration import completeness
 from btcml.report.figures import SERIES, Chart, Columns, Table, canvas
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from btcml.report.claims import Claim
-    from btcml.store.snapshots import Snapshot
+from btcml.store.snapshots import Snapshot
 
 __all__ = [
     "calendar",
@@ -54,7 +47,7 @@ def provenance(market: str) -> str:
     }[kind]
 
 
-def origin(snapshot: Snapshot) -> Claim:
+def origin(snapshot: Snapshot) -> say.Claim:
     """Where the candles came from, how many, from when to when."""
     candles = snapshot.candles
     return say.claim(
@@ -67,7 +60,7 @@ def origin(snapshot: Snapshot) -> Claim:
     )
 
 
-def headline(snapshot: Snapshot) -> Claim:
+def headline(snapshot: Snapshot) -> say.Claim:
     """Whether the data can carry a verdict: what is there, missing and refused."""
     expected, found = _expected(snapshot)
     suspect = int(snapshot.suspects["rows"].sum())
@@ -90,16 +83,16 @@ def headline(snapshot: Snapshot) -> Claim:
     )
 
 
-def cards(snapshot: Snapshot) -> tuple[Card, ...]:
+def cards(snapshot: Snapshot) -> tuple[say.Card, ...]:
     """Key figures: candles, span and gaps."""
     candles, (expected, found) = snapshot.candles, _expected(snapshot)
     length = candles["open_time"].iloc[-1] - candles["open_time"].iloc[0] + interval_delta(snapshot.key.interval)
     until = say.claim("until {last}", last=say.day(candles["open_time"].iloc[-1]))
     gaps = say.claim("{missing} missing", missing=say.count(expected - found, "candle"))
     return (
-        Card("Candles", say.count(len(candles)), f"of {snapshot.key.interval}, all final"),
-        Card("Span", say.span(length), str(until)),
-        Card("Gaps", say.count(len(snapshot.gaps)), str(gaps)),
+        say.Card("Candles", say.count(len(candles)), f"of {snapshot.key.interval}, all final"),
+        say.Card("Span", say.span(length), str(until)),
+        say.Card("Gaps", say.count(len(snapshot.gaps)), str(gaps)),
     )
 
 
@@ -129,7 +122,7 @@ def calendar(weeks: pd.DataFrame) -> Chart:
     return Chart("calendar", figure, weeks, says, alt)
 
 
-def longest_gaps(gaps: pd.DataFrame, interval: str) -> Table | Claim:
+def longest_gaps(gaps: pd.DataFrame, interval: str) -> Table | say.Claim:
     """The longest gaps and whose they are: the exchange's or ours."""
     if gaps.empty:
         return say.claim("There is no gap between the first and the last candle.")
@@ -139,12 +132,7 @@ def longest_gaps(gaps: pd.DataFrame, interval: str) -> Table | Claim:
         gaps=say.count(len(gaps), "gap"),
         longest=say.span(longest["missing"].iloc[0] * interval_delta(interval)),
     )
-    columns: Columns = {
-        "start": ("First missing", say.minute),
-        "end": ("Next candle", say.minute),
-        "missing": ("Missing candles", say.count),
-        "kind": ("Why", str),
-    }
+    columns: Columns = {"start": "First missing", "end": "Next candle", "missing": "Missing candles", "kind": "Why"}
     return Table("gaps", longest[list(columns)], says, columns)
 
 
@@ -161,15 +149,15 @@ def rules_checked(rules: pd.DataFrame) -> Table:
         were=say.verb(broken, "was", "were"),
     )
     columns: Columns = {
-        "rule": ("Rule", str),
-        "description": ("What it asks", str),
-        "checked": ("Rows checked", say.count),
-        "broken": ("Rows that break it", say.count),
+        "rule": "Rule",
+        "description": "What it asks",
+        "checked": "Rows checked",
+        "broken": "Rows that break it",
     }
     return Table("rules", rules[list(columns)], says, columns)
 
 
-def quarantined(refused: pd.DataFrame) -> Table | Claim:
+def quarantined(refused: pd.DataFrame) -> Table | say.Claim:
     """What was refused, by rule."""
     if refused.empty:
         return say.claim("No row is in quarantine.")
@@ -179,16 +167,11 @@ def quarantined(refused: pd.DataFrame) -> Table | Claim:
         rows=say.count(len(refused), "row"),
         be=say.verb(len(refused), "is", "are"),
     )
-    columns: Columns = {
-        "rule": ("Rule broken", str),
-        "size": ("Rows", say.count),
-        "min": ("First", say.minute),
-        "max": ("Last", say.minute),
-    }
+    columns: Columns = {"rule": "Rule broken", "size": "Rows", "min": "First", "max": "Last"}
     return Table("quarantine", by, says, columns)
 
 
-def suspect_spans(suspects: pd.DataFrame) -> Table | Claim:
+def suspect_spans(suspects: pd.DataFrame) -> Table | say.Claim:
     """Spans that pass row by row but are not believable as a whole."""
     if suspects.empty:
         return say.claim("No span looks frozen or inconsistent with its neighbours.")
@@ -197,16 +180,11 @@ def suspect_spans(suspects: pd.DataFrame) -> Table | Claim:
         rows=say.count(int(suspects["rows"].sum()), "candle"),
         lie=say.verb(int(suspects["rows"].sum()), "lies", "lie"),
     )
-    columns: Columns = {
-        "start": ("From", say.minute),
-        "end": ("To", say.minute),
-        "rule": ("What is wrong", str),
-        "rows": ("Candles", say.count),
-    }
+    columns: Columns = {"start": "From", "end": "To", "rule": "What is wrong", "rows": "Candles"}
     return Table("suspects", suspects[list(columns)].head(_MOST_ROWS), says, columns)
 
 
-def revised(revisions: pd.DataFrame, candles: pd.DataFrame) -> Table | Claim:
+def revised(revisions: pd.DataFrame, candles: pd.DataFrame) -> Table | say.Claim:
     """Final candles that the source changed later: the values before, and those of now."""
     if revisions.empty:
         return say.claim("No final candle has been changed by its source.")
@@ -217,10 +195,10 @@ def revised(revisions: pd.DataFrame, candles: pd.DataFrame) -> Table | Claim:
         rows=say.count(revisions["open_time"].nunique(), "candle"),
     )
     columns: Columns = {
-        "open_time": ("Candle", say.minute),
-        "close_old": ("Close before", say.number),
-        "close_new": ("Close now", say.number),
-        "volume_old": ("Volume before", say.number),
-        "volume_new": ("Volume now", say.number),
+        "open_time": "Candle",
+        "close_old": "Close before",
+        "close_new": "Close now",
+        "volume_old": "Volume before",
+        "volume_new": "Volume now",
     }
     return Table("revisions", table[list(columns)], says, columns)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from btcml.forecast.experiment import Experiment, Result
+from btcml.forecast.models import Sample
+from btcml.forecast.models.statistical import AutoRegression
 from btcml.report import claims as say
 from btcml.report import study as work
 from btcml.report.figures import MUTED, SERIES, Chart, Columns, Table, canvas, date_axis, named_rows
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from btcml.forecast.experiment import Experiment, Result
-    from btcml.forecast.models import Sample
-    from btcml.forecast.models.statistical import AutoRegression
-    from btcml.report.claims import Claim
-    from btcml.report.study import Study
+from btcml.report.study import Study
 
 __all__ = [
     "coefficients",
@@ -39,7 +33,7 @@ __all__ = [
 _ILL_POSED = 1e6
 
 
-def headline(result: Result) -> Claim:
+def headline(result: Result) -> say.Claim:
     """How much was forecast, and by how many models."""
     return say.claim(
         "{models} and “no change” forecast {candles} that none of them had seen, each model fitted on the past alone.",
@@ -48,7 +42,7 @@ def headline(result: Result) -> Claim:
     )
 
 
-def question(experiment: Experiment, candles: pd.DataFrame) -> Claim:
+def question(experiment: Experiment, candles: pd.DataFrame) -> say.Claim:
     """Whether this is the published experiment, or in what it differs."""
     return say.claim("This is {label}.", label=say.word(experiment.label(candles)))
 
@@ -106,7 +100,7 @@ def coefficients(autoregression: AutoRegression) -> Table:
         lag=say.count(largest["lag"], "candle"),
     )
     columns: Columns = {
-        "lag": ("Candles back", say.count),
+        "lag": "Candles back",
         "coefficient": ("Weight", say.digits(4)),
         "error": ("Standard error", say.digits(4)),
         "p": ("p-value", say.probability),
@@ -114,7 +108,7 @@ def coefficients(autoregression: AutoRegression) -> Table:
     return Table("coefficients", table, says, columns)
 
 
-def convergence(autoregression: AutoRegression, training: Sample) -> Claim:
+def convergence(autoregression: AutoRegression, training: Sample) -> say.Claim:
     """Whether the fit can be trusted as a fit: equations, solution, stability.
 
     Least squares has one solution in closed form, so that there is no search that could fail to
@@ -145,12 +139,7 @@ def residuals(autoregression: AutoRegression, training: Sample) -> Table:
         holds=not bool(table["clean"].iloc[1]),
         otherwise="The size of the residuals has no memory at one per cent.",
     )
-    columns: Columns = {
-        "test": ("Test", str),
-        "statistic": ("Statistic", say.number),
-        "p": ("p-value", say.probability),
-        "answer": ("Answer", str),
-    }
+    columns: Columns = {"test": "Test", "statistic": "Statistic", "p": ("p-value", say.probability), "answer": "Answer"}
     return Table("residuals", table.assign(answer=np.where(table["clean"], "no", "yes")), says, columns)
 
 
@@ -237,7 +226,7 @@ def seeds(study: Study) -> Table:
         low=say.percent(table["skill"].min(), 2),
         high=say.percent(table["skill"].max(), 2),
     )
-    columns: Columns = {"seed": ("Seed", say.count), "skill": ("Skill", lambda value: say.percent(value, 3))}
+    columns: Columns = {"seed": "Seed", "skill": ("Skill", lambda value: say.percent(value, 3))}
     return Table("seeds", table, says, columns)
 
 
@@ -250,8 +239,8 @@ def sizes(study: Study) -> Table:
         size=say.number(table["kilobytes"].max(), 0, "kB"),
     )
     columns: Columns = {
-        "title": ("Model", str),
-        "rows": ("Rows fitted on", say.count),
+        "title": "Model",
+        "rows": "Rows fitted on",
         "kilobytes": ("Size, kB", say.digits(1)),
         "skill": ("Skill on the rows after", lambda value: say.percent(value, 2)),
     }
