@@ -268,6 +268,9 @@ def build_index(run: Run) -> Path:
     """
     outputs: dict[str, str] = {}
     seconds: dict[str, float] = {}
+    for folder in run.products.glob("*"):  # of a chapter that is no more
+        if folder.name not in {page.chapter for page in run.inputs.pages}:
+            shutil.rmtree(folder)
     for page in run.inputs.pages:
         if not run.stamp(page).exists():
             msg = f"the index needs chapter {page.chapter}, found no page of it: build it first"
@@ -278,7 +281,7 @@ def build_index(run: Run) -> Path:
     for page, make in ((INDEX, index_page), (SLIDES, slides_page)):
         html = check_page(make(run.products, site_of(run.inputs, page)), page.href)
         outputs[page.href] = file_hash(write_text(run.pages / page.href, html))
-    for old in [*run.pages.glob("*.html"), *run.pages.glob("data/*")]:  # of a chapter that is no more
+    for old in [*run.pages.glob("*.html"), *run.pages.glob("data/*")]:
         if old.relative_to(run.pages).as_posix() not in outputs:
             old.unlink()
     write_text(run.pages / "manifest.json", manifest_text(run.inputs, outputs))

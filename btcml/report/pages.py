@@ -156,7 +156,10 @@ def banner(market: str) -> str:
 _NEXT_CODE = re.compile(r'\s*</details>\s*<details class="code"><summary>Code</summary>\s*')
 """Where one cell's code follows another's with nothing shown between: one button opens both."""
 
-_FRAME = re.compile(r'(?:<div>\s*<style[^>]*>.*?</style>\s*)?(<table[^>]*class="dataframe">.*?</table>)', re.DOTALL)
+_FRAME = re.compile(
+    r'(<div>\s*<style[^>]*>.*?</style>\s*)?(<table[^>]*class="dataframe">.*?</table>)(?:\s*<p>\d+ rows.*?</p>)?',
+    re.DOTALL,
+)
 """A data frame as pandas shows it, with or without a style of its own."""
 
 
@@ -178,10 +181,10 @@ def chapter_page(executed: Path, page: Page, site: Site) -> str:
 
 def _frame(found: re.Match[str]) -> str:
     """Return a frame in the style of the page: it scrolls by itself, and a missing value is a dash."""
-    table = re.sub(r'<table[^>]*class="dataframe">', '<table class="frame">', found[1])
+    table = re.sub(r'<table[^>]*class="dataframe">', '<table class="frame">', found[2])
     table = re.sub(r">\s*(?:NaN|NaT|None)\s*<", ">\N{EN DASH}<", table.replace(' style="text-align: right;"', ""))
     scroll = f'<div class="scroll" tabindex="0" role="group" aria-label="Rows of a table">{table}</div>'
-    return f"<div>{scroll}" if found[0].startswith("<div>") else scroll
+    return f"<div>{scroll}" if found[1] else scroll
 
 
 def layout(body: str, page: Page, site: Site) -> str:
@@ -316,7 +319,7 @@ def slides_page(products: Path, site: Site) -> str:
     slides = [
         {"title": title, "picture": _product(products, chapter, name)}
         for chapter, name, title in PICTURES
-        if name not in _OPTIONAL or (products / chapter / f"{name}.csv").exists()
+        if (products / chapter / ("facts.json" if name not in _OPTIONAL else f"{name}.csv")).exists()
     ]
     return render(
         "slides.html.j2",

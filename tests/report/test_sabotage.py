@@ -157,12 +157,18 @@ def test_no_broken_snapshot_yields_a_page(place, name):
     assert "did not finish" not in why or not (place / "run" / "pages" / "index.html").exists()
 
 
-def test_a_chapter_that_is_gone_is_refused_before_anything_is_touched(place):
-    """The report of the last build still stands, whole."""
+def test_a_chapter_that_is_gone_leaves_nothing_behind(place):
+    """Its page, numbers and slides are gone, the others stand; without the last chapter there is no report."""
+    pages = place / "run" / "pages"
     (place / "chapters" / "02-eda.ipynb").unlink()
-    with pytest.raises(OSError, match="No such file"):
+    build_report(place / "run", notebooks=place / "chapters")
+    assert not [path for path in pages.rglob("*") if "eda" in path.name]
+    assert "02-eda" not in (pages / "index.html").read_text()
+    assert (pages / "slides.html").read_text().count('class="slide"') == 7
+    (place / "chapters" / "05-evaluation.ipynb").unlink()
+    with pytest.raises(BtcmlError, match="should have left evaluation/facts"):
         build_report(place / "run", notebooks=place / "chapters")
-    assert (place / "run" / "pages" / "02-eda.html").exists()
+    assert not (pages / "manifest.json").exists()
 
 
 def test_two_builds_never_work_in_one_folder(place):
