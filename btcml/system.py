@@ -1,11 +1,15 @@
-"""Processes, ports and addresses of this machine."""
+"""Processes, ports, addresses and log lines of this machine."""
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 import socket
 import subprocess
+import sys
 import time
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -14,7 +18,7 @@ from btcml.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["check_port", "end_processes", "is_loopback", "public_url"]
+__all__ = ["check_port", "end_processes", "is_loopback", "log_json", "public_url"]
 
 
 def end_processes(processes: Iterable[subprocess.Popen[bytes]], wait: float = 8.0) -> None:
@@ -90,3 +94,26 @@ def public_url(url: str) -> str:
     url = re.sub(r"//([^:@/?#]*):.*@", r"//\1:***@", url)
     url = re.sub(r"//[^:@/?#]+@", "//***@", url)
     return re.sub(r"(?i)([?&;][^=&]*(?:pass|pwd|secret|token|key|sign|auth)[^=&]*=)[^&#]*", r"\1***", url)
+
+
+class _JsonLines(logging.Formatter):
+    """An event that is JSON already gets time and level; another one becomes JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line."""
+        text = record.getMessage()
+        event = json.loads(text) if text.startswith("{") else {"event": text}
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"time": time, "level": record.levelname.lower()} | event
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def log_json() -> None:
+    """Write the events of btcml, and warnings of other packages, to standard error: one line of JSON each."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines())
+    logging.getLogger().handlers[:] = [handler]
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("btcml").setLevel(logging.INFO)

@@ -23,12 +23,12 @@ def _declare_train(parser: ArgumentParser) -> None:
 
 def _job(session: Session, kind: str, **parameters: Any) -> Any:
     """Do a job of the log here, and answer its result."""
-    from btcml.serve.work import Bench, JobError, perform
+    from btcml.pipeline.jobs import JobContext, JobError, run_job
     from btcml.store.jobs import append_job
 
-    bench = Bench(session.settings, session.store, session.source)
+    context = JobContext(session.settings, session.store, session.source)
     number = append_job(session.store, kind, session.key, asked_by="cli", parameters=parameters)
-    job = perform(bench, number or 0)
+    job = run_job(context, number or 0)
     if job.status != "ok":
         raise JobError(job)
     return job.result
@@ -41,10 +41,9 @@ def _declare_predict(parser: ArgumentParser) -> None:
 
 def _predict(args: Namespace) -> Any:
     from btcml.pipeline.predict import predict
-    from btcml.serve.state import prediction_facts
 
     session = open_session(args)
-    return prediction_facts(predict(session.store, session.settings, session.key))
+    return predict(session.store, session.settings, session.key).to_dict()
 
 
 def _declare_address(parser: ArgumentParser) -> None:
@@ -70,7 +69,7 @@ def _declare_schedule(parser: ArgumentParser) -> None:
 
 
 def _schedule(args: Namespace) -> None:
-    from btcml.serve.schedule import run_schedule
+    from btcml.pipeline.schedule import run_schedule
 
     run_schedule(load_settings(), args.days)
 
@@ -88,13 +87,13 @@ def _declare_dashboard(parser: ArgumentParser) -> None:
 
 def _dashboard(args: Namespace) -> None:
     require_extra("dashboard", "dashboard")
-    from btcml.serve.dashboard_server import Seat
+    from btcml.serve.dashboard_server import DashboardOptions
     from btcml.serve.up import run_dashboard
     from btcml.system import is_loopback
 
     locked = not is_loopback(args.host)
-    seat = Seat(args.host, args.port, locked, args.warm, args.visitors, args.reports, args.sleep)
-    run_dashboard(load_settings(), seat, own_api=not args.no_api, say=say)
+    options = DashboardOptions(args.host, args.port, locked, args.warm, args.visitors, args.reports, args.sleep)
+    run_dashboard(load_settings(), options, own_api=not args.no_api, say=say)
 
 
 def _declare_up(parser: ArgumentParser) -> None:

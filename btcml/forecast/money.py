@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["COSTS_BP", "RULES", "money", "positions"]
+__all__ = ["COSTS_BP", "RULES", "money", "money_curve", "positions"]
 
 RULES = ("sign", "top")
 """Trade every forecast by its sign, or only those larger than nine in ten of the last 1,000."""
@@ -38,7 +38,7 @@ _TOP = 0.9
 _DAYS = 365
 
 
-def positions(forecasts: pd.DataFrame, rule: str = "sign") -> pd.Series:
+def positions(forecasts: pd.DataFrame, rule: str = "sign", *, threshold_bp: float = 0.0) -> pd.Series:
     """Stake on each target candle: 1, -1 or 0.
 
     Parameters
@@ -48,6 +48,8 @@ def positions(forecasts: pd.DataFrame, rule: str = "sign") -> pd.Series:
     rule
         One of `RULES`. ``top`` compares the size of a forecast with the 0.9 quantile of the 1,000
         before it (100 at least), so it needs nothing after the row.
+    threshold_bp
+        Size of the forecast move, in bp of the base, below which nothing is staked.
 
     Returns
     -------
@@ -63,7 +65,7 @@ def positions(forecasts: pd.DataFrame, rule: str = "sign") -> pd.Series:
         msg = f"the rule must be one of {', '.join(RULES)}, found {rule!r}"
         raise UsageError(msg)
     said = forecasts["y_hat"] / forecasts["base"] - 1
-    stake = pd.Series(np.sign(said), said.index).fillna(0.0)
+    stake = pd.Series(np.sign(said), said.index).where(_BP * said.abs() >= threshold_bp, 0.0).fillna(0.0)
     if rule == "sign":
         return stake
     size = said.abs()
@@ -121,6 +123,42 @@ def money(
                     for cost in costs_bp
                 ]
     return pd.DataFrame(rows)
+
+
+def money_curve(forecasts: pd.DataFrame, cost_bp: float, *, threshold_bp: float = 0.0) -> pd.DataFrame:
+    """Sums over time of trading one model by the sign of its forecast, entered at once.
+
+    Parameters
+    ----------
+    forecasts
+        Forecast frame of the close of one model, sorted by ``open_time``.
+    cost_bp
+        Cost of a round trip in bp, as in `money`.
+    threshold_bp
+        As in `positions`.
+
+    Returns
+    -------
+    DataFrame
+        On the rows of `forecasts` whose outcome, forecast and base are known: ``open_time``, ``sides``
+        (units traded at the candle; two are a round trip) and, cumulated and in bp of the stake,
+        ``gross_bp``, ``net_bp`` and ``hold_bp`` (long all the time, without cost). The last ``net_bp`` is
+        the ``total`` of `money`.
+
+    Examples
+    --------
+    >>> from btcml.forecast.metrics import forecast_frame
+    >>> frame = forecast_frame([100, 101, 99.99], {"oracle": {"y_hat": [101, 99]}})
+    >>> oracle = frame[frame["model"] == "oracle"]
+    >>> money_curve(oracle, 2.0)[["sides", "gross_bp", "net_bp", "hold_bp"]].round(6).to_numpy().tolist()
+    [[1.0, 100.0, 99.0, 100.0], [3.0, 200.0, 196.0, 0.0]]
+    """
+    frame = forecasts.dropna(subset=["y", "y_hat", "base"]).reset_index(drop=True)
+    _, gross, sides = _entries(frame, positions(frame, threshold_bp=threshold_bp), None)[0]
+    hold = (frame["y"] / frame["base"] - 1).to_numpy()
+    moves = {"gross_bp": gross, "net_bp": gross - sides / 2 * cost_bp / _BP, "hold_bp": hold}
+    sums = {name: _BP * np.cumsum(values) for name, values in moves.items()}
+    return pd.DataFrame({"open_time": frame["open_time"], "sides": sides} | sums)
 
 
 def _entries(frame: pd.DataFrame, stake: pd.Series, late: pd.Series | None) -> list[tuple[str, Floats, Floats]]:

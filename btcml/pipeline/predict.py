@@ -10,6 +10,7 @@ import pandas as pd
 
 from btcml.errors import ArtifactError, NotReadyError
 from btcml.forecast.artifacts import load_forecaster
+from btcml.forecast.verdict import plain
 from btcml.pipeline.evaluate import series_folder
 from btcml.store.candles import read_last_candles
 from btcml.store.forecasts import append_forecasts, market_now, read_scored
@@ -80,6 +81,47 @@ class Forecast:
     prediction: Prediction
     record: ModelRecord
     seal: Seal
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as the service answers them; what is not known is None."""
+        made, record = self.prediction, self.record
+        up = made.prob_up
+        return plain(
+            {
+                "market": self.key.market,
+                "symbol": self.key.symbol,
+                "interval": self.key.interval,
+                "time": made.open_time.isoformat(),
+                "last_time": self.candle_time.isoformat(),
+                "last_close": made.last_close,
+                "predicted_close": made.close,
+                "delta": made.close - made.last_close,
+                "delta_pct": 100 * (made.close / made.last_close - 1),
+                **{f"predicted_{name}": getattr(made, name) for name in ("open", "high", "low", "amp")},
+                "lo": made.lo,
+                "hi": made.hi,
+                "interval_level": 0.9,
+                "prob_up": up,
+                "prob_down": 1 - up,
+                "model": made.model,
+                "artifact": record.artifact,
+                "skill": record.verdict.get("skill"),
+                "verdict": record.verdict.get("reason", ""),
+                "trained_at": record.trained_at.isoformat(),
+                "sealed": self.seal.sealed,
+                "sealed_at": None if self.seal.made_at is None else self.seal.made_at.isoformat(),
+                "seal_status": self.seal.status,
+                "challengers": self._others(),
+            }
+        )
+
+    def _others(self) -> list[dict[str, Any]]:
+        """What the models that do not serve say."""
+        return [
+            {"model": name, "role": "persistence" if name == "persistence" else "challenger", "predicted_close": close}
+            for name, close in self.prediction.closes.items()
+            if name != self.prediction.model and math.isfinite(close)
+        ]
 
 
 def load_served(store: Store, settings: Settings, key: SeriesKey, known: Served | None = None) -> Served:

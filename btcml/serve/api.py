@@ -1,4 +1,4 @@
-"""The HTTP service: routes, problems, documents; nothing is computed here."""
+"""The HTTP service: the application, its documents and its server; nothing is computed here."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import logging
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import swagger_ui_bundle
 import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -18,14 +16,14 @@ from fastapi.staticfiles import StaticFiles
 
 from btcml import __version__
 from btcml.errors import BtcmlError, UsageError
-from btcml.serve.guard import Guard
-from btcml.serve.logs import log_lines
-from btcml.serve.patience import PatientProtocol
+from btcml.serve import actions
+from btcml.serve.http_protocol import TimeoutProtocol
 from btcml.serve.problems import Problem, register_problems
-from btcml.serve.routes import actions, candles, models, status
-from btcml.serve.state import Service
+from btcml.serve.request_middleware import RequestMiddleware
+from btcml.serve.routes import candle_router, forecast_router, status_router
+from btcml.serve.service import Service
 from btcml.store.engine import open_store
-from btcml.system import check_port, is_loopback
+from btcml.system import check_port, is_loopback, log_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -57,7 +55,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await asyncio.to_thread(service.stop)
 
 
-def create_app(settings: Settings, store: Store, *, guarded: bool = False) -> FastAPI:
+def create_app(settings: Settings, store: Store, *, key_required: bool = False) -> FastAPI:
     """Make the application.
 
     Parameters
@@ -66,7 +64,7 @@ def create_app(settings: Settings, store: Store, *, guarded: bool = False) -> Fa
         Frozen settings.
     store
         The database.
-    guarded
+    key_required
         Whether changing routes ask for ``BTCML_API_KEY``.
     """
     app = FastAPI(
@@ -79,9 +77,9 @@ def create_app(settings: Settings, store: Store, *, guarded: bool = False) -> Fa
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )
-    app.state.service = Service(settings, store, guarded=guarded)
-    for module in (status, candles, models, actions):
-        app.include_router(module.router)
+    app.state.service = Service(settings, store, key_required=key_required)
+    for router in (status_router, candle_router, forecast_router, actions.router):
+        app.include_router(router)
     register_problems(app)
     _add_documents(app)
     if settings.btcml_cors_origins:
@@ -91,38 +89,32 @@ def create_app(settings: Settings, store: Store, *, guarded: bool = False) -> Fa
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Prefer", "X-Request-ID"],
         )
-    app.add_middleware(Guard)
+    app.add_middleware(RequestMiddleware)
     return app
 
 
 def _add_documents(app: FastAPI) -> None:
-    """Swagger's page from files of our own, and a schema that names the problems."""
-    folder = next((Path(swagger_ui_bundle.__file__).parent / "vendor").glob("swagger-ui-*"))
-    app.mount("/docs/static", StaticFiles(directory=folder), name="swagger")
+    """Serve Swagger UI from this machine, and a schema that names the problem documents."""
+    app.mount("/docs/static", StaticFiles(packages=[("fastapi_swagger", "resources")]), name="swagger")
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
-        """Give the schema, made once."""
+        """Return the schema, made once."""
         if app.openapi_schema is None:
             schema = plain()
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
             schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-            if not app.state.service.guarded:
+            if not app.state.service.key_required:
                 _without_key(schema)
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]
 
-    @app.get("/docs/openapi.json", include_in_schema=False)
-    def labelled() -> dict[str, Any]:
-        """Give the schema under the version that the bundled Swagger reads."""
-        return openapi() | {"openapi": "3.0.3"}
-
     @app.get("/docs", include_in_schema=False)
     def documents() -> HTMLResponse:
         """Show the routes."""
         return get_swagger_ui_html(
-            openapi_url="/docs/openapi.json",
+            openapi_url="/openapi.json",
             title="btcml",
             swagger_js_url="/docs/static/swagger-ui-bundle.js",
             swagger_css_url="/docs/static/swagger-ui.css",
@@ -131,7 +123,7 @@ def _add_documents(app: FastAPI) -> None:
 
 
 def _without_key(schema: dict[str, Any]) -> None:
-    """Promise no key where none is asked for."""
+    """Remove the key from the schema where none is required."""
     schema["components"].pop("securitySchemes", None)
     for operations in schema["paths"].values():
         for operation in operations.values():
@@ -146,11 +138,11 @@ def check_host(settings: Settings, host: str) -> bool:
     UsageError
         If they must and there is none.
     """
-    guarded = not is_loopback(host)
-    if guarded and settings.btcml_api_key is None:
+    key_required = not is_loopback(host)
+    if key_required and settings.btcml_api_key is None:
         msg = f"listening on {host}, beyond this machine, needs a key: set BTCML_API_KEY, or listen on 127.0.0.1"
         raise UsageError(msg)
-    return guarded
+    return key_required
 
 
 class _Server(uvicorn.Server):
@@ -174,15 +166,15 @@ def serve_api(settings: Settings, host: str = "127.0.0.1", port: int = 8000) -> 
     UsageError
         If it would listen beyond loopback without a key, or the port is taken.
     """
-    guarded = check_host(settings, host)
+    key_required = check_host(settings, host)
     check_port("API", host, port)
-    log_lines()
-    app = create_app(settings, open_store(settings), guarded=guarded)
+    log_json()
+    app = create_app(settings, open_store(settings), key_required=key_required)
     config = uvicorn.Config(
         app,
         host,
         port,
-        http=PatientProtocol,
+        http=TimeoutProtocol,
         access_log=False,
         log_config=None,
         server_header=False,

@@ -1,4 +1,8 @@
-"""Voilà as our dashboard needs it: our page, nothing foreign, warm kernels, a cap, kernels that go with their tab."""
+"""Voilà set up for the dashboard: our page, no other host, warm kernels, a limit of visitors.
+
+A kernel belongs to one visit. It ends when its tab closes, or when no socket has been open to it for
+`KERNEL_TIMEOUT_S`; how long it waited in the pool, or has had nothing to do, does not count.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import mimetypes
 import os
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +29,7 @@ from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
 from btcml.errors import NotFoundError
 from btcml.files import resource
-from btcml.serve.dashboard_assets import FILES, STATIC, assets_hash
+from btcml.serve.dashboard import FILES, STATIC, assets_hash
 from btcml.system import check_port
 
 if TYPE_CHECKING:
@@ -32,7 +37,7 @@ if TYPE_CHECKING:
 
     from btcml.settings import Settings
 
-__all__ = ["DashboardServer", "Seat", "kernel_environment", "notebook_file", "serve_dashboard"]
+__all__ = ["DashboardOptions", "DashboardServer", "kernel_environment", "notebook_file", "serve_dashboard"]
 
 _POLICY = (
     "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
@@ -41,37 +46,53 @@ _POLICY = (
 _DOCUMENTS = Path("build/docs")  # where `make docs` puts them
 _REPORT_POLICY = "default-src 'self' 'unsafe-inline' data:; base-uri 'none'; form-action 'none'"
 _PROTOCOL = "v1.kernel.websocket.jupyter.org"
-_IDLE_S, _LOOK_S = 30, 5
-_SHORT = 24  # characters of a temporary folder below which a socket's path fits into 100
+KERNEL_TIMEOUT_S = 30.0
+"""Time without a socket after which a kernel ends; a page takes a second or two to open one."""
+
+_CHECK_S = 5
+_PING_S = 10
+_PONG_TIMEOUT_S = 45
+"""Longer than some pings: a timeout as long as the interval would close every socket at its first ping."""
+
+_SHORT = 24  # longest temporary folder with which the path of a socket fits into 100 characters
 
 
 class _Kernels(AsyncMappingKernelManager):
-    """Kernels that end soon after their tab has gone; warm ones wait as long as it takes."""
+    """Kernels that end soon after their socket has closed; those in the pool do not age."""
 
     _pools: dict[str, list[asyncio.Task[dict[str, Any]]]]
 
-    def warm_ids(self) -> set[str]:
-        """Return the ids of the kernels that nobody has yet."""
-        tasks = [task for pool in self._pools.values() for task in pool]
-        ready = [task for task in tasks if task.done() and not task.cancelled() and not task.exception()]
-        return {task.result()["kernel_id"] for task in ready}
+    def __init__(self, **kwargs: Any) -> None:
+        self._unconnected: dict[str, float] = {}
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
 
     def visitors(self) -> int:
         """How many kernels belong to somebody."""
         waiting = sum(len(pool) for pool in self._pools.values())
         return max(len(self) - min(waiting, len(self)), 0)
 
+    def _is_new(self, kernel_id: str) -> bool:
+        """Whether a kernel is starting, or waits in the pool for a visitor."""
+        tasks = [task for pool in self._pools.values() for task in pool]
+        ready = [task for task in tasks if task.done() and not task.cancelled() and not task.exception()]
+        pooled = {task.result()["kernel_id"] for task in ready}
+        return kernel_id in pooled or not self.get_kernel(kernel_id).trait_has_value("last_activity")
+
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
-        """End a kernel that nobody uses, but not a warm one, nor one that is still on its way."""
-        if kernel_id not in self.warm_ids() and self.get_kernel(kernel_id).trait_has_value("last_activity"):
-            await super().cull_kernel_if_idle(kernel_id)  # type: ignore[no-untyped-call]
+        """End a kernel that a visitor got and to which no socket has been open for `KERNEL_TIMEOUT_S`."""
+        now = time.monotonic()
+        if kernel_id not in self or self._is_new(kernel_id) or self._kernel_connections.get(kernel_id):
+            self._unconnected.pop(kernel_id, None)
+        elif now - self._unconnected.setdefault(kernel_id, now) > KERNEL_TIMEOUT_S:
+            del self._unconnected[kernel_id]
+            await self.shutdown_kernel(kernel_id, now=True)  # type: ignore[no-untyped-call]
 
 
 class _Page(TornadoVoilaHandler):  # type: ignore[misc]  # Voilà's own class
-    """The page; a friendly one when the house is full."""
+    """The page, or a static one where there are too many visitors."""
 
     def write_error(self, status_code: int, **_: Any) -> None:
-        """Show a page of ours whatever went wrong."""
+        """Answer an error with a static page."""
         self._plain_page("broken.html", status_code)
 
     def _plain_page(self, name: str, status: int) -> None:
@@ -93,10 +114,10 @@ class _Page(TornadoVoilaHandler):  # type: ignore[misc]  # Voilà's own class
 
 
 class _Leave(VoilaShutdownKernelHandler):  # type: ignore[misc]  # Voilà's own class
-    """A tab that closes says so by a beacon, which cannot carry a token; the kernel's id is the secret."""
+    """A tab that closes sends a beacon, which cannot carry a token; the id of the kernel is the secret."""
 
     def check_xsrf_cookie(self) -> None:
-        """Let the beacon pass."""
+        """Accept the beacon."""
 
     async def post(self, kernel_id: str) -> None:
         """End the kernel of the tab."""
@@ -177,7 +198,7 @@ def notebook_file() -> Path:
     return found
 
 
-def kernel_environment(settings: Settings, seat: Seat) -> dict[str, str]:
+def kernel_environment(settings: Settings, options: DashboardOptions) -> dict[str, str]:
     """Variables by which the kernels know the settings; secrets go no further than them."""
     values = {
         "API_BASE_URL": settings.api_base_url,
@@ -187,10 +208,10 @@ def kernel_environment(settings: Settings, seat: Seat) -> dict[str, str]:
         "BTCML_SYMBOLS": ",".join(settings.btcml_symbols),
         "BTCML_INTERVAL": settings.btcml_interval,
         "BTCML_API_KEY": settings.btcml_api_key.get_secret_value() if settings.btcml_api_key else "",
-        "BTCML_DASHBOARD_LOCKED": "1" if seat.locked else "",
-        "BTCML_DASHBOARD_SLEEP": str(seat.sleep_s),
+        "BTCML_DASHBOARD_LOCKED": "1" if options.locked else "",
+        "BTCML_DASHBOARD_SLEEP": str(options.sleep_s),
         "BTCML_DASHBOARD_PAGE": "1",
-        "BTCML_REPORTS_DIR": str(seat.reports.absolute()),
+        "BTCML_REPORTS_DIR": str(options.reports.absolute()),
         "PYTHONDONTWRITEBYTECODE": "1",
         "MALLOC_ARENA_MAX": "2",
     }
@@ -198,26 +219,26 @@ def kernel_environment(settings: Settings, seat: Seat) -> dict[str, str]:
     return values | {"BTCML_DASHBOARD_PASSWORD": password.get_secret_value() if password else ""}
 
 
-def _configuration(seat: Seat) -> Config:
+def _configuration(options: DashboardOptions) -> Config:
     config = Config()
     config.Voila.update(
-        {"ip": seat.host, "port": seat.port, "port_retries": 0, "open_browser": False, "log_level": logging.ERROR}
+        {"ip": options.host, "port": options.port, "port_retries": 0, "open_browser": False, "log_level": logging.ERROR}
     )
     config.Voila.config_file_paths = []
     config.Voila.tornado_settings = {
         "compress_response": True,
         "headers": {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"},
-        "allow_remote_access": seat.locked,  # on loopback another host name is an attack
+        "allow_remote_access": options.locked,  # on loopback another host name is an attack
         "local_hostnames": ["localhost", "127.0.0.1", "::1", "[::1]"],
-        "ws_ping_interval": 30_000,
-        "ws_ping_timeout": 30_000,
+        "ws_ping_interval": 1000 * _PING_S,
+        "ws_ping_timeout": 1000 * _PONG_TIMEOUT_S,
         "btcml_assets": assets_hash(),
     }
     config.VoilaConfiguration.update(
         {
             "template": "btcml",
             "preheat_kernel": True,
-            "default_pool_size": seat.warm,
+            "default_pool_size": options.warm,
             "multi_kernel_manager_class": _Kernels,
             "file_allowlist": [],
             "allow_template_override": "NO",
@@ -225,9 +246,7 @@ def _configuration(seat: Seat) -> Config:
             "resources": {"btcml_assets": assets_hash()},
         }
     )
-    config.MappingKernelManager.update(
-        {"cull_idle_timeout": _IDLE_S, "cull_interval": _LOOK_S, "cull_connected": False}
-    )
+    config.MappingKernelManager.update({"cull_idle_timeout": int(KERNEL_TIMEOUT_S), "cull_interval": _CHECK_S})
     config.VoilaKernelManager.fill_delay = 0.5
     if len(tempfile.gettempdir()) <= _SHORT:
         config.KernelManager.transport = "ipc"  # no other user of this machine hears a kernel
@@ -235,7 +254,7 @@ def _configuration(seat: Seat) -> Config:
 
 
 @dataclass(frozen=True)
-class Seat:
+class DashboardOptions:
     """Where and for how many a dashboard is served.
 
     Attributes
@@ -263,7 +282,7 @@ class Seat:
     sleep_s: int = 600
 
 
-def serve_dashboard(settings: Settings, seat: Seat, on_ready: Callable[[], None]) -> None:
+def serve_dashboard(settings: Settings, options: DashboardOptions, on_ready: Callable[[], None]) -> None:
     """Serve until stopped.
 
     Parameters
@@ -276,13 +295,13 @@ def serve_dashboard(settings: Settings, seat: Seat, on_ready: Callable[[], None]
     UsageError
         If the port is taken.
     """
-    check_port("dashboard", seat.host, seat.port)
+    check_port("dashboard", options.host, options.port)
     mimetypes.add_type("text/javascript", ".js")
-    os.environ.update(kernel_environment(settings, seat))
+    os.environ.update(kernel_environment(settings, options))
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(FILES), os.environ.get("JUPYTER_PATH", "")]))
-    app = DashboardServer(config=_configuration(seat))
+    app = DashboardServer(config=_configuration(options))
     app.notebook_path = str(notebook_file())
-    app.reports, app.most = str(seat.reports.absolute()), seat.most
+    app.reports, app.most = str(options.reports.absolute()), options.most
     app.initialize([])
     IOLoop.current().add_callback(on_ready)
     app.start()

@@ -1,4 +1,4 @@
-"""What the service answers, typed; field names are those of the two systems that it replaces."""
+"""What the routes answer, typed; field names are those of the two systems that it replaces."""
 
 from __future__ import annotations
 
@@ -8,35 +8,50 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "Answered",
-    "Backfilled",
-    "Candle",
-    "Count",
+    "BackfillResponse",
+    "CandleItem",
+    "ChallengerItem",
+    "CountResponse",
+    "DirectionItem",
+    "ErrorItem",
+    "EvaluationResponse",
     "Figure",
-    "Health",
-    "Ingested",
-    "JobAnswer",
-    "Jobs",
-    "Metrics",
-    "ModelInfo",
-    "Prices",
-    "Ready",
-    "Root",
-    "Trained",
-    "Training",
+    "ForecastItem",
+    "ForecastResponse",
+    "FutureItem",
+    "FuturesResponse",
+    "HealthResponse",
+    "IngestResponse",
+    "JobListResponse",
+    "JobResponse",
+    "MetricsResponse",
+    "ModelInfoResponse",
+    "ModelItem",
+    "MoneyItem",
+    "PointItem",
+    "PricesResponse",
+    "ReadyResponse",
+    "RealItem",
+    "ReliabilityItem",
+    "ResponseModel",
+    "RootResponse",
+    "ScoreItem",
+    "SeriesResponse",
+    "TrainResponse",
+    "TrainingItem",
 ]
 
 Figure = Annotated[float | None, Field(description="null where it is not known")]
 
 
-class Answered(BaseModel):
-    """An answer: what is named is there, and more may be."""
+class ResponseModel(BaseModel):
+    """A response: the named fields are there, and others may be."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class Root(Answered):
-    """Who answers."""
+class RootResponse(ResponseModel):
+    """The service and its version."""
 
     status: Literal["ok"] = "ok"
     name: str = "btcml"
@@ -44,13 +59,13 @@ class Root(Answered):
     docs: str = "/docs"
 
 
-class Health(Answered):
-    """The process lives; nothing else is asked."""
+class HealthResponse(ResponseModel):
+    """The process runs; nothing else is checked."""
 
     status: Literal["ok"] = "ok"
 
 
-class Ready(Answered):
+class ReadyResponse(ResponseModel):
     """Whether forecasts can be served, and what is missing."""
 
     status: Literal["ready", "not ready"]
@@ -60,7 +75,7 @@ class Ready(Answered):
     champion: str | None = None
 
 
-class Candle(Answered):
+class CandleItem(ResponseModel):
     """A final candle."""
 
     time: datetime = Field(description="Open time, UTC.")
@@ -71,17 +86,17 @@ class Candle(Answered):
     volume: float
 
 
-class Prices(Answered):
+class PricesResponse(ResponseModel):
     """The newest final candles, oldest first."""
 
     symbol: str
     interval: str
     market: str
     count: int
-    items: list[Candle]
+    items: list[CandleItem]
 
 
-class Ingested(Answered):
+class IngestResponse(ResponseModel):
     """What an ingest did, in candles."""
 
     status: Literal["ok"] = "ok"
@@ -92,7 +107,7 @@ class Ingested(Answered):
     futures_updated: int = Field(description="Sealed forecasts whose outcome came in.")
 
 
-class Backfilled(Answered):
+class BackfillResponse(ResponseModel):
     """What a backfill did, in candles."""
 
     status: Literal["ok"] = "ok"
@@ -102,7 +117,7 @@ class Backfilled(Answered):
     days: int
 
 
-class Count(Answered):
+class CountResponse(ResponseModel):
     """How many points there are."""
 
     status: Literal["ok"] = "ok"
@@ -112,8 +127,8 @@ class Count(Answered):
 _JUDGED = "Whether that walk-forward was run for this training; at most one is, each day."
 
 
-class Trained(Answered):
-    """What a training did; errors of the held-out span, each beside persistence's."""
+class TrainResponse(ResponseModel):
+    """What a training did; errors of the newest experiment's walk-forward, each beside persistence's."""
 
     status: Literal["ok"] = "ok"
     samples: int
@@ -129,7 +144,7 @@ class Trained(Answered):
     judged: bool | None = Field(None, description=_JUDGED)
 
 
-class Training(Answered):
+class TrainingItem(ResponseModel):
     """One training of the log, flat."""
 
     status: str
@@ -142,6 +157,7 @@ class Training(Answered):
     persistence_mape: Figure = None
     persistence_smape: Figure = None
     persistence_rmse: Figure = None
+    ratio: Figure = Field(None, description="MAE in bp over persistence's, in the newest walk-forward.")
     skill: Figure = None
     dm_p: Figure = None
     judged: bool | None = Field(None, description=_JUDGED)
@@ -154,13 +170,13 @@ class Training(Answered):
     validation_start: datetime | None = None
 
 
-class Metrics(Training):
+class MetricsResponse(TrainingItem):
     """The newest training flat, and the last ones as items; status ``empty`` before the first."""
 
-    items: list[Training] = []
+    items: list[TrainingItem] = []
 
 
-class JobAnswer(Answered):
+class JobResponse(ResponseModel):
     """A job of the log."""
 
     id: int
@@ -181,14 +197,14 @@ class JobAnswer(Answered):
     error: str | None = None
 
 
-class Jobs(Answered):
+class JobListResponse(ResponseModel):
     """The newest jobs, newest first."""
 
-    items: list[JobAnswer]
+    items: list[JobResponse]
     next_before: int | None = Field(None, description="Give it as before= for the next page.")
 
 
-class ModelItem(Answered):
+class ModelItem(ResponseModel):
     """A model of a training."""
 
     id: str
@@ -206,10 +222,193 @@ class ModelItem(Answered):
     coverage: Figure = None
 
 
-class ModelInfo(Answered):
+class ModelInfoResponse(ResponseModel):
     """Where the models are, and what they are."""
 
     models_dir: str
     exists: bool
     files: list[str]
     models: list[ModelItem]
+
+
+class ChallengerItem(ResponseModel):
+    """What another model says: beside the forecast, never instead of it."""
+
+    model: str
+    role: Literal["challenger", "persistence"]
+    predicted_close: float
+
+
+class ForecastResponse(ResponseModel):
+    """The forecast of the next candle."""
+
+    market: str
+    symbol: str
+    interval: str
+    time: datetime = Field(description="Open time of the candle that is forecast, UTC.")
+    last_time: datetime = Field(description="Open time of the newest final candle.")
+    last_close: float
+    predicted_close: float
+    delta: float
+    delta_pct: float
+    predicted_open: float
+    predicted_high: float
+    predicted_low: float
+    predicted_amp: float
+    lo: Figure = Field(None, description="Lower end of the 90 % interval of the close.")
+    hi: Figure = Field(None, description="Upper end.")
+    interval_level: float = 0.9
+    prob_up: Figure = None
+    prob_down: Figure = None
+    model: str
+    artifact: str
+    skill: Figure = Field(None, description="Of the served model in walk-forward; 0 for persistence.")
+    verdict: str = Field(description="Why this model serves, in one sentence.")
+    trained_at: datetime
+    model_age_seconds: float
+    sealed: bool = Field(description="Whether this very forecast is sealed.")
+    sealed_at: datetime | None = None
+    seal_status: Literal["sealed", "late", "other"] | None = Field(
+        None, description="other: an earlier training's forecast of this candle is sealed, see /futuros."
+    )
+    challengers: list[ChallengerItem] = Field(default_factory=list, description="Beside it, never instead.")
+
+
+class FutureItem(ResponseModel):
+    """A sealed forecast against reality."""
+
+    time: datetime
+    pred_close: float
+    real_close: Figure = None
+    err_close: Figure = Field(None, description="pred_close - real_close; null for late forecasts.")
+    base: Figure = Field(None, description="Close of the candle before: persistence's forecast; null if imported.")
+    err_base: Figure = None
+    lo: Figure = None
+    hi: Figure = None
+    prob_up: Figure = None
+    model: str
+    status: Literal["sealed", "late", "imported"]
+    made_at: datetime | None = None
+
+
+class FuturesResponse(ResponseModel):
+    """Sealed forecasts, oldest first."""
+
+    points: list[FutureItem]
+    next_end: datetime | None = Field(None, description="Give it as end= for the page before this one.")
+
+
+class RealItem(BaseModel):
+    """What happened."""
+
+    time: datetime
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+
+
+class ForecastItem(BaseModel):
+    """What had been forecast."""
+
+    open_next: float | None
+    high_next: float | None
+    low_next: float | None
+    close_next: float
+    amp_next: float | None
+
+
+class DirectionItem(BaseModel):
+    """The direction that had been forecast: 1 up, 0 down."""
+
+    dir_next: Literal[0, 1] | None
+    prob_up: float | None
+    prob_down: float | None
+
+
+class ErrorItem(BaseModel):
+    """How far off the forecast was, and how far off no change would have been."""
+
+    close_abs: float
+    close_signed: float
+    amp_abs: float | None
+    persistence_abs: float
+
+
+class PointItem(BaseModel):
+    """One out-of-sample forecast against reality; ``time`` of ``real`` is the forecast candle's."""
+
+    real: RealItem
+    pred: ForecastItem
+    cls: DirectionItem
+    err: ErrorItem
+    lo: float | None
+    hi: float | None
+    origin: Literal["walk-forward", "sealed"]
+
+
+class SeriesResponse(ResponseModel):
+    """Out-of-sample forecasts against reality, oldest first."""
+
+    market: str
+    symbol: str
+    interval: str
+    model: str | None
+    points: list[PointItem]
+    next_start: datetime | None = Field(None, description="Give it as start= for the next page.")
+
+
+class ScoreItem(ResponseModel):
+    """Scores of one model on a span; ``repeat`` forecasts the last move once more."""
+
+    model: str
+    rows: int
+    mae_bp: Figure
+    mae_usd: Figure
+    rmse_usd: Figure
+    skill: Figure
+    direction: Figure = Field(description="Share of right signs.")
+    direction_low: Figure = Field(description="Lower end of its 95 % Wilson interval.")
+    direction_high: Figure = Field(description="Upper end.")
+    wda: Figure = Field(description="Right signs weighted by the size of the move.")
+    coverage: Figure = Field(description="Share of outcomes inside the 90 % interval.")
+    brier: Figure
+
+
+class ReliabilityItem(ResponseModel):
+    """A bin of forecast probabilities."""
+
+    probability: float = Field(description="Mean probability of a rise that was forecast.")
+    frequency: float = Field(description="Share of rises that happened.")
+    low: float
+    high: float
+    rows: int
+
+
+class MoneyItem(ResponseModel):
+    """Result of trading the sign of every forecast, entered at once."""
+
+    cost_bp: float = Field(description="Cost of a round trip.")
+    threshold_bp: float
+    trips: float = Field(description="Round trips.")
+    gross_bp: float = Field(description="Sum before costs, in bp of the stake.")
+    net_bp: float = Field(description="Sum after costs.")
+
+
+class EvaluationResponse(ResponseModel):
+    """Figures of out-of-sample forecasts; with curves also ``rolling`` and ``candles``, as columns."""
+
+    market: str
+    symbol: str
+    interval: str
+    model: str | None
+    champion: str | None
+    best: str | None = Field(description="The champion, or the best challenger where persistence serves.")
+    origin: Literal["walk-forward", "sealed"] | None
+    scores: list[ScoreItem]
+    direction: dict[str, int] = Field(description="Right signs among the rows that moved.")
+    reliability: list[ReliabilityItem]
+    money: MoneyItem
+    rolling: dict[str, list[Any]] | None = None
+    candles: dict[str, list[Any]] | None = None

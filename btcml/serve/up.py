@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import requests
 
 from btcml.errors import BtcmlError, NotReadyError, UsageError
+from btcml.pipeline.jobs import environment
 from btcml.pipeline.sources import make_source
 from btcml.serve.api import check_host
-from btcml.serve.work import environment
 from btcml.store.engine import open_store
 from btcml.system import check_port, end_processes, is_loopback, public_url
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from btcml.serve.dashboard_server import Seat
+    from btcml.serve.dashboard_server import DashboardOptions
     from btcml.settings import Settings
 
 __all__ = ["api_answers", "commands", "run_dashboard", "run_together", "run_up", "running_api"]
@@ -147,25 +147,25 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         time.sleep(_LOOK_S)
 
 
-def run_dashboard(settings: Settings, seat: Seat, *, own_api: bool, say: Callable[[str], None]) -> None:
+def run_dashboard(settings: Settings, options: DashboardOptions, *, own_api: bool, say: Callable[[str], None]) -> None:
     """Serve the dashboard, with an API of its own where none answers.
 
     Raises
     ------
     UsageError
-        If a count of the seat is below 1.
+        If a count of the options is below 1.
     """
-    if min(seat.warm, seat.most, seat.sleep_s) < 1:
-        msg = f"--warm, --visitors and --sleep count from 1, found {seat.warm}, {seat.most} and {seat.sleep_s}"
+    if min(options.warm, options.most, options.sleep_s) < 1:
+        msg = f"--warm, --visitors and --sleep count from 1, found {options.warm}, {options.most} and {options.sleep_s}"
         raise UsageError(msg)
     from btcml.serve.dashboard_server import serve_dashboard  # noqa: PLC0415 - btcml up needs no Voila in this process
 
     with running_api(settings, say) if own_api else contextlib.nullcontext():
-        serve_dashboard(settings, seat, lambda: _announce(seat, settings, say))
+        serve_dashboard(settings, options, lambda: _announce(options, settings, say))
 
 
-def _announce(seat: Seat, settings: Settings, say: Callable[[str], None]) -> None:
-    name = "127.0.0.1" if seat.host == "0.0.0.0" else seat.host  # noqa: S104 - compared, not listened on
-    say(f"dashboard: http://{f'[{name}]' if ':' in name else name}:{seat.port}/")
-    if seat.locked and settings.btcml_dashboard_password is None:
+def _announce(options: DashboardOptions, settings: Settings, say: Callable[[str], None]) -> None:
+    name = "127.0.0.1" if options.host == "0.0.0.0" else options.host  # noqa: S104 - compared, not listened on
+    say(f"dashboard: http://{f'[{name}]' if ':' in name else name}:{options.port}/")
+    if options.locked and settings.btcml_dashboard_password is None:
         say("its buttons stay locked for everybody: set BTCML_DASHBOARD_PASSWORD to open them")

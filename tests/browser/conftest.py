@@ -17,8 +17,11 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+import pandas as pd
 import pytest
 import requests
+
+from btcml.forecast.evaluation import evaluate_span
 
 STEP = 300
 FLAGS = (
@@ -156,7 +159,12 @@ class StubApi:
                         "amp_next": 60.0,
                     },
                     "cls": {"dir_next": 1, "prob_up": up, "prob_down": 1 - up},
-                    "err": {"close_abs": 1.0, "close_signed": 1.0, "amp_abs": 1.0, "persistence_abs": 1.0},
+                    "err": {
+                        "close_abs": 1.0,
+                        "close_signed": guess - row["close"],
+                        "amp_abs": 1.0,
+                        "persistence_abs": 1.0,
+                    },
                     "lo": guess - 90,
                     "hi": guess + 90,
                     "origin": "sealed" if row["time"] > self.last - 40 * STEP else "walk-forward",
@@ -170,6 +178,29 @@ class StubApi:
             "points": points,
             "next_start": None,
         }
+
+    def frame(self, model, *, sealed=False):
+        """Forecast frame of what `_series` answers, or of the sealed forecasts."""
+        rows = []
+        for row in self.candles(40 if sealed else 800) if self.trained and not self.empty else []:
+            guess, up = self._guess(row, model)
+            half = 60 if sealed else 90
+            facts = {"y": row["close"], "base": row["open"], "y_hat": guess, "lo": guess - half, "hi": guess + half}
+            time_, origin = row["time"], "sealed" if sealed or row["time"] > self.last - 40 * STEP else "walk-forward"
+            rows.append({"open_time": time_, "prob_up": up, "origin": origin} | facts)
+        names = ["open_time", "prob_up", "origin", "y", "base", "y_hat", "lo", "hi"]
+        found = pd.DataFrame(rows, columns=names).assign(model=model, before=lambda table: table["base"].shift())
+        found["open_time"] = pd.to_datetime(found["open_time"].astype("int64"), unit="s", utc=True)
+        return found.assign(cutoff=found["open_time"])
+
+    def _evaluation(self, query):
+        model, sealed = query.get("model", self.model), query.get("origin") == "sealed"
+        frame = self.frame(model, sealed=sealed)
+        frame = frame[frame["open_time"] >= query.get("start", "1970-01-01T00:00:00Z")].reset_index(drop=True)
+        costs = {name: float(query.get(name, usual)) for name, usual in (("cost_bp", 2), ("threshold_bp", 0))}
+        head = {"market": self.market, "symbol": "BTCUSDT", "interval": "5m", "model": model, "champion": self.model}
+        head |= {"best": "ridge" if self.model == "persistence" else self.model, "origin": query.get("origin")}
+        return head | evaluate_span(frame, **costs).to_dict(curves=query.get("curves") != "False")
 
     def _futures(self, _query):
         points = []
@@ -241,6 +272,7 @@ class StubApi:
             "rmse": 60.0,
             "r2": 0.0,
             "persistence_mae": 41.7,
+            "ratio": 41.5 / 41.7,
             "skill": 0.005,
             "dm_p": 0.00001,
             "champion": self.model,

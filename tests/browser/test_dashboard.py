@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -15,14 +16,13 @@ import pandas as pd
 import pytest
 import requests
 
-from btcml.forecast.metrics import evaluate
-from btcml.forecast.statistics import wilson_interval
-from btcml.serve.dashboard_assets import module_text
+from btcml.serve.dashboard import MODULES, STATIC, module_text
 
-from .conftest import StubApi, free_port, painted, running_browser, running_dashboard, until
+from .conftest import StubApi, free_port, iso, painted, running_browser, running_dashboard, until
 
 pytestmark = pytest.mark.browser
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+CANDLES = "return document.querySelector('#btcml-main').dataset.candles"
 NOTICES = "[...document.querySelectorAll('#btcml-notices li')].map(li => li.innerText).join('\\n')"
 
 
@@ -233,7 +233,7 @@ def test_while_persistence_serves_the_best_challengers_directions_are_shown_as_s
         said = until(
             browser, f"const t = document.querySelector('#btcml-{name} .say').innerText; return /ridge/.test(t) && t"
         )
-        assert "Persistence serves and says no direction: this is ridge" in said
+        assert "Persistence serves and forecasts no direction: this is ridge" in said
         assert "it is not served" in said
     assert "ridge, not served" in _text(browser, "#btcml-reliability .say")
     assert "not served" in _text(browser, "#btcml-score thead")
@@ -339,45 +339,42 @@ def test_a_visitor_runs_no_code_in_a_kernel(dashboard, stub, tmp_path):  # noqa:
     assert not (tmp_path / "pwned").exists()
 
 
-def test_figures_of_the_page_are_those_of_the_library(browser, dashboard, stub):  # noqa: ARG001
-    """Skill, right signs, WDA, coverage and Wilson's interval, against the metrics that reports use."""
+def _shown(value, digits=1):
+    """A signed number as the page writes it."""
+    return f"{value:+,.{digits}f}".replace("-", "\u2212")
+
+
+def test_figures_of_the_page_are_those_of_the_api(browser, dashboard, stub):
+    """Scores, right signs, reliability and money: what the library computed stands on the page, at any cost."""
     painted(browser, dashboard)
-    rng = np.random.default_rng(7)
-    base = 60_000 * np.exp(np.cumsum(rng.normal(0, 1e-3, 500)))
-    y, y_hat = base * np.exp(rng.normal(0, 1e-3, 500)), base * np.exp(rng.normal(0, 2e-4, 500))
-    lo, hi = base * 0.9985, base * 1.0015
-    rows = [
-        dict(zip(("close", "forecast", "base", "lo", "hi"), map(float, row), strict=True))
-        for row in zip(y, y_hat, base, lo, hi, strict=True)
-    ]
-    script = """const [rows, done] = arguments;
-    import('/voila/templates/btcml/static/figures.js').then((f) =>
-      done({ skill: f.skillOf(rows), way: f.directionOf(rows), cover: f.coverageOf(rows) }));"""
-    found = browser.execute_async_script(script, rows)
-    times = pd.date_range("2025-01-01", periods=500, freq="5min", tz="UTC")
-    frame = pd.DataFrame(
-        {
-            "cutoff": times[0],
-            "open_time": times,
-            "model": "m",
-            "y": y,
-            "y_hat": y_hat,
-            "lo": lo,
-            "hi": hi,
-            "prob_up": np.nan,
-            "base": base,
-        }
-    )
-    plain = frame.assign(model="persistence", y_hat=base, lo=np.nan, hi=np.nan)
-    table = evaluate(pd.concat([frame, plain], ignore_index=True)).set_index("model").loc["m"]
-    assert found["skill"]["skill"] == pytest.approx(table["skill"], abs=1e-9)
-    assert found["skill"]["mae"] == pytest.approx(table["mae_bp"], abs=1e-9)
-    assert found["way"]["share"] == pytest.approx(table["direction"], abs=1e-12)
-    assert found["way"]["wda"] == pytest.approx(table["wda"], abs=1e-12)
-    assert found["cover"]["share"] == pytest.approx(table["coverage"], abs=1e-12)
-    assert (found["way"]["low"], found["way"]["high"]) == pytest.approx(
-        wilson_interval(found["way"]["right"], found["way"]["n"]), abs=1e-9
-    )
+    span = {"start": iso(stub.candles(int(browser.execute_script(CANDLES)))[0]["time"])}
+    for cost in (2.0, 7.5):
+        found = stub.answer("GET", "/evaluation", span | {"cost_bp": str(cost)})[2]
+        facts = json.loads(found)
+        field = "const field = document.querySelector('#btcml-cost'); field.value = arguments[0];"
+        browser.execute_script(f"{field} field.dispatchEvent(new Event('input'))", cost)
+        money = facts["money"]
+        words = f"At {cost:.1f} bp a round trip the rule makes {_shown(money['net_bp'])} bp in {money['trips']:,.0f} "
+        until(browser, f"return document.querySelector('#btcml-money .say').innerText.startsWith({json.dumps(words)})")
+    row = {row["model"]: row for row in facts["scores"]}
+    own, right = row["lightgbm_mean"], facts["direction"]
+    table = _text(browser, "#btcml-score table")
+    for value in (f"{own['mae_bp']:.2f}", f"{row['persistence']['mae_bp']:.2f}", f"{100 * own['wda']:.1f}%"):
+        assert value in table
+    assert f"{right['right']:,} of {right['rows']:,} signs right" in _text(browser, "#btcml-direction .say")
+    assert f"Brier score {own['brier']:.3f}" in _text(browser, "#btcml-reliability .say")
+    dots = browser.execute_script("return document.querySelectorAll('#btcml-reliability circle').length")
+    assert dots == len(facts["reliability"])
+
+
+def test_no_module_of_the_page_computes_a_figure():
+    """Logarithms of prices, sums over candles and intervals of shares belong to the library."""
+    for name in MODULES[1:]:
+        text = (STATIC / name).read_text()
+        assert not re.search(
+            r"Math\.(log\([^a]|sign|pow)|\.reduce\(\(sum|wilson|1e4|10000", text.split("choices()")[0]
+        ), name
+        assert not re.search(r"(close|forecast|base)\s*[-/*]\s*\w+\.(close|base|forecast)", text), name
 
 
 def test_in_jupyterlab_one_module_carries_the_whole_page(browser, dashboard, stub):
@@ -398,6 +395,7 @@ def test_in_jupyterlab_one_module_carries_the_whole_page(browser, dashboard, stu
         "prices": "/prices/latest",
         "predict": "/predict",
         "series": "/series",
+        "evaluation": "/evaluation",
         "metrics": "/metrics",
         "model": "/model/info",
     }

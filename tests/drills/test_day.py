@@ -17,7 +17,7 @@ from btcml.candles import SeriesKey
 from btcml.errors import StoreError
 from btcml.market import utc_now
 from btcml.market.simulate import SimulatedMarket
-from btcml.serve.work import environment
+from btcml.pipeline.jobs import environment
 from btcml.store.candles import read_candles, read_last_candles
 from btcml.store.chain import verify_chain
 from btcml.store.forecasts import count_missing, market_now, read_scored

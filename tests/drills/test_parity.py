@@ -9,8 +9,8 @@ from btcml.candles import SeriesKey
 from btcml.forecast.artifacts import load_forecaster
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.evaluate import series_folder
-from btcml.serve.schedule import Scheduler
-from btcml.serve.work import Bench
+from btcml.pipeline.jobs import JobContext
+from btcml.pipeline.schedule import Scheduler
 from btcml.store.candles import read_candles
 from btcml.store.chain import verify_chain
 from btcml.store.forecasts import read_scored
@@ -32,7 +32,7 @@ def scored(settings, store, owner):
     with trained_replay(settings, store, SimulatedMarket(), clock, KEY, btcml_train_every="9d") as (ours, source):
         trained = append_job(store, "train", KEY, asked_by="scheduler", due_at=BEGIN)  # none is due meanwhile
         finish_job(store, trained, result={})
-        scheduler = Scheduler(Bench(ours, store, source), days=9)
+        scheduler = Scheduler(JobContext(ours, store, source), days=9)
         for step in range(CANDLES):
             clock.time = BEGIN + step * FIVE
             turn_clock(store, owner, KEY.market, clock.time)

@@ -17,7 +17,7 @@ from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.ingest import backfill
 from btcml.pipeline.train import train
 from btcml.serve.api import create_app
-from btcml.serve.patience import PatientProtocol
+from btcml.serve.http_protocol import TimeoutProtocol
 from btcml.settings import Settings
 from btcml.store.engine import open_store
 
@@ -62,7 +62,7 @@ class Listening:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.server = uvicorn.Server(
-            uvicorn.Config(self.app, port=port, http=PatientProtocol, log_config=None, access_log=False)
+            uvicorn.Config(self.app, port=port, http=TimeoutProtocol, log_config=None, access_log=False)
         )
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()

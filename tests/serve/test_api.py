@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -10,9 +11,18 @@ from pydantic import SecretStr
 from btcml.errors import BannedError, UsageError
 from btcml.pipeline.ingest import ingest
 from btcml.pipeline.predict import seal
+from btcml.pipeline.series import evaluate_series, read_points
 from btcml.serve.api import create_app, serve_api
-from btcml.serve.schemas import JobAnswer, Metrics, ModelInfo, Prices
-from btcml.serve.shapes import Futures, Prediction, Series
+from btcml.serve.schemas import (
+    EvaluationResponse,
+    ForecastResponse,
+    FuturesResponse,
+    JobResponse,
+    MetricsResponse,
+    ModelInfoResponse,
+    PricesResponse,
+    SeriesResponse,
+)
 
 from .conftest import WAIT_S, Listening, until
 
@@ -22,7 +32,7 @@ def test_a_forecast_is_answered_with_all_that_a_client_must_know(service):
     assert service.post("/ingest/run").status_code == 200
     answer = service.post("/predict", params={"symbol": "BTCUSDT", "interval": "5m"})
     assert answer.status_code == 200, answer.text
-    found = Prediction.model_validate(answer.json())
+    found = ForecastResponse.model_validate(answer.json())
     assert found.delta == pytest.approx(found.predicted_close - found.last_close)
     assert found.delta_pct == pytest.approx(100 * found.delta / found.last_close)
     assert found.predicted_low <= found.predicted_close <= found.predicted_high
@@ -94,7 +104,7 @@ def test_every_error_is_a_problem_document_with_its_true_status(service, method,
 
 def test_the_newest_candles_come_oldest_first(service):
     """As many as asked for, final ones only."""
-    found = Prices.model_validate(service.get("/prices/latest?symbol=BTCUSDT&interval=5m&n=3").json())
+    found = PricesResponse.model_validate(service.get("/prices/latest?symbol=BTCUSDT&interval=5m&n=3").json())
     assert found.count == 3
     times = [item.time for item in found.items]
     assert times == sorted(times)
@@ -104,7 +114,7 @@ def test_the_newest_candles_come_oldest_first(service):
 def test_the_series_comes_in_pages_that_join_without_a_seam(service):
     """next_start= of a page is where the next one begins; nothing twice, nothing lost."""
     whole = service.get("/series?fallback_days=2").json()
-    Series.model_validate(whole)
+    SeriesResponse.model_validate(whole)
     first = service.get("/series?fallback_days=2&limit=100").json()
     second = service.get("/series", params={"start": first["next_start"]}).json()
     assert first["points"] + second["points"] == whole["points"]
@@ -164,26 +174,55 @@ def test_the_series_of_another_model_than_the_champion_can_be_asked_for(service)
     assert service.get("/series", params={"model": "a b"}).status_code == 422
 
 
+@pytest.mark.parametrize("query", [{}, {"model": "autoreg", "cost_bp": 7.5, "threshold_bp": 0.2}, {"origin": "sealed"}])
+def test_the_evaluation_is_the_librarys_to_the_bit(service, query):
+    """Of the very points that /series answers: nothing is computed on the way."""
+    span = {"fallback_days": 3}
+    found = service.get("/evaluation", params=span | query).json()
+    EvaluationResponse.model_validate(found)
+    model = {name: value for name, value in query.items() if name == "model"}
+    points = service.get("/series", params=span | model).json()["points"]
+    chosen = [point for point in points if query.get("origin") in {None, point["origin"]}]
+    assert [pd.Timestamp(time) for time in found["candles"]["time"]] == [
+        pd.Timestamp(point["real"]["time"]) for point in chosen
+    ]
+    newest = pd.Timestamp(service.get("/prices/latest?n=1").json()["items"][0]["time"]) + service.key.delta
+    given = (newest - pd.Timedelta(days=3), newest)
+    frame = read_points(service.store, service.settings, service.key, given, found["model"], own=bool(model))
+    costs = {name: query[name] for name in ("cost_bp", "threshold_bp") if name in query}
+    expected = evaluate_series(frame, found["model"], origin=query.get("origin"), **costs).to_dict()
+    assert {name: found[name] for name in expected} == json.loads(json.dumps(expected))
+
+
+def test_the_evaluation_without_a_forecast_is_empty(empty_service):
+    """Before the first training: no scores, and no error."""
+    found = empty_service.get("/evaluation").json()
+    EvaluationResponse.model_validate(found)
+    assert (found["model"], found["scores"], found["candles"]["time"], found["money"]["trips"]) == (None, [], [], 0.0)
+    assert "candles" not in empty_service.get("/evaluation?curves=false").json()
+    assert empty_service.get("/evaluation?cost_bp=-1").status_code == 422
+
+
 def test_sealed_forecasts_and_jobs_and_models_have_their_documented_shapes(service):
     """What the schema promises is what comes."""
     service.post("/ingest/run")
-    Futures.model_validate(service.get("/futuros").json())
+    FuturesResponse.model_validate(service.get("/futuros").json())
     assert service.get("/futures").json() == service.get("/futuros").json()
     count = service.post("/futuros/update").json()["count"]
     assert count == sum(point["err_close"] is not None for point in service.get("/futuros").json()["points"])
-    info = ModelInfo.model_validate(service.get("/model/info").json())
+    info = ModelInfoResponse.model_validate(service.get("/model/info").json())
     assert info.exists
     assert any(model.champion for model in info.models)
     newest = service.get("/jobs?limit=1").json()["items"][0]
-    JobAnswer.model_validate(newest)
-    assert JobAnswer.model_validate(service.get(f"/jobs/{newest['id']}").json()).id == newest["id"]
+    JobResponse.model_validate(newest)
+    assert JobResponse.model_validate(service.get(f"/jobs/{newest['id']}").json()).id == newest["id"]
 
 
 def test_metrics_are_empty_before_the_first_training_of_the_log(empty_service):
     """System 1's client asks for exactly this status."""
     found = empty_service.get("/metrics").json()
     assert (found["status"], found["items"]) == ("empty", [])
-    Metrics.model_validate(found)
+    MetricsResponse.model_validate(found)
 
 
 def test_a_long_job_is_answered_at_once_where_the_client_prefers_it(service):
@@ -207,7 +246,7 @@ def test_a_training_is_answered_at_once_where_the_client_prefers_it(service):
         assert service.get("/health").status_code == 200
     job = service.get(path).json()
     assert (job["status"], job["asked_by"]) == ("ok", "api"), job
-    found = Metrics.model_validate(service.get("/metrics").json())
+    found = MetricsResponse.model_validate(service.get("/metrics").json())
     assert found.status == "ok"
     assert found.persistence_mae > 0
     assert found.split_train < found.split_total
@@ -267,7 +306,8 @@ def test_the_documents_ask_no_foreign_host(service):
     assert "http://" not in page.replace(service.url, "")
     assert "https://" not in page
     assert service.get("/docs/static/swagger-ui-bundle.js").status_code == 200
-    assert service.get("/docs/openapi.json").json()["openapi"] == "3.0.3"
+    assert "url: '/openapi.json'" in page
+    assert service.get("/openapi.json").json()["openapi"].startswith("3.1.")
 
 
 def test_a_large_body_is_refused_before_it_is_read(service):
@@ -299,7 +339,7 @@ def test_a_path_with_a_slash_behind_leads_nowhere(service):
 def test_beyond_loopback_changing_routes_need_the_key(service, service_settings):
     """401 without, 401 with another, 200 with it; reading needs none."""
     settings = service_settings.model_copy(update={"btcml_api_key": SecretStr("a-long-key")})
-    with Listening(create_app(settings, service.store, guarded=True)) as url:
+    with Listening(create_app(settings, service.store, key_required=True)) as url:
         assert requests.post(url + "/ingest/run", timeout=WAIT_S).status_code == 401
         for token, status in (("wrong", 401), ("a-long-key", 200)):
             answer = requests.post(url + "/ingest/run", headers={"Authorization": f"Bearer {token}"}, timeout=WAIT_S)

@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 import json
 import socket
+from concurrent.futures import Future
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,8 @@ from pydantic import SecretStr
 
 from btcml.errors import UsageError
 from btcml.serve.dashboard_server import (
+    DashboardOptions,
     DashboardServer,
-    Seat,
     _configuration,
     _Kernels,
     kernel_environment,
@@ -24,7 +26,7 @@ from btcml.serve.dashboard_server import (
 )
 from btcml.settings import Settings
 
-SEAT = Seat("127.0.0.1", 8866, locked=False, warm=2, most=5, reports=Path("reports/build"))
+OPTIONS = DashboardOptions("127.0.0.1", 8866, locked=False, warm=2, most=5, reports=Path("reports/build"))
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def plain(tmp_path):
 
 def test_kernels_know_what_they_need_and_not_the_database(plain):
     """A kernel is a client of the API: no password of the database reaches it by our hand."""
-    values = kernel_environment(plain, dataclasses.replace(SEAT, locked=True, reports=Path("r"), sleep_s=7))
+    values = kernel_environment(plain, dataclasses.replace(OPTIONS, locked=True, reports=Path("r"), sleep_s=7))
     assert values["BTCML_SYMBOLS"] == "BTCUSDT,ETHUSDT"
     assert (values["BTCML_API_KEY"], values["BTCML_DASHBOARD_PASSWORD"]) == ("key-word", "pass-word")
     assert (values["BTCML_DASHBOARD_LOCKED"], values["BTCML_DASHBOARD_SLEEP"]) == ("1", "7")
@@ -50,45 +52,109 @@ def test_kernels_know_what_they_need_and_not_the_database(plain):
 
 def test_a_page_may_ask_its_own_host_only():
     """Law 10, said to the browser too."""
-    policy = _configuration(SEAT).Voila.tornado_settings["headers"]["Content-Security-Policy"]
+    policy = _configuration(OPTIONS).Voila.tornado_settings["headers"]["Content-Security-Policy"]
     assert "default-src 'self'" in policy
     assert "http" not in policy
 
 
 def test_only_a_locked_dashboard_answers_to_any_name():
     """On loopback another host name is a page that wants to reach this machine."""
-    assert not _configuration(SEAT).Voila.tornado_settings["allow_remote_access"]
-    away = Seat("0.0.0.0", 1, locked=True, warm=1, most=1, reports=Path())  # noqa: S104 - nothing listens
+    assert not _configuration(OPTIONS).Voila.tornado_settings["allow_remote_access"]
+    away = DashboardOptions("0.0.0.0", 1, locked=True, warm=1, most=1, reports=Path())  # noqa: S104 - nothing listens
     assert _configuration(away).Voila.tornado_settings["allow_remote_access"]
 
 
-def test_kernels_go_soon_after_their_tab():
-    """Half a minute without a connection, and never while a tab is open."""
-    culling = _configuration(SEAT).MappingKernelManager
-    assert culling.cull_idle_timeout <= 30
-    assert not culling.cull_connected
+def test_a_ping_that_is_not_answered_at_once_closes_no_socket():
+    """The time-out is longer than two intervals: equal ones closed every socket at its first ping."""
+    settings = _configuration(OPTIONS).Voila.tornado_settings
+    assert settings["ws_ping_timeout"] > 2 * settings["ws_ping_interval"] > 0
 
 
-def test_a_kernel_that_is_still_on_its_way_is_left_alone():
-    """It has no last activity yet, and asking for its age fills the log with an error."""
-    manager = _Kernels(parent=None)
-    manager._pools, manager._kernels["k"] = {}, ServerKernelManager()
-    asyncio.run(manager.cull_kernel_if_idle("k"))
-    assert "k" in manager
+class _Manager(_Kernels):
+    """A manager without processes: kernels are names."""
+
+    def __init__(self):
+        self._kernels, self._pools, self._kernel_connections, self._unconnected = {}, {}, {}, {}
+
+    async def shutdown_kernel(self, kernel_id, *, now):
+        assert now
+        del self._kernels[kernel_id]
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """A manager, and a function that lets time pass and checks its kernels."""
+    clock = [1000.0]
+    monkeypatch.setattr("btcml.serve.dashboard_server.time.monotonic", lambda: clock[0])
+    manager = _Manager()
+
+    def pass_time(seconds):
+        for _ in range(seconds):
+            clock[0] += 1
+            for kernel_id in list(manager._kernels):
+                asyncio.run(manager.cull_kernel_if_idle(kernel_id))
+        return set(manager._kernels)
+
+    return manager, pass_time
+
+
+def _started():
+    """A kernel that has started long ago, by its own last activity."""
+    kernel = ServerKernelManager()
+    kernel.last_activity = datetime(2020, 1, 1, tzinfo=UTC)
+    return kernel
+
+
+def _pooled(kernel_id):
+    """An item of the pool as Voilà keeps it."""
+    task = Future()
+    task.set_result({"kernel_id": kernel_id})
+    return task
+
+
+def test_a_kernel_of_the_pool_does_not_age(kernels):
+    """It waits for a visitor as long as it takes; one that is still starting is left alone too."""
+    manager, pass_time = kernels
+    manager._kernels |= {"warm": _started(), "new": ServerKernelManager()}
+    manager._pools = {"dashboard.ipynb": [_pooled("warm")]}
+    assert pass_time(600) == {"warm", "new"}
+
+
+def test_a_kernel_that_waited_long_has_all_of_its_time_when_a_visitor_comes(kernels):
+    """The time in the pool does not count: it ends only when no socket came within the time-out."""
+    manager, pass_time = kernels
+    manager._kernels["warm"] = _started()
+    manager._pools = {"dashboard.ipynb": [_pooled("warm")]}
+    pass_time(600)
+    manager._pools["dashboard.ipynb"].clear()
+    assert pass_time(25) == {"warm"}
+    assert pass_time(10) == set()
+
+
+def test_an_idle_kernel_lives_while_its_socket_is_open_and_through_a_reconnection(kernels):
+    """Hours without a message do no harm; after the last socket the whole time-out is left."""
+    manager, pass_time = kernels
+    manager._kernels["k"] = _started()
+    for _ in range(2):
+        manager._kernel_connections["k"] = 1
+        assert pass_time(3600) == {"k"}
+        manager._kernel_connections["k"] = 0
+        assert pass_time(25) == {"k"}
+    assert pass_time(10) == set()
 
 
 def test_voila_runs_no_server_extension_of_the_user():
     """Only our configuration counts: no file of a home folder changes the page."""
-    assert _configuration(SEAT).Voila.config_file_paths == []
+    assert _configuration(OPTIONS).Voila.config_file_paths == []
     assert DashboardServer.most > 0
 
 
 def test_a_taken_port_is_one_sentence(plain):
     """Before anything heavy starts."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        seat = Seat("127.0.0.1", taken.getsockname()[1], locked=False, warm=1, most=1, reports=Path())
+        options = DashboardOptions("127.0.0.1", taken.getsockname()[1], locked=False, warm=1, most=1, reports=Path())
         with pytest.raises(UsageError, match="choose another --port"):
-            serve_dashboard(plain, seat, lambda: None)
+            serve_dashboard(plain, options, lambda: None)
 
 
 def test_the_notebook_is_thin_and_carries_no_outputs():
@@ -102,7 +168,7 @@ def test_the_notebook_is_thin_and_carries_no_outputs():
 def test_the_documents_are_linked_where_they_were_built(plain, tmp_path, monkeypatch):
     """Served by the dashboard itself, beside the reports; no link leads nowhere."""
     monkeypatch.chdir(tmp_path)
-    assert kernel_environment(plain, SEAT)["BTCML_DOCUMENTS"] == ""
+    assert kernel_environment(plain, OPTIONS)["BTCML_DOCUMENTS"] == ""
     (tmp_path / "build" / "docs").mkdir(parents=True)
     (tmp_path / "build" / "docs" / "index.html").touch()
-    assert kernel_environment(plain, SEAT)["BTCML_DOCUMENTS"] == "documents/index.html"
+    assert kernel_environment(plain, OPTIONS)["BTCML_DOCUMENTS"] == "documents/index.html"

@@ -4,7 +4,7 @@ import {
   CandlestickSeries, ColorType, CrosshairMode, HistogramSeries, LineSeries, LineStyle, LineType, createChart, createSeriesMarkers, createTextWatermark,
 } from "./lightweight-charts.js";
 import { Band, Shade } from "./layers.js";
-import { coinRange, errorBp, repeatRule, rollingDirection, ruleOf } from "./figures.js";
+import { rowsOf } from "./format.js";
 
 const NAMES = ["ink", "muted", "rule", "paper", "panel", "good", "bad", "s1", "s2", "s3", "s4", "s5", "s6", "s7"];
 const QUIET = { lastValueVisible: false, priceLineVisible: false };
@@ -130,6 +130,10 @@ class Frame {
 
   speak() { this.legend.textContent = this.rest?.() || ""; }
   label(text) { this.plot.setAttribute("aria-label", `${text} ${this.page.t("keys")}`); }
+  errorWords(error, figures) {
+    const { t, f } = this.page;
+    return `${t("s_error")} ${f.signed(error)} (${f.signedOne(figures?.error_bp)} bp, ${f.signedThree(figures?.error_pct)} %)`;
+  }
   when(time) { return `${this.page.f.moment(time)} (${this.page.t("utc", { time: this.page.f.utcMoment(time) })})`; }
   destroy() { this.chart.remove(); }
 }
@@ -174,23 +178,24 @@ export class MainChart extends Frame {
 
   update(data) {
     this.data = data;
-    const { candles, rows, forecast } = data, c = this.colours;
+    const { candles, rows, forecast, figures } = data, c = this.colours;
     this.rows = new Map(candles.map((candle) => [candle.time, { candle }]));
     for (const row of rows) this.rows.set(row.time, { ...(this.rows.get(row.time) || {}), row });
+    this.figures = new Map(figures.map((row) => [row.time, row]));
     if (forecast) this.rows.set(forecast.time, { forecast });
-    this.keep([...candles.map((candle) => candle.time), ...(forecast ? [forecast.time] : [])], () => this.put(candles, rows, forecast, c));
+    this.keep([...candles.map((candle) => candle.time), ...(forecast ? [forecast.time] : [])], () => this.put(data, c));
     this.speak();
   }
 
-  put(candles, rows, forecast, c) {
+  put({ candles, rows, forecast, figures }, c) {
     const range = [...rows, ...(forecast ? [forecast] : [])].filter((row) => Number.isFinite(row.lo) && Number.isFinite(row.hi));
     this.candles.setData(candles);
     this.band.setData(range.map((row) => ({ time: row.time, lo: row.lo, hi: row.hi })));
     this.guess.setData(broken([...rows, ...(forecast ? [forecast] : [])], "forecast", this.page.step));
     this.boxes.setData(rows.filter((row) => Number.isFinite(row.pred.open_next)).map((row) => ({ time: row.time, open: row.pred.open_next, high: row.pred.high_next, low: row.pred.low_next, close: row.pred.close_next })));
     this.next.setData(forecast ? [{ time: forecast.time, open: forecast.open, high: forecast.high, low: forecast.low, close: forecast.forecast }] : []);
-    const error = (row) => (this.unit === "bp" ? errorBp(row.forecast, row.close) : 100 * (row.forecast / row.close - 1));
-    this.error.setData(rows.map((row) => ({ time: row.time, value: error(row), color: faint(c.s2, row.lo <= row.close && row.close <= row.hi ? 0.55 : 1) })));
+    const name = this.unit === "bp" ? "error_bp" : "error_pct";
+    this.error.setData(figures.map((row) => ({ time: row.time, value: row[name], color: faint(c.s2, row.inside ? 0.55 : 1) })));
     this.volume.setData(candles.map((candle) => ({ time: candle.time, value: candle.volume, color: faint(candle.close >= candle.open ? c.s3 : c.s4, 0.55) })));
     const spans = spansOf(rows, c);
     this.shades.forEach((shade) => shade.set(spans));
@@ -211,7 +216,7 @@ export class MainChart extends Frame {
     const said = row || forecast;
     if (said) parts.push(`${t("s_pred")} ${f.price(said.forecast)}`);
     if (said && Number.isFinite(said.lo)) parts.push(t("interval90", { lo: f.price(said.lo), hi: f.price(said.hi) }));
-    if (row) parts.push(`${t("s_error")} ${f.signed(row.forecast - row.close)} (${f.signedOne(errorBp(row.forecast, row.close))} bp, ${f.signedPercent3(row.forecast / row.close - 1)})`);
+    if (row) parts.push(this.errorWords(row.error, this.figures.get(time)));
     return parts.join(" · ");
   }
 
@@ -255,7 +260,7 @@ export class SealedChart extends Frame {
   update(rows) {
     this.rows = rows;
     this.byTime = new Map(rows.map((row) => [row.time, row]));
-    const missed = rows.filter((row) => row.close < row.lo || row.close > row.hi);
+    const missed = rows.filter((row) => row.inside === 0);
     this.keep(rows.map((row) => row.time), () => {
       this.real.setData(broken(rows, "close", this.page.step));
       this.guess.setData(broken(rows, "forecast", this.page.step));
@@ -269,8 +274,7 @@ export class SealedChart extends Frame {
   under(time) {
     const row = this.byTime?.get(time), { t, f } = this.page;
     if (!row) return this.when(time);
-    const error = `${t("s_error")} ${f.signed(row.forecast - row.close)} (${f.signedOne(errorBp(row.forecast, row.close))} bp, ${f.signedPercent3(row.forecast / row.close - 1)})`;
-    return [this.when(time), `${t("s_real")} ${f.price(row.close)}`, `${t("s_pred")} ${f.price(row.forecast)}`, error].join(" · ");
+    return [this.when(time), `${t("s_real")} ${f.price(row.close)}`, `${t("s_pred")} ${f.price(row.forecast)}`, this.errorWords(row.error, row)].join(" · ");
   }
 }
 
@@ -286,7 +290,7 @@ export class DirectionChart extends Frame {
     this.half = this.share.createPriceLine({ price: 50, lineWidth: 1, lineStyle: LineStyle.Solid, axisLabelVisible: false });
     this.zones = [this.share, this.moves].map((series) => this.shade(series));
     this.chart.panes().forEach((pane, i) => pane.setStretchFactor([3, 1][i]));
-    this.corner(0, () => ["%", this.page.rival.name].filter(Boolean).join(" · "));
+    this.corner(0, () => ["%", this.page.challenger].filter(Boolean).join(" · "));
     this.corner(1, () => `${this.page.t("s_move")} (bp)`);
     this.dress();
   }
@@ -297,39 +301,37 @@ export class DirectionChart extends Frame {
     this.repeat.applyOptions({ color: c.s7 });
     this.coin.applyOptions({ fill: faint(c.s7, 0.22) });
     this.half.applyOptions({ color: c.muted });
-    if (this.rows) this.update(this.rows);
+    if (this.rows) this.draw();
   }
 
-  update(rows) {
-    this.rows = rows;
+  update({ candles, rolling }) {
+    this.rows = rowsOf(candles);
+    this.rolling = rowsOf(rolling);
+    this.draw();
+  }
+
+  draw() {
+    const { rows, rolling, colours: c } = this;
     this.byTime = new Map(rows.map((row) => [row.time, row]));
-    const told = rows.filter((row) => row.base !== null && row.forecast !== row.base).length;
-    this.window = Math.max(20, Math.min(288, Math.floor(told / 4)));
-    const rolling = rollingDirection(rows, this.window), half = 100 * coinRange(this.window), c = this.colours;
-    this.rolling = new Map(rolling.map((point) => [point.time, point]));
+    this.rollingByTime = new Map(rolling.map((point) => [point.time, point]));
     this.mark();
     const share = (name) => rolling.map((point) => ({ time: point.time, value: 100 * point[name] }));
     this.keep(rows.map((row) => row.time), () => {
-      this.share.setData(share("share"));
+      this.share.setData(share("direction"));
       this.wda.setData(share("wda"));
       this.repeat.setData(share("repeat"));
-      this.coin.setData(rolling.map((point) => ({ time: point.time, lo: 50 - half, hi: 50 + half })));
-      this.moves.setData(rows.filter((row) => row.base !== null).map((row) => ({ time: row.time, value: errorBp(row.close, row.base), color: this.rowColour(row, c) })));
+      this.coin.setData(rolling.map((point) => ({ time: point.time, lo: 100 * point.low, hi: 100 * point.high })));
+      this.moves.setData(rows.map((row) => ({ time: row.time, value: row.move_bp, color: row.right === null ? c.rule : faint(row.right ? c.s1 : c.s2, 0.8) })));
       this.zones.forEach((zone) => zone.set(spansOf(rows, c)));
     });
     this.speak();
   }
 
-  rowColour(row, c) {
-    const right = Math.sign(row.forecast - row.base) * Math.sign(row.close - row.base);
-    return right === 0 ? c.rule : faint(right > 0 ? c.s1 : c.s2, 0.8);
-  }
-
   under(time) {
-    const row = this.byTime?.get(time), point = this.rolling?.get(time), { t, f } = this.page, parts = [this.when(time)];
+    const row = this.byTime?.get(time), point = this.rollingByTime?.get(time), { t, f } = this.page, parts = [this.when(time)];
     const way = (value) => (value > 0 ? t("up") : value < 0 ? t("down") : "–");
-    if (row && row.base !== null) parts.push(`${t("s_pred")} ${way(row.forecast - row.base)}`, `${t("s_real")} ${way(row.close - row.base)} ${f.signedOne(errorBp(row.close, row.base))} bp`);
-    if (point) parts.push(`${t("s_accuracy")} ${f.percent(point.share)}`, `WDA ${f.percent(point.wda)}`, `${t("s_repeat")} ${f.percent(point.repeat)}`);
+    if (row) parts.push(`${t("s_pred")} ${way(row.forecast_bp)}`, `${t("s_real")} ${way(row.move_bp)} ${f.signedOne(row.move_bp)} bp`);
+    if (point) parts.push(`${t("s_accuracy")} ${f.percent(point.direction)}`, `WDA ${f.percent(point.wda)}`, `${t("s_repeat")} ${f.percent(point.repeat)}`);
     return parts.join(" · ");
   }
 }
@@ -353,7 +355,7 @@ export class TrainingsChart extends Frame {
 
   update(items) {
     this.items = items;
-    const points = items.map((item) => ({ time: item.time, value: item.mae / item.persistence_mae }));
+    const points = items.map((item) => ({ time: item.time, value: item.ratio }));
     const changes = items.filter((item, i) => i > 0 && item.champion !== items[i - 1].champion);
     this.byTime = new Map(items.map((item) => [item.time, item]));
     this.keep(points.map((point) => point.time), () => {
@@ -381,36 +383,35 @@ export class MoneyChart extends Frame {
     };
     this.zero = this.lines.net.createPriceLine({ price: 0, lineWidth: 1, lineStyle: LineStyle.Solid, axisLabelVisible: false });
     this.zone = this.shade(this.lines.net);
-    this.corner(0, () => ["bp", this.page.rival.name].filter(Boolean).join(" · "));
-    this.cost = 2;
-    this.threshold = 0;
+    this.corner(0, () => ["bp", this.page.challenger].filter(Boolean).join(" · "));
     this.dress();
   }
 
   colour(c) {
     Object.entries({ hold: c.s7, repeat: c.s4, gross: c.s6, net: c.s1 }).forEach(([name, color]) => this.lines[name].applyOptions({ color }));
     this.zero.applyOptions({ color: c.muted });
-    if (this.rows) this.update(this.rows);
+    if (this.rows) this.draw();
   }
 
-  update(rows) {
-    this.rows = rows;
-    const rule = ruleOf(rows, this.cost, this.threshold), repeat = repeatRule(rows, this.cost), c = this.colours;
-    this.result = rule;
+  update({ candles }) {
+    this.rows = rowsOf(candles);
+    this.draw();
+  }
+
+  draw() {
+    const { rows, colours: c } = this;
     this.mark();
-    this.byTime = new Map(rule.points.map((point) => [point.time, point]));
-    this.keep(rule.points.map((point) => point.time), () => {
-      for (const name of ["hold", "gross", "net"]) this.lines[name].setData(line(rule.points, name));
-      this.lines.repeat.setData(line(repeat.points, "net"));
+    this.byTime = new Map(rows.map((row) => [row.time, row]));
+    this.keep(rows.map((row) => row.time), () => {
+      for (const [name, made] of Object.entries(this.lines)) made.setData(line(rows, `${name}_bp`));
       this.zone.set(spansOf(rows, c));
     });
     this.speak();
-    return rule;
   }
 
   under(time) {
-    const point = this.byTime?.get(time), { t, f } = this.page;
-    if (!point) return this.when(time);
-    return [this.when(time), ...["net", "gross", "hold"].map((name) => `${t(`s_${name}`)} ${f.signedOne(point[name])} bp`)].join(" · ");
+    const row = this.byTime?.get(time), { t, f } = this.page;
+    if (!row) return this.when(time);
+    return [this.when(time), ...["net", "gross", "hold"].map((name) => `${t(`s_${name}`)} ${f.signedOne(row[`${name}_bp`])} bp`)].join(" · ");
   }
 }

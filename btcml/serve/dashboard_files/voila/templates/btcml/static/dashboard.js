@@ -1,8 +1,7 @@
-// The widget: asks the kernel, keeps what it heard, draws it, and says plainly what went wrong.
+// The widget: asks the kernel, keeps the responses, draws them, and shows errors. Figures come from the API; none is computed here.
 
 import { chosenLanguage, translator } from "./words.js";
-import { formatter, seconds } from "./format.js";
-import { coverageOf, directionOf, reliabilityOf, repeatOf, rowsOf, sealedRows, second, skillOf } from "./figures.js";
+import { formatter, rowsOf, second, seconds } from "./format.js";
 import { asker } from "./link.js";
 import { DirectionChart, MainChart, MoneyChart, SealedChart, TrainingsChart } from "./charts.js";
 import { reliabilityDrawing, safe, table } from "./drawings.js";
@@ -14,6 +13,8 @@ const [FEW, MANY, USUAL] = [24, 9900, 600];
 const BACK_OFF = [2, 4, 8, 15];
 const DAY = 86400;
 const GONE_MS = 60_000;
+const TYPING_MS = 250;
+const FLAT = { candles: {}, rolling: {}, reliability: [], scores: [], direction: { right: 0, rows: 0 } };
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const iso = (time) => new Date(time * 1000).toISOString();
@@ -44,7 +45,7 @@ class Dashboard {
     this.problems = {};
     this.candles = new Map();
     this.points = new Map();
-    this.rival = { name: "", mark: "", points: [] };
+    this.figures = { mark: "", own: null, shown: null, week: null, day: null };
     Object.assign(this, { looked: 0, prediction: null, futures: null, trainings: null, models: null, market: "", timed: false, loading: false, report: null });
   }
 
@@ -130,7 +131,7 @@ class Dashboard {
     const shape = () => this.charts.main.shape({ boxes: this.$("boxes").checked, unit: this.$("unit").value });
     on("boxes", "change", shape);
     on("unit", "change", shape);
-    for (const name of ["cost", "threshold"]) on(name, "input", () => this.showMoney());
+    for (const name of ["cost", "threshold"]) on(name, "input", () => { clearTimeout(this.typing); this.typing = setTimeout(() => this.askFigures(this.turn), TYPING_MS); });
     on("notices", "click", (event) => { const kind = event.target.dataset?.kind; if (kind) { this.notices.delete(kind); this.showNotices(); } });
     this.ondark = () => this.words();
     this.dark.addEventListener("change", this.ondark);
@@ -189,8 +190,8 @@ class Dashboard {
     const [prices, ...others] = asks.map(hear);
     await prices;  // the week before the market's newest candle: its clock need not be the viewer's
     const week = { ...key, start: iso(this.weekStart()), limit: 20_000 };
-    await Promise.all([...others, turn === this.turn ? hear(["futures", week]) : null]);
-    if (turn === this.turn) await Promise.all([this.askRival(turn, key), this.askReport(turn, key)]);
+    await Promise.all([...others, ...(turn === this.turn ? [hear(["futures", week]), this.askFigures(turn)] : [])]);
+    if (turn === this.turn) await this.askReport(turn, key);
     if (turn !== this.turn) return;
     this.loading = false;
     this.looked = Date.now();
@@ -201,19 +202,37 @@ class Dashboard {
     if (!down) sessionStorage.removeItem("btcml-reopened");
   }
 
-  /** While persistence serves, which says no direction: the best challenger's walk-forward, shown as such. */
-  async askRival(turn, key) {
-    const models = this.models || [], served = models.find((model) => model.champion);
-    const best = models.filter((model) => model.role === "challenger").sort((a, b) => (b.skill ?? -Infinity) - (a.skill ?? -Infinity))[0];
-    if (served?.name !== "persistence" || !best) { this.rival = { name: "", mark: "", points: [] }; return; }
-    const mark = `${best.id} ${this.newest}`;
-    if (this.rival.mark === mark) return;
-    const answer = await this.link.ask("series", { ...key, model: best.name, fallback_days: Math.ceil(this.days), limit: 30_000 });
-    if (turn !== this.turn || answer.code !== "ok") return;
-    const points = answer.data.model === best.name ? answer.data.points : [];  // an older API does not know the question
-    this.rival = { name: points.length ? best.name : "", mark, points };
-    this.show("series");
+  /** What a trade costs, and above which forecast move one is made. */
+  get trade() {
+    const number = (name) => Math.max(0, Number(this.$(name).value) || 0);
+    return { cost_bp: number("cost"), threshold_bp: number("threshold") };
   }
+
+  /** Figures of what is shown: of the span, and of the sealed forecasts; while persistence serves, also the best challenger's. */
+  async askFigures(turn) {
+    if (!this.candles.size) return;
+    const span = { ...this.series(), ...this.trade, start: iso(Math.min(...this.candles.keys())) }, since = (days) => iso((this.newest ?? 0) - days * DAY);
+    const mark = JSON.stringify([span, this.newest, this.prediction?.artifact]);
+    if (this.figures.mark === mark) return;
+    const ask = async (query) => {
+      const answer = await this.link.ask("evaluation", query);
+      if (turn === this.turn) this.problems.evaluation = answer.code === "ok" ? null : answer;
+      return answer.code === "ok" ? answer.data : null;
+    };
+    const sealed = { ...this.series(), origin: "sealed" };
+    const [own, week, day] = await Promise.all([ask(span), ask({ ...sealed, start: since(7) }), ask({ ...sealed, start: since(1), curves: false })]);
+    const other = own && own.champion === "persistence" && own.best !== own.champion;
+    const shown = other ? await ask({ ...span, model: own.best }) : own;
+    if (turn !== this.turn || !own || !shown || !week || !day) return;
+    this.figures = { mark, own, shown, week, day };
+    this.show("figures");
+  }
+
+  /** Name of the challenger whose figures are shown because persistence serves; empty: those shown are the served model's. */
+  get challenger() { const { own, shown } = this.figures; return shown && shown !== own ? shown.model : ""; }
+
+  /** Scores of a model in an evaluation. */
+  score(figures, name = figures?.model) { return figures?.scores.find((row) => row.model === name) || { rows: 0 }; }
 
   weekStart() { return (this.newest ?? this.now()) - 7 * DAY; }
 
@@ -312,6 +331,7 @@ class Dashboard {
     }
     this.loading = false;
     this.turn += 1;
+    this.figures.mark = "";
     await this.refresh();
   }
 
@@ -464,15 +484,16 @@ class Dashboard {
   // ---- drawing ----
 
   rows() {
-    const closes = [...this.candles].map(([time, candle]) => [time, candle.close]);
-    return rowsOf([...this.points.values()], closes, this.step);
+    return [...this.points].map(([time, { real, pred, lo, hi, err, origin }]) => ({ time, real, pred, lo, hi, origin, close: real.close, forecast: pred.close_next, error: err.close_signed }));
   }
 
-  /** Rows that have an opinion on the direction: those of the service, else the best challenger's. */
-  opinions(rows) {
-    if (!this.rival.name) return rows;
-    const closes = [...this.candles].map(([time, candle]) => [time, candle.close]), oldest = Math.min(...this.candles.keys());
-    return rowsOf(this.rival.points, closes, this.step).filter((row) => row.time >= oldest);
+  /** Sealed forecasts with an outcome, each with its figures. */
+  sealed() {
+    const figures = new Map(rowsOf(this.figures.week?.candles).map((row) => [row.time, row]));
+    return (this.futures || []).filter((point) => point.status === "sealed" && Number.isFinite(point.real_close)).map((point) => {
+      const time = second(point.time);
+      return { ...figures.get(time), time, close: point.real_close, forecast: point.pred_close, lo: point.lo, hi: point.hi, error: point.err_close };
+    });
   }
 
   show(about = "all") {
@@ -481,8 +502,8 @@ class Dashboard {
     this.showCards();
     this.showLinks();
     this.showLock();
-    if (["all", "prices", "series", "predict"].includes(about)) this.showMain();
-    if (!this.later && (about === "series" || about === "futures" || about === "all")) this.later = setTimeout(() => { this.later = null; this.showRest(); }, about === "all" ? 0 : 60);
+    if (["all", "prices", "series", "predict", "figures"].includes(about)) this.showMain();
+    if (!this.later && ["figures", "futures", "all"].includes(about)) this.later = setTimeout(() => { this.later = null; this.showRest(); }, about === "all" ? 0 : 60);
     if (["all", "metrics"].includes(about) && this.charts.trainings) this.showTrainings();
     if (this.root.dataset.painted !== "all") this.root.dataset.painted = this.candles.size ? "chart" : "page";
     if (!this.first && this.candles.size && (this.prediction || this.problems.predict)) this.first = performance.mark("btcml-first");
@@ -497,7 +518,7 @@ class Dashboard {
     this.card("delta", p ? f.signed(p.delta) : "–", p ? (plain ? t("persistenceShort") : f.signedPercent3(p.delta_pct / 100)) : "");
     const way = p && p.delta !== 0 ? (p.delta > 0 ? "up" : "down") : "";
     this.$("card-delta").dataset.way = way;
-    this.card("probUp", p && p.prob_up !== null ? f.percent(p.prob_up) : "–", p ? (p.prob_up === null ? t("upNone") : t("upLine", { down: f.percent(1 - p.prob_up) })) : "");
+    this.card("probUp", p && p.prob_up !== null ? f.percent(p.prob_up) : "–", p ? (p.prob_up === null ? t("upNone") : t("upLine", { down: f.percent(p.prob_down) })) : "");
     this.$("card-probUp").style.setProperty("--share", p?.prob_up ?? 0);
     this.showModel(plain);
     this.showSkill();
@@ -525,12 +546,11 @@ class Dashboard {
   chance(p) { return p < 0.0001 ? this.t("pBelow") : this.t("pValue", { p: this.f.four(p) }); }
 
   showLive() {
-    const { t, f } = this, rows = sealedRows(this.futures || []), item = this.$("card-live");
-    const day = rows.filter((row) => row.time >= (this.newest ?? 0) - DAY);
-    const cell = (part, count) => (count.n ? f.percent(count.share) : "–");
-    const lineOf = (name, part) => `<tr><th scope="row">${t(name)} (${f.whole(part.length)})</th><td>${cell(part, coverageOf(part))}</td><td>${cell(part, directionOf(part))}</td></tr>`;
+    const { t, f } = this, { week, day } = this.figures, item = this.$("card-live");
+    const share = (value) => (Number.isFinite(value) ? f.percent(value) : "–");
+    const lineOf = (name, score) => `<tr><th scope="row">${t(name)} (${f.whole(score.rows)})</th><td>${share(score.coverage)}</td><td>${share(score.direction)}</td></tr>`;
     item.querySelector(".value").hidden = true;
-    item.querySelector(".note").innerHTML = rows.length ? `<table class="mini"><thead><tr><td></td><th scope="col">${t("cover")}</th><th scope="col">${t("signs")}</th></tr></thead><tbody>${lineOf("day", day)}${lineOf("week", rows)}</tbody></table>` : this.futures ? t("noSealed") : "";
+    item.querySelector(".note").innerHTML = this.score(week).rows ? `<table class="mini"><thead><tr><td></td><th scope="col">${t("cover")}</th><th scope="col">${t("signs")}</th></tr></thead><tbody>${lineOf("day", this.score(day))}${lineOf("week", this.score(week))}</tbody></table>` : week ? t("noSealed") : "";
   }
 
   card(name, value, note, title = "") {
@@ -557,89 +577,82 @@ class Dashboard {
     const p = this.prediction, oldest = candles[0]?.time ?? 0, rows = this.rows().filter((row) => row.time >= oldest);
     const time = p ? second(p.time) : null;
     const forecast = p && time > (this.newest ?? 0) ? { time, forecast: p.predicted_close, open: p.predicted_open, high: p.predicted_high, low: p.predicted_low, lo: p.lo, hi: p.hi } : null;
-    this.charts.main.update({ candles, rows, forecast });
+    this.$("main").dataset.candles = candles.length;
+    this.charts.main.update({ candles, rows, forecast, figures: rowsOf(this.figures.own?.candles) });
     const market = this.market.split(":")[0], banner = this.$("market");
     banner.hidden = !this.market || market === "binance";
     banner.textContent = banner.hidden ? "" : this.t(`market_${market}`, { market: this.market });
-    this.say("main", this.mainWords(rows));
-    this.showScore(this.opinions(rows));
+    this.say("main", this.mainWords());
+    this.showScore();
   }
 
-  mainWords(rows) {
-    const { t, f } = this, figures = skillOf(rows);
-    if (!figures.n) return this.candles.size ? t("h_none") : "";
-    if (rows.every((row) => row.base === null || row.forecast === row.base)) return t("h_plain", { n: f.whole(figures.n), base: f.two(figures.base) });
-    const what = Math.abs(figures.skill) < 5e-6 ? t("w_same") : t(figures.skill > 0 ? "w_better" : "w_worse", { skill: f.percent2(Math.abs(figures.skill)) });
-    return t("h_main", { n: f.whole(figures.n), mae: f.two(figures.mae), base: f.two(figures.base), what });
+  mainWords() {
+    const { t, f } = this, { own } = this.figures, score = this.score(own), none = this.score(own, "persistence");
+    if (!score.rows) return own ? t("h_none") : "";
+    if (own.model === "persistence") return t("h_plain", { n: f.whole(score.rows), base: f.two(score.mae_bp) });
+    const what = Math.abs(score.skill) < 5e-6 ? t("w_same") : t(score.skill > 0 ? "w_better" : "w_worse", { skill: f.percent2(Math.abs(score.skill)) });
+    return t("h_main", { n: f.whole(score.rows), mae: f.two(score.mae_bp), base: f.two(none.mae_bp), what });
   }
 
-  showScore(rows) {
-    const { t, f, rival } = this, own_ = skillOf(rows), way = directionOf(rows), repeat = repeatOf(rows), cover = coverageOf(rows);
-    const share = (value) => f.percent(value);
-    const body = [
-      [t("r_n"), f.whole(own_.n), f.whole(own_.n), f.whole(repeat.n)],
-      [t("r_mae"), f.two(own_.mae), f.two(own_.base), "–"],
-      [t("r_skill"), f.signedPercent(own_.skill), f.signedPercent(own_.n ? 0 : NaN), "–"],
-      [t("r_signs"), share(way.share), "–", share(repeat.share)],
-      [t("r_wda"), share(way.wda), "–", share(repeat.wda)],
-      [t("r_cover"), share(cover.share), "–", "–"],
-    ];
-    this.$("score").querySelector(".scroll").innerHTML = table(["", rival.name ? `${rival.name} ${t("r_rival")}` : t("r_this"), t("s_persistence"), t("s_repeat")], body);
-    this.$("score").querySelector(".say").textContent = way.n ? t(this.coinWord(way)) : this.noneWord();
+  showScore() {
+    const { t, f, challenger } = this, { shown } = this.figures, score = this.score(shown);
+    const columns = [score, this.score(shown, "persistence"), this.score(shown, "repeat")];
+    const row = (name, metric, format) => [t(name), ...columns.map((column) => format(column[metric]))];
+    const body = [row("r_n", "rows", f.whole), row("r_mae", "mae_bp", f.two), row("r_skill", "skill", f.signedPercent), ...["direction", "wda", "coverage"].map((metric) => row({ direction: "r_signs", wda: "r_wda", coverage: "r_cover" }[metric], metric, f.percent))];
+    this.$("score").querySelector(".scroll").innerHTML = table(["", challenger ? `${challenger} ${t("r_rival")}` : t("r_this"), t("s_persistence"), t("s_repeat")], body);
+    this.$("score").querySelector(".say").textContent = shown?.direction.rows ? t(this.coinWord(score)) : this.noneWord();
   }
 
-  coinWord(way) { return way.low > 0.5 ? "h_notCoin" : way.high < 0.5 ? "h_coinWorse" : "h_coin"; }
+  coinWord(score) { return score.direction_low > 0.5 ? "h_notCoin" : score.direction_high < 0.5 ? "h_coinWorse" : "h_coin"; }
 
   /** Why there is nothing to count; nothing where the API has not said anything yet. */
-  noneWord() { return this.candles.size ? this.t(this.points.size ? "h_directionNone" : "h_none") : ""; }
+  noneWord() { const { own } = this.figures; return own ? this.t(this.score(own).rows ? "h_directionNone" : "h_none") : ""; }
 
   /** Whose opinion it is, where it is not the service's. */
-  whose(key = "h_rival") { return this.rival.name ? `${this.t(key, { model: this.rival.name })} ` : ""; }
+  whose(key = "h_rival") { return this.challenger ? `${this.t(key, { model: this.challenger })} ` : ""; }
 
-  directionWords(way, repeat) {
-    const { t, f } = this;
-    if (!way.n) return this.noneWord();
-    return `${this.whose()}${t("h_direction", { right: f.whole(way.right), n: f.whole(way.n), share: f.percent(way.share), lo: f.percent(way.low), hi: f.percent(way.high), wda: f.percent(way.wda), repeat: f.percent(repeat.share) })} ${t(this.coinWord(way))}`;
+  directionWords() {
+    const { t, f } = this, { shown } = this.figures, score = this.score(shown), repeat = this.score(shown, "repeat");
+    if (!shown?.direction.rows) return this.noneWord();
+    const { right, rows } = shown.direction;
+    return `${this.whose()}${t("h_direction", { right: f.whole(right), n: f.whole(rows), share: f.percent(score.direction), lo: f.percent(score.direction_low), hi: f.percent(score.direction_high), wda: f.percent(score.wda), repeat: f.percent(repeat.direction) })} ${t(this.coinWord(score))}`;
   }
 
   /** Everything below the essentials: made when the first of it comes, so that it never delays them. */
   showRest() {
     if (!this.alive) return;
-    const rows = this.opinions(this.rows()), { t, f } = this, sealed = sealedRows(this.futures || []);
+    const { t, f } = this, { shown, week } = this.figures, sealed = this.sealed();
     if (!this.charts.sealed) {
       Object.assign(this.charts, { sealed: new SealedChart(this.$("sealed"), this), direction: new DirectionChart(this.$("direction"), this), money: new MoneyChart(this.$("money"), this), trainings: new TrainingsChart(this.$("trainings"), this) });
       this.showTrainings();
     }
     this.charts.sealed.update(sealed);
     this.$("sealed").querySelector(".stage").hidden = this.$("sealed").querySelector(".keys").hidden = !sealed.length;
-    const inside = coverageOf(sealed);
-    this.say("sealed", sealed.length ? t("h_sealed", { n: f.whole(sealed.length), inside: f.percent(inside.share) }) : this.futures ? t("h_sealedNone") : "");
-    this.charts.direction.update(rows);
-    this.say("direction", this.directionWords(directionOf(rows), repeatOf(rows)));
-    const honest = reliabilityOf(rows), low = honest.bins[0], high = honest.bins[honest.bins.length - 1];
-    this.$("reliability").querySelector(".drawing").innerHTML = honest.n ? reliabilityDrawing(honest, this) : "";
-    this.$("reliability").querySelector(".say").textContent = honest.n ? this.whose("h_rivalShort") + t("h_reliability", { p: f.percent(high.said), f: f.percent(high.went), q: f.percent(low.said), g: f.percent(low.went), brier: f.three(honest.brier) }) : this.candles.size ? t("h_reliabilityNone") : "";
-    this.showMoney(rows);
+    const live = this.score(week);
+    this.say("sealed", live.rows ? t("h_sealed", { n: f.whole(live.rows), inside: f.percent(live.coverage) }) : week ? t("h_sealedNone") : "");
+    this.charts.direction.update(shown || FLAT);
+    this.say("direction", this.directionWords());
+    const bins = shown?.reliability || [], low = bins[0], high = bins[bins.length - 1];
+    this.$("reliability").querySelector(".drawing").innerHTML = bins.length ? reliabilityDrawing(bins, this) : "";
+    this.$("reliability").querySelector(".say").textContent = bins.length ? this.whose("h_rivalShort") + t("h_reliability", { p: f.percent(high.probability), f: f.percent(high.frequency), q: f.percent(low.probability), g: f.percent(low.frequency), brier: f.three(this.score(shown).brier) }) : shown ? t("h_reliabilityNone") : "";
+    this.showMoney();
     if (this.looked) this.root.dataset.painted = "all";
   }
 
-  showMoney(rows = this.opinions(this.rows())) {
-    const { t, f } = this, chart = this.charts.money;
-    if (!chart) return;
-    chart.cost = Math.max(0, Number(this.$("cost").value) || 0);
-    chart.threshold = Math.max(0, Number(this.$("threshold").value) || 0);
-    const rule = chart.update(rows);
-    const words = this.whose() + t("h_money", { cost: f.one(chart.cost), net: f.signedOne(rule.net), trades: f.whole(rule.trades), gross: f.signedOne(rule.gross) });
-    this.say("money", rule.trades ? `${words} ${rule.net <= 0 ? t("h_moneyNot") : ""}` : this.candles.size ? t("h_moneyNone") : "");
+  showMoney() {
+    const { t, f } = this, { shown } = this.figures;
+    this.charts.money.update(shown || FLAT);
+    const made = shown?.money, words = made && this.whose() + t("h_money", { cost: f.one(made.cost_bp), net: f.signedOne(made.net_bp), trades: f.whole(made.trips), gross: f.signedOne(made.gross_bp) });
+    this.say("money", made?.trips ? `${words} ${made.net_bp <= 0 ? t("h_moneyNot") : ""}` : shown ? t("h_moneyNone") : "");
   }
 
   showTrainings() {
     const { t, f } = this, items = this.trainings || [], seen = new Set();
-    const usable = items.map((item) => ({ ...item, time: second(item.finished_at) })).filter((item) => item.mae > 0 && item.persistence_mae > 0).sort((a, b) => a.time - b.time).filter((item) => !seen.has(item.time) && seen.add(item.time));
+    const usable = items.map((item) => ({ ...item, time: second(item.finished_at) })).filter((item) => item.ratio > 0).sort((a, b) => a.time - b.time).filter((item) => !seen.has(item.time) && seen.add(item.time));
     this.charts.trainings.update(usable);
     this.$("trainings").querySelector(".stage").hidden = usable.length < 2;
     const newest = usable[usable.length - 1];
-    this.say("trainings", newest ? t("h_trainings", { n: f.whole(usable.length), ratio: f.four(newest.mae / newest.persistence_mae) }) : this.trainings ? t("h_trainingsNone") : "");
+    this.say("trainings", newest ? t("h_trainings", { n: f.whole(usable.length), ratio: f.four(newest.ratio) }) : this.trainings ? t("h_trainingsNone") : "");
     const share = (value) => (Number.isFinite(value) ? `${f.four(value)} %` : "–");
     const rows = usable.slice(-8).reverse().map((item) => [f.moment(item.time), f.whole(item.samples), f.two(item.mae), f.two(item.persistence_mae), share(item.mape), f.signedPercent(item.judged === false ? NaN : item.skill ?? NaN), item.judged !== false && Number.isFinite(item.dm_p) ? this.chance(item.dm_p) : "–", item.champion]);
     this.$("trainings").querySelector(".history").innerHTML = newest ? table(["t_time", "t_samples", "t_mae", "t_base", "t_mape", "t_skill", "t_p", "t_champion"].map((name) => t(name)), rows) : "";

@@ -6,15 +6,15 @@ const escapes = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
 /** Text that came from outside, safe in HTML. */
 export const safe = (text) => String(text ?? "").replace(/[&<>"]/g, (sign) => escapes[sign]);
 
-/** Forecast probability against observed share, each bin with Wilson's interval; the diagonal is honesty. */
-export function reliabilityDrawing(figures, { t, f }) {
-  const said = figures.bins.flatMap((bin) => [bin.said, bin.from, bin.to]);
+/** Forecast probability against observed share, each bin with Wilson's interval; the diagonal is a calibrated forecast. */
+export function reliabilityDrawing(bins, { t, f }) {
+  const said = bins.flatMap((bin) => [bin.probability, bin.low, bin.high]);
   const low = Math.max(0, Math.min(0.45, ...said) - 0.01), high = Math.min(1, Math.max(0.55, ...said) + 0.01);
   const x = (value) => SIZE.left + ((value - low) / (high - low)) * (SIZE.width - SIZE.left - SIZE.right);
   const y = (value) => SIZE.height - SIZE.bottom - ((value - low) / (high - low)) * (SIZE.height - SIZE.top - SIZE.bottom);
-  const ticks = ticksOf(low, high), most = Math.max(...figures.bins.map((bin) => bin.n), 1);
+  const ticks = ticksOf(low, high), most = Math.max(...bins.map((bin) => bin.rows), 1);
   const grid = ticks.map((at) => `<path class="net" d="M${x(at)} ${y(low)}V${y(high)}M${x(low)} ${y(at)}H${x(high)}"/><text x="${x(at)}" y="${y(low) + 15}" text-anchor="middle">${f.percent(at)}</text><text x="${SIZE.left - 5}" y="${y(at) + 4}" text-anchor="end">${f.percent(at)}</text>`).join("");
-  const dots = figures.bins.map((bin) => `<g class="dot"><title>${t("predicted")} ${f.percent(bin.said)} · ${t("observed")} ${f.percent(bin.went)} (${f.percent(bin.from)}–${f.percent(bin.to)}) · ${t("count", { n: f.whole(bin.n) })}</title><path d="M${x(bin.said)} ${y(bin.from)}V${y(bin.to)}"/><circle cx="${x(bin.said)}" cy="${y(bin.went)}" r="${2.5 + 5 * Math.sqrt(bin.n / most)}"/></g>`).join("");
+  const dots = bins.map((bin) => `<g class="dot"><title>${t("predicted")} ${f.percent(bin.probability)} · ${t("observed")} ${f.percent(bin.frequency)} (${f.percent(bin.low)}–${f.percent(bin.high)}) · ${t("count", { n: f.whole(bin.rows) })}</title><path d="M${x(bin.probability)} ${y(bin.low)}V${y(bin.high)}"/><circle cx="${x(bin.probability)}" cy="${y(bin.frequency)}" r="${2.5 + 5 * Math.sqrt(bin.rows / most)}"/></g>`).join("");
   return `<svg viewBox="0 0 ${SIZE.width} ${SIZE.height}" role="img" aria-label="${t("c_reliability")}">${grid}<path class="diagonal" d="M${x(low)} ${y(low)}L${x(high)} ${y(high)}"/>${dots}<text class="axis" x="${(x(low) + x(high)) / 2}" y="${SIZE.height - 6}" text-anchor="middle">${t("predicted")}</text><text class="axis" x="12" y="${(y(low) + y(high)) / 2}" text-anchor="middle" transform="rotate(-90 12 ${(y(low) + y(high)) / 2})">${t("observed")}</text></svg>`;
 }
 

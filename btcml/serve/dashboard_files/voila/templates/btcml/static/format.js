@@ -7,6 +7,15 @@ export function seconds(interval) {
   return Number(interval.slice(0, -1)) * SECONDS[interval.slice(-1)];
 }
 
+/** Seconds of the epoch of an ISO time. */
+export const second = (text) => Math.round(Date.parse(text) / 1000);
+
+/** Rows with times in seconds, from the columns of an evaluation. */
+export function rowsOf(columns) {
+  const names = Object.keys(columns || {});
+  return (columns?.time || []).map((time, i) => ({ ...Object.fromEntries(names.map((name) => [name, columns[name][i]])), time: second(time) }));
+}
+
 /** Formatters for a language; the zone is the browser's. */
 export function formatter(language) {
   const regional = (navigator.languages || []).find((name) => name.toLowerCase().startsWith(language.slice(0, 2)));
@@ -27,7 +36,7 @@ export function formatter(language) {
     price: number(2), signed: number(2, sign), whole: number(0), two: number(2), one: number(1), signedOne: number(1, sign),
     percent: number(1, { style: "percent" }), percent2: number(2, { style: "percent" }),
     signedPercent: number(2, { style: "percent", ...sign }), signedPercent3: number(3, { style: "percent", ...sign }),
-    four: number(4), three: number(3),
+    four: number(4), three: number(3), signedThree: number(3, sign),
     compact: (value) => (Number.isFinite(value) ? new Intl.NumberFormat(locale, { notation: "compact", maximumFractionDigits: 1 }).format(value) : "–"),
     hour: time(clock), day: time({ day: "numeric", month: "short" }), month: time({ month: "short", year: "numeric" }),
     moment: time({ day: "numeric", month: "short", ...clock }), utc: time({ ...clock, timeZone: "UTC" }),

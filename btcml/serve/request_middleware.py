@@ -1,4 +1,4 @@
-"""What surrounds every request: an id, a log line, figures, and a limit of size."""
+"""ASGI middleware around every request: an id, a log line, metrics, and a limit of the body size."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 
-from btcml.serve.gauges import observe_request
 from btcml.serve.problems import problem_response
+from btcml.serve.prometheus import observe_request
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["MOST_BODY", "Guard"]
+__all__ = ["MAX_BODY_BYTES", "RequestMiddleware"]
 
-MOST_BODY = 65_536
-"""Bytes that a request's body may have: every parameter is in the query."""
+MAX_BODY_BYTES = 65_536
+"""Largest size of a request's body: every parameter is in the query."""
 
 _log = logging.getLogger("btcml.access")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class Guard:
+class RequestMiddleware:
     """ASGI middleware around an application.
 
     Parameters
     ----------
     app
-        What it guards.
+        The application.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; write down how it went."""
+        """Pass a request on, then count and log it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -47,7 +47,7 @@ class Guard:
         request_id = scope["request_id"] = _given_id(scope) or uuid.uuid4().hex[:16]
 
         async def answer(message: Message) -> None:
-            """Note the status of the answer and add our headers."""
+            """Remember the status of the response and add headers."""
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -88,11 +88,11 @@ def _line(scope: Scope, request_id: str, status: int, seconds: float) -> dict[st
 
 
 def _too_long(scope: Scope) -> bool:
-    """Whether a request announces a body that nobody here reads."""
+    """Whether a request announces a body that is too large."""
     lengths = [value for name, value in scope["headers"] if name == b"content-length"]
-    return any(not length.isdigit() or int(length) > MOST_BODY for length in lengths)
+    return any(not length.isdigit() or int(length) > MAX_BODY_BYTES for length in lengths)
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    sentence = f"a body has at most {MOST_BODY} bytes here: put the parameters into the query"
+    sentence = f"a request body may have {MAX_BODY_BYTES} bytes: put the parameters into the query"
     await problem_response(Request(scope), 413, sentence)(scope, receive, send)

@@ -1,9 +1,9 @@
 """The scheduler: ingest, forecast, train, when the market's clock says so.
 
-It holds no plan in memory. At every tick the database is asked what was done last, the market's
-clock what is due, and the difference is done once: late runs coalesce, a restart catches up, and
-what nobody served is counted in the job that came next. Two schedulers on one database do no harm,
-since a due time can be in the log only once and each kind of job holds a lock.
+It keeps no plan in memory. Each tick reads from the database what was done last and from the market's
+clock what is due, and does the difference once: late runs coalesce, a restart catches up, and due
+times that were missed are counted in the next job. Two schedulers on one database do no harm, since
+a due time can be in the log only once and each kind of job holds a lock.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ import pandas as pd
 from btcml.candles import SeriesKey, interval_floor
 from btcml.errors import BtcmlError, BusyError
 from btcml.pipeline.clock import register_clock
+from btcml.pipeline.jobs import JobContext, run_job, spawn_job
 from btcml.pipeline.sources import make_source
-from btcml.serve.logs import log_lines
-from btcml.serve.work import Bench, perform, spawn
 from btcml.settings import Settings, duration
 from btcml.store.candles import read_last_candles
 from btcml.store.engine import database_lock, open_store
 from btcml.store.forecasts import market_now, read_clock_speed
 from btcml.store.jobs import KINDS, Job, abandon_jobs, append_job, last_ok, last_scheduled
 from btcml.store.models import read_champion
-from btcml.system import end_processes
+from btcml.system import end_processes, log_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,7 +55,7 @@ class Due:
     due_at
         When, by the market's clock.
     missed
-        Due times before it that nobody served.
+        Earlier due times that were missed.
     attempt
         1, or more for a retry.
     """
@@ -105,26 +104,26 @@ class Scheduler:
 
     Parameters
     ----------
-    bench
+    context
         Settings, database and source.
     days
         Days of candles to have and to train on.
     """
 
-    def __init__(self, bench: Bench, days: int = 1095) -> None:
-        self.bench, self.days = bench, days
-        settings = bench.settings
-        market = bench.source.market
+    def __init__(self, context: JobContext, days: int = 1095) -> None:
+        self.context, self.days = context, days
+        settings = context.settings
+        market = context.source.market
         self.keys = [SeriesKey(market, symbol, settings.btcml_interval) for symbol in settings.btcml_symbols]
         self.ingest_every = pd.Timedelta(duration(settings.btcml_ingest_every))
         self.train_every = pd.Timedelta(duration(settings.btcml_train_every))
         self.stop = threading.Event()
         self._training: tuple[SeriesKey, subprocess.Popen[bytes]] | None = None
-        self._troubled: set[SeriesKey] = set()
+        self._failed: set[SeriesKey] = set()
         self.speed = 1.0
 
     def run(self) -> None:
-        """Work until `stop` is set or the process is interrupted; leave nothing half done."""
+        """Run until `stop` is set or the process is interrupted; no job is left open."""
         try:
             self._begin()
             while not self.stop.is_set():
@@ -135,34 +134,34 @@ class Scheduler:
                 self._recover(key)
 
     def _begin(self) -> None:
-        register_clock(self.bench.store, self.bench.source)
-        self.speed = read_clock_speed(self.bench.store, self.bench.source.market) or 1.0
+        register_clock(self.context.store, self.context.source)
+        self.speed = read_clock_speed(self.context.store, self.context.source.market) or 1.0
         for key in self.keys:
             self._recover(key)
             if self._short(key):
                 self._backfill(key)
 
     def _recover(self, key: SeriesKey, kinds: Iterable[str] = KINDS, *, queued: bool = True) -> None:
-        """Close the jobs of processes that died: whoever is alive holds the lock of its job."""
+        """Close the jobs of processes that died: a live process holds the lock of its job."""
         for kind in kinds:
             if kind == "train" and self._in_training():
                 continue
             try:
-                with database_lock(self.bench.store, f"{kind} of {key}"):
-                    abandon_jobs(self.bench.store, kind, key, but=0, queued=queued)
+                with database_lock(self.context.store, f"{kind} of {key}"):
+                    abandon_jobs(self.context.store, kind, key, but=0, queued=queued)
             except BusyError:
                 continue
 
     def _short(self, key: SeriesKey) -> bool:
-        """Whether candles are missing at the beginning, and no backfill has tried in vain."""
-        done = last_ok(self.bench.store, "backfill", key)
+        """Whether candles are missing at the beginning, and no backfill of that length has succeeded yet."""
+        done = last_ok(self.context.store, "backfill", key)
         if done is not None and int(done.parameters.get("days", 0)) >= self.days:
             return False
-        return len(read_last_candles(self.bench.store, key, 1)) == 0 or done is None
+        return len(read_last_candles(self.context.store, key, 1)) == 0 or done is None
 
     def _backfill(self, key: SeriesKey) -> None:
-        number = append_job(self.bench.store, "backfill", key, asked_by="scheduler", parameters={"days": self.days})
-        self._report(perform(self.bench, number or 0, wait=True))
+        number = append_job(self.context.store, "backfill", key, asked_by="scheduler", parameters={"days": self.days})
+        self._report(run_job(self.context, number or 0, wait=True))
 
     def tick(self) -> float:
         """Do what is due now.
@@ -175,44 +174,44 @@ class Scheduler:
         waits = [_LONGEST_WAIT_S]
         for key in self.keys:
             try:
-                if key in self._troubled:  # a job may have been cut off, and the server with it
-                    self.bench.store.restart_server()
+                if key in self._failed:  # a job may have been cut off, and the server with it
+                    self.context.store.restart_server()
                     self._recover(key)
-                    self._troubled.discard(key)
+                    self._failed.discard(key)
                 waits.append(self._tick(key))
             except BtcmlError as error:
-                self._troubled.add(key)
+                self._failed.add(key)
                 _log.warning(json.dumps({"event": "tick failed", "series": str(key), "error": str(error)}))
         return max(min(waits), _SHORTEST_WAIT_S)
 
     def _tick(self, key: SeriesKey) -> float:
-        now = market_now(self.bench.store, key.market)
+        now = market_now(self.context.store, key.market)
         self._do("ingest", key, _floor(now, self.ingest_every), self.ingest_every)
-        target = interval_floor(market_now(self.bench.store, key.market), key.interval)
+        target = interval_floor(market_now(self.context.store, key.market), key.interval)
         if self._can_forecast(key, target):
             self._do("forecast", key, target, key.delta)
         self._train(key, _floor(now, self.train_every))
-        now = market_now(self.bench.store, key.market)
+        now = market_now(self.context.store, key.market)
         step = min(self.ingest_every, key.delta)
         return (_floor(now, step) + step - now).total_seconds() / max(self.speed, 1e-9)
 
     def _can_forecast(self, key: SeriesKey, target: pd.Timestamp) -> bool:
         """Whether the candle before the target is there, and a model to forecast with."""
-        newest = read_last_candles(self.bench.store, key, 1)
+        newest = read_last_candles(self.context.store, key, 1)
         there = len(newest) > 0 and newest["open_time"].iloc[-1] == target - key.delta
-        return bool(there) and read_champion(self.bench.store, key) is not None
+        return bool(there) and read_champion(self.context.store, key) is not None
 
     def _due(self, kind: str, key: SeriesKey, current: pd.Timestamp, every: pd.Timedelta) -> int | None:
         """Number of the job that is due now, written into the log; None where nothing is."""
-        last = last_scheduled(self.bench.store, kind, key)
+        last = last_scheduled(self.context.store, kind, key)
         if last is not None and last.status == "running":  # by another scheduler, or it was killed
             self._recover(key, [kind], queued=False)
-            last = last_scheduled(self.bench.store, kind, key)
+            last = last_scheduled(self.context.store, kind, key)
         due = due_now(last, current, every, pd.Timestamp.now(tz="UTC"), self.speed)
         if due is None:
             return None
         return append_job(
-            self.bench.store,
+            self.context.store,
             kind,
             key,
             asked_by="scheduler",
@@ -225,7 +224,7 @@ class Scheduler:
     def _do(self, kind: str, key: SeriesKey, current: pd.Timestamp, every: pd.Timedelta) -> None:
         number = self._due(kind, key, current, every)
         if number is not None:
-            self._report(perform(self.bench, number))
+            self._report(run_job(self.context, number))
 
     def _train(self, key: SeriesKey, current: pd.Timestamp) -> None:
         """Start a training in a process of its own, one at a time."""
@@ -237,7 +236,7 @@ class Scheduler:
             self._training = None
         number = self._due("train", key, current, self.train_every)
         if number is not None:
-            self._training = key, spawn(self.bench.settings, number, key.market)
+            self._training = key, spawn_job(self.context.settings, number, key.market)
 
     def _in_training(self) -> bool:
         return self._training is not None and self._training[1].poll() is None
@@ -259,7 +258,7 @@ def _floor(now: pd.Timestamp, every: pd.Timedelta) -> pd.Timestamp:
 
 def run_schedule(settings: Settings, days: int = 1095) -> None:
     """Keep everything fresh until stopped."""
-    log_lines()
+    log_json()
     store = open_store(settings)
     source = make_source(settings, settings.btcml_source, store)
-    Scheduler(Bench(settings, store, source), days).run()
+    Scheduler(JobContext(settings, store, source), days).run()

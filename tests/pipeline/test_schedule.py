@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from btcml.errors import MarketError
-from btcml.serve.schedule import MOST_ATTEMPTS, Due, Scheduler, due_now
-from btcml.serve.work import Bench, perform
+from btcml.pipeline.jobs import JobContext, run_job
+from btcml.pipeline.schedule import MOST_ATTEMPTS, Due, Scheduler, due_now
 from btcml.store.chain import verify_chain
 from btcml.store.engine import database_lock
 from btcml.store.forecasts import read_scored
@@ -64,8 +64,8 @@ def test_an_abandoned_job_is_done_again():
 class NoTraining(Scheduler):
     """A scheduler whose trainings are only written down."""
 
-    def __init__(self, bench):
-        super().__init__(bench, days=9)
+    def __init__(self, context):
+        super().__init__(context, days=9)
 
     def _train(self, key, current):
         self._due("train", key, current, self.train_every)
@@ -73,7 +73,7 @@ class NoTraining(Scheduler):
 
 @pytest.fixture
 def scheduler(store, settings, trained, market):  # noqa: ARG001 - the series must be there
-    return NoTraining(Bench(settings, store, market))
+    return NoTraining(JobContext(settings, store, market))
 
 
 def test_each_candle_is_ingested_and_the_next_one_forecast_and_sealed(scheduler, market, trained, store):
@@ -151,8 +151,8 @@ def test_a_training_that_was_killed_is_closed_and_done_again(scheduler, trained,
         start_job(store, number)
         return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 
-    monkeypatch.setattr("btcml.serve.schedule.spawn", begin)
-    real = Scheduler(scheduler.bench, days=9)
+    monkeypatch.setattr("btcml.pipeline.schedule.spawn_job", begin)
+    real = Scheduler(scheduler.context, days=9)
     real.speed = 1000.0  # pauses of a fast market are short
     real._train(trained, NOON)
     _, process = real._training
@@ -179,7 +179,7 @@ def test_two_jobs_of_a_kind_never_run_at_once(scheduler, trained, store):
     """The second one ends with 409 and says so."""
     number = append_job(store, "ingest", trained, asked_by="api")
     with database_lock(store, f"ingest of {trained}"):
-        done = perform(scheduler.bench, number)
+        done = run_job(scheduler.context, number)
     assert (done.status, done.error_status) == ("error", 409)
 
 
@@ -193,7 +193,7 @@ def test_an_interrupted_job_is_abandoned_and_its_lock_free(scheduler, market, tr
     with monkeypatch.context() as patch:
         patch.setattr(type(market), "fetch_candles", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            perform(scheduler.bench, number)
+            run_job(scheduler.context, number)
     assert read_job(store, number).status == "abandoned"
     with database_lock(store, f"ingest of {trained}"):
         pass
@@ -201,7 +201,7 @@ def test_an_interrupted_job_is_abandoned_and_its_lock_free(scheduler, market, tr
 
 def test_a_series_without_candles_is_filled_at_the_start(store, settings, market):
     """The scheduler needs no hand: it begins with a backfill, once."""
-    scheduler = NoTraining(Bench(settings, store, market))
+    scheduler = NoTraining(JobContext(settings, store, market))
     scheduler._begin()
     found = read_jobs(store, kinds=["backfill"])
     assert [(item.status, item.result["inserted"]) for item in found] == [("ok", 9 * 288)]

@@ -8,14 +8,14 @@ import time
 import requests
 from fastapi import FastAPI, Response
 
-from btcml.serve import patience
+from btcml.serve import http_protocol
 
 from .conftest import WAIT_S, Listening
 
 
-def test_a_client_that_does_not_ask_is_cut_off(monkeypatch):
+def test_a_client_that_sends_no_request_is_disconnected(monkeypatch):
     """Half a head, and then nothing: the connection ends; others are answered."""
-    monkeypatch.setattr(patience, "SLOWEST_S", 0.3)
+    monkeypatch.setattr(http_protocol, "HEADER_TIMEOUT_S", 0.3)
     app = FastAPI()
     app.add_api_route("/health", lambda: {"status": "ok"})
     with Listening(app) as url:
@@ -24,18 +24,18 @@ def test_a_client_that_does_not_ask_is_cut_off(monkeypatch):
             with socket.create_connection((host, int(port)), timeout=WAIT_S) as slow:
                 slow.sendall(begun)
                 assert slow.recv(100) == b""
-        monkeypatch.setattr(patience, "SLOWEST_S", WAIT_S)
+        monkeypatch.setattr(http_protocol, "HEADER_TIMEOUT_S", WAIT_S)
         assert requests.get(url + "/health", timeout=WAIT_S).status_code == 200
 
 
-def test_a_head_without_an_end_is_refused():
+def test_headers_without_an_end_are_refused():
     """Ten seconds of headers are a lot of memory: 431 at 64 KiB, whole heads and long bodies pass."""
     app = FastAPI()
     app.add_api_route("/health", lambda: {"status": "ok"}, methods=["GET", "POST"])
     with Listening(app) as url:
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=WAIT_S) as endless:
-            endless.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * patience.MOST_HEAD)
+            endless.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * http_protocol.MAX_HEADER_BYTES)
             assert endless.recv(100).startswith(b"HTTP/1.1 431 ")
         assert requests.get(url + "/health", headers={"X-Long": "a" * 20_000}, timeout=WAIT_S).status_code == 200
         with requests.Session() as session:
@@ -43,12 +43,12 @@ def test_a_head_without_an_end_is_refused():
                 assert session.post(url + "/health", data=b"a" * 200_000, timeout=WAIT_S).status_code == 200
 
 
-def test_a_client_that_does_not_read_its_answer_is_cut_off(monkeypatch):
+def test_a_client_that_does_not_read_its_response_is_disconnected(monkeypatch):
     """A long answer that nobody takes does not hold its memory for ever; whoever reads slowly gets all of it."""
-    monkeypatch.setattr(patience, "SLOWEST_READ_S", 0.3)
-    cut, lost = threading.Event(), patience.PatientProtocol.connection_lost
+    monkeypatch.setattr(http_protocol, "WRITE_TIMEOUT_S", 0.3)
+    cut, lost = threading.Event(), http_protocol.TimeoutProtocol.connection_lost
     monkeypatch.setattr(
-        patience.PatientProtocol, "connection_lost", lambda self, error: (cut.set(), lost(self, error))[1]
+        http_protocol.TimeoutProtocol, "connection_lost", lambda self, error: (cut.set(), lost(self, error))[1]
     )
     app = FastAPI()
     app.add_api_route("/long", lambda: Response(bytes(50_000_000)))
@@ -58,7 +58,7 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(monkeypatch):
             slow.sendall(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n")
             assert cut.wait(WAIT_S)
             assert _received(slow) < 50_000_000
-        monkeypatch.setattr(patience, "SLOWEST_READ_S", 2.0)  # a busy machine reads slowly, too
+        monkeypatch.setattr(http_protocol, "WRITE_TIMEOUT_S", 2.0)  # a busy machine reads slowly, too
         with requests.get(url + "/long", timeout=WAIT_S, stream=True) as steady:
             parts = (time.sleep(0.1) or len(part) for part in steady.iter_content(2_000_000))
             assert sum(parts) == 50_000_000

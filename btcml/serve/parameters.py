@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 from starlette.exceptions import HTTPException
 
 from btcml.candles import INTERVALS, SeriesKey
-from btcml.serve.state import Service
+from btcml.serve.service import Service
 from btcml.system import is_loopback
 
 __all__ = ["Allowed", "Async", "End", "Interval", "Key", "Start", "State", "Symbol", "changing", "keyed"]
@@ -123,7 +123,7 @@ async def changing(
     host, origin = request.headers.get("host", ""), request.headers.get("origin")
     if origin and origin not in service.settings.btcml_cors_origins and _place(origin) != host:
         raise HTTPException(403, f"a page of {origin[:100]} may not change anything here: add it to BTCML_CORS_ORIGINS")
-    if not service.guarded:
+    if not service.key_required:
         if not is_loopback(_name(host)):  # a name of somebody else's that he has made point to this machine
             raise HTTPException(403, f"without a key only this machine may change anything: not {host[:100]}")
         return

@@ -14,7 +14,7 @@ from btcml.store.models import read_champion
 
 if TYPE_CHECKING:
     from btcml.candles import SeriesKey
-    from btcml.serve.state import Service
+    from btcml.serve.service import Service
 
 __all__ = ["exposition", "live_figures", "observe_request"]
 

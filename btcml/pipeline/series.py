@@ -1,4 +1,4 @@
-"""Points of ``/series``: out-of-sample forecasts joined with what happened."""
+"""Out-of-sample forecasts joined with what happened: the points of ``/series``, and their figures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from btcml.forecast.artifacts import load_result
+from btcml.forecast.evaluation import SpanEvaluation, evaluate_span
+from btcml.forecast.metrics import PERSISTENCE
 from btcml.pipeline.evaluate import walk_forward_file
 from btcml.store.candles import read_candles
 from btcml.store.forecasts import read_scored
@@ -16,22 +18,26 @@ if TYPE_CHECKING:
     from btcml.candles import SeriesKey
     from btcml.settings import Settings
     from btcml.store.engine import Store
+    from btcml.store.models import ModelRecord
 
-__all__ = ["point_list", "points_of"]
+__all__ = ["ORIGINS", "best_model", "evaluate_series", "point_list", "read_points"]
 
-_FORECAST = ("open_time", "open", "high", "low", "close", "amp", "lo", "hi", "prob_up", "base", "origin")
+ORIGINS = ("walk-forward", "sealed")
+"""Where an out-of-sample forecast comes from."""
+
+_FORECAST = ("cutoff", "open_time", "open", "high", "low", "close", "amp", "lo", "hi", "prob_up", "base", "origin")
 _EVEN = 0.5
 _REAL = ("open", "high", "low", "close", "volume")
 
 
-def points_of(
+def read_points(
     store: Store,
     settings: Settings,
     key: SeriesKey,
     span: tuple[pd.Timestamp, pd.Timestamp],
     model: str | None,
     *,
-    beside: bool = False,
+    own: bool = False,
 ) -> pd.DataFrame:
     """Forecasts of a span with their outcomes, oldest first; those without an outcome left out.
 
@@ -39,25 +45,27 @@ def points_of(
     ----------
     model
         Whose walk-forward is shown: the champion's; sealed forecasts replace it where there are any.
-    beside
+    own
         Whether the sealed forecasts are the model's own, in whatever role, instead of those that were served.
 
     Returns
     -------
     DataFrame
-        ``open_time``, the forecast's ``open, high, low, close, amp, lo, hi, prob_up, base, origin``
-        and the candle's ``real_open, real_high, real_low, real_close, real_volume``.
+        ``cutoff, open_time``, the forecast's ``open, high, low, close, amp, lo, hi, prob_up, base, origin``,
+        the candle's ``real_open, real_high, real_low, real_close, real_volume``, and ``before``: the close
+        before the base, NaN where that candle is missing.
     """
     start, end = span
-    sealed = read_scored(store, key, start, end, role=None if beside else "champion")
-    kept = sealed["status"].eq("sealed") & (sealed["model"].eq(str(model)) | (not beside))
+    sealed = read_scored(store, key, start, end, role=None if own else "champion")
+    kept = sealed["status"].eq("sealed") & (sealed["model"].eq(str(model)) | (not own))
     sealed = sealed[kept].assign(origin="sealed")[list(_FORECAST)]
     parts = [part for part in (_walked(settings, key, span, model), sealed) if len(part)]
     forecasts = pd.concat(parts, ignore_index=True) if parts else sealed
     forecasts = forecasts.drop_duplicates("open_time", keep="last").sort_values("open_time")
-    candles = read_candles(store, key, start, end)[["open_time", *_REAL]]
+    candles = read_candles(store, key, start - 2 * key.delta, end)[["open_time", *_REAL]]
+    before = candles[["open_time"]].assign(open_time=candles["open_time"] + 2 * key.delta, before=candles["close"])
     real = candles.rename(columns={name: f"real_{name}" for name in _REAL})
-    return forecasts.merge(real, on="open_time").reset_index(drop=True)
+    return forecasts.merge(real, on="open_time").merge(before, on="open_time", how="left").reset_index(drop=True)
 
 
 def _walked(
@@ -69,6 +77,38 @@ def _walked(
     walk = result.forecasts
     chosen = walk["model"].eq(str(model)) & walk["open_time"].ge(span[0]) & walk["open_time"].lt(span[1])
     return walk[chosen].assign(close=walk["y_hat"], origin="walk-forward")[list(_FORECAST)]
+
+
+def best_model(champion: ModelRecord | None) -> str | None:
+    """The champion, or the challenger with the smallest error where persistence serves; None before a training."""
+    if champion is None or champion.name != PERSISTENCE:
+        return None if champion is None else champion.name
+    others = [row["model"] for row in champion.verdict.get("table", []) if row["model"] != PERSISTENCE]
+    return str(others[0]) if others else PERSISTENCE
+
+
+def evaluate_series(
+    points: pd.DataFrame,
+    model: str,
+    *,
+    origin: str | None = None,
+    cost_bp: float = 2.0,
+    threshold_bp: float = 0.0,
+) -> SpanEvaluation:
+    """Evaluate points as `read_points` gives them.
+
+    Parameters
+    ----------
+    model
+        Name for the scores.
+    origin
+        One of `ORIGINS`; None takes both.
+    cost_bp, threshold_bp
+        As in `btcml.forecast.evaluation.evaluate_span`.
+    """
+    chosen = points if origin is None else points[points["origin"] == origin]
+    frame = chosen.assign(model=model, y=chosen["real_close"], y_hat=chosen["close"])
+    return evaluate_span(frame, cost_bp=cost_bp, threshold_bp=threshold_bp)
 
 
 def point_list(points: pd.DataFrame) -> list[dict[str, Any]]:

@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from btcml.serve.watch import Watch
+from btcml.serve.service import ChangeListener
 
 from .conftest import until
 
 
 @pytest.fixture
 def watch(store):
-    found = Watch(store)
+    found = ChangeListener(store)
     found.start()
     until(lambda: found.alive)
     yield found

@@ -1,0 +1,369 @@
+"""The routes that read: status, candles, forecasts against reality, models and jobs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi.concurrency import run_in_threadpool
+
+from btcml import __version__
+from btcml.candles import SeriesKey
+from btcml.errors import ArtifactError, BtcmlError, NotReadyError
+from btcml.pipeline.evaluate import series_folder
+from btcml.pipeline.predict import check_fresh
+from btcml.pipeline.series import best_model, evaluate_series, point_list, read_points
+from btcml.serve.parameters import End, Interval, Key, Start, State, Symbol
+from btcml.serve.problems import responses
+from btcml.serve.prometheus import exposition
+from btcml.serve.schemas import (
+    EvaluationResponse,
+    ForecastResponse,
+    FuturesResponse,
+    HealthResponse,
+    JobListResponse,
+    JobResponse,
+    MetricsResponse,
+    ModelInfoResponse,
+    PricesResponse,
+    ReadyResponse,
+    RootResponse,
+    SeriesResponse,
+)
+from btcml.serve.service import CachedForecast, Service
+from btcml.store.candles import read_last_candles
+from btcml.store.forecasts import read_futuros
+from btcml.store.jobs import KINDS, STATUSES, Job, read_job, read_jobs
+from btcml.store.models import ModelRecord, read_champion, read_models
+
+__all__ = ["candle_router", "forecast_router", "job_facts", "status_router"]
+
+status_router = APIRouter(tags=["status"])
+candle_router = APIRouter(tags=["candles"])
+forecast_router = APIRouter(tags=["forecast"])
+
+_TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+_ALIVE = b'{"status":"ok"}'
+
+
+@status_router.get("/", response_model=RootResponse)
+async def root() -> RootResponse:
+    """Say who answers."""
+    return RootResponse(version=__version__)
+
+
+@status_router.get("/health", response_model=HealthResponse)
+async def health() -> Response:
+    """Say that the process lives; asks nothing of the database."""
+    return Response(_ALIVE, media_type="application/json")
+
+
+@status_router.get(
+    "/ready", response_model=ReadyResponse, responses={503: {"model": ReadyResponse, "description": "Not ready"}}
+)
+def ready(service: State, response: Response) -> ReadyResponse:
+    """Say whether forecasts can be served, and name what is missing (503)."""
+    try:
+        found = _readiness(service)
+    except BtcmlError as error:
+        found = ReadyResponse(status="not ready", market=None, missing=[str(error)])
+    response.status_code = 200 if found.status == "ready" else 503
+    return found
+
+
+def _readiness(service: Service) -> ReadyResponse:
+    """What is missing of any series of the settings; candles and champion are the first one's."""
+    keys = [service.key(symbol, None) for symbol in service.settings.btcml_symbols]
+    missing = [
+        sentence for key in keys for sentence in (*_candles_missing(service, key), *_model_missing(service, key))
+    ]
+    newest, champion = read_last_candles(service.store, keys[0], 1), read_champion(service.store, keys[0])
+    return ReadyResponse(
+        status="not ready" if missing else "ready",
+        market=keys[0].market,
+        missing=missing,
+        candles_until=newest["open_time"].iloc[-1] + keys[0].delta if len(newest) else None,
+        champion=None if champion is None else champion.name,
+    )
+
+
+def _candles_missing(service: Service, key: SeriesKey) -> list[str]:
+    newest = read_last_candles(service.store, key, 1)
+    if newest.empty:
+        return [f"candles of {key}: POST /init/backfill?symbol={key.symbol}&interval={key.interval}"]
+    try:
+        if not key.market.startswith("file:"):
+            check_fresh(key, newest["open_time"].iloc[-1], service.now(key))
+    except NotReadyError as error:
+        return [str(error)]
+    return []
+
+
+def _model_missing(service: Service, key: SeriesKey) -> list[str]:
+    try:
+        service.served(key)
+    except NotReadyError:
+        return [f"a trained model of {key}: POST /train?symbol={key.symbol}&interval={key.interval}"]
+    except ArtifactError as error:
+        return [str(error)]
+    return []
+
+
+@status_router.get(
+    "/metrics/prometheus",
+    response_class=Response,
+    responses=responses() | _TEXT,
+)
+def prometheus(service: State) -> Response:
+    """Health in Prometheus' text format."""
+    body, kind = exposition(service)
+    return Response(body, media_type=kind)
+
+
+_EPOCH, _END = pd.Timestamp("1999-12-30", tz="UTC"), pd.Timestamp("2200-01-03", tz="UTC")
+ModelName = Annotated[
+    str | None,
+    Query(pattern=r"^[A-Za-z][A-Za-z0-9_.]*$", max_length=120, description="Another model than the champion's."),
+]
+IfNoneMatch = Annotated[str | None, Header(description="ETag of what the client has already.")]
+
+
+def _sent(content: dict[str, Any], known: str | None) -> Response:
+    """Answer with an ETag, or 304 where the client has it already."""
+    body = json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    if known is not None and tag in [part.strip().removeprefix("W/") for part in known.split(",")]:
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type="application/json", headers=headers)
+
+
+def _times(times: pd.Series) -> list[str]:
+    return [str(text) for text in times.dt.strftime("%Y-%m-%dT%H:%M:%SZ")]
+
+
+_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Nothing is new."}}
+
+
+@candle_router.get("/prices/latest", response_model=PricesResponse, responses=responses(409) | _NOT_MODIFIED)
+def prices_latest(
+    service: State,
+    key: Key,
+    n: Annotated[int, Query(ge=1, le=10_000)] = 100,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Answer the newest `n` final candles, oldest first."""
+    frame = read_last_candles(service.store, key, n)
+    if frame.empty:
+        msg = f"no candles of {key} yet: POST /init/backfill, or btcml backfill"
+        raise NotReadyError(msg)
+    values = frame[["open", "high", "low", "close", "volume"]].to_dict("records")
+    items = [{"time": time} | row for time, row in zip(_times(frame["open_time"]), values, strict=True)]
+    head = {"symbol": key.symbol, "interval": key.interval, "market": key.market, "count": len(items)}
+    return _sent(head | {"items": items}, if_none_match)
+
+
+def _span(
+    service: State,
+    key: Key,
+    start: Start = None,
+    end: End = None,
+    fallback_days: Annotated[int, Query(ge=1, le=20_000, description="Days before the end, without a start.")] = 7,
+) -> tuple[pd.Timestamp, pd.Timestamp]:
+    newest = read_last_candles(service.store, key, 1)
+    last = newest["open_time"].iloc[-1] + key.delta if len(newest) else _END
+    stop = pd.Timestamp(end) if end else last
+    return (pd.Timestamp(start) if start else stop - pd.Timedelta(days=fallback_days)), stop
+
+
+Span = Annotated[tuple[pd.Timestamp, pd.Timestamp], Depends(_span)]
+
+
+@candle_router.get("/series", response_model=SeriesResponse, responses=responses() | _NOT_MODIFIED)
+@candle_router.get("/series/cached", response_model=SeriesResponse, responses=responses() | _NOT_MODIFIED)
+def series(
+    service: State,
+    key: Key,
+    span: Span,
+    limit: Annotated[int, Query(ge=1, le=50_000)] = 30_000,
+    model: ModelName = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Answer out-of-sample forecasts against reality: walk-forward ones, and sealed ones over them.
+
+    They are the champion's, or those of `model`, which need not be served.
+    """
+    champion = read_champion(service.store, key)
+    name = model or (champion.name if champion else None)
+    points = read_points(service.store, service.settings, key, span, name, own=model is not None)
+    page, rest = points.iloc[:limit], points.iloc[limit:]
+    following = _times(rest["open_time"].head(1))
+    content: dict[str, Any] = {"market": key.market, "symbol": key.symbol, "interval": key.interval, "model": name}
+    content |= {"points": point_list(page), "next_start": following[0] if following else None}
+    return _sent(content, if_none_match)
+
+
+@dataclass(frozen=True)
+class _EvaluationOptions:
+    """Which forecasts are evaluated, and what a trade costs."""
+
+    model: ModelName = None
+    origin: Annotated[Literal["walk-forward", "sealed"] | None, Query(description="Only these forecasts.")] = None
+    cost_bp: Annotated[float, Query(ge=0, le=1000, description="Cost of a round trip, in bp.")] = 2.0
+    threshold_bp: Annotated[float, Query(ge=0, le=1000, description="Smallest forecast move that is traded.")] = 0.0
+    curves: Annotated[bool, Query(description="Whether figures by candle are wanted.")] = True
+
+
+@candle_router.get("/evaluation", response_model=EvaluationResponse, responses=responses() | _NOT_MODIFIED)
+def evaluation(
+    service: State,
+    key: Key,
+    span: Span,
+    wanted: Annotated[_EvaluationOptions, Depends()],
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Answer the figures of the forecasts that ``/series`` answers: scores, reliability, money, rolling direction."""
+    champion = read_champion(service.store, key)
+    served = champion.name if champion else None
+    model, costs = wanted.model or served, {"cost_bp": wanted.cost_bp, "threshold_bp": wanted.threshold_bp}
+    points = read_points(service.store, service.settings, key, span, model, own=wanted.model is not None)
+    found = evaluate_series(points, model or "none", origin=wanted.origin, **costs)
+    content: dict[str, Any] = {"market": key.market, "symbol": key.symbol, "interval": key.interval, "model": model}
+    content |= {"champion": served, "best": best_model(champion), "origin": wanted.origin}
+    return _sent(content | found.to_dict(curves=wanted.curves), if_none_match)
+
+
+@candle_router.get("/futuros", response_model=FuturesResponse, responses=responses() | _NOT_MODIFIED)
+@candle_router.get("/futures", response_model=FuturesResponse, responses=responses() | _NOT_MODIFIED)
+def futuros(
+    service: State,
+    key: Key,
+    start: Start = None,
+    end: End = None,
+    limit: Annotated[int, Query(ge=1, le=50_000, description="What is of one time stays together.")] = 5_000,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Answer the sealed forecasts against reality; ``real_close`` is null while the candle is open."""
+    span = (pd.Timestamp(start) if start else _EPOCH, pd.Timestamp(end) if end else _END)
+    frame = read_futuros(service.store, key, *span, limit)
+    scored = frame["status"].eq("sealed") & frame["real_close"].notna()
+    frame = frame.assign(
+        time=_times(frame["open_time"]),
+        made_at=[stamp.isoformat() for stamp in frame["made_at"]],
+        pred_close=frame["close"],
+        err_close=(frame["close"] - frame["real_close"]).where(scored),
+        err_base=(frame["base"] - frame["real_close"]).where(scored),
+    )
+    names = ["time", "pred_close", "real_close", "err_close", "base", "err_base", "lo", "hi", "prob_up"]
+    rows = frame[[*names, "model", "status", "made_at"]].astype(object)
+    before = frame["time"].iloc[0] if len(frame) >= limit else None
+    return _sent({"points": rows.where(rows.notna(), None).to_dict("records"), "next_end": before}, if_none_match)
+
+
+@forecast_router.post("/predict", response_model=ForecastResponse, responses=responses(409, 500))
+async def predict(service: State, symbol: Symbol = "BTCUSDT", interval: Interval = None) -> Response:
+    """Answer the forecast of the next candle: close, whole candle, 90 % interval, probability up, model, seal."""
+    cached = service.cached_forecast(symbol, interval)
+    if cached is None:
+        cached = await run_in_threadpool(service.new_forecast, symbol, interval)
+    return Response(_with_age(cached), media_type="application/json")
+
+
+def _with_age(cached: CachedForecast) -> bytes:
+    age = max(cached.clock.now() - cached.trained, 0.0)
+    return b'%s, "model_age_seconds": %.3f}' % (cached.body, age)
+
+
+def _training(job: Job) -> dict[str, Any]:
+    facts = job.result or {}
+    own = facts.get("models", {}).get(facts.get("champion"), {})
+    times = {"started_at": job.started_at, "finished_at": job.finished_at}
+    return {"ratio": own.get("ratio")} | facts | {"status": job.status} | times
+
+
+@forecast_router.get("/metrics", response_model=MetricsResponse, responses=responses())
+def metrics(service: State, key: Key, limit: Annotated[int, Query(ge=1, le=1000)] = 20) -> dict[str, Any]:
+    """Answer the newest training's figures beside persistence's, and those of the last ones."""
+    jobs = read_jobs(service.store, key=key, kinds=["train"], statuses=["ok"], limit=limit)
+    items = [_training(job) for job in jobs]
+    return (items[0] if items else {"status": "empty"}) | {"items": items}
+
+
+@forecast_router.get("/model/info", response_model=ModelInfoResponse, responses=responses())
+def model_info(service: State, key: Key) -> dict[str, Any]:
+    """Answer where the models of a series are, and what they are."""
+    folder = series_folder(service.settings, key)
+    models = read_models(service.store, key)
+    files = sorted(str(file.relative_to(folder)) for file in folder.glob("*/*") if file.is_file())
+    return {
+        "models_dir": str(service.settings.models),
+        "exists": folder.is_dir(),
+        "files": files,
+        "models": [_model(record) for record in models],
+    }
+
+
+def _model(record: ModelRecord) -> dict[str, Any]:
+    table = {row["model"]: row for row in record.verdict.get("table", [])}
+    ratio = table.get(record.name, {}).get("ratio")
+    return {
+        "id": f"{record.artifact}/{record.name}",
+        "name": record.name,
+        "role": record.role,
+        "champion": record.role == "champion",
+        "target": "close",
+        "trained_at": record.trained_at,
+        "snapshot": record.snapshot,
+        "window": [record.window_start, record.window_end],
+        "samples": record.samples,
+        "skill": None if ratio is None else 1 - ratio,
+        "mae": record.metrics.get("mae_usd"),
+        "coverage": record.metrics.get("coverage"),
+        "coverage_by_third": {third: record.metrics.get(f"coverage_{third}") for third in ("calm", "middle", "storm")},
+        "metrics": record.metrics,
+        "verdict": record.verdict.get("reason"),
+    }
+
+
+def job_facts(job: Job) -> dict[str, Any]:
+    """Plain values of a job."""
+    facts = vars(job) | {"market": job.key.market, "symbol": job.key.symbol, "interval": job.key.interval}
+    facts.pop("key")
+    return facts
+
+
+Kind = Annotated[Literal["ingest", "train", "backfill", "forecast"] | None, Query(description="Only this kind.")]
+Status = Annotated[
+    Literal["queued", "running", "ok", "error", "missed", "abandoned"] | None, Query(description="Only this status.")
+]
+_MOST_ID = 2**63 - 1
+
+
+@forecast_router.get("/jobs", response_model=JobListResponse, responses=responses())
+def jobs(
+    service: State,
+    kind: Kind = None,
+    status: Status = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    before: Annotated[int | None, Query(ge=1, le=_MOST_ID)] = None,
+) -> dict[str, Any]:
+    """Answer the log of jobs, newest first."""
+    found = read_jobs(
+        service.store,
+        kinds=[kind] if kind else KINDS,
+        statuses=[status] if status else STATUSES,
+        limit=limit,
+        before=before,
+    )
+    following = found[-1].id if len(found) == limit else None
+    return {"items": [job_facts(job) for job in found], "next_before": following}
+
+
+@forecast_router.get("/jobs/{job_id}", response_model=JobResponse, responses=responses(404))
+def job(service: State, job_id: Annotated[int, Path(ge=1, le=_MOST_ID)]) -> dict[str, Any]:
+    """Answer one job."""
+    return job_facts(read_job(service.store, job_id))

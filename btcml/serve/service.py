@@ -1,0 +1,256 @@
+"""What the service keeps between requests: database, market, and the newest forecast as bytes.
+
+A listener hears from the database which tables have changed, so that a kept forecast is used only
+while it is current.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import select
+import threading
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import psycopg2
+
+from btcml.candles import SeriesKey
+from btcml.errors import NotReadyError, StoreError
+from btcml.pipeline.predict import GRACE, Forecast, Served, check_fresh, load_served, predict_newest
+from btcml.pipeline.sources import make_source
+from btcml.store.candles import read_series_keys
+from btcml.store.forecasts import market_now, read_clock_speed
+from btcml.system import end_processes
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from btcml.market import Source
+    from btcml.settings import Settings
+    from btcml.store.engine import Store
+
+__all__ = ["CachedForecast", "ChangeListener", "Service"]
+
+_log = logging.getLogger("btcml.serve")
+_RECONNECT_S = 1.0
+_TABLES = ("candles", "models", "forecasts")
+
+
+class ChangeListener:
+    """A thread that listens to the notifications of the database and counts them by table.
+
+    Parameters
+    ----------
+    store
+        The database.
+
+    Attributes
+    ----------
+    alive
+        Whether it is connected; while it is not, no cache may be used.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store, url = store, store.engine.url
+        self._where = url.translate_connect_args(username="user", database="dbname") | dict(url.query)
+        self._stop = threading.Event()
+        self._changes: dict[str, int] = {}
+        self._thread = threading.Thread(target=self._run, name="btcml-changes", daemon=True)
+        self.alive = False
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and wait for it."""
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def version(self, *tables: str) -> tuple[int, ...]:
+        """Return a value that changes when any of the tables does."""
+        return (self._changes.get("", 0), *(self._changes.get(table, 0) for table in tables))
+
+    def touch(self, table: str = "") -> None:
+        """Count a change; without a table, of everything."""
+        self._changes[table] = self._changes.get(table, 0) + 1
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._listen()
+            except psycopg2.Error as error:
+                _log.warning("no connection to the database: %s", str(error).strip())
+            self.alive = False
+            self.touch()
+            if not self._stop.wait(_RECONNECT_S):
+                self._revive()
+
+    def _revive(self) -> None:
+        """Restart an embedded server that has died."""
+        try:
+            self._store.restart_server()
+        except StoreError as error:
+            _log.warning("the database does not start: %s", error)
+
+    def _listen(self) -> None:
+        connection = psycopg2.connect(**self._where)
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("LISTEN btcml")
+            self.touch()  # changes may have been missed before
+            self.alive = True
+            while not self._stop.is_set():
+                if select.select([connection], [], [], 0.5)[0]:
+                    connection.poll()
+                    while connection.notifies:
+                        self.touch(connection.notifies.pop(0).payload)
+        finally:
+            connection.close()
+
+
+@dataclass(frozen=True)
+class CachedForecast:
+    """A forecast as bytes, valid until a table changes or its candle is over.
+
+    Attributes
+    ----------
+    body
+        JSON object without its last brace: the age of the model is added when it is sent.
+    trained
+        Time of the training on the market's clock, in seconds of the epoch.
+    version
+        Of the tables behind it.
+    """
+
+    body: bytes
+    trained: float
+    fresh_until: float
+    version: tuple[int, ...]
+    clock: _Clock
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """The time of a market, computed from the clock of this machine, in seconds."""
+
+    market: float
+    here: float
+    speed: float
+
+    def now(self) -> float:
+        """Seconds of the market's epoch."""
+        return self.market + (time.monotonic() - self.here) * self.speed
+
+
+class Service:
+    """State of one process of the service.
+
+    Parameters
+    ----------
+    settings
+        Frozen settings.
+    store
+        The database.
+    key_required
+        Whether changing routes ask for the key.
+    """
+
+    def __init__(self, settings: Settings, store: Store, *, key_required: bool = False) -> None:
+        self.settings, self.store, self.key_required = settings, store, key_required
+        self.changes = ChangeListener(store)
+        self._served: dict[SeriesKey, Served] = {}
+        self._forecasts: dict[tuple[str, str | None], CachedForecast] = {}
+        self._lock = threading.Lock()
+        self.children: set[subprocess.Popen[bytes]] = set()
+
+    @cached_property
+    def source(self) -> Source:
+        """The market, decided once; asked again only after a failure."""
+        return make_source(self.settings, self.settings.btcml_source, self.store)
+
+    def key(self, symbol: str, interval: str | None) -> SeriesKey:
+        """Series of a request; an omitted interval is the usual one, or the only one with candles."""
+        market = self.source.market
+        if interval is None:
+            interval = self._usual(market, symbol)
+        return SeriesKey(market, symbol, interval)
+
+    def _usual(self, market: str, symbol: str) -> str:
+        usual = self.settings.btcml_interval
+        known = [key.interval for key in read_series_keys(self.store) if (key.market, key.symbol) == (market, symbol)]
+        return known[0] if len(known) == 1 and usual not in known else usual
+
+    def now(self, key: SeriesKey) -> pd.Timestamp:
+        """Market's time; a file's is where it ends."""
+        return self.source.now() if key.market.startswith("file:") else market_now(self.store, key.market)
+
+    def served(self, key: SeriesKey) -> Served:
+        """Training in service, loaded once."""
+        with self._lock:
+            found = load_served(self.store, self.settings, key, self._served.get(key))
+            self._served[key] = found
+            return found
+
+    def cached_forecast(self, symbol: str, interval: str | None) -> CachedForecast | None:
+        """Return the cached forecast, where nothing has changed and its candle is not over."""
+        answer = self._forecasts.get((symbol, interval))
+        if answer is None or not self.changes.alive or answer.version != self.changes.version(*_TABLES):
+            return None
+        return answer if answer.clock.now() <= answer.fresh_until else None
+
+    def new_forecast(self, symbol: str, interval: str | None) -> CachedForecast:
+        """Forecast, and cache the response.
+
+        Raises
+        ------
+        NotReadyError
+            If there are no candles, stale ones, or no training yet.
+        """
+        version = self.changes.version(*_TABLES)  # before reading: a change in between makes the cache old
+        key = self.key(symbol, interval)
+        forecast = predict_newest(self.store, key, self.served(key))
+        now = self.now(key)
+        if not key.market.startswith("file:"):
+            check_fresh(key, forecast.candle_time, now)
+        answer = self._made(forecast, now, version)
+        self._forecasts[symbol, interval] = answer
+        return answer
+
+    def _made(self, forecast: Forecast, now: pd.Timestamp, version: tuple[int, ...]) -> CachedForecast:
+        key = forecast.key
+        still = key.market.startswith("file:")
+        speed = 0.0 if still else read_clock_speed(self.store, key.market) or 1.0
+        until = forecast.prediction.open_time + (1 + GRACE) * key.delta
+        body = json.dumps(forecast.to_dict(), allow_nan=False).encode()[:-1]
+        return CachedForecast(
+            body,
+            forecast.record.trained_at.timestamp(),
+            math.inf if still else until.timestamp(),
+            version,
+            _Clock(now.timestamp(), time.monotonic(), speed),
+        )
+
+    def start(self) -> None:
+        """Connect to the database, find the market, and cache the usual forecast for the first client."""
+        self.changes.start()
+        for symbol in self.settings.btcml_symbols:
+            try:
+                self.new_forecast(symbol, None)
+            except NotReadyError:
+                continue
+
+    def end_jobs(self) -> None:
+        """End the jobs that run in processes of their own."""
+        end_processes(list(self.children))
+
+    def stop(self) -> None:
+        """Disconnect, and end the jobs that run."""
+        self.end_jobs()
+        self.changes.stop()
