@@ -1,4 +1,4 @@
-"""Jobs of the log: one function for each kind, whoever asks; a long one runs in a process of its own."""
+"""Jobs of the log: one function for each kind; a long one runs in a process of its own."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def spawn_job(settings: Settings, job_id: int, market: str) -> subprocess.Popen[
     Parameters
     ----------
     market
-        The market that was decided on: where the source is ``auto``, the process does not decide anew.
+        The market of this process: where the source is ``auto``, the new process does not choose again.
     """
     if settings.btcml_source == "auto":
         settings = settings.model_copy(update={"btcml_source": "simulated" if market == "simulated" else "binance"})

@@ -38,7 +38,7 @@ __all__ = ["check_host", "create_app", "serve_api"]
 
 _log = logging.getLogger("btcml.serve")
 _DESCRIPTION = (
-    "Forecasts of the next candle, honest about how good they are. Every error is a problem document "
+    "Forecasts of the next candle, each with the skill of its model. Every error is a problem document "
     "(RFC 9457) with a request id. Times are UTC."
 )
 

@@ -156,7 +156,7 @@ class Outcome:
     ----------
     code
         ``ok``; ``unchanged`` (as the ETag said); ``problem`` (the API refused, with a sentence);
-        ``unreachable``, ``slow`` or ``foreign`` (something answered that is not the API).
+        ``unreachable``, ``slow`` or ``foreign`` (another program answered).
     status
         HTTP status, 0 where nothing answered.
     detail

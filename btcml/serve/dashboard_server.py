@@ -67,7 +67,7 @@ class _Kernels(AsyncMappingKernelManager):
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
 
     def visitors(self) -> int:
-        """How many kernels belong to somebody."""
+        """Number of kernels that a visitor has."""
         waiting = sum(len(pool) for pool in self._pools.values())
         return max(len(self) - min(waiting, len(self)), 0)
 
@@ -93,7 +93,7 @@ class _Page(TornadoVoilaHandler):  # type: ignore[misc]  # Voilà's own class
 
     def write_error(self, status_code: int, **_: Any) -> None:
         """Answer an error with a static page."""
-        self._plain_page("broken.html", status_code)
+        self._plain_page("error.html", status_code)
 
     def _plain_page(self, name: str, status: int) -> None:
         self.set_status(status)
@@ -104,7 +104,7 @@ class _Page(TornadoVoilaHandler):  # type: ignore[misc]  # Voilà's own class
     async def get(self, path: str | None = None) -> None:
         """Answer a visit."""
         if path:
-            self._plain_page("lost.html", 404)
+            self._plain_page("not_found.html", 404)
             return
         kernels: _Kernels = self.kernel_manager
         if kernels.visitors() >= self.settings["btcml_most"]:
@@ -173,7 +173,7 @@ class DashboardServer(Voila):  # type: ignore[misc]  # Voilà's own class
         return own + handlers
 
     def stop(self) -> None:
-        """End at once: kernels hold nothing that could be lost."""
+        """End at once: kernels keep no data."""
         run_sync(self.kernel_manager.shutdown_all)(now=True)
         shutil.rmtree(self.connection_dir, ignore_errors=True)
 
@@ -189,7 +189,7 @@ def notebook_file() -> Path:
     Raises
     ------
     NotFoundError
-        If the installation has lost it.
+        If it is missing from the installation.
     """
     found = resource("notebooks") / "dashboard.ipynb"
     if not found.is_file():
@@ -249,7 +249,7 @@ def _configuration(options: DashboardOptions) -> Config:
     config.MappingKernelManager.update({"cull_idle_timeout": int(KERNEL_TIMEOUT_S), "cull_interval": _CHECK_S})
     config.VoilaKernelManager.fill_delay = 0.5
     if len(tempfile.gettempdir()) <= _SHORT:
-        config.KernelManager.transport = "ipc"  # no other user of this machine hears a kernel
+        config.KernelManager.transport = "ipc"  # other users of this machine cannot connect to a kernel
     return config
 
 
@@ -266,7 +266,7 @@ class DashboardOptions:
     warm
         Kernels kept ready for the next visitors.
     most
-        Visitors at a time; one more sees a friendly page.
+        Visitors at a time; one more gets a static page.
     reports
         Folder of built reports.
     sleep_s

@@ -112,7 +112,7 @@ def _name(host: str) -> str:
 async def changing(
     request: Request, service: State, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> None:
-    """Let a changing request pass: from no foreign page, and with the key where one is needed.
+    """Check that a changing request comes from no page of another origin, and has the key where one is required.
 
     Raises
     ------
@@ -124,7 +124,7 @@ async def changing(
     if origin and origin not in service.settings.btcml_cors_origins and _place(origin) != host:
         raise HTTPException(403, f"a page of {origin[:100]} may not change anything here: add it to BTCML_CORS_ORIGINS")
     if not service.key_required:
-        if not is_loopback(_name(host)):  # a name of somebody else's that he has made point to this machine
+        if not is_loopback(_name(host)):  # DNS rebinding: another name that points to this machine
             raise HTTPException(403, f"without a key only this machine may change anything: not {host[:100]}")
         return
     key = service.settings.btcml_api_key

@@ -103,7 +103,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     _log.error("unexpected %s", type(error).__name__, exc_info=error)
-    sentence = "something went wrong that nobody expected: look into the service's log for the request id"
+    sentence = "an unexpected error: look into the service's log for the request id"
     return problem_response(request, 500, sentence)
 
 

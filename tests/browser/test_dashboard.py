@@ -275,7 +275,7 @@ def test_one_visitor_too_many_sees_a_friendly_page(browser, stub, tmp_path):
         painted(browser, url)
         with running_browser(tmp_path / "b") as other:
             other.get(url)
-            assert "Every seat is taken" in other.page_source
+            assert "The dashboard is full" in other.page_source
             browser.get("about:blank")
             time.sleep(1)
             painted(other, url)

@@ -1,7 +1,7 @@
 // The way to the kernel: a model of Jupyter's where there is one, else a socket of our own; and questions with answers.
 
 const SLOW_MS = 1500;
-const KNOCK_MS = 250;
+const PROBE_MS = 250;
 const [LONG_MS, PATIENT_MS] = [45_000, 620_000];
 
 function token() {
@@ -47,8 +47,8 @@ export function pageModel({ kernel, model, base }) {
     socket.onopen = () => {
       heard = false;
       clearInterval(probe);
-      probe = setInterval(knock, KNOCK_MS);
-      knock();
+      probe = setInterval(requestInfo, PROBE_MS);
+      requestInfo();
     };
     socket.onmessage = (event) => {
       const { channel, header, content, buffers } = unpack(event.data), { comm_id: comm, data } = content || {};
@@ -71,8 +71,8 @@ export function pageModel({ kernel, model, base }) {
       else setTimeout(open, 400 * failures);
     };
   }
-  /** Answers are lost until the server listens to the kernel's broadcasts: ask for one until it is heard. */
-  function knock() {
+  /** Responses are lost until the server subscribes to the kernel's broadcasts: request one until it arrives. */
+  function requestInfo() {
     if (socket.readyState === WebSocket.OPEN) socket.send(message("kernel_info_request", {}));
   }
   function message(type, content) {
