@@ -123,7 +123,12 @@ async def init_backfill(
     return await _long(service, request, job_id, at_once=at_once)
 
 
-@router.post("/train", response_model=TrainResponse, responses=_PROBLEMS | _ACCEPTED)
+@router.post(
+    "/train",
+    response_model=TrainResponse,
+    response_model_exclude_unset=True,
+    responses=_PROBLEMS | _ACCEPTED,
+)
 async def train(
     service: State,
     request: Request,

@@ -31,7 +31,6 @@ __all__ = [
     "PointItem",
     "PricesResponse",
     "ReadyResponse",
-    "RealItem",
     "ReliabilityItem",
     "ResponseModel",
     "RootResponse",
@@ -127,23 +126,6 @@ class CountResponse(ResponseModel):
 _JUDGED = "Whether that walk-forward was run for this training; at most one is, each day."
 
 
-class TrainResponse(ResponseModel):
-    """What a training did; errors of the newest experiment's walk-forward, each beside persistence's."""
-
-    status: Literal["ok"] = "ok"
-    samples: int
-    champion: str = Field(description="The served model; persistence where none has proven skill.")
-    mae: Figure = None
-    mape: Figure = None
-    smape: Figure = None
-    rmse: Figure = None
-    r2: Figure = None
-    persistence_mae: Figure = None
-    skill: Figure = Field(None, description="1 - MAE in bp over persistence's, in the newest walk-forward.")
-    dm_p: Figure = Field(None, description="p-value of that walk-forward's Diebold-Mariano test, corrected.")
-    judged: bool | None = Field(None, description=_JUDGED)
-
-
 class TrainingItem(ResponseModel):
     """One training of the log, flat."""
 
@@ -158,8 +140,8 @@ class TrainingItem(ResponseModel):
     persistence_smape: Figure = None
     persistence_rmse: Figure = None
     ratio: Figure = Field(None, description="MAE in bp over persistence's, in the newest walk-forward.")
-    skill: Figure = None
-    dm_p: Figure = None
+    skill: Figure = Field(None, description="1 - MAE in bp over persistence's, in the newest walk-forward.")
+    dm_p: Figure = Field(None, description="p-value of that walk-forward's Diebold-Mariano test, corrected.")
     judged: bool | None = Field(None, description=_JUDGED)
     champion: str | None = None
     samples: int | None = None
@@ -168,6 +150,14 @@ class TrainingItem(ResponseModel):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     validation_start: datetime | None = None
+
+
+class TrainResponse(TrainingItem):
+    """What a training did; errors of the newest experiment's walk-forward, each beside persistence's."""
+
+    status: str = "ok"
+    samples: int
+    champion: str = Field(description="The served model; persistence where none has proven skill.")
 
 
 class MetricsResponse(TrainingItem):
@@ -298,17 +288,6 @@ class FuturesResponse(ResponseModel):
     next_end: datetime | None = Field(None, description="Give it as end= for the page before this one.")
 
 
-class RealItem(BaseModel):
-    """What happened."""
-
-    time: datetime
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
-
-
 class ForecastItem(BaseModel):
     """What had been forecast."""
 
@@ -339,7 +318,7 @@ class ErrorItem(BaseModel):
 class PointItem(BaseModel):
     """One out-of-sample forecast against reality; ``time`` of ``real`` is the forecast candle's."""
 
-    real: RealItem
+    real: CandleItem
     pred: ForecastItem
     cls: DirectionItem
     err: ErrorItem

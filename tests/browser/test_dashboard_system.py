@@ -93,6 +93,24 @@ def test_a_tab_that_sleeps_gives_its_kernel_back_and_opens_again_when_looked_at(
         assert "+12.50" in _text(browser, "#btcml-card-delta")
 
 
+@pytest.mark.soak
+def test_an_idle_page_keeps_its_kernel_and_an_idle_pool_serves_the_next_visits(browser, stub):
+    """More than a minute without a message: no reload, no lost socket, and visitors after it find a kernel."""
+    kernel = "return document.querySelector('#btcml-kernel').textContent"
+    with running_dashboard(stub.url, "--warm", "2") as (url, _):
+        painted(browser, url)
+        first = browser.execute_script(kernel)
+        browser.execute_script("document.querySelector('#btcml-auto').click()")
+        time.sleep(75)
+        assert browser.execute_script(kernel) == first
+        _press(browser, "predict")
+        until(browser, f"return {NOTICES}.includes('Forecast made')")
+        assert browser.execute_script("return sessionStorage.getItem('btcml-reopened')") is None
+        for _ in range(4):
+            painted(browser, url)
+            assert browser.execute_script("return sessionStorage.getItem('btcml-reopened')") is None
+
+
 def test_a_browser_that_dies_leaves_no_kernel(stub, tmp_path):
     """It says no goodbye: the server finds out."""
     with running_dashboard(stub.url, "--warm", "1") as (url, process):
