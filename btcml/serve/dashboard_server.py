@@ -297,6 +297,7 @@ def serve_dashboard(settings: Settings, options: DashboardOptions, on_ready: Cal
     """
     check_port("dashboard", options.host, options.port)
     mimetypes.add_type("text/javascript", ".js")
+    logging.getLogger("tornado.general").setLevel(logging.ERROR)  # it takes milliseconds of Jupyter for seconds
     os.environ.update(kernel_environment(settings, options))
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(FILES), os.environ.get("JUPYTER_PATH", "")]))
     app = DashboardServer(config=_configuration(options))
