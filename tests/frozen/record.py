@@ -244,6 +244,7 @@ READS = (
     "/series?start=2025-03-02T13:45:00Z&limit=2",
     "/series?start=2025-03-02T10:00:00Z&end=2025-03-02T10:10:00Z&model=autoreg",
     "/series/cached?start=2025-03-02T10:00:00Z&end=2025-03-02T10:05:00Z",
+    "/evaluation?start=2025-03-01T12:00:00Z&cost_bp=2",
     "/futuros?start=2025-03-01T12:30:00Z&end=2025-03-01T12:50:00Z",
     "/futures?limit=2",
     "/metrics?limit=1",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import re
 from pathlib import Path
@@ -73,6 +74,16 @@ def test_every_number_of_the_pages_is_as_recorded(report):
 def test_the_service_describes_itself_as_recorded(faces):
     """The OpenAPI document: routes, parameters, schemas."""
     check(faces, "openapi.json")
+
+
+def test_no_route_is_forgotten(faces):
+    """Each one that the service describes has an answer in the record: a new one is asked for in record.py."""
+    described = json.loads((faces / "openapi.json").read_text("utf-8"))["paths"]
+    asked = [line.split(" ", 1) for line in json.loads((faces / "routes.json").read_text("utf-8"))]
+    for path, operations in described.items():
+        like = re.compile(re.sub(r"\{\w+\}", "[^/?]+", path) + "([? ].*)?")
+        for method in operations:
+            assert any(verb.lower() == method and like.fullmatch(rest) for verb, rest in asked), (method, path)
 
 
 def test_every_verb_answers_as_recorded(faces):
