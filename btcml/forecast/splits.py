@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import datetime
 
 import pandas as pd
 
 from btcml.candles import interval_delta
 from btcml.errors import NotReadyError, UsageError
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 __all__ = ["HORIZON", "Fold", "WalkForward", "span_offset"]
 
@@ -68,7 +65,7 @@ class WalkForward:
     Raises
     ------
     UsageError
-        If a span cannot be read, or the purge is shorter than the horizon.
+        If a time or span cannot be read, or the purge is shorter than the horizon.
 
     Examples
     --------
@@ -93,6 +90,7 @@ class WalkForward:
         if self.purge < HORIZON:
             msg = f"the purge must be at least the horizon ({HORIZON}), found {self.purge}: outcomes would overlap"
             raise UsageError(msg)
+        _ = self.first_test, self.last_test
         if self.window is not None:
             span_offset(self.window, pd.Timedelta(1))
         if self.refit != "half":
@@ -156,7 +154,11 @@ class WalkForward:
 
 
 def _utc(time: str | datetime) -> pd.Timestamp:
-    stamp = pd.Timestamp(time)
+    try:
+        stamp = pd.Timestamp(datetime.fromisoformat(time) if isinstance(time, str) else time)
+    except ValueError as error:
+        msg = f"a test begins and ends at a UTC time such as 2025-01-01, found {time!r}: write it so"
+        raise UsageError(msg) from error
     return stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships none
 
+from btcml.errors import UsageError
 from btcml.forecast.calibration import (
     CAUTION,
     calibrated,
@@ -110,7 +111,15 @@ def walk(
     -------
     list of Walked
         One for each dataset.
+
+    Raises
+    ------
+    UsageError
+        If `jobs` is below 1.
     """
+    if jobs < 1:
+        msg = f"fits run in at least 1 process, found {jobs}: give --jobs 1"
+        raise UsageError(msg)
     calls = [
         delayed(_fit_predict)(
             name, own.sample, own.training_rows(fold.train_start, fold.cutoff), _test_rows(own, fold), own.ready

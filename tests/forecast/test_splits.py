@@ -57,3 +57,10 @@ def test_a_test_without_a_past_or_beyond_the_end_is_not_ready():
         WalkForward("2023-01-01", burn_in=None).folds(TIMES, "1h")
     with pytest.raises(NotReadyError, match="must begin before the candles end"):
         WalkForward("2026-01-01").folds(TIMES, "1h")
+
+
+@pytest.mark.parametrize("time", ["yesterday", "now", "05/04/2026", ""])
+def test_a_time_that_is_not_iso_is_refused(time):
+    """No clock and no guess of day and month enters a plan."""
+    with pytest.raises(UsageError, match="a UTC time such as 2025-01-01"):
+        WalkForward(time)

@@ -121,6 +121,8 @@ def test_a_mask_of_another_length_is_refused(candles):
         make_dataset(candles, "5m", suspects=np.zeros(3, dtype=bool))
     with pytest.raises(UsageError, match="a target is one of"):
         SHORT.forecast(candles, "profit", ["drift"], jobs=1)
+    with pytest.raises(UsageError, match="at least 1 process, found 0"):
+        SHORT.run(candles, jobs=0)
 
 
 def test_forecast_candles_use_no_later_candle(candles):

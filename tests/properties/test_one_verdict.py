@@ -19,6 +19,7 @@ from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.evaluate import walk_forward_file
 from btcml.pipeline.train import train
 from btcml.store.candles import read_candles, read_series_keys
+from btcml.store.models import read_trials
 from btcml.store.snapshots import read_snapshot, save_snapshot
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +69,9 @@ def answers(world):
     key = next(key for key in read_series_keys(store) if key.interval == "1h" and key.market.startswith("file:"))
     candles = read_candles(store, key)
     found["library"] = Experiment.default(candles, "1h").run(candles, looks=1).to_dict()
+    trials = read_trials(store, key)
     found["report"] = report(folder, store, key, candles).to_dict()
+    pd.testing.assert_frame_equal(read_trials(store, key), trials)  # building a report is no look
     done = train(store, settings, key, now=candles["close_time"].iloc[-1])
     kept = load_result(walk_forward_file(settings, key))
     assert done.figures == kept.figures
