@@ -80,7 +80,7 @@ def owner(settings, migrated_store):  # noqa: ARG001 - the schema must be there
 def store(migrated_store, owner) -> Store:
     """An empty database of the newest schema."""
     with owner.begin() as connection:
-        names = connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).scalars()
+        names = connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'btcml'")).scalars()
         tables = ", ".join(name for name in names if name != "alembic_version")
         connection.execute(text("SET LOCAL session_replication_role = replica"))  # triggers refuse TRUNCATE
         connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))

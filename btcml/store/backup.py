@@ -24,7 +24,15 @@ from sqlalchemy.exc import ProgrammingError
 from btcml.errors import SourceError, StoreError, UsageError
 from btcml.files import write_bytes
 from btcml.store.embedded import programs_folder
-from btcml.store.engine import connected, head_revision, known_revisions, libpq_parameters, migrate, require_no_sessions
+from btcml.store.engine import (
+    SCHEMA,
+    connected,
+    head_revision,
+    known_revisions,
+    libpq_parameters,
+    migrate,
+    require_no_sessions,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
@@ -83,9 +91,11 @@ def _dump(url: URL, dump: Path) -> dict[str, Any]:
         manifest = {
             "format": _FORMAT,
             "schema": connection.scalar(text("SELECT version_num FROM alembic_version")),
+            "namespace": SCHEMA,
             "tables": table_hashes(connection),
         }
-        _run(url, "pg_dump", "--format=custom", f"--snapshot={snapshot}", f"--file={dump}")
+        options = ["--format=custom", f"--schema={SCHEMA}", f"--snapshot={snapshot}", f"--file={dump}"]
+        _run(url, "pg_dump", *options)
     return manifest
 
 
@@ -100,15 +110,15 @@ def table_hashes(connection: Connection) -> dict[str, dict[str, Any]]:
     """
     connection.execute(text("SET LOCAL timezone = 'UTC'"))
     connection.execute(text("SET LOCAL extra_float_digits = 1"))
-    query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+    query = f"SELECT tablename FROM pg_tables WHERE schemaname = '{SCHEMA}' ORDER BY 1"
     names = list(connection.execute(text(query)).scalars())
-    rows = {name: connection.execute(text(_hash_query(name))).one() for name in names}
+    rows = {name: connection.execute(text(_hash_query(SCHEMA, name))).one() for name in names}
     return {name: {"rows": int(row[0]), "hash": str(row[1])} for name, row in rows.items()}
 
 
-def _hash_query(table: str) -> str:
+def _hash_query(schema: str, table: str) -> str:
     bits = "('x' || encode(substr(sha256(convert_to(t::text, 'UTF8')), 1, 8), 'hex'))::bit(64)::bigint"
-    return f'SELECT count(*), coalesce(sum({bits}), 0) FROM public."{table}" t'
+    return f'SELECT count(*), coalesce(sum({bits}), 0) FROM {schema}."{table}" t'
 
 
 def _verify(url: URL, dump: Path, manifest: dict[str, Any]) -> bool:
@@ -222,9 +232,7 @@ def _held(url: URL) -> int:
 
 _EMPTY = (
     f"SET lock_timeout = '{_LOCK_WAIT}'",
-    "DROP SCHEMA public CASCADE",
-    "CREATE SCHEMA public",
-    "GRANT USAGE ON SCHEMA public TO PUBLIC",
+    f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE",
 )
 
 
@@ -232,7 +240,8 @@ def _replay(url: URL, dump: Path, manifest: dict[str, Any]) -> None:
     """Drop, restore and compare in one transaction."""
     script = dump.with_suffix(".sql")
     _run(url, "pg_restore", "--no-owner", f"--file={script}", str(dump))
-    checks = "".join(_check(name, facts) for name, facts in manifest["tables"].items())
+    schema = manifest.get("namespace", "public")  # where the tables stood until version 0.1
+    checks = "".join(_check(schema, name, facts) for name, facts in manifest["tables"].items())
     with script.open("a", encoding="utf-8") as out:
         out.write(f"\nSET timezone = 'UTC';\nSET extra_float_digits = 1;\n{checks}")
     before = [option for statement in _EMPTY for option in ("--command", statement)]
@@ -240,10 +249,10 @@ def _replay(url: URL, dump: Path, manifest: dict[str, Any]) -> None:
     _run(url, "psql", *options, *before, f"--file={script}")
 
 
-def _check(table: str, facts: dict[str, Any]) -> str:
+def _check(schema: str, table: str, facts: dict[str, Any]) -> str:
     wanted = f"n = {int(facts['rows'])} AND h = {int(facts['hash'])}"
     return (
-        f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM ({_hash_query(table)}) found (n, h) WHERE {wanted}) "
+        f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM ({_hash_query(schema, table)}) found (n, h) WHERE {wanted}) "
         f"THEN RAISE EXCEPTION 'the table {table} is not what the backup says'; END IF; END $$;\n"
     )
 

@@ -16,7 +16,6 @@ import pandas as pd
 import psycopg2
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg2.extensions import encrypt_password, make_dsn
 from sqlalchemy import Engine, create_engine, event, make_url, text
@@ -40,6 +39,7 @@ __all__ = [
     "APP_ROLE",
     "IN_SERIES",
     "READ_ROLE",
+    "SCHEMA",
     "Store",
     "connected",
     "database_lock",
@@ -64,6 +64,9 @@ READ_ROLE = "btcml_read"
 
 IN_SERIES = "market = :market AND symbol = :symbol AND interval = :interval"
 """Condition that selects one series; its values are those of ``asdict`` of a `btcml.candles.SeriesKey`."""
+
+SCHEMA = "btcml"
+"""Schema of all tables, views and functions of btcml; nothing else in a database is touched."""
 
 _DATABASE = "btcml"
 _TEXTS = {*("market", "symbol", "interval", "kind", "rule", "source"), *("role", "model", "artifact", "status")}
@@ -245,8 +248,14 @@ def owner_url(settings: Settings) -> URL:
     if settings.database_url is None:
         url = start_embedded(settings.home)
         _ensure_database(url)
-        return url.set(database=_DATABASE)
-    return parse_url(settings.database_url.get_secret_value())
+        return _in_schema(url.set(database=_DATABASE))
+    return _in_schema(parse_url(settings.database_url.get_secret_value()))
+
+
+def _in_schema(url: URL, options: str = "") -> URL:
+    """Address whose sessions find the tables of btcml by their names, with more options for them."""
+    given = url.query.get("options", "")
+    return url.update_query_dict({"options": f"{given} -c search_path={SCHEMA}{options}".strip()})
 
 
 def parse_url(address: str, name: str = "DATABASE_URL") -> URL:
@@ -297,10 +306,10 @@ def open_store(settings: Settings) -> Store:
     url = owner_url(settings)
     if not is_current(url):
         migrate(url)
-    session = "-c timezone=UTC -c work_mem=128MB"  # enough to sort a million candles without the disk
+    session = " -c timezone=UTC -c work_mem=128MB"  # enough to sort a million candles without the disk
     if settings.database_url is None:
-        return Store(url.set(username=APP_ROLE).update_query_dict({"options": session}), settings.home)
-    return Store(url.update_query_dict({"options": f"{session} -c role={APP_ROLE}"}))
+        return Store(_in_schema(url.set(username=APP_ROLE), session), settings.home)
+    return Store(_in_schema(url, f"{session} -c role={APP_ROLE}"))
 
 
 @contextmanager
@@ -348,30 +357,37 @@ def is_current(url: URL) -> bool:
     Raises
     ------
     StoreError
-        If its schema is of a newer btcml than this one, or the database belongs to another application.
+        If its schema is of a newer btcml than this one, or the schema btcml is of another application.
     """
     with connected(url) as connection:
         return _revision(connection) == head_revision()
 
 
 def _revision(connection: Connection) -> str | None:
-    """Revision of the schema; None where there is nothing of btcml yet."""
-    revision = MigrationContext.configure(connection).get_current_revision()
-    query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename = ANY(:names) ORDER BY 1"
-    found = list(connection.execute(text(query), {"names": [*_TABLES, "alembic_version"]}).scalars())
-    if found and not set(found) >= {*_TABLES, "alembic_version"}:
+    """Revision of the tables in our own schema; None where there are none yet."""
+    facts = connection.execute(text(_FACTS)).one()
+    if facts.tables and not facts.ours:
         msg = (
-            f"the database {connection.engine.url.database} belongs to another application (its table {found[0]} is "
-            "not one of btcml): give btcml a database of its own in DATABASE_URL"
+            f"the schema btcml of the database {connection.engine.url.database} is of another application: give btcml "
+            "a database of its own in DATABASE_URL"
         )
         raise StoreError(msg)
-    if revision is not None and revision not in known_revisions():
+    place = SCHEMA if facts.ours else "public" if facts.old else None
+    if place is None:
+        return None
+    revision = str(connection.scalar(text(f"SELECT version_num FROM {place}.alembic_version")))
+    if revision not in known_revisions():
         msg = f"the database has the schema {revision}, newer than this btcml ({head_revision()}): update btcml"
         raise StoreError(msg)
-    return revision
+    return revision if place == SCHEMA else "0"
 
 
-_TABLES = ("candles", "candle_revisions", "quarantine", "gaps", "snapshots", "trials", "bans")  # of every revision
+# Until version 0.1 our tables stood in the schema public. They are ours if all of them stand there together.
+_OURS = ("candles", "candle_revisions", "quarantine", "gaps", "snapshots", "trials", "bans", "alembic_version")
+_FACTS = f"""SELECT count(*) FILTER (WHERE schemaname = '{SCHEMA}') AS tables,
+count(*) FILTER (WHERE schemaname = '{SCHEMA}' AND tablename IN {_OURS}) = {len(_OURS)} AS ours,
+count(*) FILTER (WHERE schemaname = 'public' AND tablename IN {_OURS}) = {len(_OURS)} AS old
+FROM pg_tables WHERE schemaname IN ('{SCHEMA}', 'public')"""
 
 
 def migrate(url: URL, revision: str = "head") -> None:
@@ -392,22 +408,48 @@ def migrate(url: URL, revision: str = "head") -> None:
     config = _alembic()
     with connected(url) as connection, connection.begin():
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('btcml migrate'))"))
-        _revision(connection)
+        found = _revision(connection)
         config.attributes["connection"] = connection
         try:
+            if not connection.scalar(text(f"SELECT to_regnamespace('{SCHEMA}')")):
+                connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+            if found == "0":
+                connection.execute(text(_MOVE))
+            connection.execute(text(f"SET LOCAL search_path = {SCHEMA}"))
             command.upgrade(config, revision)
         except ProgrammingError as error:
-            msg = f"the schema cannot be migrated ({_first_line(error)}): {_missing_right(error, url.username)}"
+            right = _missing_right(str(error.orig), url)
+            msg = f"the schema cannot be migrated ({_first_line(error)}): {right}"
             raise StoreError(msg) from error
 
 
-def _missing_right(error: ProgrammingError, user: str | None) -> str:
+_SERVICE = ("jobs", "models", "market_clocks", "forecasts", "imported_forecasts")
+_VIEWS = ("forecasts_scored", "futuros", "job_logs")
+_FUNCTIONS = (
+    *("on_grid", "plausible_close", "analyze_candles", "interval_length", "market_now", "refuse_clock"),
+    *("forecast_digest", "utc_text", "bits", "seal_forecast", "refuse_change", "tell_change"),
+)
+# Indexes, triggers and sequences go with their table; views and constraints refer to what they mean, not to names.
+# The functions come after the tables: one of them has a table's row as its argument.
+_MOVE = f"""DO $$ DECLARE statement text; BEGIN
+  FOR statement IN
+    SELECT format('ALTER %s public.%I SET SCHEMA {SCHEMA}', CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, relname)
+    FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')
+    AND relname IN {(*_OURS, *_SERVICE, *_VIEWS)}
+  LOOP EXECUTE statement; END LOOP;
+  FOR statement IN SELECT format('ALTER FUNCTION %s SET SCHEMA {SCHEMA}', oid::regprocedure) FROM pg_proc
+    WHERE pronamespace = 'public'::regnamespace AND proname IN {_FUNCTIONS}
+  LOOP EXECUTE statement; END LOOP;
+END $$"""
+
+
+def _missing_right(refusal: str, url: URL) -> str:
     """What an administrator of the server has to do so that a migration succeeds."""
-    if re.search("(create|grant) role", str(error.orig)):
-        grants = f'GRANT btcml_app TO "{user}"'
+    if re.search("(create|grant) role", refusal):
+        grants = f'GRANT btcml_app TO "{url.username}"'
         return f"let an administrator run CREATE ROLE btcml_app LOGIN; CREATE ROLE btcml_read LOGIN; {grants}"
-    if "permission denied for schema" in str(error.orig):
-        return f'let the database\'s owner run GRANT USAGE, CREATE ON SCHEMA public TO "{user}"'
+    if "permission denied for" in refusal:
+        return f'let an administrator run GRANT CREATE ON DATABASE "{url.database}" TO "{url.username}"'
     return "run btcml db migrate as the database's owner"
 
 

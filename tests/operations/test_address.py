@@ -14,7 +14,7 @@ import pytest
 
 from btcml.errors import BtcmlError, StoreError
 from btcml.settings import Settings
-from btcml.store.backup import backup_database
+from btcml.store.backup import backup_database, restore_database
 from btcml.store.engine import open_store, owner_url, parse_url
 
 from .compose import free_port
@@ -139,18 +139,38 @@ def test_what_belongs_to_others_in_the_database_stays(server, database):
         "CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('a1b2c3')",
         "CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('0002')",
         "CREATE TABLE candles (id int)",
-        "CREATE TABLE alembic_version (version_num text); CREATE TABLE trials (id int)",
+        "CREATE FUNCTION bits(x int) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE VIEW futuros AS SELECT 1 AS one",
     ],
 )
-def test_a_database_of_another_application_is_left_alone(server, database, made):
-    """Not "update btcml": one sentence that it is another's, and nothing was made."""
+def test_a_database_is_shared_with_an_application_that_uses_the_same_names(server, database, tmp_path, made):
+    """Both have what is theirs, and a restore drops nothing of the other."""
     server.ask(database, made)
-    count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
-    before = server.ask(database, count)
-    with pytest.raises(StoreError, match="belongs to another application") as refused:
+    theirs = """SELECT string_agg(relname, ',' ORDER BY relname), (SELECT count(*) FROM pg_proc WHERE
+    pronamespace = 'public'::regnamespace) FROM pg_class WHERE relnamespace = 'public'::regnamespace"""
+    before = server.ask(database, theirs)
+    given = settings(address(server, database))
+    store = open_store(given)
+    assert store.scalar("SELECT count(*) FROM candles") == 0
+    store.close()
+    backup_database(owner_url(given), tmp_path, tmp_path / "x.backup")
+    restore_database(owner_url(given), tmp_path, tmp_path / "x.backup", replace=True)
+    assert server.ask(database, theirs) == before
+
+
+def test_a_schema_btcml_of_another_application_is_left_alone(server, database):
+    """Not "update btcml": one sentence that it is another's."""
+    made = "CREATE SCHEMA btcml; CREATE TABLE btcml.alembic_version (version_num text)"
+    server.ask(database, f"{made}; INSERT INTO btcml.alembic_version VALUES ('a1b2c3')")
+    with pytest.raises(StoreError, match="is of another application: give btcml a database of its own") as refused:
         open_store(settings(address(server, database)))
     assert "update btcml" not in str(refused.value)
-    assert server.ask(database, count) == before
+
+
+def test_a_role_of_ours_finds_the_tables_by_their_names(server, database):
+    """As a client of system 1, or Adminer, asks for its views."""
+    open_store(settings(address(server, database))).close()
+    server.ask("postgres", "ALTER ROLE btcml_read PASSWORD 'x'")
+    assert server.ask(database, "SELECT count(*) FROM futuros", "btcml_read", "x") == "0"
 
 
 def test_an_owner_who_may_make_no_roles_is_told_what_an_administrator_runs(server, database):
@@ -169,5 +189,5 @@ def test_an_owner_who_may_make_no_roles_is_told_what_an_administrator_runs(serve
 def test_a_role_that_may_make_no_tables_is_told_so(server, database):
     """One sentence with the missing right."""
     server.ask("postgres", "CREATE ROLE tenant LOGIN CREATEROLE PASSWORD 'x'")
-    with pytest.raises(StoreError, match=r"permission denied for schema public.*GRANT USAGE, CREATE ON SCHEMA public"):
+    with pytest.raises(StoreError, match=r"permission denied for database shop.*GRANT CREATE ON DATABASE"):
         open_store(settings(address(server, database, "tenant", "x")))

@@ -41,8 +41,7 @@ def hashes(url):
 def drop(url):
     """Lose the database: every table with everything in it."""
     with create_engine(url, poolclass=NullPool).begin() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
+        connection.execute(text("DROP SCHEMA btcml CASCADE"))
 
 
 def test_what_is_backed_up_dropped_and_restored_is_equal(url, store, alone, models, tmp_path):

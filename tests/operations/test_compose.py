@@ -242,7 +242,7 @@ def insist(url, key, seconds=300):
 def kept(server):
     """What a restart may not lose."""
     tables = ("candles", "forecasts", "models", "trials", "jobs")
-    return {table: int(server.ask("btcml", f"SELECT count(*) FROM {table}")) for table in tables}
+    return {table: int(server.ask("btcml", f"SELECT count(*) FROM btcml.{table}")) for table in tables}
 
 
 @pytest.mark.soak
@@ -302,7 +302,7 @@ def _lose_and_restore(machine, server):
     assert machine.run("backup")[0] == 0
     for name in ("dashboard", "scheduler", "api"):
         machine.stop(name)
-    server.ask("btcml", "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    server.ask("btcml", "DROP SCHEMA btcml CASCADE")
     shutil.rmtree(machine.folder / "models")
     status, log = machine.run("backup", "btcml", "db", "restore", "/data/backups/btcml.backup")
     assert status == 0, log
@@ -339,4 +339,4 @@ def test_the_schema_can_be_migrated_by_an_owner_who_is_no_superuser(migrated):
     for role in ("btcml_app", "btcml_read"):
         migrated.ask("postgres", f"GRANT {role} TO landlord WITH ADMIN OPTION")
     migrate(make_url(f"postgresql+psycopg2://landlord:x@127.0.0.1:{migrated.port}/managed"))
-    assert migrated.ask("managed", "SELECT count(*) FROM forecasts") == "0"
+    assert migrated.ask("managed", "SELECT count(*) FROM btcml.forecasts") == "0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from btcml.store.backup import table_hashes
@@ -39,7 +40,7 @@ _CHECKED = {
     ("market_clocks", "market"): "'replay:x'",
 }
 _COLUMNS = """SELECT column_name, data_type FROM information_schema.columns
-WHERE table_schema = 'public' AND table_name = :table AND is_identity = 'NO' ORDER BY ordinal_position"""
+WHERE table_schema = 'btcml' AND table_name = :table AND is_identity = 'NO' ORDER BY ordinal_position"""
 
 
 def fill(connection):
@@ -78,6 +79,44 @@ def test_an_upgrade_keeps_every_row(empty, revision):
     changed = {name for name, facts in before.items() if after[name] != facts} - {"alembic_version"}
     assert not changed
     assert is_current(empty)
+
+
+_BACK = """DO $$ DECLARE statement text; BEGIN
+  FOR statement IN SELECT format('ALTER %s btcml.%I SET SCHEMA public', CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE'
+    END, relname) FROM pg_class WHERE relnamespace = 'btcml'::regnamespace AND relkind IN ('r', 'v')
+  LOOP EXECUTE statement; END LOOP;
+  FOR statement IN SELECT format('ALTER FUNCTION %s SET search_path = public', oid::regprocedure) FROM pg_proc
+    WHERE pronamespace = 'btcml'::regnamespace AND proconfig IS NOT NULL
+  LOOP EXECUTE statement; END LOOP;
+  FOR statement IN SELECT format('ALTER FUNCTION %s SET SCHEMA public', oid::regprocedure) FROM pg_proc
+    WHERE pronamespace = 'btcml'::regnamespace
+  LOOP EXECUTE statement; END LOOP;
+  DROP SCHEMA btcml; END $$"""
+
+
+def test_tables_that_stood_in_public_move_with_their_rows(empty):
+    """As version 0.1 left them; the seal works at the new place, and what is another's stays."""
+    migrate(empty, "0002")
+    engine = create_engine(empty, poolclass=NullPool)
+    with engine.begin() as connection:
+        fill(connection)
+        before = table_hashes(connection)
+        connection.execute(text(_BACK))
+        connection.execute(text("CREATE TABLE public.orders (id int)"))
+    assert not is_current(empty)
+    migrate(empty)
+    with engine.begin() as connection:
+        after = table_hashes(connection)
+        assert {name for name, facts in before.items() if after[name] != facts} == {"alembic_version"}
+        left = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+        assert connection.execute(text(left)).scalars().all() == ["orders"]
+        old = (
+            "SELECT proname FROM pg_proc WHERE proconfig::text LIKE '%public%' OR pronamespace = 'public'::regnamespace"
+        )
+        assert connection.execute(text(old)).scalars().all() == []
+        connection.execute(text("SET LOCAL search_path = pg_catalog"))
+        with pytest.raises(DBAPIError, match="has closed: a forecast of it is no forecast"):
+            connection.execute(text("INSERT INTO btcml.forecasts SELECT * FROM btcml.forecasts"))
 
 
 def test_the_revisions_are_one_chain():

@@ -40,8 +40,8 @@ _TABLES = (
 )
 
 _ANALYZE = """
-CREATE FUNCTION analyze_candles() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public
-AS $$ BEGIN ANALYZE candles; END $$"""
+CREATE FUNCTION analyze_candles() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = btcml, pg_temp AS $$ BEGIN ANALYZE candles; END $$"""
 
 # Roles belong to the whole server: another database's migration may make them at the same moment, which no
 # advisory lock prevents. What an administrator has granted already is not asked for again.
@@ -66,8 +66,8 @@ END $$
 """
 
 _GRANTS = (
-    "GRANT USAGE ON SCHEMA public TO btcml_app, btcml_read",
-    "GRANT SELECT ON ALL TABLES IN SCHEMA public TO btcml_app, btcml_read",
+    "GRANT USAGE ON SCHEMA btcml TO btcml_app, btcml_read",
+    "GRANT SELECT ON ALL TABLES IN SCHEMA btcml TO btcml_app, btcml_read",
     "GRANT INSERT, UPDATE ON candles, quarantine, gaps, snapshots, bans TO btcml_app",
     "GRANT DELETE ON gaps, snapshots, bans TO btcml_app",
     "GRANT INSERT ON candle_revisions, trials TO btcml_app",

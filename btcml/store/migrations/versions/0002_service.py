@@ -64,7 +64,7 @@ _STEPS = " ".join(f"WHEN '{name}' THEN interval '{int(d.total_seconds())} s'" fo
 _CLOCK = (
     f"""CREATE FUNCTION interval_length(i text) RETURNS interval LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$ SELECT CASE i {_STEPS} END $$""",
-    """CREATE FUNCTION market_now(m text) RETURNS timestamptz LANGUAGE sql VOLATILE SET search_path = public, pg_temp
+    """CREATE FUNCTION market_now(m text) RETURNS timestamptz LANGUAGE sql VOLATILE SET search_path = btcml, pg_temp
     AS $$ SELECT coalesce((SELECT origin_market + (clock_timestamp() - origin_real) * speed
                            FROM market_clocks WHERE market = m), clock_timestamp()) $$""",
     """CREATE FUNCTION refuse_clock() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -77,7 +77,7 @@ _CLOCK = (
 
 # The canonical bytes of a row: every column but the hash, in UTC and IEEE 754, joined by a bar.
 _DIGEST = """CREATE FUNCTION forecast_digest(f forecasts) RETURNS text LANGUAGE sql IMMUTABLE
-SET search_path = public, pg_temp AS $$
+SET search_path = btcml, pg_temp AS $$
   SELECT encode(sha256(convert_to(array_to_string(ARRAY[
     f.market, f.symbol, f.interval, f.seq::text, utc_text(f.open_time), f.role, f.model, f.artifact,
     utc_text(f.cutoff), bits(f.base), bits(f.open), bits(f.high), bits(f.low), bits(f.close), bits(f.amp),
@@ -90,7 +90,7 @@ _SEAL = (
     """CREATE FUNCTION bits(x double precision) RETURNS text LANGUAGE sql IMMUTABLE
     AS $$ SELECT encode(float8send(x), 'hex') $$""",
     _DIGEST,
-    """CREATE FUNCTION seal_forecast() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+    """CREATE FUNCTION seal_forecast() RETURNS trigger LANGUAGE plpgsql SET search_path = btcml, pg_temp AS $$
     DECLARE step interval := interval_length(NEW.interval);
     BEGIN
       PERFORM pg_advisory_xact_lock(hashtextextended(
