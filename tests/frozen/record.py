@@ -177,7 +177,7 @@ def database(home):
     connection = psycopg2.connect(host=lines[4], port=lines[3], user="postgres", dbname="btcml")
     try:
         with connection, connection.cursor() as cursor:
-            cursor.execute("SET timezone = 'UTC'")
+            cursor.execute("SET timezone = 'UTC'; SET search_path = btcml")
             yield lambda query: (cursor.execute(query), cursor.fetchall())[1]
     finally:
         connection.close()
@@ -185,18 +185,18 @@ def database(home):
 
 SCHEMA = {
     "columns": """SELECT table_name, ordinal_position, column_name, data_type, collation_name, is_nullable,
-        column_default, is_identity FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2""",
+        column_default, is_identity FROM information_schema.columns WHERE table_schema = 'btcml' ORDER BY 1, 2""",
     "constraints": """SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
-        WHERE connamespace = 'public'::regnamespace AND contype <> 'n' ORDER BY 1, 2""",
-    "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1, 2",
+        WHERE connamespace = 'btcml'::regnamespace AND contype <> 'n' ORDER BY 1, 2""",
+    "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'btcml' ORDER BY 1, 2",
     "triggers": """SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid) FROM pg_trigger
         WHERE NOT tgisinternal ORDER BY 1, 2""",
-    "views": "SELECT viewname, definition FROM pg_views WHERE schemaname = 'public' ORDER BY 1",
-    "functions": """SELECT proname, pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    "views": "SELECT viewname, definition FROM pg_views WHERE schemaname = 'btcml' ORDER BY 1",
+    "functions": """SELECT proname, pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'btcml'::regnamespace
         ORDER BY 1, oid""",
     "grants": """SELECT table_name, grantee, string_agg(privilege_type, ', ' ORDER BY privilege_type)
         FROM information_schema.role_table_grants
-        WHERE table_schema = 'public' AND grantee LIKE ANY (ARRAY['btcml%', 'PUBLIC']) GROUP BY 1, 2 ORDER BY 1, 2""",
+        WHERE table_schema = 'btcml' AND grantee LIKE ANY (ARRAY['btcml%', 'PUBLIC']) GROUP BY 1, 2 ORDER BY 1, 2""",
     "roles": """SELECT rolname, rolsuper, rolcreaterole, rolcreatedb, rolcanlogin, rolbypassrls FROM pg_roles
         WHERE rolname LIKE 'btcml%' ORDER BY 1""",
 }
@@ -224,7 +224,7 @@ AND p.seq = f.seq - 1"""
 def home_facts(home, cli):
     """What the restored home holds: rows, chain, scores."""
     with database(home) as ask:
-        names = [row[0] for row in ask("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")]
+        names = [row[0] for row in ask("SELECT tablename FROM pg_tables WHERE schemaname = 'btcml' ORDER BY 1")]
         rows = {name: ask(f'SELECT count(*) FROM "{name}"')[0][0] for name in names}
         chain = dict(zip(("rows", "true hashes", "true links", "head"), ask(CHAIN)[0], strict=True))
         version, scored = ask("SELECT version_num FROM alembic_version")[0][0], ask(SCORED)
