@@ -117,11 +117,12 @@ def test_an_old_database_is_read_without_changing_it(settings, store, tmp_path):
     folder = system_1(tmp_path / "dump", days=9)
     with create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool).connect() as connection:
         connection.execute(text("CREATE DATABASE old_bitcoin_ml"))
-        engine = create_engine(url.set(database="old_bitcoin_ml"), poolclass=NullPool)
+        old = url.set(database="old_bitcoin_ml").difference_update_query(["options"])  # which name our own schema
+        engine = create_engine(old, poolclass=NullPool)
         try:
             table = pd.read_csv(folder / "btc_candles.csv", parse_dates=["time"])
             table.to_sql("btc_candles", engine, index=False)
-            address = url.set(database="old_bitcoin_ml", drivername="postgresql").render_as_string(hide_password=False)
+            address = old.set(drivername="postgresql").render_as_string(hide_password=False)
             done = import_legacy(store, address, KEY, at=AT)
         finally:
             engine.dispose()
