@@ -20,13 +20,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from btcml.candles import COLUMNS, as_candles
+from btcml.candles import COLUMNS, as_candles, infer_interval
 from btcml.errors import ArtifactError, BtcmlError
 from btcml.files import replaced_file, replaced_folder
 from btcml.forecast.experiment import Experiment, Result
 from btcml.forecast.features import definition_hash
 from btcml.forecast.forecaster import Forecaster, empty_models
-from btcml.forecast.metrics import FORECAST_COLUMNS
+from btcml.forecast.metrics import FORECAST_COLUMNS, PERSISTENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -248,7 +248,9 @@ def save_result(result: Result, file: Path) -> Path:
 
 
 def load_result(file: Path) -> Result | None:
-    """Read a result back; None where there is none, or one of version 0.1, which kept no experiment.
+    """Read a result back, or None where there is none.
+
+    Version 0.1 kept the forecasts of the close alone: such a result has no forecasts of ranges.
 
     Raises
     ------
@@ -260,15 +262,22 @@ def load_result(file: Path) -> Result | None:
     try:
         table = pq.read_table(file)
         facts: Any = json.loads((table.schema.metadata or {}).get(_RESULT, b"null"))
-        if facts is None:
-            return None
         frame = table.to_pandas()
+        if facts is None:
+            return _result_of_0_1(frame)
         parts = {str(name): part.drop(columns="target") for name, part in frame.groupby("target")}
         experiment: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in facts["experiment"].items()}
         close = parts["close"].reset_index(drop=True)
-        ranges = parts["log_range"].dropna(axis=1, how="all").reset_index(drop=True)
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        ranges = parts["log_range"].reset_index(drop=True)[list(FORECAST_COLUMNS)]
+    except (pa.ArrowException, OSError, ValueError, KeyError, BtcmlError) as error:
         msg = f"{file.name} must hold the result of an experiment, found {error}: delete it and train again"
         raise ArtifactError(msg) from error
-    ranges = ranges.reindex(columns=[name for name in close if name in FORECAST_COLUMNS])
     return Result(Experiment(**experiment), close, ranges, facts["looks"], facts["reigning"])
+
+
+def _result_of_0_1(frame: pd.DataFrame) -> Result:
+    """Result of a walk-forward of version 0.1, which refitted every six months after a purge of 288 candles."""
+    models = tuple(sorted(set(frame["model"]) - {PERSISTENCE}))
+    interval = infer_interval(frame.loc[frame["model"] == PERSISTENCE, "open_time"])
+    start = frame["open_time"].min().isoformat()
+    return Result(Experiment(interval, start, models=models, refit="6 months"), frame, frame.head(0))

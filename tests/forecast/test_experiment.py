@@ -94,11 +94,13 @@ def test_everything_in_a_result_follows_from_its_forecasts(result, tmp_path):
     assert again.gain == result.gain
 
 
-def test_no_file_and_a_file_of_version_0_1_are_no_result_and_a_damaged_one_is_told(result, tmp_path):
-    """Version 0.1 kept forecasts without their experiment."""
+def test_a_file_of_version_0_1_keeps_its_forecasts_and_a_damaged_one_is_told(result, tmp_path):
+    """Version 0.1 kept forecasts of the close without their experiment; no file is no result."""
     assert load_result(tmp_path / "none.parquet") is None
     result.forecasts.astype({"model": "str"}).to_parquet(tmp_path / "old.parquet")
-    assert load_result(tmp_path / "old.parquet") is None
+    old = load_result(tmp_path / "old.parquet")
+    assert old.verdict.to_dict() == result.verdict.to_dict()
+    assert (old.experiment.interval, old.experiment.models) == ("5m", ("autoreg", "ridge"))
     (tmp_path / "torn.parquet").write_bytes(b"PAR1")
     with pytest.raises(ArtifactError, match="delete it and train again"):
         load_result(tmp_path / "torn.parquet")
