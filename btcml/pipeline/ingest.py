@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from btcml.market import OnPage, Source
     from btcml.store.engine import Store
 
-__all__ = ["Ingested", "Span", "backfill", "ingest", "make_span", "missing_spans"]
+__all__ = ["Ingested", "Span", "backfill", "check_merge", "ingest", "make_span", "missing_spans"]
 
 Span = tuple[pd.Timestamp, pd.Timestamp]
 """From, to (exclusive), of open times."""
@@ -101,11 +101,14 @@ def ingest(
 
     Raises
     ------
+    UsageError
+        If candles of the source may not be stored under that market.
     BusyError
         If another process fetches the same series.
     MarketError
         If the market fails; what was stored before stays.
     """
+    check_merge(source, key)
     now = source.now()
     with database_lock(store, f"fetching {key}"):
         known = read_last_candles(store, key, REREAD)
@@ -117,6 +120,28 @@ def ingest(
             done = _fetch(store, source, done, (first, stop), now, on_page)
         left = int(_suspects(store, key, now)["rows"].sum()) if len(doubts) else 0
     return replace(done, suspect=left)
+
+
+def check_merge(source: Source, key: SeriesKey) -> None:
+    """Check that candles of a source may be stored under the market of a key.
+
+    Raises
+    ------
+    UsageError
+        If the markets differ and the source is not a file, or the target is not a market of real
+        candles: simulated and replayed candles never mix with others.
+    """
+    if key.market == source.market:
+        return
+    if not source.market.startswith("file:"):
+        msg = (
+            f"candles of the market {source.market} are never stored as {key.market}: leave --market out, or name "
+            "a file of candles with --source"
+        )
+        raise UsageError(msg)
+    if not key.market.startswith(("binance", "file:")):
+        msg = f"a file is never merged into the market {key.market}: give --market binance, or leave it out"
+        raise UsageError(msg)
 
 
 def _broken(store: Store, key: SeriesKey, now: pd.Timestamp) -> list[Span]:
@@ -155,11 +180,14 @@ def backfill(
 
     Raises
     ------
+    UsageError
+        If candles of the source may not be stored under that market.
     BusyError
         If another process fetches the same series.
     MarketError
         If the market fails; what was stored before stays, and a second call goes on from there.
     """
+    check_merge(source, key)
     now = source.now()
     start, end = (interval_floor(time, key.interval) for time in (span[0], min(span[1], now)))
     with database_lock(store, f"fetching {key}"):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from btcml.candles import SeriesKey, as_candles, empty_candles, final_candles, interval_delta
-from btcml.errors import BusyError, MarketError
+from btcml.errors import BusyError, MarketError, UsageError
 from btcml.market.archive import ArchiveMarket
 from btcml.market.binance import BinanceMarket
 from btcml.market.simulate import SimulatedMarket
@@ -193,9 +193,40 @@ def test_a_second_fetcher_of_the_same_series_is_told_so(store, truth):
 def test_an_explicit_market_merges_a_file_into_another(store, truth):
     """The key decides where candles go; by default it is the source's own market."""
     key = SeriesKey("binance", "BTCUSDT", "5m")
-    backfill(store, Market(truth, clock=at(100)), key, (START, at(100)))
+    backfill(store, Market(truth, clock=at(100), market="file:mine"), key, (START, at(100)))
     assert len(read_candles(store, key)) == 100
     assert stored(store).empty
+
+
+@pytest.mark.parametrize("market", ["simulated", "replay:drill", "binance"])
+@pytest.mark.parametrize("target", ["binance", "simulated", "replay:other", "file:mine"])
+def test_only_a_file_is_merged_and_only_into_real_candles(store, truth, market, target):
+    """A simulated or replayed candle never revises a real one, whatever the caller asks for."""
+    if market == target:
+        return
+    key, source = SeriesKey(target, "BTCUSDT", "5m"), Market(truth, clock=at(100), market=market)
+    for verb in (lambda: ingest(store, source, key), lambda: backfill(store, source, key, (START, at(100)))):
+        with pytest.raises(UsageError, match=f"of the market {market} are never stored as {target}"):
+            verb()
+    for forbidden in ("simulated", "replay:other"):
+        with pytest.raises(UsageError, match=f"never merged into the market {forbidden}"):
+            ingest(store, Market(truth, clock=at(100), market="file:mine"), SeriesKey(forbidden, "BTCUSDT", "5m"))
+    assert read_candles(store, key).empty
+    assert source.asked == []
+
+
+def test_the_database_refuses_a_revision_by_another_market(store, truth):
+    """Beside the verbs: a row of candle_revisions or quarantine never names a simulated source of real candles."""
+    key = SeriesKey("binance", "BTCUSDT", "5m")
+    upsert_candles(store, key, truth[:10], source="binance", at=START)
+    other = truth[:10].assign(volume=truth["volume"][:10] + 1)
+    for source in ("simulated", "replay:drill"):
+        with pytest.raises(Exception, match="real_candles_stay_real"):
+            upsert_candles(store, key, other, source=source, at=START)
+        with pytest.raises(Exception, match="real_candles_stay_real"):
+            upsert_candles(store, key, other.assign(high=0.001), source=source, at=START)
+    pd.testing.assert_frame_equal(read_candles(store, key), truth[:10])
+    assert upsert_candles(store, key, other, source="file:mine", at=START).revised == 10
 
 
 def test_a_market_with_nothing_is_no_error(store):
