@@ -23,7 +23,7 @@ from btcml.errors import MarketError, SourceError
 from btcml.files import write_bytes
 from btcml.market import MARKET_HEADER, Clock, utc_now
 from btcml.market import transport as http
-from btcml.market.files import parse_zip
+from btcml.market.formats import parse_zip
 from btcml.market.klines import merge_candles, parse_columns
 from btcml.market.transport import Reply, TransientError, fetch_reply, host_of
 

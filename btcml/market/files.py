@@ -1,260 +1,51 @@
-"""A file or folder of candles as a market of its own: Parquet, CSV, the exchange's zips and JSON answers."""
+"""A file or folder of candles as a market of its own."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import re
-import zipfile
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pandas as pd
-import pyarrow as pa
 
-from btcml.candles import INTERVALS, empty_candles, infer_interval, interval_delta, resample_candles
+from btcml.candles import COLUMNS, interval_delta, resample_candles
 from btcml.errors import SourceError, UsageError
-from btcml.market.klines import ALIASES, FIELDS, merge_candles, parse_columns
+from btcml.market import Clock, utc_now
+from btcml.market.formats import SUFFIXES, Loaded, load_file
+from btcml.market.klines import merge_candles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from btcml.market import OnPage
 
-__all__ = ["NAME", "SUFFIXES", "FileMarket", "load_candles", "load_series", "parse_csv", "parse_zip"]
-
-NAME = re.compile(r"(?P<symbol>[A-Z0-9]{5,20})[-_](?P<interval>\d{1,2}[mhdwM])(?![A-Za-z0-9])")
-"""The exchange's names of files: symbol, interval and, after them, anything."""
+__all__ = ["FileMarket"]
 
 _TICK = pd.Timedelta(milliseconds=1)
-_LEAST = 6  # time, four prices, volume
-
-
-def _read_parquet(data: bytes) -> pd.DataFrame:
-    return pd.read_parquet(io.BytesIO(data))
-
-
-def parse_csv(data: bytes) -> pd.DataFrame:
-    """Raw columns of a CSV: with a header, or without one in the order of `FIELDS`.
-
-    Numbers are read exactly; a column with any text in it comes back as text.
-
-    Examples
-    --------
-    >>> parse_csv(b"1735689600000,1,2,1,2,10").columns.tolist()
-    ['open_time', 'open', 'high', 'low', 'close', 'volume']
-    """
-    data = data.rstrip() + b"\n"  # Arrow finds no row in a line without an end
-    first = data[: data.find(b"\n")].decode("utf-8-sig").strip()
-    names = [part.strip().strip('"').lower().replace(" ", "_") for part in first.split(",")]
-    header = any(ALIASES.get(name, name) in FIELDS for name in names)
-    if header:
-        if data.count(b"\n") == 1:
-            return pd.DataFrame(columns=names)
-        return pd.read_csv(io.BytesIO(data), engine="pyarrow")
-    if not _LEAST <= len(names) <= len(FIELDS) or not names[0][:1].isdigit():
-        msg = f"these are no candles: the first line is {first[:80]!r}{_cure(first)}"
-        raise SourceError(msg)
-    return pd.read_csv(io.BytesIO(data), engine="pyarrow", header=None, names=list(FIELDS[: len(names)]))
-
-
-def _cure(first: str) -> str:
-    """What to do about a line that other separators than commas part."""
-    for name, separator in (("semicolons", ";"), ("tabs", "\t"), ("bars", "|")):
-        if first.count(separator) >= _LEAST - 1:
-            return f": its columns are parted by {name}, save it with commas (and points in the numbers)"
-    return f": expected columns {', '.join(FIELDS[:_LEAST])}, parted by commas"
-
-
-def parse_zip(data: bytes) -> pd.DataFrame:
-    """Raw columns of the one CSV in a zip, as the exchange's archive packs them."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        names = [name for name in archive.namelist() if name.lower().endswith(".csv")]
-        if len(names) != 1:
-            msg = f"expected one CSV in the zip, found {len(names)}"
-            raise SourceError(msg)
-        return parse_csv(archive.read(names[0]))
-
-
-def _read_json(data: bytes) -> pd.DataFrame:
-    rows = json.loads(data)
-    if not isinstance(rows, list) or any(not isinstance(row, list) or len(row) != len(FIELDS) for row in rows):
-        msg = f"expected a list of klines of {len(FIELDS)} fields"
-        raise SourceError(msg)
-    return pd.DataFrame(rows, columns=list(FIELDS))
-
-
-_READERS: dict[str, Callable[[bytes], pd.DataFrame]] = {
-    ".parquet": _read_parquet,
-    ".csv": parse_csv,
-    ".zip": parse_zip,
-    ".json": _read_json,
-}
-
-SUFFIXES: tuple[str, ...] = tuple(_READERS)
-"""Kinds of file that can be read."""
-
-
-class Loaded(NamedTuple):
-    """Candles of one file, with whose they are where the file says so: a column ``symbol``, else its name."""
-
-    symbol: str
-    interval: str
-    candles: pd.DataFrame
-
-
-def load_candles(path: Path) -> tuple[str, pd.DataFrame]:
-    """Candles of one file, with the name of their interval: see `load_file`."""
-    return load_file(path)[1:]
-
-
-def load_file(path: Path) -> Loaded:
-    """Candles of one file, with their symbol and the name of their interval.
-
-    Parameters
-    ----------
-    path
-        A file of one of `SUFFIXES`. The interval is told by the steps between its candles; where
-        there are fewer than two, by its name (``BTCUSDT-5m-….csv``) or the close time.
-
-    Returns
-    -------
-    Loaded
-        Symbol (empty where the file does not say), interval and candle frame; without any row,
-        interval "" and an empty frame for an empty JSON answer, which is the exchange's way to say
-        that there is nothing.
-
-    Raises
-    ------
-    SourceError
-        If the file is missing, of an unknown kind, damaged, empty, or holds no candles.
-    """
-    reader = _READERS.get(path.suffix.lower())
-    if not path.is_file():
-        msg = f"there is no file of candles at {path}: give an existing file or folder"
-        raise SourceError(msg)
-    if reader is None:
-        msg = f"{path.name}: expected one of {', '.join(SUFFIXES)}, found {path.suffix or 'no suffix'}"
-        raise SourceError(msg)
-    try:
-        raw = reader(_bytes(path))
-        if raw.empty and path.suffix.lower() == ".json":
-            return Loaded("", "", empty_candles())
-        return Loaded(_symbol(raw, path), *_parse_raw(raw, path))
-    except SourceError as error:
-        msg = f"{path.name}: {error}"
-        raise SourceError(msg) from error
-    except (ValueError, zipfile.BadZipFile, pa.ArrowException, OSError) as error:
-        msg = f"{path.name}: cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}"
-        raise SourceError(msg) from error
-
-
-def _bytes(path: Path) -> bytes:
-    data = path.read_bytes()
-    if not data.strip():
-        msg = "the file is empty: expected candles"
-        raise SourceError(msg)
-    return data
-
-
-def _parse_raw(raw: pd.DataFrame, path: Path) -> tuple[str, pd.DataFrame]:
-    if raw.empty:
-        msg = "the file has no rows: expected candles"
-        raise SourceError(msg)
-    frame = parse_columns(raw, "1m")
-    interval = _interval(frame, path)
-    filled = interval != "1m" and not any(str(name).strip().lower() == "close_time" for name in raw.columns)
-    if filled:  # "1m" filled close times that are absent before the interval was known
-        frame["close_time"] = frame["open_time"] + interval_delta(interval) - _TICK
-    return interval, frame
-
-
-def _symbol(raw: pd.DataFrame, path: Path) -> str:
-    """What a column ``symbol`` says, else the file's name; BTC/USDT is BTCUSDT."""
-    named = [name for name in raw.columns if str(name).strip().lower() == "symbol"]
-    told = raw[named[0]].dropna().unique() if named else ()
-    symbols = sorted({re.sub(r"[^A-Z0-9]", "", str(value).upper()) for value in told} - {""})
-    if len(symbols) > 1:
-        msg = f"the column {named[0]} holds {', '.join(symbols[:5])}: expected one symbol a file"
-        raise SourceError(msg)
-    match = NAME.search(path.name)
-    return symbols[0] if symbols else match["symbol"] if match else ""
-
-
-def _interval(frame: pd.DataFrame, path: Path) -> str:
-    if len(frame) > 1:
-        return infer_interval(frame["open_time"])
-    match = NAME.search(path.name)
-    if match is not None and match["interval"] in INTERVALS:
-        return match["interval"]
-    length = frame["close_time"].iloc[0] + _TICK - frame["open_time"].iloc[0]
-    for name, delta in INTERVALS.items():
-        if delta == length:
-            return name
-    msg = "the interval cannot be told from one candle: give at least two"
-    raise SourceError(msg)
-
-
-def load_series(path: Path) -> dict[tuple[str, str], pd.DataFrame]:
-    """All series of a file or folder, by symbol and interval.
-
-    Returns
-    -------
-    dict
-        ``(symbol, interval)`` to candle frame. The symbol is told by a column ``symbol`` or the
-        file's name (``BTCUSDT-5m-2025-01.csv``) and is empty where neither says: such a file
-        serves any symbol. Files of one series are merged in the order of their names, the last value wins.
-
-    Raises
-    ------
-    SourceError
-        If there is no such file or folder, no file of candles in it, or one cannot be read.
-    """
-    stamps = tuple((file, file.stat().st_mtime_ns) for file in _files(path))
-    return dict(_load_files(stamps))
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path] if path.is_file() else [_missing(path)]
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-    if not files:
-        msg = f"there is no file of candles ({', '.join(SUFFIXES)}) in the folder {path}"
-        raise SourceError(msg)
-    return files
-
-
-def _missing(path: Path) -> Path:
-    msg = f"there is no file or folder of candles at {path}: check the path"
-    raise SourceError(msg)
-
-
-@lru_cache(maxsize=4)
-def _load_files(stamps: tuple[tuple[Path, int], ...]) -> dict[tuple[str, str], pd.DataFrame]:
-    """Read once per process as long as no file changes: a report asks for the same file often."""
-    parts: dict[tuple[str, str], list[pd.DataFrame]] = {}
-    for file, _ in stamps:
-        found = load_file(file)
-        if not found.candles.empty:
-            parts.setdefault((found.symbol, found.interval), []).append(found.candles)
-    return {key: merge_candles(frames) for key, frames in parts.items()}
 
 
 class FileMarket:
     """The market of a file or folder of candles.
 
-    Its clock stands just after the last close, so everything in it is final; a frozen unfinished
-    tail is for the contract to find.
+    The exchange's own archives and exports of btcml hold final candles only. Of any other file the
+    last candle of each series may still have been open when it was written: it is held back unless
+    `as_of` shows that it had closed, and `notes` says so. The market's clock stands just after the
+    last final close.
 
     Parameters
     ----------
     path
-        File or folder, see `load_series`.
+        File or folder. The symbol is told by a ticker column or the file's name; a single file that
+        tells none serves any symbol.
     name
         Name of the market after ``file:``; by default the name of the file without its suffix and
         eight digits of the hash of its content, so that two files of one name never mix.
+    as_of
+        Time at which the file was written: what had closed by then is final.
+    timezone
+        Zone of times without one, such as ``America/New_York``; by default UTC.
+    clock
+        Real time; what has not closed by then is not final.
 
     Raises
     ------
@@ -269,12 +60,21 @@ class FileMarket:
     btcml.errors.SourceError: there is no file or folder of candles at no/such/file.csv: check the path
     """
 
-    def __init__(self, path: str | Path, name: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        name: str | None = None,
+        *,
+        as_of: pd.Timestamp | None = None,
+        timezone: str | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
         self.path = Path(path)
         files = _files(self.path)
         stem = self.path.resolve().name if self.path.is_dir() else self.path.stem
         safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name or stem).strip("-.")[:70] or "candles"
-        self._market = f"file:{safe}" if name else f"file:{safe}-{_content(files)[:8]}"
+        self._market = f"file:{safe}" if name else f"file:{safe}-{_content(files, timezone)[:8]}"
+        self._as_of, self._timezone, self._now = as_of, timezone, clock()
 
     @property
     def market(self) -> str:
@@ -283,24 +83,35 @@ class FileMarket:
 
     @property
     def series(self) -> dict[tuple[str, str], pd.DataFrame]:
-        """All series by symbol and interval; read at first use."""
-        found = load_series(self.path)
-        if not found:
-            msg = f"{self.path} holds no candles"
-            raise SourceError(msg)
-        return found
+        """Final candles by symbol and interval; the symbol is empty where the file does not tell it."""
+        return {key: frame for key, (frame, _) in self._read().items()}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user about what was decided in reading and what was held back."""
+        return tuple(dict.fromkeys(note for _, notes in self._read().values() for note in notes))
 
     @property
     def symbols(self) -> tuple[str, ...]:
         """Symbols that the files tell; none where they do not say."""
         return tuple(sorted({symbol for symbol, _ in self.series if symbol}))
 
+    def _read(self) -> dict[tuple[str, str], tuple[pd.DataFrame, tuple[str, ...]]]:
+        stamps = tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in _files(self.path))
+        loaded = _load_series(stamps, self._timezone)
+        found = {key: _finished(series, self._as_of, self._now) for key, series in loaded.items()}
+        found = {key: (frame, notes) for key, (frame, notes) in found.items() if len(frame)}
+        if not found:
+            msg = f"{self.path} holds no {'final ' if loaded else ''}candles"
+            raise SourceError(msg)
+        return found
+
     def now(self) -> pd.Timestamp:
-        """Return the time just after the last close: everything in the file is final."""
+        """Return the time just after the last final close: everything that is fetched is final."""
         return max(_end(frame, interval) for (_, interval), frame in self.series.items())
 
     def default_end(self, symbol: str) -> pd.Timestamp:
-        """Return the end of the last candle of the symbol."""
+        """Return the end of the last final candle of the symbol."""
         return max(_end(frame, interval) for interval, frame in self._of(symbol).items())
 
     def span(self, symbol: str) -> tuple[pd.Timestamp, pd.Timestamp]:
@@ -330,8 +141,8 @@ class FileMarket:
         series = self.series
         found = {key[1]: frame for key, frame in series.items() if key[0] in {symbol, ""}}
         if not found:
-            held = ", ".join(sorted({key[0] for key in series}))
-            msg = f"{self.path.name} holds {held}, found symbol {symbol!r}"
+            held = sorted({key[0] for key in series})
+            msg = f"{self.path.name} holds {', '.join(held)}, found symbol {symbol!r}: give --symbol {held[0]}"
             raise UsageError(msg)
         return found
 
@@ -347,9 +158,83 @@ class FileMarket:
         return best, found[best]
 
 
-def _content(files: list[Path]) -> str:
-    """Hash of the bytes of files, in order: the same wherever they lie."""
-    digest = hashlib.sha256()
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        msg = f"there is no file or folder of candles at {path}: check the path"
+        raise SourceError(msg)
+    files = sorted(file for file in path.iterdir() if file.name.lower().removesuffix(".gz").endswith(SUFFIXES))
+    if not files:
+        msg = f"there is no file of candles ({', '.join(SUFFIXES)}) in the folder {path}"
+        raise SourceError(msg)
+    return files
+
+
+@lru_cache(maxsize=4)
+def _load_series(stamps: tuple[tuple[Path, int, int], ...], timezone: str | None) -> dict[tuple[str, str], Loaded]:
+    """Read once per process as long as no file changes: a report asks for the same file often."""
+    parts: dict[tuple[str, str], list[tuple[Path, Loaded]]] = {}
+    for file, *_ in stamps:
+        for found in load_file(file, timezone):
+            if not found.candles.empty:
+                parts.setdefault((found.symbol, found.interval), []).append((file, found))
+    _check_named(parts, [file for file, *_ in stamps])
+    return {key: _joined(key, found) for key, found in parts.items()}
+
+
+def _check_named(parts: dict[tuple[str, str], list[tuple[Path, Loaded]]], files: list[Path]) -> None:
+    """Refuse a folder in which a file does not tell its symbol: it could be merged into any."""
+    nameless = sorted({file.name for key, found in parts.items() if not key[0] for file, _ in found})
+    if nameless and len(files) > 1:
+        msg = f"whose candles are in {', '.join(nameless[:5])}? Name them such as BTCUSDT-5m.csv, or give one file"
+        raise SourceError(msg)
+
+
+def _joined(key: tuple[str, str], found: list[tuple[Path, Loaded]]) -> Loaded:
+    """One series of several files: where two differ, only a last row, which may have been open, gives way."""
+    frames, last = [loaded.candles for _, loaded in found], []
+    for _, loaded in found:
+        last.append(loaded.candles.tail(0 if loaded.final else 1))
+    closed = [frame[: len(frame) - len(end)] for frame, end in zip(frames, last, strict=True)]
+    named = pd.concat([frame.assign(file=path.name) for frame, (path, _) in zip(closed, found, strict=True)])
+    twice = named[named["open_time"].duplicated(keep=False)]
+    values = twice.drop_duplicates(["open_time", *COLUMNS[1:6]])
+    differs = values[values["open_time"].duplicated(keep=False)].sort_values("open_time", kind="stable")
+    if len(differs):
+        one, two = differs["file"].iloc[:2]
+        when = f"{differs['open_time'].iloc[0]:%Y-%m-%d %H:%M}"
+        msg = f"{one} and {two} differ for {' '.join(key).strip()} at {when}: keep one of them"
+        raise SourceError(msg)
+    candles = merge_candles([*last, *closed])
+    final = any(
+        loaded.final and frame["open_time"].iloc[-1] == candles["open_time"].iloc[-1]
+        for frame, (_, loaded) in zip(frames, found, strict=True)
+    )
+    return Loaded(*key, candles, final, tuple(note for _, loaded in found for note in loaded.notes))
+
+
+def _finished(loaded: Loaded, as_of: pd.Timestamp | None, now: pd.Timestamp) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Final candles of a series, and what to say of the others."""
+    candles, limit = loaded.candles, now if as_of is None else min(as_of, now)
+    count = int((candles["close_time"] < limit).sum())
+    if as_of is None and not loaded.final:
+        count = min(count, len(candles) - 1)
+    held = len(candles) - count
+    if not held:
+        return candles, loaded.notes
+    what = (
+        f"the last candle, of {candles['open_time'].iloc[-1]:%Y-%m-%d %H:%M},"
+        if held == 1
+        else f"the last {held} candles"
+    )
+    note = f"{what} may have been open when the file was written and is not stored: --as-of TIME says when that was"
+    return candles[:count], (*loaded.notes, note)
+
+
+def _content(files: list[Path], timezone: str | None) -> str:
+    """Hash of the bytes of files, in order, and of how they are read: the same wherever they lie."""
+    digest = hashlib.sha256((timezone or "").encode())
     for file in files:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()

@@ -22,28 +22,30 @@ __all__ = [
     "ALIASES",
     "FIELDS",
     "format_klines",
+    "is_epoch",
     "merge_candles",
     "parse_columns",
     "parse_klines",
     "parse_times",
+    "read_columns",
 ]
 
 FIELDS: tuple[str, ...] = (*COLUMNS, "ignore")
 """The twelve fields of a kline, in the exchange's order."""
 
 ALIASES: dict[str, str] = {
-    "time": "open_time",
-    "timestamp": "open_time",
-    "datetime": "open_time",
-    "date": "open_time",
-    "count": "trades",
-    "number_of_trades": "trades",
-    "quote_asset_volume": "quote_volume",
-    "taker_buy_volume": "taker_buy_base",
-    "taker_buy_base_volume": "taker_buy_base",
-    "taker_buy_base_asset_volume": "taker_buy_base",
-    "taker_buy_quote_volume": "taker_buy_quote",
-    "taker_buy_quote_asset_volume": "taker_buy_quote",
+    other: name
+    for name, others in {
+        "open_time": "time timestamp datetime date opentime open_timestamp unix unix_timestamp gmt_time",
+        "close_time": "closetime close_timestamp",
+        "volume": "vol base_volume",
+        "trades": "count number_of_trades num_trades trade_count tradecount n_trades",
+        "quote_volume": "quote_asset_volume quote_av qav quotevolume",
+        "taker_buy_base": "taker_buy_volume taker_buy_base_volume taker_buy_base_asset_volume tb_base_av "
+        "taker_base_vol",
+        "taker_buy_quote": "taker_buy_quote_volume taker_buy_quote_asset_volume tb_quote_av taker_quote_vol",
+    }.items()
+    for other in others.split()
 }
 """Other programs' names of the columns, lower case with underscores."""
 
@@ -53,17 +55,34 @@ _UNITS = (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9))
 _MILLISECOND = pd.Timedelta(milliseconds=1)
 
 
-def parse_times(column: pd.Series, name: str) -> pd.Series:
+def is_epoch(value: object) -> bool:
+    """Whether a value is a time since 1970 in s, ms, µs or ns, in the years 2009 to 2200.
+
+    Examples
+    --------
+    >>> is_epoch("1735689600000"), is_epoch(20250101), is_epoch("2025-01-01")
+    (True, False, False)
+    """
+    try:
+        number = float(str(value))
+    except ValueError:
+        return False
+    return any(_FIRST * scale <= number < _LAST * scale for _, scale in _UNITS)
+
+
+def parse_times(column: pd.Series, name: str, timezone: str | None = None) -> pd.Series:
     """Read times of any kind as datetime64[us, UTC], cut to the exchange's milliseconds.
 
     Parameters
     ----------
     column
-        Timezone-aware times; naive times, which are UTC; ISO 8601 text; or integers since the
+        Timezone-aware times; naive times; ISO 8601 text; or integers since the
         epoch, whose unit (s, ms, µs, ns) is told value by value from its magnitude, so that a
         file may change its unit half-way.
     name
         Name of the column, for the error.
+    timezone
+        Zone of naive times; without it they are UTC.
 
     Returns
     -------
@@ -83,11 +102,11 @@ def parse_times(column: pd.Series, name: str) -> pd.Series:
     1
     """
     if isinstance(column.dtype, pd.DatetimeTZDtype) or pd.api.types.is_datetime64_any_dtype(column):
-        times = pd.to_datetime(column, utc=True)
+        times = _localized(column, timezone)
     elif pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         times = _epoch_times(column, name)
     else:
-        times = _text_times(column, name)
+        times = _text_times(column, name, timezone)
     if times.isna().any():
         _refuse(column, times.isna(), name, "a time")
     return times.astype("datetime64[us, UTC]").dt.floor("ms")
@@ -106,11 +125,31 @@ def _epoch_times(column: pd.Series, name: str) -> pd.Series:
     return pd.Series(pd.to_datetime(micros, unit="us", utc=True), column.index)
 
 
-def _text_times(column: pd.Series, name: str) -> pd.Series:
+def _text_times(column: pd.Series, name: str, timezone: str | None) -> pd.Series:
     numbers = pd.to_numeric(column, errors="coerce")
     if len(column) and not numbers.isna().any():
         return _epoch_times(numbers, name)
-    return pd.to_datetime(column.astype("str"), utc=True, format="ISO8601", errors="coerce")
+    text = column.astype("str")
+    if timezone is None:
+        return pd.to_datetime(text, utc=True, format="ISO8601", errors="coerce")
+    try:
+        times = pd.to_datetime(text, format="ISO8601")
+    except ValueError:  # a time with a zone of its own, or no time at all
+        return pd.to_datetime(text, utc=True, format="ISO8601", errors="coerce")
+    return _localized(times, timezone)
+
+
+def _localized(times: pd.Series, timezone: str | None) -> pd.Series:
+    """Times in UTC; without a zone they are of `timezone`, in which an hour that comes twice is told by the order."""
+    if timezone is None or isinstance(times.dtype, pd.DatetimeTZDtype):
+        return pd.to_datetime(times, utc=True)
+    falling = len(times) > 1 and times.iloc[0] > times.iloc[-1]
+    try:
+        zoned = (times[::-1] if falling else times).dt.tz_localize(timezone, ambiguous="infer")
+    except (ValueError, KeyError) as error:
+        msg = f"the times are not of the zone {timezone}: {error}"
+        raise SourceError(msg) from error
+    return zoned.reindex(times.index).dt.tz_convert("UTC")
 
 
 def _refuse(column: pd.Series, bad: pd.Series, name: str, expected: str) -> None:
@@ -140,13 +179,18 @@ def parse_columns(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
         If a required column is missing, or a value is text where a number or a time belongs: the
         sentence names row (counted from 1) and column.
     """
+    return merge_candles([read_columns(frame, interval)])
+
+
+def read_columns(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
+    """Do the same, but keep every row, also several of one open time."""
     known = _renamed(frame)
     if "open_time" not in known:
         msg = f"these are no candles: no column open_time or time among {', '.join(map(str, frame.columns))}"
         raise SourceError(msg)
     for name in known.columns:
         known[name] = parse_times(known[name], name) if name.endswith("_time") else _floats(known[name], name)
-    return merge_candles([as_candles(known, interval)])
+    return as_candles(known, interval)
 
 
 def _renamed(frame: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,8 @@ from sqlalchemy import text
 from btcml.candles import SeriesKey, as_candles
 from btcml.contract import broken_rules
 from btcml.errors import SourceError
-from btcml.market.files import FileMarket, load_candles
+from btcml.market.files import FileMarket
+from btcml.market.formats import load_candles
 from btcml.pipeline.ingest import backfill
 from btcml.store.candles import read_candles, upsert_candles
 

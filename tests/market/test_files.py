@@ -14,7 +14,8 @@ import pytest
 from btcml.candles import OPTIONAL_COLUMNS, candle_gaps, resample_candles
 from btcml.errors import SourceError, UsageError
 from btcml.market import Source
-from btcml.market.files import FileMarket, load_candles, load_series
+from btcml.market.files import FileMarket
+from btcml.market.formats import load_candles
 from btcml.market.klines import FIELDS, format_klines
 from btcml.market.simulate import SimulatedMarket
 
@@ -87,9 +88,9 @@ FAULTS = {
     "prose.csv": (b"a,b,c,d,e,f\n1,2,3,4,5,6\n", "prose.csv: these are no candles"),
     "semicolons.csv": (
         b"time;open;high;low;close;volume\n1;2;3;1;2,5;6\n",
-        "parted by semicolons, save it with commas",
+        "separated by semicolons, save it with commas",
     ),
-    "tabs.csv": (b"1735689600000\t1\t1\t1\t1\t1\n", "parted by tabs, save it with commas"),
+    "tabs.csv": (b"1735689600000\t1\t1\t1\t1\t1\n", "separated by tabs, save it with commas"),
     "columns.csv": (b"time,open,high\n2025-01-01,2,3\n", "missing: low, close, volume"),
     "price.csv": (
         b"time,open,high,low,close,volume\n2025-01-01 00:00,1,1,1,1,1\n2025-01-01 00:05,1,one,1,1,1\n",
@@ -97,7 +98,7 @@ FAULTS = {
     ),
     "time.csv": (
         b"time,open,high,low,close,volume\nnever,1,1,1,1,1\n",
-        "column open_time: expected a time, found 'never'",
+        "column time: expected a time, found 'never'",
     ),
     "ragged.csv": (b"1735689600000,1,1,1,1,1\n1735689600000,1,1\n", "ragged.csv: cannot be read as csv"),
     "broken.zip": (b"PK not a zip", "broken.zip: cannot be read as zip"),
@@ -108,7 +109,7 @@ FAULTS = {
         b"1735689600000,1,1,1,1,1\n1735689607000,1,1,1,1,1\n",
         "apart are of no interval of the exchange",
     ),
-    "notes.txt": (b"hello", "expected one of .parquet, .csv, .zip, .json, found .txt"),
+    "notes.txt": (b"hello", "expected one of .parquet, .feather, .csv, .zip, .json, found .txt"),
 }
 
 
@@ -156,21 +157,17 @@ def test_a_folder_is_merged_by_symbol_and_interval(candles: pd.DataFrame, tmp_pa
     (tmp_path / "BTCUSDT-5m-2025-01-01.zip").write_bytes(zipped(csv(candles[150:], "us")))
     (tmp_path / "ETHUSDT-5m-2025-01-01.csv").write_text(csv(candles[:5]))
     resample_candles(candles, "1h").to_parquet(tmp_path / "BTCUSDT-1h.parquet")
-    series = load_series(tmp_path)
+    series = FileMarket(tmp_path, as_of=END).series
     assert sorted(series) == [("BTCUSDT", "1h"), ("BTCUSDT", "5m"), ("ETHUSDT", "5m")]
     pd.testing.assert_frame_equal(series["BTCUSDT", "5m"], candles, check_exact=True)
 
 
 def test_a_column_tells_the_symbol_before_the_name_does(candles: pd.DataFrame, tmp_path: Path) -> None:
-    """As an export has it; a file of several symbols is refused."""
+    """As an export has it."""
     candles.assign(Symbol="btc/usdt").to_parquet(tmp_path / "ETHUSDT-5m.parquet")
-    assert list(load_series(tmp_path)) == [("BTCUSDT", "5m")]
+    assert list(FileMarket(tmp_path).series) == [("BTCUSDT", "5m")]
     with pytest.raises(UsageError, match="holds BTCUSDT, found symbol 'ETHUSDT'"):
         FileMarket(tmp_path).span("ETHUSDT")
-    path = tmp_path / "both.csv"
-    candles.assign(symbol=["ETHUSDT", "BTCUSDT"] * (len(candles) // 2)).to_csv(path, index=False)
-    with pytest.raises(SourceError, match=r"both.csv: the column symbol holds BTCUSDT, ETHUSDT: expected one symbol"):
-        FileMarket(path).now()
 
 
 def test_two_files_of_one_name_are_two_markets(candles: pd.DataFrame, tmp_path: Path) -> None:
@@ -184,10 +181,10 @@ def test_two_files_of_one_name_are_two_markets(candles: pd.DataFrame, tmp_path: 
 
 
 def test_a_file_is_a_market_with_a_span_and_a_clock(candles: pd.DataFrame, tmp_path: Path) -> None:
-    """END is the end of the last candle; everything in a file is final."""
+    """END is the end of the last final candle, which is the market's present."""
     path = tmp_path / "my candles (old).parquet"
     candles.to_parquet(path)
-    market = FileMarket(path)
+    market = FileMarket(path, as_of=END)
     assert isinstance(market, Source)
     assert re.fullmatch(r"file:my-candles-old-[0-9a-f]{8}", market.market)
     assert FileMarket(path, name="kept").market == "file:kept"
@@ -203,7 +200,7 @@ def test_longer_candles_are_made_of_shorter_ones_never_the_reverse(candles: pd.D
     """Exact resampling; a shorter or indivisible interval is refused in one sentence."""
     path = tmp_path / "BTCUSDT-5m.parquet"
     candles.to_parquet(path)
-    market = FileMarket(path)
+    market = FileMarket(path, as_of=END)
     found = market.fetch_candles("BTCUSDT", "15m", START, END)
     pd.testing.assert_frame_equal(found, resample_candles(candles, "15m"), check_exact=True)
     for interval in ("1m", "3m"):
