@@ -37,6 +37,7 @@ __all__ = [
     "interval_floor",
     "interval_floors",
     "interval_origin",
+    "on_grid_times",
     "resample_candles",
 ]
 
@@ -67,7 +68,7 @@ INTERVALS: dict[str, pd.Timedelta] = {
 } | {"1w": pd.Timedelta(days=7)}
 """The exchange's intervals of fixed length, by name."""
 
-_SYMBOL = r"[A-Z0-9]{2,20}"
+_SYMBOL = r"[^\W_]{2,20}"
 _SUM = ("volume", "quote_volume", "trades", "taker_buy_base", "taker_buy_quote")
 _MONDAY = pd.Timestamp("1970-01-05", tz="UTC")
 _LISTING = pd.Timestamp("2017-08-17", tz="UTC")
@@ -89,9 +90,9 @@ def check_symbol(text: str) -> str:
     ...
     btcml.errors.UsageError: a symbol is 2 to 20 capital letters and digits, found 'btc/usdt': write BTCUSDT
     """
-    if re.fullmatch(_SYMBOL, text):
+    if re.fullmatch(_SYMBOL, text) and text == text.upper():
         return text
-    near = re.sub(r"[^A-Z0-9]", "", text.upper())
+    near = re.sub(r"[\W_]", "", text.upper())
     advice = f"write {near}" if re.fullmatch(_SYMBOL, near) else "write it as the exchange does, such as BTCUSDT"
     msg = f"a symbol is 2 to 20 capital letters and digits, found {text!r}: {advice}"
     raise UsageError(msg)
@@ -146,6 +147,9 @@ def interval_delta(interval: str) -> pd.Timedelta:
     >>> interval_delta("15m")
     Timedelta('0 days 00:15:00')
     """
+    if interval in {"1s", "1M"}:
+        msg = f"the exchange has {interval}, btcml does not: give one of {', '.join(INTERVALS)}"
+        raise UsageError(msg)
     if interval not in INTERVALS:
         msg = f"the interval must be one of {', '.join(INTERVALS)}, found {interval!r}"
         raise UsageError(msg)
@@ -178,6 +182,12 @@ def interval_floors(times: pd.Series, interval: str) -> pd.Series:
     origin = interval_origin(interval).value // 1000
     ticks = times.astype("int64")
     return pd.to_datetime((ticks - origin) // step * step + origin, unit="us", utc=True).astype(TIME)
+
+
+def on_grid_times(times: pd.Series, interval: str) -> pd.Series:
+    """Open times that an interval can have, ascending and unique: what lies between, or is missing, is left out."""
+    known = times.dropna()
+    return known[known == interval_floors(known, interval)].drop_duplicates().sort_values(ignore_index=True)
 
 
 def empty_candles() -> pd.DataFrame:
@@ -242,7 +252,7 @@ def _times(column: pd.Series, name: str) -> pd.Series:
 
 
 def final_candles(frame: pd.DataFrame, now: pd.Timestamp) -> pd.DataFrame:
-    """Rows whose close time is before `now`, the exchange's clock.
+    """Rows whose close time is before `now`, the exchange's clock; one without a close time is the contract's to judge.
 
     Examples
     --------
@@ -252,7 +262,7 @@ def final_candles(frame: pd.DataFrame, now: pd.Timestamp) -> pd.DataFrame:
     >>> len(final_candles(as_candles(frame, "5m"), pd.Timestamp("2025-01-01 00:07", tz="UTC")))
     1
     """
-    return frame[frame["close_time"] < now].reset_index(drop=True)
+    return frame[~(frame["close_time"] >= now)].reset_index(drop=True)
 
 
 def infer_interval(open_time: pd.Series) -> str:

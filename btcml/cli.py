@@ -48,7 +48,9 @@ def _plain(value: object) -> object:
 
 def _show(result: Any, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(result, default=_plain) + "\n")
+        plain = _plain(result) if is_dataclass(result) else result
+        answer = plain if isinstance(plain, dict) else {"result": plain}
+        sys.stdout.write(json.dumps({"status": "ok"} | answer, default=_plain) + "\n")
     elif isinstance(result, str):
         sys.stdout.write(result + "\n")
     elif result is not None:

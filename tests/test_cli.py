@@ -58,6 +58,12 @@ def test_an_ingest_answers_one_json_object(run):
         (["ingest", "--symbol", "BTCUSDX"], "BTCUSDX"),
         (["ingest", "--source", "no/such/file.csv"], "does not exist"),
         (["backfill", "--since", "yesterday"], "--since"),
+        (["backfill", "--since", "05/04/2026"], "expected a UTC time such as 2017-08-17"),
+        (["ingest", "--interval", "1s"], "the exchange has 1s, btcml does not: give one of 1m"),
+        (["ingest", "--interval", "1M"], "the exchange has 1M, btcml does not: give one of 1m"),
+        (["ingest", "--market", "binance"], "of the market simulated are never stored as binance"),
+        (["backfill", "--market", "binance", "--days", "2"], "of the market simulated are never stored as binance"),
+        (["ingest", "--as-of", "2025-01-01"], "--as-of and --timezone are about a file of candles"),
         (["backfill", "--since", "0001-01-01"], "--since"),
         (["backfill", "--until", "NaT"], "--until"),
         (["ingest", "--audit", "--since", "2190-01-01"], "is empty"),
@@ -86,14 +92,28 @@ def test_a_text_price_in_a_file_is_named_with_its_place(run, csv):
     status, _, err = run("ingest", "--source", csv(close="dear"), "--days", "1")
     assert status == 2
     assert "close" in err
-    assert run("db", "series", "--json") == (0, '{"rows": []}\n', "")
+    assert run("db", "series", "--json") == (0, '{"status": "ok", "rows": []}\n', "")
 
 
 def test_a_broken_row_of_a_file_is_quarantined_and_counted(run, csv):
     """The good rows are stored, the broken one is kept with its rule."""
-    status, out, _ = run("ingest", "--source", csv(volume=[-1.0] + [1.0] * 575), "--days", "2", "--json")
+    status, out, _ = run(
+        "ingest",
+        "--source",
+        csv(volume=lambda frame: frame["volume"].where(frame.index > 0, -1.0)),
+        "--days",
+        "2",
+        "--json",
+    )
     assert status == 0
     assert json.loads(out)["quarantined"] >= 1
+
+
+def test_a_file_of_which_every_row_is_broken_is_refused_with_the_reason(run, csv):
+    """Not exit 0 with an empty series and no word."""
+    status, _, err = run("ingest", "--source", csv(volume=-1.0), "--days", "2")
+    assert status == 2
+    assert "100% of the rows break the rule volume_not_negative" in err
 
 
 def test_an_error_is_json_too_where_json_was_asked_for(run):
@@ -142,7 +162,7 @@ def test_any_range_can_be_audited(run):
 def test_quarantine_and_suspects_are_listed(run, csv):
     """Which rule, from where, when; and what looks unfinished."""
     assert run("db", "quarantine") == (0, "no row has broken the contract\n", "")
-    run("ingest", "--source", csv(volume=[-1.0] + [1.0] * 575), "--days", "2")
+    run("ingest", "--source", csv(volume=lambda frame: frame["volume"].where(frame.index > 0, -1.0)), "--days", "2")
     row = json.loads(run("db", "quarantine", "--json")[1])["rows"][-1]
     assert (row["rule"], row["volume"], row["released_at"]) == ("volume_not_negative", -1.0, None)
     assert run("db", "suspects") == (0, "no suspect span in any series\n", "")
@@ -182,7 +202,11 @@ def test_an_export_is_taken_for_no_other_symbol(run, tmp_path):
 def test_a_file_that_does_not_say_its_symbol_is_noted(run, csv):
     """One line on standard error; a file that is named as the exchange's are says it."""
     named = csv()
-    assert run("ingest", "--source", named, "--days", "2")[::2] == (0, "")
+    status, out, err = run("ingest", "--source", named, "--days", "2", "--json")
+    assert (status, err.count("NOTE")) == (0, 1)
+    assert json.loads(out)["notes"] == [err.removeprefix("NOTE: ").strip()]
+    assert "the last candle, of 2025-01-02 23:55, may have been open" in err
+    assert json.loads(run("ingest", "--source", named, "--as-of", "2025-01-03", "--json")[1])["inserted"] == 1
     plain = Path(named).rename(Path(named).with_name("mine.csv"))
     status, _, err = run("ingest", "--source", str(plain), "--symbol", "ETHUSDT", "--days", "2")
     assert status == 0

@@ -23,7 +23,11 @@ def _declare_span(parser: ArgumentParser) -> None:
     declare_series(parser, several=True)
     parser.add_argument("--since", type=utc_time, help="first UTC day, such as 2017-08-17, instead of --days")
     parser.add_argument("--until", type=utc_time, help="end of the span, a UTC time (default: now)")
-    parser.add_argument("--market", help="store under this market, where it is not the source's own")
+    parser.add_argument("--market", help="store a file's candles under this market, such as binance")
+    parser.add_argument(
+        "--as-of", type=utc_time, help="UTC time at which a file was written: later closes are not final"
+    )
+    parser.add_argument("--timezone", help="zone of a file's local times, such as America/New_York (default: UTC)")
 
 
 def _declare_ingest(parser: ArgumentParser) -> None:

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from dataclasses import asdict, dataclass, is_dataclass
+from datetime import datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,8 @@ def utc_time(text: str) -> pd.Timestamp:
     import pandas as pd
 
     try:
-        time = pd.Timestamp(text, tz="UTC")
+        time = pd.Timestamp(datetime.fromisoformat(text))  # nothing else: 05/04 is May here and April there
+        time = time.tz_localize("UTC") if time.tzinfo is None else time.tz_convert("UTC")
         if _FIRST_YEAR <= time.year <= _LAST_YEAR:  # false for NaT, too
             return time
     except ValueError:
@@ -120,7 +122,8 @@ def open_session(args: argparse.Namespace) -> Session:
     settings = load_settings()
     run = _parameters(args, settings)
     store = open_store(settings)
-    source = make_source(settings, run.source, store)
+    about = {name: getattr(args, name, None) for name in ("as_of", "timezone")}
+    source = make_source(settings, run.source, store, **about)
     if run.source == "auto":
         why = " (Binance did not answer)" if source.market == "simulated" else ""
         say(f"source auto: {source.market}{why}")
@@ -135,6 +138,8 @@ def _note_symbol(source: Source, symbol: str) -> None:
     if isinstance(source, FileMarket) and not source.symbols:
         named = f"{symbol}-5m.csv"
         say(f"NOTE: {source.path.name} does not say its symbol, taken as {symbol} (a name like {named} would say it)")
+    for note in getattr(source, "notes", ()):
+        say(f"NOTE: {note}")
 
 
 def say(line: str) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from btcml.candles import interval_delta, interval_floor
+from btcml.candles import TIME, candle_gaps, interval_delta, interval_floor, on_grid_times
 from btcml.errors import MarketError, SourceError
 from btcml.files import write_bytes
 from btcml.market import MARKET_HEADER, Clock, utc_now
@@ -28,7 +28,8 @@ from btcml.market.klines import merge_candles, parse_columns
 from btcml.market.transport import Reply, TransientError, fetch_reply, host_of
 
 if TYPE_CHECKING:
-    from btcml.market import OnPage, Source
+    from btcml.market import OnPage
+    from btcml.market.binance import BinanceMarket
 
 __all__ = ["Archive", "ArchiveMarket", "Piece", "plan"]
 
@@ -40,6 +41,7 @@ _STALE_S = 600.0
 """Age of a temporary file from which it is a killed process's: writing takes a moment."""
 _BY_REST, _BY_REST_DENSE = 30_000, 10_000
 _DENSE_DAY = 1000
+_MICROSECOND = pd.Timedelta(microseconds=1)
 _PUBLISHED = pd.Timedelta(days=40)
 
 
@@ -238,7 +240,7 @@ class ArchiveMarket:
         ``timeout``, ``attempts``, ``clock``, ``sleep``, ``bans``: see `Archive`.
     """
 
-    def __init__(self, rest: Source, url: str, cache: Path, workers: int = 4, **options: Any) -> None:
+    def __init__(self, rest: BinanceMarket, url: str, cache: Path, workers: int = 4, **options: Any) -> None:
         self._rest, self._workers = rest, workers
         self._archive: Callable[[], Archive] = lambda: Archive(url, cache, rest.market, **options)
 
@@ -254,6 +256,10 @@ class ArchiveMarket:
     def default_end(self, symbol: str) -> pd.Timestamp:
         """Return the end of a report without END, as REST tells it."""
         return self._rest.default_end(symbol)
+
+    def extent(self, symbol: str, interval: str) -> tuple[pd.Timestamp, pd.Timestamp] | None:
+        """Return the span of all candles, as REST tells it."""
+        return self._rest.extent(symbol, interval)
 
     def fetch_candles(
         self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp, on_page: OnPage | None = None
@@ -290,7 +296,7 @@ class ArchiveMarket:
     def _parts(
         self, archive: Archive, symbol: str, interval: str, span: tuple[pd.Timestamp, pd.Timestamp], now: pd.Timestamp
     ) -> Iterator[pd.DataFrame]:
-        """Yield the candles of each file; what no file has comes by REST, neighbouring pieces at once."""
+        """Yield the candles of each file, its holes filled by REST; what has no file comes by REST."""
         dense = _dense(interval)
 
         def _load(piece: Piece) -> list[tuple[Piece, Path | None]]:
@@ -309,9 +315,21 @@ class ArchiveMarket:
             if missing is not None:
                 yield self._rest.fetch_candles(symbol, interval, missing.start, missing.end)
                 missing = None
-            yield frame
+            yield self._filled(symbol, interval, piece, frame)
         if missing is not None:
             yield self._rest.fetch_candles(symbol, interval, missing.start, missing.end)
+
+    def _filled(self, symbol: str, interval: str, piece: Piece, frame: pd.DataFrame) -> pd.DataFrame:
+        """Candles of a file, and what REST has in its holes: only what both lack is missing at the exchange."""
+        delta = interval_delta(interval)
+        edges = [interval_floor(piece.start + delta - _MICROSECOND, interval) - delta, piece.end]
+        known = pd.concat([pd.Series(edges[:1]), on_grid_times(frame["open_time"], interval), pd.Series(edges[1:])])
+        gaps = candle_gaps(known.astype(TIME).reset_index(drop=True), interval)
+        holes = [
+            self._rest.fetch_candles(symbol, interval, start, end)
+            for start, end in zip(gaps["start"], gaps["end"], strict=True)
+        ]
+        return merge_candles([*holes, frame])
 
     def _ahead(
         self, load: Callable[[Piece], list[tuple[Piece, Path | None]]], pieces: list[Piece]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from btcml.candles import candle_gaps, final_candles, interval_delta, interval_floor
+from btcml.candles import candle_gaps, final_candles, interval_delta, interval_floor, on_grid_times
 from btcml.errors import BannedError, LocationError, MarketError, SourceError, UsageError
 from btcml.market import MARKET_HEADER, Clock, utc_now
 from btcml.market import transport as http
@@ -31,15 +31,19 @@ if TYPE_CHECKING:
 __all__ = ["BinanceMarket", "Hosts", "RejectedError"]
 
 _PAGE = 1000
-_OK, _BAD_REQUEST, _BANNED, _TOO_MANY, _LOCATION, _SERVER = 200, 400, 418, 429, 451, 500
+_OK, _BANNED, _TOO_MANY, _LOCATION, _SERVER = 200, 418, 429, 451, 500
+_REDIRECTS = range(300, 400)
+_OVERLOADED = frozenset({-1003, -1008})  # too many requests; the server is busy
+_WRONG_REQUEST = range(-1199, -1099)  # the exchange's codes for what the caller can put right
 _WEIGHT_RESET = pd.Timedelta(seconds=61)  # a minute later the exchange counts anew, whatever its clock says
 _DEFAULT_PAUSE_S, _DEFAULT_BAN_S = 30.0, 600.0
 _MAX_HOLES = 20
+_FIRST_MS, _LAST_MS = 1_230_768_000_000, 7_258_118_400_000  # the years 2009 and 2200
 _INVALID_SYMBOL, _ILLEGAL = -1121, -1100
 
 
 class RejectedError(UsageError):
-    """The exchange rejects the request itself (status 400).
+    """The exchange rejects the request itself (codes -1100 to -1199).
 
     Parameters
     ----------
@@ -127,7 +131,7 @@ class Hosts:
         self._wait_until_allowed()
         reply = fetch_reply(self._session, url + path, params, self._timeout)
         self._read_headers(url, reply)
-        if reply.status in {_BANNED, _TOO_MANY}:
+        if reply.status in {_BANNED, _TOO_MANY} or _code(reply) in _OVERLOADED:
             raise self._limited(url, reply)
         return _content(url, reply)
 
@@ -140,7 +144,7 @@ class Hosts:
         return max(ends) if ends and max(ends) > self._clock() else None
 
     def accepts(self, url: str, reply: Reply) -> bool:
-        """Whether an answer to a ping is the exchange's, in service; what it says of bans is remembered.
+        """Whether an answer to a ping is the exchange's, in service: a JSON object; what it says of bans is remembered.
 
         Raises
         ------
@@ -149,7 +153,7 @@ class Hosts:
         """
         self._read_headers(url, reply)
         if reply.status not in {_BANNED, _TOO_MANY}:
-            return reply.status == _OK
+            return reply.status == _OK and isinstance(_json(reply), dict) and _code(reply) is None
         error = self._limited(url, reply)
         if isinstance(error, BannedError):
             raise error
@@ -192,7 +196,7 @@ class Hosts:
             self._bans.remember(host_of(other), end, f"HTTP {reply.status} from {host_of(url)}")
         if banned or seconds > http.LONGEST_WAIT_S:
             return _banned(end)
-        return TransientError(f"{host_of(url)} keeps asking to slow down (HTTP 429)")
+        return TransientError(f"{host_of(url)} keeps asking to slow down (HTTP {reply.status}{_words(reply)})")
 
 
 def _banned(end: pd.Timestamp) -> BannedError:
@@ -201,26 +205,48 @@ def _banned(end: pd.Timestamp) -> BannedError:
     return BannedError(msg, end.to_pydatetime())
 
 
+def _json(reply: Reply) -> Any:
+    """Content of an answer, or None where it is no JSON."""
+    try:
+        return json.loads(reply.body)
+    except ValueError:
+        return None
+
+
+def _code(reply: Reply) -> int | None:
+    """Return the exchange's own code of an error, whatever the status; None where there is none."""
+    content = _json(reply) if reply.body[:1] == b"{" else None
+    code = content.get("code") if isinstance(content, dict) else None
+    return code if isinstance(code, int) and code < 0 else None
+
+
+def _words(reply: Reply) -> str:
+    """What the exchange says of an error, with its code."""
+    code = _code(reply)
+    return "" if code is None else f": {str(_json(reply).get('msg', '')).rstrip('.')}, code {code}"
+
+
 def _content(url: str, reply: Reply) -> Any:
-    """Return the JSON of an answer, or raise what its status means."""
+    """Return the JSON of an answer, or raise what its status and its code mean."""
+    host, code = host_of(url), _code(reply)
     if reply.status == _LOCATION:
-        msg = f"{host_of(url)} refuses this location (HTTP 451)"
+        msg = f"{host} refuses this location (HTTP 451)"
         raise LocationError(msg)
     if reply.status >= _SERVER:
-        msg = f"{host_of(url)} is out of order (HTTP {reply.status})"
+        msg = f"{host} is out of order (HTTP {reply.status}{_words(reply)})"
         raise TransientError(msg)
-    try:
-        content = json.loads(reply.body)
-    except ValueError as error:
-        if reply.status == _OK:
-            msg = f"{host_of(url)} answered something that is no JSON"
-            raise TransientError(msg) from error
-        content = {}
-    if reply.status == _BAD_REQUEST and isinstance(content, dict) and "code" in content:
-        raise RejectedError(int(content["code"]), str(content.get("msg", "")))
-    if reply.status != _OK:
-        msg = f"{host_of(url)} refuses (HTTP {reply.status})"
+    if code is not None and code in _WRONG_REQUEST:
+        raise RejectedError(code, str(_json(reply).get("msg", "")))
+    if reply.status in _REDIRECTS:
+        msg = f"{host} redirects to {reply.headers.get('Location', 'nowhere')[:200]}: it is not the exchange"
         raise MarketError(msg)
+    if reply.status != _OK or code is not None:
+        msg = f"{host} refuses (HTTP {reply.status}{_words(reply)})"
+        raise MarketError(msg)
+    content = _json(reply)
+    if content is None:
+        msg = f"{host} answered something that is no JSON"
+        raise TransientError(msg)
     return content
 
 
@@ -288,10 +314,11 @@ class BinanceMarket:
         It is the time at which the exchange answered, so it is never ahead of the exchange.
         """
         answer = self._hosts.ask("/api/v3/time")
-        if not isinstance(answer, dict) or not isinstance(answer.get("serverTime"), int):
-            msg = "the exchange does not tell its time: expected serverTime in /api/v3/time"
+        time = answer.get("serverTime") if isinstance(answer, dict) else None
+        if not isinstance(time, int) or not _FIRST_MS <= time < _LAST_MS:
+            msg = f"the exchange does not tell its time: expected serverTime in milliseconds, found {str(time)[:40]}"
             raise MarketError(msg)
-        return pd.Timestamp(answer["serverTime"], unit="ms", tz="UTC").as_unit("us")
+        return pd.Timestamp(time, unit="ms", tz="UTC").as_unit("us")
 
     def default_end(self, symbol: str) -> pd.Timestamp:  # noqa: ARG002 - the same for every symbol
         """Return the exchange's time now: a report ends with the newest final candle."""
@@ -318,6 +345,16 @@ class BinanceMarket:
         holes = [self._pages(symbol, interval, *hole) for hole in _holes(frame, interval, start)]
         return final_candles(merge_candles([frame, *holes]), now)
 
+    def extent(self, symbol: str, interval: str) -> tuple[pd.Timestamp, pd.Timestamp] | None:
+        """Return the open time of the first candle of a series and the end of its last; None if it has none."""
+        query = {"symbol": symbol, "interval": interval, "limit": "1"}
+        edges = [
+            parse_klines(self._hosts.ask("/api/v3/klines", query | more), interval) for more in ({"startTime": "0"}, {})
+        ]
+        if edges[0].empty or edges[1].empty:
+            return None
+        return edges[0]["open_time"].iloc[0], edges[1]["open_time"].iloc[-1] + interval_delta(interval)
+
     def _pages(
         self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp, on_page: OnPage | None = None
     ) -> pd.DataFrame:
@@ -326,39 +363,51 @@ class BinanceMarket:
         expected = max(0, -((start - end) // delta))
         while cursor < end:
             page = self._page(symbol, interval, cursor, end)
-            if page.empty:  # one empty answer may be a fault, two are a market without candles
+            if page["open_time"].isna().all():  # one empty answer may be a fault, two are a market without candles
                 page = self._page(symbol, interval, cursor, end)
-            if page.empty:
+            pages.append(page[~((page["open_time"] < start) | (page["open_time"] >= end))])
+            if page["open_time"].isna().all():
                 break
-            pages.append(page[(page["open_time"] >= start) & (page["open_time"] < end)])
             rows += len(pages[-1])
-            cursor = page["open_time"].iloc[-1] + delta
+            cursor = interval_floor(page["open_time"].max(), interval) + delta
             if on_page is not None:
                 on_page(rows, max(rows, expected))
         return merge_candles(pages)
 
     def _page(self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-        """One page; what is no candle, or not of the range, is asked for again."""
+        """One page; what is no candle, or not of the range, is asked for again, at last left to the contract."""
         bounds = {"startTime": str(_milliseconds(start)), "endTime": str(_milliseconds(end) - 1)}
         query = {"symbol": symbol, "interval": interval, "limit": str(_PAGE)} | bounds
+        answers: list[Any] = []
 
         def _work() -> pd.DataFrame:
-            try:
-                page = parse_klines(self._hosts.ask("/api/v3/klines", query), interval)
-            except SourceError as error:
-                raise TransientError(str(error)) from error
-            if len(page) and (page["open_time"].iloc[-1] < start or page["open_time"].iloc[0] >= end):
-                msg = f"they are not of the range from {start} to {end}"
-                raise TransientError(msg)
-            return page
+            answers[:] = [self._hosts.ask("/api/v3/klines", query)]
+            return _page_of(answers[0], interval, start, end)
 
         try:
             return self._hosts.retried(_work)
         except RejectedError as error:
             raise _explained(error, symbol) from error
         except TransientError as error:
-            msg = f"the exchange answers {symbol} {interval} with rows that are not the candles asked for: {error}"
-            raise MarketError(msg) from error
+            try:
+                return _page_of(answers[0], interval, start, end, lenient=True)
+            except (TransientError, IndexError):
+                msg = f"the exchange answers {symbol} {interval} with rows that are not the candles asked for: {error}"
+                raise MarketError(msg) from error
+
+
+def _page_of(
+    answer: Any, interval: str, start: pd.Timestamp, end: pd.Timestamp, *, lenient: bool = False
+) -> pd.DataFrame:
+    """Candles of an answer that has some of the range, or none at all."""
+    try:
+        page = parse_klines(answer, interval, lenient=lenient)
+    except SourceError as error:
+        raise TransientError(str(error)) from error
+    if len(page) and (page["open_time"].max() < start or page["open_time"].min() >= end):
+        msg = f"they are not of the range from {start} to {end}"
+        raise TransientError(msg)
+    return page
 
 
 def _ping(url: str, timeout: float) -> Reply | None:
@@ -381,10 +430,10 @@ def _explained(error: RejectedError, symbol: str) -> UsageError:
 
 
 def _holes(frame: pd.DataFrame, interval: str, start: pd.Timestamp) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
-    """Return the newest holes, and the one before the first candle."""
-    if frame.empty:
+    """Return the newest holes between candles on the grid, and the one before the first."""
+    times = on_grid_times(frame["open_time"], interval)
+    if times.empty:
         return []
-    gaps = candle_gaps(frame["open_time"], interval).tail(_MAX_HOLES)
+    gaps = candle_gaps(times, interval).tail(_MAX_HOLES)
     holes = list(zip(gaps["start"], gaps["end"], strict=True))
-    first = frame["open_time"].iloc[0]
-    return [(start, first), *holes] if first - start >= interval_delta(interval) else holes
+    return [(start, times.iloc[0]), *holes] if times.iloc[0] - start >= interval_delta(interval) else holes

@@ -118,6 +118,10 @@ class FileMarket:
         """Return the open time of the first candle of the symbol and the end of its last."""
         return min(frame["open_time"].iloc[0] for frame in self._of(symbol).values()), self.default_end(symbol)
 
+    def extent(self, symbol: str, interval: str) -> tuple[pd.Timestamp, pd.Timestamp] | None:  # noqa: ARG002 - as a market's
+        """Return the open time of the first candle and the end of the last."""
+        return self.span(symbol)
+
     def fetch_candles(
         self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp, on_page: OnPage | None = None
     ) -> pd.DataFrame:

@@ -433,7 +433,7 @@ def _check_rules(frame: pd.DataFrame, interval: str) -> None:
     """Refuse a file of which so many rows break a rule that it is most probably read wrongly."""
     broken = broken_rules(frame, interval)
     if not broken.any(axis=1).all():  # rows without a price are holes, and go to quarantine
-        broken = broken.drop(columns=["required", "unique_open_time"])
+        broken = broken[list(_REASONS)]
     rows = int(broken.any(axis=1).sum())
     if rows >= min(_BROKEN_ROWS, len(frame)) and rows > _BROKEN_SHARE * len(frame):
         rule = str(broken.sum().idxmax())

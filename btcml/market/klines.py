@@ -52,6 +52,7 @@ ALIASES: dict[str, str] = {
 # Bounds of a time in each unit: the years 2009 (the first bitcoin) to 2200.
 _FIRST, _LAST = 1_230_768_000, 7_258_118_400
 _UNITS = (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9))
+_FEW = 5
 _MILLISECOND = pd.Timedelta(milliseconds=1)
 
 
@@ -213,8 +214,18 @@ def _floats(column: pd.Series, name: str) -> pd.Series:
     return numbers.astype("float64")
 
 
-def parse_klines(rows: Any, interval: str) -> pd.DataFrame:
+def parse_klines(rows: Any, interval: str, *, lenient: bool = False) -> pd.DataFrame:
     """Rows of an answer of ``/api/v3/klines`` as a candle frame, sorted and unique.
+
+    Parameters
+    ----------
+    rows
+        The JSON of the answer.
+    interval
+        Fills an absent close time.
+    lenient
+        Take what is no number or no time for missing, so that the contract judges the row, unless
+        that is so in most rows.
 
     Raises
     ------
@@ -232,11 +243,41 @@ def parse_klines(rows: Any, interval: str) -> pd.DataFrame:
         raise SourceError(msg)
     if not rows:
         return empty_candles()
-    widths = {len(row) if isinstance(row, list | tuple) else 0 for row in rows}
-    if widths != {len(FIELDS)}:
-        msg = f"a kline has {len(FIELDS)} fields, found {', '.join(map(str, sorted(widths)))}"
-        raise SourceError(msg)
-    return parse_columns(pd.DataFrame(list(rows), columns=list(FIELDS)), interval)
+    broken = [not _is_kline(row) for row in rows]
+    if not lenient or sum(broken) > max(len(rows) // 2, _FEW):
+        widths = {len(row) if isinstance(row, list | tuple) else 0 for row in rows}
+        if widths != {len(FIELDS)}:
+            msg = f"a kline has {len(FIELDS)} fields, found {', '.join(map(str, sorted(widths)))}"
+            raise SourceError(msg)
+        return parse_columns(pd.DataFrame(list(rows), columns=list(FIELDS)), interval)
+    good = [row for row, bad in zip(rows, broken, strict=True) if not bad]
+    frames = [parse_columns(pd.DataFrame(good, columns=list(FIELDS)), interval)] if good else []
+    bad_rows = [row for row, bad in zip(rows, broken, strict=True) if bad]
+    return merge_candles([*frames, _salvaged(bad_rows, interval)])
+
+
+def _is_kline(row: Any) -> bool:
+    """Whether a row has twelve fields, times and numbers where they belong."""
+    if not isinstance(row, list | tuple) or len(row) != len(FIELDS):
+        return False
+    return is_epoch(row[0]) and is_epoch(row[6]) and all(_number(value) is not None for value in row[1:11])
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _salvaged(rows: Sequence[Any], interval: str) -> pd.DataFrame:
+    """What can be read of broken rows; the rest is missing."""
+    padded = [[*(row if isinstance(row, list | tuple) else ()), *([None] * len(FIELDS))][: len(FIELDS)] for row in rows]
+    frame = pd.DataFrame([[_number(value) for value in row] for row in padded], columns=list(FIELDS), dtype="float64")
+    for name in ("open_time", "close_time"):
+        known = frame[name].where(frame[name].between(_FIRST * 1000, _LAST * 1000))
+        frame[name] = pd.to_datetime(known, unit="ms", utc=True)
+    return as_candles(frame, interval)
 
 
 def merge_candles(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -247,7 +288,8 @@ def merge_candles(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     joined = pd.concat(filled, ignore_index=True) if len(filled) > 1 else filled[0]
     if joined["open_time"].is_unique and joined["open_time"].is_monotonic_increasing:
         return joined.reset_index(drop=True)
-    joined = joined.drop_duplicates("open_time", keep="last")
+    nowhere = joined["open_time"].isna() & ~joined.duplicated()  # rows without a time are no row's repetition
+    joined = joined[~joined["open_time"].duplicated(keep="last") | nowhere]
     return joined.sort_values("open_time", kind="stable").reset_index(drop=True)
 
 

@@ -161,6 +161,10 @@ class SimulatedMarket:
         """Return `DEFAULT_END`."""
         return DEFAULT_END
 
+    def extent(self, symbol: str, interval: str) -> tuple[pd.Timestamp, pd.Timestamp] | None:  # noqa: ARG002 - the same for all
+        """Return `ORIGIN` and the market's present."""
+        return ORIGIN, self.now()
+
     def fetch_candles(
         self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp, on_page: OnPage | None = None
     ) -> pd.DataFrame:

@@ -93,7 +93,7 @@ def host_of(url: str) -> str:
 def fetch_reply(
     session: requests.Session, url: str, params: Mapping[str, str] | None = None, timeout: float = 10.0
 ) -> Reply:
-    """Send a GET and read the whole answer within `timeout` seconds.
+    """Send a GET and read the whole answer within `timeout` seconds; a redirect is an answer, and not followed.
 
     Raises
     ------
@@ -102,7 +102,8 @@ def fetch_reply(
     """
     deadline = time.monotonic() + timeout
     try:
-        with session.get(url, params=params, timeout=(min(_CONNECT_S, timeout), timeout), stream=True) as response:
+        limits = (min(_CONNECT_S, timeout), timeout)
+        with session.get(url, params=params, timeout=limits, stream=True, allow_redirects=False) as response:
             body = bytearray()
             while chunk := response.raw.read1(_CHUNK, decode_content=True):
                 body += chunk

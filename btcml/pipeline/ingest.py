@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from btcml.candles import TIME, SeriesKey, candle_gaps, interval_delta, interval_floor
+from btcml.candles import TIME, SeriesKey, candle_gaps, interval_delta, interval_floor, on_grid_times
 from btcml.continuity import suspect_spans
 from btcml.errors import UsageError
 from btcml.market.archive import ArchiveMarket
@@ -59,6 +59,8 @@ class Ingested:
         Parts that were asked for: a range by REST, or a file of the archive.
     suspect
         Rows that still lie in suspect spans of the last 45 days.
+    notes
+        Sentences for the user: what a file held back, or why nothing was fetched.
     """
 
     key: SeriesKey
@@ -68,8 +70,9 @@ class Ingested:
     quarantined: int = 0
     calls: int = 0
     suspect: int = 0
+    notes: tuple[str, ...] = ()
 
-    def _and(self, fetched: int, stored: Upserted) -> Ingested:
+    def _plus(self, fetched: int, stored: Upserted) -> Ingested:
         return replace(
             self,
             fetched=self.fetched + fetched,
@@ -113,13 +116,15 @@ def ingest(
     with database_lock(store, f"fetching {key}"):
         known = read_last_candles(store, key, REREAD)
         start = known["open_time"].iloc[0] if len(known) else now - pd.Timedelta(days=FIRST_DAYS)
-        done = _fetch(store, source, Ingested(key), (interval_floor(start, key.interval), now), now, on_page)
+        start = interval_floor(start, key.interval)
+        done = _fetch(store, source, Ingested(key), (start, now), now, on_page)
         doubts = _suspects(store, key, now)
         spans = list(zip(doubts["start"], doubts["end"], strict=True))
         for first, stop in spans + _broken(store, key, now)[-_HEALED:]:
-            done = _fetch(store, source, done, (first, stop), now, on_page)
+            more = _fetch(store, source, done, (first, stop), now, on_page)
+            done = replace(more, quarantined=done.quarantined) if first >= start else more  # these were counted
         left = int(_suspects(store, key, now)["rows"].sum()) if len(doubts) else 0
-    return replace(done, suspect=left)
+    return replace(done, suspect=left, notes=_notes(source, done, (start, now)))
 
 
 def check_merge(source: Source, key: SeriesKey) -> None:
@@ -128,20 +133,16 @@ def check_merge(source: Source, key: SeriesKey) -> None:
     Raises
     ------
     UsageError
-        If the markets differ and the source is not a file, or the target is not a market of real
-        candles: simulated and replayed candles never mix with others.
+        If the markets differ and the source is not a file, which names itself: simulated and
+        replayed candles never mix with others.
     """
-    if key.market == source.market:
+    if key.market == source.market or source.market.startswith("file:"):
         return
-    if not source.market.startswith("file:"):
-        msg = (
-            f"candles of the market {source.market} are never stored as {key.market}: leave --market out, or name "
-            "a file of candles with --source"
-        )
-        raise UsageError(msg)
-    if not key.market.startswith(("binance", "file:")):
-        msg = f"a file is never merged into the market {key.market}: give --market binance, or leave it out"
-        raise UsageError(msg)
+    msg = (
+        f"candles of the market {source.market} are never stored as {key.market}: leave --market out, or name "
+        "a file of candles with --source"
+    )
+    raise UsageError(msg)
 
 
 def _broken(store: Store, key: SeriesKey, now: pd.Timestamp) -> list[Span]:
@@ -150,7 +151,7 @@ def _broken(store: Store, key: SeriesKey, now: pd.Timestamp) -> list[Span]:
     since = interval_floor(now - pd.Timedelta(days=FIRST_DAYS), key.interval)
     known = read_open_times(store, key, since, end)
     missing = missing_spans(known, read_halts(store, key), (known.iloc[0], end), key.delta) if len(known) else []
-    held = [time for time in read_quarantined(store, key) if time < since]
+    held = sorted({interval_floor(time, key.interval) for time in read_quarantined(store, key) if time < since})
     return [(time, time + key.delta) for time in held] + missing
 
 
@@ -195,7 +196,26 @@ def backfill(
         done = Ingested(key)
         for wanted in spans:
             done = _fetch(store, source, done, wanted, now, on_page)
-    return done
+    return replace(done, notes=_notes(source, done, (start, end)))
+
+
+def _notes(source: Source, done: Ingested, span: Span) -> tuple[str, ...]:
+    """What a source says of itself, and why nothing came where nothing came."""
+    notes = tuple(getattr(source, "notes", ()))
+    if done.fetched or not hasattr(source, "extent"):
+        return notes
+    if not done.calls:
+        return (*notes, "nothing was missing in the span: nothing was asked for")
+    extent = source.extent(done.key.symbol, done.key.interval)
+    name = f"{source.market} has {done.key.symbol} {done.key.interval}"
+    if extent is None:
+        return (*notes, f"{source.market} has no candles of {done.key.symbol} {done.key.interval}")
+    first, last = extent
+    if span[1] <= first:
+        return (*notes, f"{name} from {first:%Y-%m-%d %H:%M} on: the span ends before that")
+    if span[0] >= last:
+        return (*notes, f"{name} until {last:%Y-%m-%d %H:%M}: the span begins after that")
+    return (*notes, f"{name} from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}, but no candle of the span")
 
 
 def make_span(source: Source, since: pd.Timestamp | None, until: pd.Timestamp | None, days: int) -> Span:
@@ -263,10 +283,11 @@ def _fetch(
     key, reached = done.key, span[0]
     for frame in _parts(source, key, span, on_page):
         stored = upsert_candles(store, key, frame, source=source.market, at=at)
-        done = done._and(len(frame), stored)  # noqa: SLF001 - our own class
-        if len(frame):
-            end = frame["open_time"].iloc[-1] + key.delta
-            record_gaps(store, key, _nothing_there(frame["open_time"], reached, key.interval), (reached, end), at)
+        done = done._plus(len(frame), stored)  # noqa: SLF001 - our own class
+        times = on_grid_times(frame["open_time"], key.interval)
+        if len(times):
+            end = times.iloc[-1] + key.delta
+            record_gaps(store, key, _nothing_there(times, reached, key.interval), (reached, end), at)
             reached = end
     return done
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from btcml.errors import SourceError
+from btcml.errors import SourceError, UsageError
 from btcml.market.archive import ArchiveMarket
 from btcml.market.binance import BinanceMarket
 from btcml.market.files import FileMarket
@@ -13,6 +13,8 @@ from btcml.market.simulate import SimulatedMarket
 from btcml.store.candles import BanLedger
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from btcml.market import Source
     from btcml.settings import Settings
     from btcml.store.engine import Store
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["make_source"]
 
 
-def make_source(settings: Settings, name: str, store: Store) -> Source:
+def make_source(
+    settings: Settings, name: str, store: Store, *, as_of: pd.Timestamp | None = None, timezone: str | None = None
+) -> Source:
     """Find the market that a source names.
 
     Parameters
@@ -32,12 +36,19 @@ def make_source(settings: Settings, name: str, store: Store) -> Source:
         simulated market), or a file or folder of candles.
     store
         Remembers bans of the exchange.
+    as_of, timezone
+        When a file was written, and the zone of its local times: see `FileMarket`.
 
     Raises
     ------
     SourceError
         If `name` is none of these.
+    UsageError
+        If what is said of a file is said of a market.
     """
+    if (as_of or timezone) and name in {"simulated", "binance", "auto"}:
+        msg = f"--as-of and --timezone are about a file of candles, found --source {name}: leave them out"
+        raise UsageError(msg)
     if name == "simulated":
         return SimulatedMarket()
     if name in {"binance", "auto"}:
@@ -50,4 +61,4 @@ def make_source(settings: Settings, name: str, store: Store) -> Source:
     if not path.exists():
         msg = f"expected binance, simulated, auto or a file or folder of candles, found {name!r}, which does not exist"
         raise SourceError(msg)
-    return FileMarket(path)
+    return FileMarket(path, as_of=as_of, timezone=timezone)

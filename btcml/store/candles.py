@@ -278,12 +278,14 @@ def record_gaps(
     with store.engine.begin() as connection:
         inside = f'DELETE FROM gaps WHERE {IN_SERIES} AND start >= :from AND "end" <= :to'
         connection.execute(text(inside), values)
-        for gap in gaps.to_dict("records"):
-            connection.execute(text(_GAP), values | gap)
+        if len(gaps):
+            columns = {name: gaps[name].tolist() for name in ("start", "end", "missing")}
+            connection.execute(text(_GAPS), values | columns)
 
 
-_GAP = """INSERT INTO gaps (market, symbol, interval, start, "end", missing, kind, checked_at)
-VALUES (:market, :symbol, :interval, :start, :end, :missing, 'halt', :at)
+_GAPS = """INSERT INTO gaps (market, symbol, interval, start, "end", missing, kind, checked_at)
+SELECT :market, :symbol, :interval, gap.*, 'halt', :at
+FROM unnest(CAST(:start AS timestamptz[]), CAST(:end AS timestamptz[]), CAST(:missing AS bigint[])) gap
 ON CONFLICT (market, symbol, interval, start)
 DO UPDATE SET "end" = excluded."end", missing = excluded.missing, checked_at = excluded.checked_at"""
 

@@ -56,7 +56,7 @@ _FILE = re.compile(
     r"/data/spot/(?P<period>monthly|daily)/klines/(?P<symbol>[^/]+)/(?P<interval>\w+)/"
     r"(?P<name>(?P=symbol)-(?P=interval)-(?P<date>\d{4}-\d{2}(-\d{2})?))\.zip(?P<checksum>\.CHECKSUM)?"
 )
-_SYMBOL = "[A-Z0-9-_.]{1,20}"
+_SYMBOL = r"[\w.-]{1,20}"
 _HTML = b"<html><head><title>503 Service Temporarily Unavailable</title></head><body>nginx</body></html>"
 _MESSAGES = {
     "banned": "Way too much request weight used; IP banned until {}. Please use the websocket.",

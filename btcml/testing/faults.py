@@ -69,6 +69,7 @@ KINDS: tuple[str, ...] = (
 RULES: dict[str, dict[int, Any]] = {
     "text_price": {4: "n/a"},
     "short_row": {},
+    "null_time": {0: None},
     "positive_prices": {1: "-1.0", 3: "-1.0"},
     "plausible_prices": {2: "1e16"},
     "high_is_highest": {2: "0.00000001"},
@@ -212,7 +213,7 @@ def _break(row: Row, rule: str) -> Row:
         return row[:6]
     broken = list(row)
     for i, value in RULES[rule].items():
-        broken[i] = row[i] + value if i in _TIMES else value
+        broken[i] = row[i] + value if i in _TIMES and value is not None else value
     return broken
 
 

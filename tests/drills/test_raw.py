@@ -39,7 +39,7 @@ def test_every_file_is_stored_as_it_is_read(shared_data, store, folder):
         if frame.empty:
             assert path.name == "BTCUSDT_1h_2039-01-01.json"
             continue
-        source = FileMarket(path)
+        source = FileMarket(path, as_of=NOW)
         key = SeriesKey(source.market, path.name[:7], interval)
         done = backfill(store, source, key, EVER)
         assert (done.inserted, done.quarantined) == (len(frame), 0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -13,6 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from btcml.candles import candle_gaps
 from btcml.errors import BannedError, MarketError
 from btcml.market import Source
 from btcml.market import archive as module
@@ -227,6 +230,43 @@ def test_a_verified_file_that_holds_no_candles_comes_by_rest(
     monkeypatch.setattr(Replay, "_make_zip", _spoilt)
     with drill(source, tmp_path) as (_, market):
         pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
+
+
+@pytest.mark.parametrize("lost", [slice(5 * 96, 6 * 96), slice(0, 7 * 96), slice(-3 * 96, None)])
+def test_a_hole_of_a_file_is_asked_of_rest(
+    source: FileMarket, truth: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: slice
+) -> None:
+    """A month lacks days that REST has: they are no halt of the exchange, wherever they lie."""
+    made = Replay._make_zip
+
+    def _holed(self: Replay, symbol: str, interval: str, name: str, *span: Any) -> bytes | None:
+        content = made(self, symbol, interval, name, *span)
+        if not name.endswith("2024-12") or content is None:
+            return content
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            lines = archive.read(f"{name}.csv").splitlines(keepends=True)
+        del lines[lost]
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr(f"{name}.csv", b"".join(lines))
+        return buffer.getvalue()
+
+    monkeypatch.setattr(Replay, "_make_zip", _holed)
+    with drill(source, tmp_path) as (_, market):
+        pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
+
+
+def test_a_hole_that_rest_has_too_is_asked_for_once(source: FileMarket, tmp_path: Path) -> None:
+    """A halt of the exchange costs two calls, not one a candle."""
+    halt = pd.Timestamp("2024-12-10", tz="UTC"), pd.Timestamp("2024-12-11", tz="UTC")
+    frame = source.fetch_candles("BTCUSDT", "15m", START, NEVER)
+    frame = frame[~frame["open_time"].between(*halt, inclusive="left")]
+    frame.to_parquet(tmp_path / "BTCUSDT-15m.parquet")
+    halted = FileMarket(tmp_path / "BTCUSDT-15m.parquet")
+    with drill(halted, tmp_path / "cache") as (exchange, market):
+        found = fetched(market)
+        assert len(seen(exchange, "/api/v3/klines")) <= 4
+    assert candle_gaps(found["open_time"], "15m")["missing"].tolist() == [96]
 
 
 def test_the_temporary_file_of_a_killed_process_is_deleted(source: FileMarket, tmp_path: Path) -> None:

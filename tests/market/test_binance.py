@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from btcml.contract import broken_rules
 from btcml.errors import BannedError, BtcmlError, LocationError, MarketError, SourceError, UsageError
 from btcml.market import Source
 from btcml.market.binance import BinanceMarket, Hosts, RejectedError
@@ -257,7 +258,7 @@ def test_an_exchange_that_goes_on_repeating_itself_ends_in_one_sentence() -> Non
         assert calls(exchange) == 5
 
 
-@pytest.mark.parametrize("rule", [rule for rule in RULES if rule not in {"text_price", "short_row"}])
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule not in {"text_price", "short_row", "null_time"}])
 def test_a_row_that_breaks_a_rule_is_passed_on_to_the_contract(truth: pd.DataFrame, rule: str) -> None:
     """The client neither judges nor drops: one row differs, as served."""
     with drill(Fault(kind="bad_row", rule=rule, row=10)) as (_, market, _):
@@ -267,13 +268,26 @@ def test_a_row_that_breaks_a_rule_is_passed_on_to_the_contract(truth: pd.DataFra
         assert (merged["_merge"] == "right_only").sum() <= 1
 
 
-def test_rows_that_are_never_candles_end_in_one_sentence() -> None:
-    """A page that is broken every time is the exchange's failure."""
-    with (
-        drill(Fault(kind="bad_row", rule="text_price", times=0)) as (_, market, _),
-        pytest.raises(MarketError, match="column close: expected a number, found 'n/a'"),
-    ):
-        fetched(market)
+@pytest.mark.parametrize("rule", ["text_price", "short_row", "null_time", "open_time_on_grid"])
+def test_a_row_that_cannot_be_read_costs_no_other(truth: pd.DataFrame, rule: str) -> None:
+    """It is asked for again, then passed on to the contract; all other candles of the page are there."""
+    with drill(Fault(kind="bad_row", rule=rule, row=10, times=0)) as (_, market, _):
+        found = fetched(market)
+    good = found.merge(truth, how="inner")
+    assert len(truth) - 5 <= len(good)
+    others = found[~found["open_time"].isin(good["open_time"])]
+    assert broken_rules(others, "5m").any(axis=1).all()
+    assert len(others) >= 1
+
+
+def test_pages_of_rows_that_are_never_candles_end_in_one_sentence() -> None:
+    """Where most rows are broken the exchange has failed."""
+    rows = json.dumps([[n * 300_000 + 1735689600000, *(["n/a"] * 5), 0, "1", 1, "1", "1", "0"] for n in range(20)])
+    with answering(200, rows) as url:
+        market = BinanceMarket([url], sleep=lambda _: None)
+        market.now = lambda: NOW  # type: ignore[method-assign]
+        with pytest.raises(MarketError, match=r"column open: expected a number, found 'n/a'"):
+            fetched(market)
 
 
 def test_an_unknown_symbol_is_named() -> None:
@@ -418,8 +432,9 @@ def test_a_damaged_row_is_the_sources_fault_only_in_a_file() -> None:
 JANUARY = pd.Timestamp("2026-01-01", tz="UTC")
 
 
-def asked(status: int, body: str, headers: dict[str, str] | None = None, bans: LocalBans | None = None) -> Any:
-    """Ask a server that always answers this."""
+@contextmanager
+def answering(status: int, body: str, headers: dict[str, str] | None = None) -> Iterator[str]:
+    """Run a server that always answers this."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -438,14 +453,17 @@ def asked(status: int, body: str, headers: dict[str, str] | None = None, bans: L
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        hosts = Hosts(
-            [f"http://127.0.0.1:{server.server_port}"], bans, clock=lambda: JANUARY, sleep=lambda _: None, attempts=2
-        )
-        return hosts.ask("/api/v3/klines")
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def asked(status: int, body: str, headers: dict[str, str] | None = None, bans: LocalBans | None = None) -> Any:
+    """Ask a server that always answers this."""
+    with answering(status, body, headers) as url:
+        return Hosts([url], bans, clock=lambda: JANUARY, sleep=lambda _: None, attempts=2).ask("/api/v3/klines")
 
 
 REFUSALS = [
@@ -457,6 +475,23 @@ REFUSALS = [
     (451, "{}", LocationError, "data-api"),
     (500, '{"code":-1000,"msg":"unknown"}', MarketError, "out of order .HTTP 500."),
     (200, "[[1,", MarketError, "no JSON"),
+    (
+        400,
+        '{"code":-1003,"msg":"Too many requests."}',
+        MarketError,
+        "slow down .HTTP 400: Too many requests, code -1003",
+    ),
+    (
+        200,
+        '{"code":-1003,"msg":"Too many requests."}',
+        MarketError,
+        "slow down .HTTP 200: Too many requests, code -1003",
+    ),
+    (200, '{"code":-1121,"msg":"Invalid symbol."}', RejectedError, "Invalid symbol .code -1121."),
+    (400, '{"code":-1000,"msg":"An unknown error."}', MarketError, "refuses .HTTP 400: An unknown error, code -1000."),
+    (200, '{"code":-1001,"msg":"Disconnected."}', MarketError, "refuses .HTTP 200: Disconnected, code -1001."),
+    (403, '{"code":-2015,"msg":"Invalid API-key."}', MarketError, "refuses .HTTP 403: Invalid API-key, code -2015."),
+    (302, "", MarketError, "redirects to nowhere: it is not the exchange"),
 ]
 
 
@@ -491,6 +526,38 @@ def test_an_answer_is_its_json_and_tells_the_market() -> None:
     assert asked(200, '{"serverTime": 5}') == {"serverTime": 5}
     with pytest.raises(MarketError, match="expected replay:NAME"):
         asked(200, "{}", {"X-Btcml-Market": "simulated"})
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [
+        (200, "<html>Please log in</html>", {}),
+        (200, '"welcome"', {}),
+        (302, "", {"Location": "http://127.0.0.1:9/login"}),
+        (200, '{"code":-1000,"msg":"An unknown error."}', {}),
+    ],
+)
+def test_a_login_page_is_not_the_exchange(status: int, body: str, headers: dict[str, str]) -> None:
+    """In a hotel's network the exchange does not answer, whatever does."""
+    with answering(status, body, headers) as url:
+        assert not BinanceMarket([url]).reachable()
+
+
+@pytest.mark.parametrize("time", [1735689600000000, 1735689600, -5, 0, 10**30, "soon", None, True])
+def test_an_absurd_time_of_the_exchange_is_one_sentence(time: object) -> None:
+    """In microseconds, in seconds, beyond all years, or no time at all."""
+    with (
+        answering(200, json.dumps({"serverTime": time})) as url,
+        pytest.raises(MarketError, match=r"expected serverTime in milliseconds, found"),
+    ):
+        BinanceMarket([url], sleep=lambda _: None).now()
+
+
+def test_the_extent_of_a_series_is_asked_in_two_calls() -> None:
+    """Its first candle and the end of its last."""
+    with drill() as (exchange, market, _):
+        assert market.extent("BTCUSDT", "5m") == (pd.Timestamp("2017-08-17", tz="UTC"), END + pd.Timedelta("5min"))
+        assert calls(exchange) == 2
 
 
 @pytest.mark.real

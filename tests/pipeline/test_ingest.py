@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import pytest
+from sqlalchemy import text
 
 from btcml.candles import SeriesKey, as_candles, empty_candles, final_candles, interval_delta
 from btcml.errors import BusyError, MarketError, UsageError
@@ -200,7 +201,7 @@ def test_an_explicit_market_merges_a_file_into_another(store, truth):
 
 @pytest.mark.parametrize("market", ["simulated", "replay:drill", "binance"])
 @pytest.mark.parametrize("target", ["binance", "simulated", "replay:other", "file:mine"])
-def test_only_a_file_is_merged_and_only_into_real_candles(store, truth, market, target):
+def test_only_a_file_is_merged_into_another_market(store, truth, market, target):
     """A simulated or replayed candle never revises a real one, whatever the caller asks for."""
     if market == target:
         return
@@ -208,9 +209,6 @@ def test_only_a_file_is_merged_and_only_into_real_candles(store, truth, market, 
     for verb in (lambda: ingest(store, source, key), lambda: backfill(store, source, key, (START, at(100)))):
         with pytest.raises(UsageError, match=f"of the market {market} are never stored as {target}"):
             verb()
-    for forbidden in ("simulated", "replay:other"):
-        with pytest.raises(UsageError, match=f"never merged into the market {forbidden}"):
-            ingest(store, Market(truth, clock=at(100), market="file:mine"), SeriesKey(forbidden, "BTCUSDT", "5m"))
     assert read_candles(store, key).empty
     assert source.asked == []
 
@@ -227,6 +225,54 @@ def test_the_database_refuses_a_revision_by_another_market(store, truth):
             upsert_candles(store, key, other.assign(high=0.001), source=source, at=START)
     pd.testing.assert_frame_equal(read_candles(store, key), truth[:10])
     assert upsert_candles(store, key, other, source="file:mine", at=START).revised == 10
+
+
+@pytest.mark.parametrize("how", ["off the grid", "without a time", "without a price"])
+def test_a_row_that_cannot_be_stored_goes_to_quarantine_and_costs_no_other(store, truth, how):
+    """Its slot is a hole like any other; a later answer fills it."""
+    broken = truth.copy()
+    if how == "without a price":
+        broken.loc[700, "close"] = np.nan
+    else:
+        broken.loc[700, "open_time"] = pd.NaT if how == "without a time" else at(700) + pd.Timedelta("7.001s")
+        broken.loc[700, "close_time"] = pd.NaT
+    market = Market(broken, clock=at(1000))
+    market.fetch_candles = lambda _s, _i, start, end, _p=None: final_candles(
+        broken[~((broken["open_time"] < start) | (broken["open_time"] >= end))].reset_index(drop=True), market.clock
+    )
+    done = backfill(store, market, KEY, (START, at(1000)))
+    assert (done.inserted, done.quarantined) == (999, 1)
+    with store.engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM quarantine WHERE released_at IS NULL")) == 1
+    if how != "without a price":
+        assert read_halts(store, KEY) == {at(700)}
+    ingest(store, Market(truth, clock=at(1000)), KEY)
+    pd.testing.assert_frame_equal(stored(store), truth[:1000])
+
+
+def test_refused_rows_are_counted_once(store, truth):
+    """Twelve broken rows are twelve, though an ingest asks for their candles again."""
+    broken = truth.copy()
+    broken.loc[range(900, 912), "high"] = 1.0
+    assert ingest(store, Market(broken, clock=at(1000)), KEY).quarantined == 12
+
+
+def test_why_nothing_was_fetched_is_said(store, truth):
+    """Before the first candle, after the last, in a hole, or because nothing was missing."""
+    market = SimulatedMarket(clock=lambda: at(1000))
+    early = (pd.Timestamp("2010-01-01", tz="UTC"), pd.Timestamp("2010-01-03", tz="UTC"))
+    assert backfill(store, market, KEY, early).notes == (
+        "simulated has BTCUSDT 5m from 2017-08-17 00:00 on: the span ends before that",
+    )
+    held = Market(truth[:500].drop(index=range(100, 200)), clock=at(1000), market="file:x")
+    held.extent = lambda _symbol, _interval: (at(0), at(500))
+    key = SeriesKey("file:x", "BTCUSDT", "5m")
+    assert (
+        "until 2025-01-02 17:40: the span begins after that" in backfill(store, held, key, (at(600), at(700))).notes[0]
+    )
+    assert "but no candle of the span" in backfill(store, held, key, (at(110), at(120))).notes[0]
+    backfill(store, market, KEY, (START, at(100)))
+    assert "nothing was missing" in backfill(store, market, KEY, (START, at(100))).notes[0]
 
 
 def test_a_market_with_nothing_is_no_error(store):

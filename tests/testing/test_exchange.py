@@ -138,7 +138,7 @@ def test_a_file_is_served_value_for_value(tmp_path: Path) -> None:
     frame["volume"] = frame["volume"] / 3
     path = tmp_path / "BTCUSDT-5m.parquet"
     frame.drop(columns=["quote_volume", "trades"]).to_parquet(path)
-    source = FileMarket(path)
+    source = FileMarket(path, as_of=NOW)
     with running_exchange(source) as exchange:
         found = parse_klines(klines(exchange, startTime=milliseconds(start), limit=1000), "5m")
         assert pd.Timestamp(get(exchange, "/api/v3/time").json()["serverTime"], unit="ms", tz="UTC") >= source.now()
@@ -195,7 +195,7 @@ def test_a_row_is_written_as_the_real_exchange_writes_it(shared_data: Path) -> N
     """The real answer of January 2025, served from the file: same types, same values, same times."""
     path = shared_data / "raw" / "api_json" / "BTCUSDT_1h_2025-01-01.json"
     real = json.loads(path.read_text())
-    with running_exchange(FileMarket(path)) as exchange:
+    with running_exchange(FileMarket(path, as_of=NOW)) as exchange:
         served = klines(exchange, interval="1h", startTime=real[0][0], limit=1000)
     assert [[type(field) for field in row] for row in served] == [[type(field) for field in row] for row in real]
     assert [list(map(float, row)) for row in served] == [list(map(float, row)) for row in real]
