@@ -27,7 +27,7 @@ _PROBLEM = json.dumps(
         "type": "about:blank",
         "title": HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE.phrase,
         "status": 431,
-        "detail": f"the headers of a request may have {MAX_HEADER_BYTES} bytes: send fewer or shorter headers",
+        "detail": f"the headers of a request may have at most {MAX_HEADER_BYTES} bytes: send fewer or shorter headers",
     }
 ).encode()
 _TOO_LARGE = (

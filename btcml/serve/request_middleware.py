@@ -94,5 +94,5 @@ def _too_long(scope: Scope) -> bool:
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    sentence = f"a request body may have {MAX_BODY_BYTES} bytes: put the parameters into the query"
+    sentence = f"a request body may have at most {MAX_BODY_BYTES} bytes: put the parameters into the query"
     await problem_response(Request(scope), 413, sentence)(scope, receive, send)

@@ -37,6 +37,7 @@ __all__ = [
     "ScoreItem",
     "SeriesResponse",
     "TrainResponse",
+    "TrainingFigures",
     "TrainingItem",
 ]
 
@@ -126,8 +127,8 @@ class CountResponse(ResponseModel):
 _JUDGED = "Whether that walk-forward was run for this training; at most one is, each day."
 
 
-class TrainingItem(ResponseModel):
-    """One training of the log, flat."""
+class TrainingFigures(ResponseModel):
+    """Figures of a training, each beside persistence's; errors of the newest experiment's walk-forward."""
 
     status: str
     mae: Figure = None
@@ -147,13 +148,18 @@ class TrainingItem(ResponseModel):
     samples: int | None = None
     split_train: int | None = None
     split_total: int | None = None
+
+
+class TrainingItem(TrainingFigures):
+    """One training of the log."""
+
     started_at: datetime | None = None
     finished_at: datetime | None = None
     validation_start: datetime | None = None
 
 
-class TrainResponse(TrainingItem):
-    """What a training did; errors of the newest experiment's walk-forward, each beside persistence's."""
+class TrainResponse(TrainingFigures):
+    """What a training did."""
 
     status: str = "ok"
     samples: int

@@ -180,6 +180,14 @@ def test_no_file_of_ours_asks_another_host():
             assert "://" not in left.replace('"wss" : "ws"}://${location.host}', "").replace("//${", ""), file.name
 
 
+@pytest.mark.parametrize("name", MODULES[1:])
+def test_no_module_of_the_page_computes_a_figure(name):
+    """Errors, signs and intervals of shares are the library's: JavaScript draws what `GET /evaluation` answers."""
+    text = (STATIC / name).read_text()
+    assert not re.search(r"Math\.(sign|pow|log\((?!count))|wilson|1e4|10000", text)
+    assert not re.search(r"(close|forecast|base|mae)\s*[-/*]\s*\w+\.(\w*mae|close|base|forecast)", text)
+
+
 def test_both_languages_have_the_same_words():
     """No sentence is missing in one of them."""
     text = (STATIC / "words.js").read_text()
