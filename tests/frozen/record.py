@@ -49,6 +49,9 @@ MACHINE = {
 }
 """What depends on the machine: its disk, its server, its folders."""
 
+LISTS = {r"(a model is one of )[\w, ]+( or a dotted)": r"\1<models>\2"}
+"""What grows with one file and its test; the reference, which a test compares, has the names."""
+
 
 # ---- what differs between runs ----
 class Normal:
@@ -65,7 +68,7 @@ class Normal:
         text = re.sub(r"\b\d{8}T\d{6}-[0-9a-f]{8}\b", lambda m: m[0] if m[0] in ARTIFACTS else "<artifact>", text)
         text = re.sub(r"\b[0-9a-f]{64}\b", "<hash>", text)
         text = re.sub(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?)(Z|[+-]\d\d:\d\d)?", self._time, text)
-        for pattern, name in MACHINE.items():
+        for pattern, name in (MACHINE | LISTS).items():
             text = re.sub(pattern, name, text)
         return text.replace(btcml.__version__, "<version>")
 
