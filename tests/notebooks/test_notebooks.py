@@ -74,7 +74,7 @@ def test_the_notebook_opens_with_its_parameters_and_ends_by_saying_so(notebook):
 
 
 def test_no_output_is_kept_in_git(notebook):
-    """Outputs belong to a run."""
+    """Outputs belong to a run; a cell has an id of its own, whichever JupyterLab gave it."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not [cell for cell in cells if cell.outputs or cell.execution_count]
-    assert [cell.id for cell in notebook.cells] == [f"cell-{place}" for place in range(len(notebook.cells))]
+    assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
