@@ -92,6 +92,11 @@ def as_text(value):
     return json.dumps(stripped(value), indent=1, sort_keys=True) + "\n"
 
 
+def same_anywhere(value, normal):
+    """As text without what may differ, and in an order that does not depend on where the checkout is."""
+    return as_text(json.loads(normal(as_text(value))))
+
+
 # ---- the command line ----
 class Cli:
     """Runs verbs in this process and keeps what they answer."""
@@ -413,9 +418,9 @@ def record_faces(out):
         records = {
             "home.json": json.dumps(facts, indent=1, sort_keys=True).replace(str(HERE), "<records>") + "\n",
             "schema.txt": structure,
-            "routes.json": normal(as_text(said)),
-            "openapi.json": normal(as_text(description)),
-            "cli.json": normal(as_text(cli.said)),
+            "routes.json": same_anywhere(said, normal),
+            "openapi.json": same_anywhere(description, normal),
+            "cli.json": same_anywhere(cli.said, normal),
             "options.json": as_text(options()),
         }
     if out == RECORDS:  # what 0.1 found in its home is never recorded anew

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.frozen.record import Normal
+from tests.frozen.record import Normal, same_anywhere
 
 HERE = Path(__file__).parent
 RECORDS = HERE / "records"
@@ -108,6 +108,16 @@ def test_one_model_more_changes_no_record():
     sentence = "a model is one of {} or a dotted scikit-learn name, found 'nonsense'"
     assert Normal()(sentence.format("arma, ridge")) == Normal()(sentence.format("arma, echo, ridge"))
     assert sentence.format("<models>") in (RECORDS / "cli.json").read_text("utf-8")
+
+
+@pytest.mark.parametrize("place", ["/a", "/z"])
+def test_the_order_of_a_record_does_not_depend_on_where_the_checkout_is(place):
+    """A folder that sorts before or after that for temporary files gives the same text."""
+    said = {f"restore {place}/home.zip": "whole", "restore /m/x.csv": "refused"}
+    assert list(json.loads(same_anywhere(said, Normal(folder="/m", records=place)))) == [
+        "restore <folder>/x.csv",
+        "restore <records>/home.zip",
+    ]
 
 
 def test_numbers_are_compared_as_numbers_and_text_as_text():
