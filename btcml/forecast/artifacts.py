@@ -1,4 +1,4 @@
-"""Served models on disk: a folder of safe formats that proves itself when it is loaded.
+"""Served models on disk: a folder of safe formats that is checked when it is loaded.
 
 ``manifest.json`` names every file with its size and SHA-256, the definition of the features, and
 golden rows: a tail of candles with the forecasts that the models made of it when they were saved.
@@ -41,21 +41,21 @@ GOLDEN = "golden.f8"
 GOLDEN_ROWS = 8
 GOLDEN_COLUMNS = tuple(name for name in COLUMNS if name not in {"open_time", "close_time"})
 TOLERANCE = 1e-6
-"""Greatest difference of a golden forecast, in units of the scale: other processors round otherwise."""
+"""Greatest difference of a golden forecast, in units of the scale: processors round differently."""
 
-MOST_BYTES = 32_000_000
+MAX_BYTES = 32_000_000
 LIBRARIES = ("numpy", "scikit-learn", "lightgbm", "onnxruntime", "statsmodels")
 
 
 def save_forecaster(forecaster: Forecaster, folder: Path, golden: pd.DataFrame) -> Path:
-    """Write a forecaster: aside, synced, renamed, so that the folder is whole or not there.
+    """Write a forecaster atomically: the folder is complete or absent.
 
     Parameters
     ----------
     forecaster
         What to save.
     folder
-        Where; a folder that is there already is replaced.
+        The target; an existing folder is replaced.
     golden
         Candles; the last `Forecaster.tail_length` of them become the golden rows.
 
@@ -83,7 +83,7 @@ def load_forecaster(folder: Path) -> Forecaster:
     ------
     ArtifactError
         If a file is missing, changed, too large or foreign, if the folder is of another format or
-        feature definition, or if the golden forecasts come out differently.
+        feature definition, or if the golden forecasts differ.
     """
     manifest = _read_manifest(folder)
     try:
@@ -94,8 +94,8 @@ def load_forecaster(folder: Path) -> Forecaster:
     except (BtcmlError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         msg = f"a saved model must be complete, found a damaged one in {folder.name}: {error}: train again"
         raise ArtifactError(msg) from error
-    except Exception as error:  # a library that refuses its own format has its own classes
-        msg = f"a saved model's files must be readable, found {folder.name} refused: {error}: train again"
+    except Exception as error:  # each library has its own error classes
+        msg = f"a saved model's files must be readable, those of {folder.name} are not: {error}: train again"
         raise ArtifactError(msg) from error
     return forecaster
 
@@ -127,7 +127,7 @@ def _manifest(forecaster: Forecaster, tail: pd.DataFrame, files: Mapping[str, by
 
 
 def _definition(features: tuple[str, ...]) -> str:
-    """Hash of what the features of closes and ranges mean."""
+    """Hash of the definitions of the close and range features."""
     return definition_hash([*features]) + definition_hash("range")
 
 
@@ -144,18 +144,18 @@ def _golden_forecasts(forecaster: Forecaster, tail: pd.DataFrame) -> dict[str, l
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    payload = _read_bounded(folder / "manifest.json", MOST_BYTES)
+    payload = _read_bounded(folder / "manifest.json", MAX_BYTES)
     try:
         manifest = json.loads(payload)
         kind, layout, features = manifest["kind"], manifest["format"], tuple(map(str, manifest["features"]))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        msg = f"a model folder has a manifest of btcml, found something else in {folder.name}: train again"
+        msg = f"a model folder needs a manifest of btcml, found another file in {folder.name}: train again"
         raise ArtifactError(msg) from error
     if (kind, layout) != (KIND, FORMAT):
         msg = f"a saved model must be of format {FORMAT}, found {kind!r} {layout!r} in {folder.name}: train again"
         raise ArtifactError(msg)
     if manifest.get("definition") != _known_definition(features, folder):
-        msg = f"features must mean what they meant in training, found them changed since {folder.name}: train again"
+        msg = f"feature definitions must be those of the training, found others than in {folder.name}: train again"
         raise ArtifactError(msg)
     return dict(manifest)
 
@@ -176,7 +176,7 @@ def _read_bounded(path: Path, most: int) -> bytes:
         msg = f"a saved model needs the file {path.name} in {path.parent.name}, found none: train again"
         raise ArtifactError(msg) from error
     if len(payload) > most:
-        msg = f"{path.name} must hold at most {most} bytes, found more: it is no model of ours, train again"
+        msg = f"{path.name} must hold at most {most} bytes, found more: it is not a model of btcml, train again"
         raise ArtifactError(msg)
     return payload
 
@@ -185,9 +185,9 @@ def _read_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
     files = {}
     for name, fact in manifest["files"].items():
         if Path(name).name != name:
-            msg = f"a model's files lie in its folder, found {name!r}: train again"
+            msg = f"a model's files must be in its folder, found {name!r}: train again"
             raise ArtifactError(msg)
-        payload = _read_bounded(folder / name, min(int(fact["bytes"]), MOST_BYTES))
+        payload = _read_bounded(folder / name, min(int(fact["bytes"]), MAX_BYTES))
         if hashlib.sha256(payload).hexdigest() != fact["sha256"]:
             msg = f"{name} in {folder.name} must have the bytes that were saved, found others: train again"
             raise ArtifactError(msg)
@@ -236,7 +236,7 @@ _RESULT = b"btcml.result"
 
 
 def save_result(result: Result, file: Path) -> Path:
-    """Write a result without its raw forecasts: aside, synced, renamed."""
+    """Write a result without its raw forecasts, atomically."""
     parts = {"close": result.forecasts, "log_range": result.ranges}
     frame = pd.concat([part.assign(target=name) for name, part in parts.items()], ignore_index=True)
     table = pa.Table.from_pandas(frame.astype({"model": "str"}), preserve_index=False)

@@ -1,4 +1,4 @@
-"""How bold to be: factors on forecasts and log-odds, learned from earlier out-of-sample ones."""
+"""Calibration: factors of forecasts and log-odds, learned from earlier out-of-sample forecasts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CAUTION",
     "GRID",
-    "LEAST_DAYS",
+    "MIN_DAYS",
     "WINDOW_DAYS",
     "calibrated",
     "newest_factor",
@@ -25,17 +25,17 @@ __all__ = [
 ]
 
 GRID = np.round(np.arange(0.4, 2.01, 0.1), 1)
-"""Factors that are tried."""
+"""Candidate factors."""
 
 WINDOW_DAYS = 60
-"""Days of earlier forecasts that are looked at."""
+"""Days of earlier forecasts that are used."""
 
 CAUTION = 0.9
-"""Of the best past factor of a move: what fitted the past best was partly luck, and being a little
-timid costs next to nothing (the loss is flat there) and makes the gain surer."""
+"""Multiplier of the best past factor of a move, which was partly luck: a smaller factor costs little, as the
+loss is flat there, and makes the gain more certain."""
 
-LEAST_DAYS = 30
-"""Days before the prior gives way."""
+MIN_DAYS = 30
+"""Days of forecasts below which the prior is used."""
 
 
 def return_losses(scaled: Array, outcome: Array, scale: Array) -> Array:
@@ -73,7 +73,7 @@ def trailing_factor(losses: Array, day: Days, prior: float, caution: float = 1.0
         Day number of each forecast candle, ascending. Every outcome of an earlier day is known
         when a day's first forecast is made; nothing of the present day is used.
     prior
-        Factor until `LEAST_DAYS` days are there.
+        Factor until there are `MIN_DAYS` days of forecasts.
     caution
         What the best factor is multiplied by.
 
@@ -87,7 +87,7 @@ def trailing_factor(losses: Array, day: Days, prior: float, caution: float = 1.0
     total = np.vstack([np.zeros(len(GRID)), np.cumsum(sums, axis=0)])
     first = np.searchsorted(days, days - WINDOW_DAYS)
     window = total[np.arange(len(days))] - total[first]
-    enough = np.arange(len(days)) - first >= LEAST_DAYS
+    enough = np.arange(len(days)) - first >= MIN_DAYS
     best = np.where(enough, caution * GRID[np.argmin(window, axis=1)], prior)
     return best[position]
 

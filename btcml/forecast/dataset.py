@@ -27,7 +27,7 @@ __all__ = ["Dataset", "make_dataset", "scaled_path", "ticks"]
 EPOCH = pd.Timestamp(0, tz="UTC")
 
 SUSPECT_REACH = 12
-"""A suspect candle spoils the rows that look at it most: itself and the next SUSPECT_REACH - 1."""
+"""A suspect candle excludes the rows that depend on it most: itself and the next SUSPECT_REACH - 1."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _suspect_rows(suspects: NDArray[np.bool_] | None, n: int) -> NDArray[np.bool
     if suspects is None:
         return np.zeros(n, dtype=bool)
     if len(suspects) != n:
-        msg = f"suspects must be one boolean a candle ({n}), found {len(suspects)}: align them with the candles"
+        msg = f"suspects must be one boolean per candle ({n}), found {len(suspects)}: align them with the candles"
         raise UsageError(msg)
     padded = np.concatenate([np.zeros(SUSPECT_REACH - 1), np.asarray(suspects, dtype="float64")])
     spoiled = rolling_max(padded, SUSPECT_REACH)[SUSPECT_REACH - 1 :] > 0
@@ -156,7 +156,7 @@ def make_dataset(
     target
         A name in `targets.TARGETS`.
     suspects
-        One boolean a candle, True for rows not to fit on; they are forecast all the same.
+        One boolean per candle, True for rows not to fit on; they are forecast all the same.
 
     Raises
     ------

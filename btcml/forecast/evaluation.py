@@ -1,7 +1,7 @@
 """All figures of one model's forecasts on a span, for a page that draws them.
 
 The forecasts may be of a walk-forward, sealed, or both: they were made before their candle, by
-whatever model served. Nothing here is new: the figures are those of the metrics, of `reliability` and
+whatever model served. The figures are those of the metrics, of `reliability` and
 of `money_curve`; this module gathers them and adds rolling ones.
 """
 
@@ -34,7 +34,7 @@ SPAN_SCORES: tuple[str, ...] = (
 
 _BP = 1e4
 _SHORTEST, _LONGEST, _PARTS = 20, 288, 4
-_BINS, _LEAST_IN_BIN = 10, 40
+_BINS, _MIN_IN_BIN = 10, 40
 _LEVEL = 0.95
 
 
@@ -49,13 +49,13 @@ class SpanEvaluation:
     right, moved
         Right signs among the rows in which forecast and candle moved.
     reliability
-        Said probability of a rise against its frequency, in bins of at least 40 rows.
+        Forecast probability of a rise against its frequency, in bins of at least 40 rows.
     money
         ``cost_bp, threshold_bp, trips`` (round trips) and the sums ``gross_bp, net_bp`` in bp.
     rolling
         See `rolling_direction`.
     candles
-        A row a forecast: ``open_time``, ``origin`` where it is known, ``error_bp`` and ``error_pct``
+        A row per forecast: ``open_time``, ``origin`` where it is known, ``error_bp`` and ``error_pct``
         (signed), ``move_bp`` and ``forecast_bp`` (from the base), ``right`` (1, 0 or NaN), ``inside`` (of
         the interval: 1, 0 or NaN), and the sums of `money_curve`, with ``repeat_bp`` for `REPEAT` after costs.
     """
@@ -69,7 +69,7 @@ class SpanEvaluation:
     candles: pd.DataFrame
 
     def to_dict(self, *, curves: bool = True) -> dict[str, Any]:
-        """Plain JSON values; `rolling` and `candles` as columns, and only where `curves` are wanted."""
+        """Plain JSON values; `rolling` and `candles` as columns, and only with `curves`."""
         facts: dict[str, Any] = {
             "scores": self.scores.to_dict("records"),
             "direction": {"right": self.right, "rows": self.moved},
@@ -110,7 +110,7 @@ def evaluate_span(forecasts: pd.DataFrame, *, cost_bp: float = 2.0, threshold_bp
         scores=_scores(frame),
         right=int(candles["right"].sum()),
         moved=int(candles["right"].notna().sum()),
-        reliability=reliability(frame, max(1, min(_BINS, int(frame["prob_up"].notna().sum()) // _LEAST_IN_BIN))),
+        reliability=reliability(frame, max(1, min(_BINS, int(frame["prob_up"].notna().sum()) // _MIN_IN_BIN))),
         money={"cost_bp": cost_bp, "threshold_bp": threshold_bp, "trips": float(curve["sides"].sum()) / 2} | sums,
         rolling=rolling_direction(frame),
         candles=candles,
@@ -173,7 +173,7 @@ def rolling_direction(forecasts: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a full window: ``open_time``, ``window``, ``direction`` (share of right signs), ``wda``
+        A row per full window: ``open_time``, ``window``, ``direction`` (share of right signs), ``wda``
         (weighted by the size of the move), ``repeat`` (`REPEAT`'s share), and ``low`` and ``high``: the
         95 % binomial range of a coin over a window.
     """

@@ -1,6 +1,6 @@
-"""The experiment: does a model beat "next close = this close", asked once and answered once.
+"""The experiment: does a model beat "next close = this close", defined and answered in one place.
 
-`Experiment` describes how the question is put to a frame of candles, `Experiment.run` answers it with a
+`Experiment` describes how a frame of candles is tested, `Experiment.run` answers it with a
 `Result`. Report, command line, service, dashboard and notebooks show that answer and compute none of their
 own.
 """
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["MODELS", "RANGE_MODELS", "SCORES", "Experiment", "Gain", "Result"]
 
 MODELS: tuple[str, ...] = ("lightgbm_mean", "random_forest", "autoreg", "ridge")
-"""What is set against persistence in the published experiment, and served."""
+"""Challengers of persistence in the published experiment, and the served models."""
 
 RANGE_MODELS: tuple[str, ...] = (RANGE, "ewma", "har", "linear")
 """Models of the size of the next move."""
@@ -74,7 +74,7 @@ _NORMAL_95 = 1.96
 
 @dataclass(frozen=True)
 class Experiment:
-    """How the question is put: data, models, and which candles are forecast by models fitted when.
+    """An experiment: data, models, and the plan by which models are fitted and candles are forecast.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ class Experiment:
         jobs: int = 2,
         backend: str = "loky",
     ) -> Result:
-        """Forecast the test walk-forward and judge.
+        """Forecast the test in walk-forward and judge the forecasts.
 
         Parameters
         ----------
@@ -254,7 +254,7 @@ class Experiment:
         reigning
             The champion so far.
         jobs, backend
-            Parallel fits, and joblib's name of what runs them; no bit depends on either.
+            Parallel fits, and the name of the joblib backend; the result does not depend on either.
 
         Raises
         ------
@@ -283,7 +283,7 @@ class Experiment:
         features
             Set or names of features.
         jobs
-            Processes; no bit depends on their number.
+            Processes; the result does not depend on their number.
 
         Returns
         -------
@@ -318,7 +318,7 @@ class Gain(NamedTuple):
 
     @property
     def proven(self) -> bool:
-        """Whether luck alone would hardly earn it; then it is also the fee at which nothing is left."""
+        """Whether it is significant; if so, it is also the break-even fee."""
         return self.low > 0
 
 
@@ -337,7 +337,7 @@ class Result:
     looks, reigning
         What `Experiment.run` was given.
     raw
-        What the frames were made of; not saved.
+        Forecasts from which the frames were made; not saved.
     """
 
     experiment: Experiment
@@ -372,7 +372,7 @@ class Result:
 
     @cached_property
     def losses(self) -> pd.DataFrame:
-        """Absolute log error in bp: one row a candle, one column a model."""
+        """Absolute log error in bp: one row per candle, one column per model."""
         return loss_table(self.forecasts)
 
     def scores(self, by: str | None = None, metrics: Sequence[str] = SCORES) -> pd.DataFrame:
@@ -389,7 +389,7 @@ class Result:
         Returns
         -------
         DataFrame
-            ``model``, the group, ``rows``, then one column a metric; persistence first.
+            ``model``, the group, ``rows``, then one column per metric; persistence first.
         """
         if by is None:
             return evaluate(self.forecasts, metrics)
@@ -408,7 +408,7 @@ class Result:
 
     @cached_property
     def interval(self) -> pd.DataFrame:
-        """How often the interval held the outcome, overall and by volatility third.
+        """Coverage of the interval, overall and by volatility third.
 
         ``group, held, low, high`` (95 % Wilson interval), ``width_bp``, ``candles``.
         """
@@ -420,11 +420,11 @@ class Result:
         return pd.DataFrame(rows, columns=["group", "held", "low", "high", "width_bp", "candles"])
 
     def reliability(self) -> pd.DataFrame:
-        """Said probability of a rise against its frequency (`btcml.forecast.metrics.reliability`)."""
+        """Forecast probability of a rise against its frequency (`btcml.forecast.metrics.reliability`)."""
         return reliability(self.of_leader)
 
     def money(self, costs_bp: float | Sequence[float] = COSTS_BP, *, late: pd.Series | None = None) -> pd.DataFrame:
-        """What trading on the leader's forecasts gives, by rule, entry and cost of a round trip.
+        """Results of trading on the leader's forecasts, by rule, entry and cost of a round trip.
 
         Parameters
         ----------
@@ -469,7 +469,7 @@ class Result:
         return pd.DataFrame(rows, columns=["test", "value", "models"])
 
     def to_dict(self, *, late: pd.Series | None = None) -> dict[str, Any]:
-        """Everything as plain JSON values; what is not known is None."""
+        """All results as plain JSON values; unknown values are None."""
         both = self.forecasts[self.forecasts["model"].isin([self.leader, PERSISTENCE])]
         spread = evaluate(both, INTERVAL_SCORES)
         tables = {

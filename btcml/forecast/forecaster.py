@@ -1,4 +1,4 @@
-"""What is served: models fitted on everything, and the factors and the interval learned out of sample."""
+"""The served models, fitted on everything, and the factors and the interval learned out of sample."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Forecaster:
-    """Fitted models of one series, and everything that turns candles into a `Prediction`.
+    """Fitted models of one series, with everything needed to turn candles into a `Prediction`.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class Forecaster:
     served
         Names of the close models, means among them; persistence is always known.
     champion
-        The one of them (or ``persistence``) whose forecast is the forecast.
+        The model of `served` (or ``persistence``) whose forecast is served.
     models
         Fitted models by name: members of `served`, the classifier and the range model.
     factors
@@ -118,7 +118,7 @@ class Forecaster:
 
     @property
     def tail_length(self) -> int:
-        """Candles that `predict` needs to see."""
+        """Number of candles that `predict` needs."""
         return max(tail_length(self._features_of(model)) for model in self.models.values())
 
     def predict(self, tail: pd.DataFrame) -> Prediction:
@@ -132,7 +132,7 @@ class Forecaster:
         Raises
         ------
         NotReadyError
-            If the features of the last candle are not warm: too few candles since the last gap.
+            If the features of the last candle are not known: too few candles since the last gap.
         """
         data = self.dataset(tail.iloc[-self.tail_length :])
         return self._prediction(data, self.raw_forecasts(data, 1))
@@ -151,7 +151,7 @@ class Forecaster:
         Raises
         ------
         NotReadyError
-            If a row's features are not warm.
+            If a row's features are not known.
         """
         if not data.ready[-n:].all():
             need = max(item.warmup for item in features_of(data.sample.names)) + n
@@ -188,11 +188,11 @@ def empty_models(names: tuple[str, ...]) -> dict[str, Model]:
     return {name: make_model(name) for name in dict.fromkeys([*fitted, DIRECTION, RANGE])}
 
 
-LEAST_CANDLES = 2_000
-"""Fewest candles that can be trained on."""
+MIN_CANDLES = 2_000
+"""Minimum number of candles for training."""
 
 HOLDOUT = pd.Timedelta(days=60)
-"""Newest candles that teach factors and interval where no experiment has just done so."""
+"""Newest candles from which factors and interval are learned where no experiment provides them."""
 
 
 def train_forecaster(
@@ -207,7 +207,7 @@ def train_forecaster(
     """Fit everything that is served.
 
     Models are fitted twice: on all but the newest 60 days (at most a fifth of the candles), whose
-    out-of-sample forecasts teach the factors, the calibration and the interval; then on everything.
+    out-of-sample forecasts give the factors, the calibration and the interval; then on everything.
 
     Parameters
     ----------
@@ -216,12 +216,11 @@ def train_forecaster(
     experiment
         Gives interval, features, models and interval level.
     champion
-        The served one: a model of the experiment, or persistence.
+        The served model: one of the experiment, or persistence.
     raw
-        Raw forecasts of an experiment over these very candles that reaches to their end: they stand
-        in for the first fit.
+        Raw forecasts of an experiment over the same candles up to their end: they replace the first fit.
     jobs
-        Processes; no bit depends on their number.
+        Processes; the result does not depend on their number.
     metadata
         Facts to keep with the models (JSON values), such as the snapshot's hash.
 
@@ -232,8 +231,8 @@ def train_forecaster(
     UsageError
         If the champion is not among the models.
     """
-    if len(candles) < LEAST_CANDLES:
-        msg = f"training needs {LEAST_CANDLES} candles, found {len(candles)}: backfill more days"
+    if len(candles) < MIN_CANDLES:
+        msg = f"training needs {MIN_CANDLES} candles, found {len(candles)}: backfill more days"
         raise NotReadyError(msg)
     interval, times = experiment.interval, candles["open_time"]
     suspects = suspect_rows(candles, interval)

@@ -1,4 +1,4 @@
-"""Prediction intervals that keep their promise in calm and in storm.
+"""Prediction intervals with the nominal coverage at low and at high volatility.
 
 A conformal score is the outcome divided by a scale forecast; the interval is a quantile of the
 scores times the scale forecast of the candle. The quantile is not looked up but tracked: after
@@ -7,14 +7,14 @@ each outcome it moves up by ``gamma * level`` when the outcome fell outside and 
 adaptive conformal inference (Gibbs & Candès 2021) acting on the quantile itself (quantile
 tracking: Angelopoulos, Candès & Tibshirani, "Conformal PID control for time series", 2023): the
 error rate of each third differs from ``1 - level`` by at most (range of its quantile) / (gamma n),
-whatever the data do. A short memory of recent errors widens the interval during a storm that the
-scale forecast underrates; it costs 0.2 % of the Winkler score and lifts the worst day by 3 points.
-The defaults of `gamma`, `memory` and `gain` were chosen on real 5m candles of 2021 and 2022.
+whatever the data do. A short memory of recent errors widens the interval while the scale forecast is too low; it
+costs 0.2 % of the Winkler score and lifts the worst day by 3 points. The defaults of `gamma`, `memory` and `gain`
+were chosen on real 5m candles of 2021 and 2022.
 
 Libraries were tried first: crepes 0.9 has no adaptive update, and MAPIE 1.6 updates one level for
 all rows at 0.8 ms a row (four minutes for 300,000 candles; here half a second).
 
-The state is a dozen numbers, so a served model carries it as JSON and goes on where it was.
+The state is a dozen numbers, so a served model stores it as JSON and continues from it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["AdaptiveInterval"]
 
 _SIDES = ("both", "lower", "upper")
 _UNIT_LEVEL = 0.9
-_FEWEST = 10
+_MIN = 10
 _EDGE_STEP = 0.0005  # log scale per candle: the thirds follow a doubling of volatility in about a week
 
 
@@ -71,8 +71,8 @@ class AdaptiveInterval:
 
     Notes
     -----
-    Rows before the warm-up is over, and rows whose scale is NaN, have NaN bounds. A row whose
-    outcome is NaN has bounds and teaches nothing. The scale of a row must be known before its
+    Rows before the warm-up is over, and rows whose scale is NaN, have NaN bounds. A row whose outcome is NaN
+    has bounds and does not change the state. The scale of a row must be known before its
     outcome; then row t uses only outcomes before t.
 
     Examples
@@ -104,7 +104,7 @@ class AdaptiveInterval:
             "level must lie between 0 and 1": 0 < self.level < 1,
             "gamma must be positive and below 1": 0 < self.gamma < 1,
             "bins must be at least 1": self.bins >= 1,
-            f"warmup must be at least {_FEWEST} outcomes": self.warmup >= _FEWEST,
+            f"warmup must be at least {_MIN} outcomes": self.warmup >= _MIN,
             f"side must be one of {', '.join(_SIDES)}": self.side in _SIDES,
             "memory must be at least 1 candle": self.memory >= 1,
             "gain must not be negative": self.gain >= 0,
@@ -116,7 +116,7 @@ class AdaptiveInterval:
 
     @property
     def ready(self) -> bool:
-        """Whether the warm-up is over, so that `bounds` has an answer."""
+        """Whether the warm-up is over, so that `bounds` returns an interval."""
         return bool(self._quantiles)
 
     def run(self, y: ArrayLike, scale: ArrayLike) -> pd.DataFrame:
@@ -133,7 +133,7 @@ class AdaptiveInterval:
         -------
         DataFrame
             Columns ``lo`` and ``hi`` (log returns), n rows. The object has learned all n
-            outcomes afterwards: a second call goes on where the first one ended.
+            outcomes afterwards: a second call continues where the first one ended.
 
         Raises
         ------
@@ -188,7 +188,7 @@ class AdaptiveInterval:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> AdaptiveInterval:
-        """Interval that goes on where `state` was taken, to the last bit.
+        """Interval restored from `state`, bit for bit.
 
         Raises
         ------
@@ -198,7 +198,7 @@ class AdaptiveInterval:
         names = ("level", "gamma", "bins", "warmup", "side", "memory", "gain")
         missing = sorted({*names, "unit", "recent", "quantiles", "edges", "seen"} - set(state))
         if missing:
-            msg = f"the state of an interval misses {', '.join(missing)}: train the model again"
+            msg = f"the state of an interval lacks {', '.join(missing)}: train the model again"
             raise UsageError(msg)
         result = cls(**{name: state[name] for name in names})
         result._unit = math.nan if state["unit"] is None else float(state["unit"])

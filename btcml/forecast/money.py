@@ -1,8 +1,8 @@
-"""Would it have been money: gross and net results of trading the forecasts, honestly entered.
+"""Trading results: gross and net gains of trading the forecasts, with realistic entries.
 
-One unit is staked whenever the rule says so and stays staked while the rule says the same, so a
-position kept costs nothing; results are simple returns summed, not compounded. A cost of c bp a
-round trip takes c / 2 at each change by one unit. Forecasts are skill, not advice.
+A position of one unit is held while the rule gives the same sign, so holding costs nothing; results are simple
+returns summed, not compounded. A cost of c bp a round trip takes c / 2 at each change by one unit. Forecasts are
+skill, not advice.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def money(
         Columns ``model``, ``rule``, ``entry`` (``at once``, ``a minute late`` or ``a candle
         late``), ``cost_bp``, ``trips`` (round trips), ``turnover`` (round trips a day),
         ``gross_bp`` and ``net_bp`` (a round trip), ``total`` (net, in units of the stake),
-        ``break_even_bp`` (the cost at which nothing is left; NaN where even no cost loses),
+        ``break_even_bp`` (the cost at which the net result is 0; NaN where the gross result is a loss),
         ``drawdown`` (deepest fall of the net sum, in units of the stake), ``sharpe`` (annual, of
         daily net results) and ``deflated`` (probability that it is skill after `trials`). NaN
         where nothing is traded.
@@ -188,7 +188,7 @@ def _previous(stake: Floats) -> Floats:
 
 
 def _sides(stake: Floats, joined: NDArray[np.bool_]) -> Floats:
-    # At a hole, and at the end, what is held is closed on the last candle before it.
+    # At a gap, and at the end, a position is closed on the last candle before it.
     held = np.where(joined, _previous(stake), 0.0)
     closes = np.append(~joined[1:], True)
     return np.abs(stake - held) + np.where(closes, np.abs(stake), 0.0)

@@ -27,10 +27,10 @@ SPACE: dict[str, list[Any]] = {
     "colsample_bytree": [0.2, 0.3, 0.5, 0.8],
     "learning_rate": [0.02, 0.03, 0.05],
 }
-"""What is tried of LightGBM, in scikit-learn's names."""
+"""Search space of LightGBM, in scikit-learn's parameter names."""
 
 FOLDS = 3
-FEWEST_ROUNDS, MOST_ROUNDS = 40, 360
+MIN_ROUNDS, MAX_ROUNDS = 40, 360
 FACTOR = 3
 PURGE = 288
 
@@ -70,7 +70,7 @@ def search(
     """Try `n` random candidates by successive halving (scikit-learn's `HalvingRandomSearchCV`).
 
     Validation folds come after their training rows, with a purge of a day of 5-minute candles.
-    Give training candles only: nothing of a test span may choose.
+    Pass training candles only: the test span must not influence the choice.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def search(
     features
         Set or names of features.
     suspects
-        One boolean a candle: rows neither to fit nor to score on.
+        One boolean per candle: rows neither to fit nor to score on.
     seed
         Of the candidates and of the models.
     jobs
@@ -121,8 +121,8 @@ def _halving(n: int, seed: int, jobs: int) -> Any:
         n_candidates=n,
         factor=FACTOR,
         resource="n_estimators",
-        min_resources=FEWEST_ROUNDS,
-        max_resources=MOST_ROUNDS,
+        min_resources=MIN_ROUNDS,
+        max_resources=MAX_ROUNDS,
         cv=_folds(),
         scoring="neg_mean_absolute_error",
         error_score="raise",

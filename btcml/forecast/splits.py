@@ -1,4 +1,4 @@
-"""Walk-forward folds: train on the past, forecast what comes after, move on."""
+"""Walk-forward folds: train on the past, forecast the span after it, repeat."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HORIZON = 1
 
 @dataclass(frozen=True)
 class Fold:
-    """One model's life: fitted on ``[train_start, cutoff]``, used for ``[test_start, test_end)``.
+    """One fold: models fitted on ``[train_start, cutoff]``, used for ``[test_start, test_end)``.
 
     All four are open times of target candles, timezone-aware UTC.
     """

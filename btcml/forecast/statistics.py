@@ -43,7 +43,7 @@ __all__ = [
     "wilson_interval",
 ]
 
-_FEWEST = 2
+_MIN = 2
 
 
 @dataclass(frozen=True)
@@ -145,9 +145,9 @@ def diebold_mariano(loss: ArrayLike, benchmark: ArrayLike, *, horizon: int = 1, 
 def clark_west(y: ArrayLike, benchmark: ArrayLike, forecast: ArrayLike) -> Comparison:
     """Clark-West test of a forecast whose model contains the benchmark's.
 
-    Squared errors of the larger model are relieved of the noise that its useless parameters
-    add: f = (y - b)² - ((y - f)² - (b - f)²), tested for a positive mean with a HAC variance
-    against the normal distribution (Clark & West 2007).
+    Squared errors of the larger model are adjusted for the noise that its superfluous parameters add: f = (y - b)²
+    - ((y - f)² - (b - f)²), tested for a positive mean with a HAC variance against the normal distribution (Clark
+    & West 2007).
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def clark_west(y: ArrayLike, benchmark: ArrayLike, forecast: ArrayLike) -> Compa
     Returns
     -------
     Comparison
-        Positive statistic: the larger model knows something. Equal forecasts give 0 and p = 1.
+        Positive statistic: the larger model is better. Equal forecasts give 0 and p = 1.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def holm(p_values: pd.Series, looks: int = 1) -> pd.Series:
     Parameters
     ----------
     p_values
-        One p-value a hypothesis; NaN counts as 1.
+        One p-value per hypothesis; NaN counts as 1.
     looks
         How often the family was tested on (parts of) these data; each adjusted p-value is
         multiplied by it (Bonferroni over looks).
@@ -218,8 +218,8 @@ def _known(*series: ArrayLike) -> list[Floats]:
         msg = f"series of one length are needed, found shapes {', '.join(map(str, shapes))}"
         raise UsageError(msg)
     known = ~np.isnan(arrays).any(axis=0)
-    if known.sum() < _FEWEST:
-        msg = f"a comparison needs at least {_FEWEST} rows without NaN, found {known.sum()}"
+    if known.sum() < _MIN:
+        msg = f"a comparison needs at least {_MIN} rows without NaN, found {known.sum()}"
         raise UsageError(msg)
     return [values[known] for values in arrays]
 
@@ -334,7 +334,7 @@ def pesaran_timmermann(move: ArrayLike, forecast: ArrayLike) -> DirectionTest:
     return DirectionTest(statistic, float(stats.norm.sf(statistic)), hits, expected, n)
 
 
-_FEWEST = 2
+_MIN = 2
 
 
 def sharpe_ratio(returns: ArrayLike) -> float:
@@ -346,7 +346,7 @@ def sharpe_ratio(returns: ArrayLike) -> float:
         NaN for fewer than two returns or returns that never vary.
     """
     values = np.asarray(returns, dtype=float)
-    if len(values) < _FEWEST or np.ptp(values) == 0:
+    if len(values) < _MIN or np.ptp(values) == 0:
         return math.nan
     return float(values.mean() / values.std(ddof=1))
 
@@ -414,7 +414,7 @@ def probabilistic_sharpe(
 
 
 def deflated_sharpe(returns: ArrayLike, trials: int, variance: float | None = None) -> float:
-    """Probability that a strategy has skill, though it is the best of `trials`.
+    """Probability that a strategy has skill, given that it is the best of `trials`.
 
     Parameters
     ----------
@@ -512,12 +512,12 @@ class SuperiorAbility:
 def superior_predictive_ability(
     losses: pd.DataFrame, benchmark: str = "persistence", *, reps: int = 1000, seed: int = 0
 ) -> SuperiorAbility:
-    """Hansen's SPA test by `arch`: can the best of all models be luck.
+    """Hansen's SPA test by `arch`: is the best of all models better than the benchmark beyond chance.
 
     Parameters
     ----------
     losses
-        One row a candle in order of time, one column a model, without NaN.
+        One row per candle in order of time, one column per model, without NaN.
     benchmark
         Column that the others must beat.
     reps, seed
@@ -556,12 +556,12 @@ def superior_predictive_ability(
 
 
 def model_confidence_set(losses: pd.DataFrame, *, size: float = 0.1, reps: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Models that cannot be told from the best one: Hansen, Lunde & Nason (2011), by `arch`.
+    """Models that are not significantly worse than the best one: Hansen, Lunde & Nason (2011), by `arch`.
 
     Parameters
     ----------
     losses
-        One row a candle in order of time, one column a model, without NaN; thinned as in
+        One row per candle in order of time, one column per model, without NaN; thinned as in
         `superior_predictive_ability`.
     size
         Size of the test: the set holds the best model with probability 1 - size.
@@ -574,7 +574,7 @@ def model_confidence_set(losses: pd.DataFrame, *, size: float = 0.1, reps: int =
         Columns ``model``, ``p``, ``included``, best p first.
     """
     table = _thin(losses)
-    # Of columns that are equal to the bit one stands for all: their differences have no variance.
+    # Of identical columns only one is tested: their differences have no variance.
     twins = table.T.duplicated()
     distinct = table.loc[:, ~twins]
     p = pd.Series(1.0, distinct.columns)

@@ -1,4 +1,4 @@
-"""What is forecast: moves of the next candle, scaled by volatility, and the way back to prices."""
+"""Targets: moves of the next candle, scaled by volatility, and the way back to prices."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ __all__ = ["LOOKS_A_SPAN", "Verdict", "count_looks", "decision_due", "plain", "v
 LOOKS_A_SPAN = 150
 """Looks that a whole test span of new candles counts: what verdicts every day over it come to."""
 
-_FEWEST = 200
+_MIN = 200
 _RECENT_MONTHS = 6
 _DAY = pd.Timedelta(days=1)
 _TINY = 0.001
@@ -55,7 +55,7 @@ class Verdict:
     reason
         One sentence that says why.
     table
-        One row a model, persistence first, then by ratio: ``model``, ``ratio`` (MAE over
+        One row per model, persistence first, then by ratio: ``model``, ``ratio`` (MAE over
         persistence's), ``z`` and ``p`` (Diebold-Mariano, one-sided), ``p_once`` (after Holm),
         ``p_holm`` (Holm and looks counted), ``recent_ratio`` (last six months), ``beats``
         (rule 2) and ``p_champion`` (Holm p against the reigning champion; 1 where there is none).
@@ -81,7 +81,7 @@ class Verdict:
         return 0.0 if self.champion == PERSISTENCE else 1 - float(own["ratio"].iloc[0])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as they stand in the database and in JSON; what is not known is None."""
+        """Plain values, as stored in the database and in JSON; unknown values are None."""
         rows = {row["model"]: row for row in plain(self.table.to_dict("records"))}
         own = rows.get(self.champion, {})
         names = ("champion", "reason", "looks", "rows", "alpha", "skill")
@@ -140,14 +140,14 @@ def verdict(forecasts: pd.DataFrame, *, looks: int = 1, alpha: float = 0.01, rei
         found = ", ".join(map(str, losses)) or "none"
         msg = f"the model {PERSISTENCE} must be among the forecasts, found {found}"
         raise UsageError(msg)
-    if len(losses) < _FEWEST:
-        reason = f"{PERSISTENCE} is champion: a verdict needs {_FEWEST} candles, found {len(losses)}."
+    if len(losses) < _MIN:
+        reason = f"{PERSISTENCE} is champion: a verdict needs {_MIN} candles, found {len(losses)}."
         return Verdict(PERSISTENCE, reason, _table(losses, looks, alpha).head(0), looks, alpha, len(losses))
     table = _table(losses, looks, alpha)
     reigns = reigning if _stays(table, reigning, alpha) else PERSISTENCE
     table["p_champion"] = _against(losses, reigns, looks).reindex(table["model"]).fillna(1.0).to_numpy()
     worthy = table["beats"] & ((table["p_champion"] < alpha) if reigns != PERSISTENCE else True)
-    # The table is in the order of MAE, so the first that is worthy is the best.
+    # The table is in the order of MAE, so the first that qualifies is the best.
     champion = str(table["model"][worthy].iloc[0]) if worthy.any() else reigns
     reason = _reason(table, champion, reigns, looks, losses.index)
     return Verdict(champion, reason, table, looks, alpha, len(losses))

@@ -1,4 +1,4 @@
-"""Fit and forecast fold by fold, in parallel processes whose number changes no bit."""
+"""Fit and forecast fold by fold in parallel; the result does not depend on the number of processes."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def walk(
     folds
         The folds, in order.
     jobs, backend
-        Processes, and joblib's name of what runs them (``loky``, ``dask``, ...).
+        Processes, and the name of the joblib backend (``loky``, ``dask``, ...).
 
     Returns
     -------
@@ -153,7 +153,7 @@ def fit_all(
     close: Dataset, models: Sequence[str], start: pd.Timestamp, cutoff: pd.Timestamp, jobs: int = 1
 ) -> dict[str, Model]:
     """Models by name, fitted on the target candles of [start, cutoff] in parallel processes."""
-    # The range model, the slowest, stands last: first here, so that no process waits for it at the end.
+    # The range model is the slowest, so it starts first: no process waits for it at the end.
     tasks = _tasks(_work(close, models, (RANGE,))[::-1])
     calls = [delayed(_fit_dump)(name, data.sample, data.training_rows(start, cutoff)) for name, data in tasks]
     dumps = Parallel(n_jobs=jobs)(calls)
@@ -173,7 +173,7 @@ def _members(models: Sequence[str]) -> list[str]:
 
 
 def _tasks(work: Sequence[tuple[Dataset, Sequence[str]]]) -> list[tuple[str, Dataset]]:
-    """Models with their data; a recipe that insists on its own features gets them."""
+    """Models with their data; a model that requires its own features gets them."""
     tasks = []
     for data, names in work:
         for name in names:
@@ -189,7 +189,7 @@ def _test_rows(data: Dataset, fold: Fold) -> Rows:
 
 
 def _fit_dump(name: str, sample: Sample, train: Rows) -> dict[str, bytes]:
-    """Fit in another process; the model travels as the files that it is saved as."""
+    """Fit in another process; the model is returned as the files of `dump`."""
     with threadpool_limits(1):
         return make_model(name).fit(sample.at(train)).dump()
 
@@ -210,9 +210,9 @@ def raw_move(walked: Walked, name: str) -> tuple[Array, Array, float]:
 
 
 def level_frame(walked: Walked, models: Sequence[str]) -> pd.DataFrame:
-    """Long forecast frame of one target, burn-in included: a block of rows a model, in order of names.
+    """Long forecast frame of one target, burn-in included: a block of rows per model, in order of names.
 
-    Moves are multiplied by the factor that their earlier forecasts have earned; NaN is persistence.
+    Moves are multiplied by the factor learned from their earlier forecasts; NaN is persistence.
     """
     data, rows = walked.data, walked.rows
     base = data.persistence[rows]
@@ -239,7 +239,7 @@ def _times(stamps: NDArray[np.int64]) -> pd.DatetimeIndex:
 
 
 def close_frame(walked: Raw, models: Sequence[str], level: float = LEVEL) -> pd.DataFrame:
-    """Long forecast frame of the close, burn-in included, with everything that a page shows.
+    """Long forecast frame of the close, burn-in included, with all columns that pages show.
 
     Returns
     -------

@@ -12,7 +12,7 @@ from btcml.candles import candle_gaps, content_hash
 from btcml.continuity import suspect_rows
 from btcml.errors import NotReadyError, UsageError
 from btcml.forecast.experiment import Experiment
-from btcml.forecast.forecaster import LEAST_CANDLES
+from btcml.forecast.forecaster import MIN_CANDLES
 from btcml.forecast.search import search
 from btcml.market.files import FileMarket
 from btcml.pipeline.ingest import backfill
@@ -52,7 +52,7 @@ def walk_forward_file(settings: Settings, key: SeriesKey) -> Path:
 
 
 def read_window(store: Store, key: SeriesKey, days: int) -> pd.DataFrame:
-    """Read the newest `days` of candles, or what there is of them.
+    """Read the newest `days` of candles, or all that are stored.
 
     Raises
     ------
@@ -63,9 +63,9 @@ def read_window(store: Store, key: SeriesKey, days: int) -> pd.DataFrame:
     candles = newest
     if len(newest):
         candles = read_candles(store, key, start=newest["open_time"].iloc[-1] - pd.Timedelta(days=days))
-    if len(candles) < LEAST_CANDLES:
+    if len(candles) < MIN_CANDLES:
         msg = (
-            f"training needs {LEAST_CANDLES} candles of {key}, found {len(candles)} in the last {days} days: "
+            f"training needs {MIN_CANDLES} candles of {key}, found {len(candles)} in the last {days} days: "
             "train on more days, or backfill more first"
         )
         raise NotReadyError(msg)
@@ -86,7 +86,7 @@ def gather_candles(
     Parameters
     ----------
     days
-        None: all that is stored takes part, and of a file all that it holds.
+        None: everything stored is used, and everything in a file.
     default_days
         What is fetched from any other source where `days` is None.
 
@@ -108,7 +108,7 @@ def gather_candles(
 
 
 def series_summary(key: SeriesKey, candles: pd.DataFrame) -> str:
-    """What takes part, and what is missing within it, in one line."""
+    """The span that is used, and what is missing in it, in one line."""
     times = candles["open_time"]
     gaps = candle_gaps(times, key.interval)
     hole = f", with {gaps['missing'].sum():,} missing in between (give --days for a later start)" if len(gaps) else ""
@@ -133,7 +133,7 @@ def evaluate(
     experiment
         None: the published one.
     jobs, backend
-        Parallel fits, and joblib's name of what runs them.
+        Parallel fits, and the name of the joblib backend.
     """
     chosen = experiment or Experiment.default(candles, key.interval)
     looks = chosen.looks(candles, read_trials(store, key))

@@ -116,7 +116,7 @@ def test_a_zip_bomb_in_the_place_of_a_model_is_refused(saved):
     [
         ({"format": 0}, "must be of format 1"),
         ({"kind": "other"}, "must be of format 1"),
-        ({"definition": "0"}, "features must mean what they meant"),
+        ({"definition": "0"}, "feature definitions must be those"),
         ({"features": ["nothing"]}, "features must exist"),
         ({"served": ["oracle"]}, "damaged"),
         ({"champion": "oracle"}, "damaged"),

@@ -11,8 +11,8 @@ from btcml.forecast.search import search
 
 def test_every_try_is_a_record_and_survivors_are_tried_with_more_trees(candles, monkeypatch):
     """Four candidates, one halving: six tries or fewer, best first, repeatable."""
-    monkeypatch.setattr(module, "FEWEST_ROUNDS", 3)
-    monkeypatch.setattr(module, "MOST_ROUNDS", 9)
+    monkeypatch.setattr(module, "MIN_ROUNDS", 3)
+    monkeypatch.setattr(module, "MAX_ROUNDS", 9)
     trials = search(candles, "5m", 4, jobs=1)
     assert 4 < len(trials) <= 6
     assert {trial.rung for trial in trials} == {0, 1}

@@ -116,8 +116,8 @@ def test_suspect_rows_are_forecast_but_not_learned_from(candles):
 
 
 def test_a_mask_of_another_length_is_refused(candles):
-    """One boolean a candle."""
-    with pytest.raises(UsageError, match="one boolean a candle"):
+    """One boolean per candle."""
+    with pytest.raises(UsageError, match="one boolean per candle"):
         make_dataset(candles, "5m", suspects=np.zeros(3, dtype=bool))
     with pytest.raises(UsageError, match="a target is one of"):
         SHORT.forecast(candles, "profit", ["drift"], jobs=1)

@@ -55,7 +55,7 @@ def _ema(p: Prepared, span: int) -> Array:
 
 
 def _rsi(p: Prepared, n: int) -> Array:
-    """Relative strength with simple means: 100 of gains over gains and losses, 50 in a dead market."""
+    """Relative strength with simple means: 100 of gains over gains and losses, 50 where the price does not move."""
     gain = rolling_sum(np.maximum(p.log_return, 0.0), n)
     loss = rolling_sum(np.maximum(-p.log_return, 0.0), n)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -1,4 +1,4 @@
-"""What every feature starts from: candles as arrays, log returns, their scale and the age of a segment."""
+"""The input of every feature: candles as arrays, log returns, their scale and the age of a segment."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SCALE_SPAN = 96
 """Span of the exponentially weighted deviation that scales features and targets."""
 
 FLOOR = 1e-6
-"""Least scale, 0.01 basis points: a dead market does not divide by zero."""
+"""Minimum scale, 0.01 basis points: no division by zero where the price does not move."""
 
 RANGE_FLOOR = 5e-5
-"""Least log range, half a basis point: below it a range is a tick or two, and its logarithm is noise."""
+"""Minimum log range, half a basis point: below it a range is a tick or two, and its logarithm is noise."""
 
 _MINUTE_US = 60_000_000
 
@@ -43,7 +43,7 @@ class Prepared:
     Attributes
     ----------
     age
-        Rows since the last gap, shape (n,); a gap begins the series anew.
+        Rows since the last gap, shape (n,); a gap restarts the series.
     """
 
     def __init__(self, candles: pd.DataFrame, interval: str) -> None:
@@ -83,7 +83,7 @@ class Prepared:
         return self.column("volume")
 
     @cached_property
-    def spent(self) -> Array:
+    def quote_volume(self) -> Array:
         """Quote volume; where a source does not know it, the typical price times the volume."""
         known = self.column("quote_volume")
         return np.where(np.isnan(known), (self.high + self.low + self.close) / 3 * self.volume, known)
@@ -125,7 +125,7 @@ class Prepared:
         return (self.ticks + self.step_us) / _MINUTE_US
 
     def mean(self, name: str, span: int) -> Array:
-        """Exponentially weighted mean of a named series, starting anew after gaps; kept once computed.
+        """Exponentially weighted mean of a named series, restarted after gaps; cached.
 
         Parameters
         ----------

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["SCALE_MEMORY"]
 
 SCALE_MEMORY = ewm_memory(SCALE_SPAN) + 1
-"""Rows that a feature divided by the scale looks at."""
+"""Rows on which a feature divided by the scale depends."""
 
 RECIPE = "measured recipe: mean reversion of volatility-scaled returns"
 BOTH = ("core", "ohlcv")
@@ -85,10 +85,10 @@ def _past_return(p: Prepared, n: int) -> Array:
     return p.past_return(n) / (p.scale * np.sqrt(n))
 
 
-def _average_gap(p: Prepared, spent: Array, n: int) -> Array:
+def _average_gap(p: Prepared, quote_volume: Array, n: int) -> Array:
     volume = rolling_sum(p.volume, n)
     with np.errstate(invalid="ignore", divide="ignore"):
-        average = np.where(volume > 0, rolling_sum(spent, n) / volume, p.close)
+        average = np.where(volume > 0, rolling_sum(quote_volume, n) / volume, p.close)
     return np.log(p.close / average) / p.scale
 
 
@@ -97,7 +97,7 @@ def _typical_gap(p: Prepared, n: int) -> Array:
 
 
 def _vwap_gap(p: Prepared, n: int) -> Array:
-    return _average_gap(p, p.spent, n)
+    return _average_gap(p, p.quote_volume, n)
 
 
 def _volatility_ratio(p: Prepared, fast: int, slow: int) -> Array:

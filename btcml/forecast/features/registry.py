@@ -34,7 +34,7 @@ class Feature:
     name
         Column name.
     formula
-        The formula in words; part of the definition's hash.
+        The formula; part of the definition's hash.
     warmup
         Rows of an unbroken segment before the first value.
     memory
@@ -61,7 +61,7 @@ class Feature:
 
     @property
     def definition(self) -> str:
-        """One line that changes when the feature's meaning does."""
+        """One line that changes with the feature's definition."""
         return f"{self.name}|{self.formula}|{self.warmup}|{self.memory}"
 
 
@@ -70,7 +70,7 @@ REGISTRY: dict[str, Feature] = {}
 
 
 def register(item: Feature, sets: Iterable[str] = ()) -> Feature:
-    """Enter a feature into the registry, into ``all`` and into the named sets.
+    """Add a feature to the registry, into ``all`` and into the named sets.
 
     Raises
     ------

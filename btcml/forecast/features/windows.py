@@ -31,10 +31,10 @@ __all__ = [
 ]
 
 SPANS = 6
-"""An exponential window forgets after this many spans; what it leaves out weighs 6 in a million."""
+"""An exponential window is cut after this many spans; the rest weighs 6 in a million."""
 
-MOST = 768
-"""No exponential window looks at more rows, so that the newest row needs a short tail only; a span of
+MAX_MEMORY = 768
+"""Maximum number of rows of an exponential window, so that the newest row needs only a short tail; a span of
 288 leaves out half a percent of the weight."""
 
 
@@ -128,8 +128,8 @@ def _merge(newer: Moments, older: Moments) -> Moments:
 
 
 def ewm_memory(span: int) -> int:
-    """Rows that an exponential window of `span` looks at, the current one included."""
-    return min(SPANS * span, MOST)
+    """Number of rows in an exponential window of `span`, the current one included."""
+    return min(SPANS * span, MAX_MEMORY)
 
 
 def ewm(x: Array, age: NDArray[np.int64], span: int) -> Array:
@@ -147,7 +147,7 @@ def ewm(x: Array, age: NDArray[np.int64], span: int) -> Array:
     Returns
     -------
     ndarray
-        The weights of the rows at hand are normalised, so the first row of a segment is its own
+        The weights of the available rows are normalised, so the first row of a segment is its own
         mean; callers null the warm-up. NaN where `x` is.
     """
     known = np.isfinite(x)

@@ -1,4 +1,4 @@
-"""Metrics of forecasts: one signature, ``metric(forecasts of one model) -> float``, and a register.
+"""Metrics of forecasts: one signature, ``metric(forecasts of one model) -> float``, and a registry.
 
 A new metric is one decorated function in the module of its family; tables and tests find it.
 """

@@ -1,7 +1,7 @@
 """How often, and for how much, the sign of the forecast is right.
 
 Rows in which the forecast or the candle does not move have no direction and are left out, so
-persistence, which never says a direction, scores NaN.
+persistence, which forecasts no direction, scores NaN.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def pt_z(forecasts: pd.DataFrame) -> float:
 
 @metric("direction", "Pesaran-Timmermann p", "p", "less")
 def pt_p(forecasts: pd.DataFrame) -> float:
-    """One-sided p that forecast signs say nothing; 1 where the test is not defined."""
+    """One-sided p of "forecast and outcome signs are independent"; 1 where the test is not defined."""
     return _independence(forecasts).p
 
 
@@ -173,9 +173,9 @@ def reliability(forecasts: pd.DataFrame, bins: int = _BINS) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a bin of about equally many rows, by ascending probability: ``probability`` (mean
-        said), ``frequency`` (share of ups), ``low`` and ``high`` (its 95 % Wilson interval),
-        ``rows``. Empty without probabilities; equal probabilities are never parted.
+        One row per bin of about equally many rows, by ascending probability: ``probability`` (mean forecast),
+        ``frequency`` (share of ups), ``low`` and ``high`` (its 95 % Wilson interval), ``rows``. Empty without
+        probabilities; rows of equal probability are in one bin.
     """
     up, probability = _outcomes(forecasts)
     edges = np.unique(np.quantile(probability, np.arange(1, bins) / bins)) if len(up) else np.empty(0)

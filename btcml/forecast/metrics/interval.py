@@ -1,4 +1,4 @@
-"""Whether the interval holds the outcome as often as it says, everywhere, and how wide it is.
+"""Interval metrics: coverage of the whole span and of its parts, width and scores.
 
 The nominal level is the frame's column ``level``; without one it is 90 %, at which btcml publishes.
 """

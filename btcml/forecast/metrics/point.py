@@ -1,4 +1,4 @@
-"""How far off the forecast of the close is, and how far off "no change" would have been."""
+"""Point metrics: errors of the forecast close, beside those of "no change"."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def dm_squared_p(forecasts: pd.DataFrame) -> float:
 
 @metric("point", "Clark-West p", "p", "less")
 def clark_west_p(forecasts: pd.DataFrame) -> float:
-    """One-sided p of Clark and West: whether a model that contains persistence knows more."""
+    """One-sided p of Clark and West: "a model that contains persistence is no better"."""
     actual, forecast = moves(forecasts)
     if len(actual) <= 1:
         return math.nan

@@ -1,4 +1,4 @@
-"""The register of metrics: every one takes the forecast frame of one model and answers a number."""
+"""The registry of metrics: each takes the forecast frame of one model and returns a number."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ Score = Callable[["pd.DataFrame"], float]
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric and what a reader must know of it.
+    """A metric with its title, unit and family.
 
     Attributes
     ----------
     name
         Column in a table of scores; the name of the function.
     title
-        Words for a reader.
+        Title for display.
     unit
         ``USD``, ``bp``, ``%``, ``share`` (0 to 1), ``z``, ``p`` or empty.
     better
@@ -302,18 +302,18 @@ def loss_table(forecasts: pd.DataFrame, loss: str = "absolute") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Index ``open_time`` ascending, one column a model by name, persistence first; no NaN.
+        Index ``open_time`` ascending, one column per model by name, persistence first; no NaN.
 
     Raises
     ------
     UsageError
         If a model forecasts one candle twice, or there is no loss of that name.
     """
-    # As text: a category that nobody uses would be a model without forecasts, and empty the table.
+    # As text: an unused category would count as a model without forecasts, and empty the table.
     keys = pd.MultiIndex.from_arrays([forecasts["open_time"], forecasts["model"].astype(str)])
     if keys.has_duplicates:
         time, model = keys[keys.duplicated()][0]
-        msg = f"one forecast a candle and model is needed, found two by {model} for {time}: drop one"
+        msg = f"one forecast per candle and model is needed, found two by {model} for {time}: drop one"
         raise UsageError(msg)
     table = pd.Series(loss_of(forecasts, loss), keys).unstack("model").dropna().sort_index()  # noqa: PD010
     table.columns.name = None
@@ -351,8 +351,8 @@ def evaluate(forecasts: pd.DataFrame, metrics: Iterable[str] | None = None, by: 
 
     Notes
     -----
-    A model that could not forecast a candle takes that candle from all models: nobody is scored
-    on easier rows. Volatility thirds are cut on the whole span.
+    A model that could not forecast a candle removes that candle for all models: none is scored on easier rows.
+    Volatility thirds are cut on the whole span.
 
     Examples
     --------

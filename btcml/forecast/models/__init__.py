@@ -1,4 +1,4 @@
-"""Models by name: one file a family, found by looking into this package."""
+"""Models by name: one module per family, collected from this package."""
 
 from __future__ import annotations
 

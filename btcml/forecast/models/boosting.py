@@ -38,10 +38,10 @@ SETTINGS: dict[str, Any] = {
 }
 """The measured recipe; one thread, so that bits do not depend on the machine."""
 
-ROWS_A_LEAF, FEWEST_LEAVES = 3_000, 8
-"""Rows that pay for a leaf of a move's tree, and the fewest leaves: 8 are best at 1h, 30 at 15m, 64 at 5m."""
+ROWS_PER_LEAF, MIN_LEAVES = 3_000, 8
+"""Training rows per leaf of a tree, and the minimum number of leaves: 8 are best at 1h, 30 at 15m, 64 at 5m."""
 
-MOST_TEXT = 50_000_000
+MAX_TEXT_BYTES = 50_000_000
 """Bytes that a model's text may unpack to."""
 
 
@@ -53,31 +53,31 @@ class Boosting(Model):
     rounds
         Number of trees.
     multiplier
-        Of the forecast, until earlier forecasts have told better.
-    rows_a_leaf
-        Training rows that pay for one leaf: few where there is much to learn.
+        Multiplier of the forecast until one is learned from earlier forecasts.
+    rows_per_leaf
+        Training rows per leaf: few where the signal is strong.
     settings
         LightGBM's parameters over `SETTINGS`.
     """
 
     def __init__(
-        self, rounds: int = 100, multiplier: float = 1.0, rows_a_leaf: int = ROWS_A_LEAF, **settings: Any
+        self, rounds: int = 100, multiplier: float = 1.0, rows_per_leaf: int = ROWS_PER_LEAF, **settings: Any
     ) -> None:
-        self.rounds, self.multiplier, self.rows_a_leaf = rounds, multiplier, rows_a_leaf
+        self.rounds, self.multiplier, self.rows_per_leaf = rounds, multiplier, rows_per_leaf
         self.settings = SETTINGS | settings
         self._booster: Any = None
 
     def fit(self, sample: Sample) -> Self:
-        """Fit all rounds: no early stopping, so no peeking at a validation set."""
+        """Fit all rounds: no early stopping, so no validation set is used."""
         data = lightgbm.Dataset(sample.x, sample.y, feature_name=list(sample.names), free_raw_data=True)
         self._booster = lightgbm.train(self.settings | self._tree_size(len(sample.y)), data, self.rounds)
         return self
 
     def _tree_size(self, rows: int) -> dict[str, int]:
-        """Size of the trees that so many rows can pay for."""
+        """Tree size for a number of training rows."""
         leaves, least = self.settings["num_leaves"], self.settings["min_data_in_leaf"]
         return {
-            "num_leaves": max(FEWEST_LEAVES, min(leaves, rows // self.rows_a_leaf)),
+            "num_leaves": max(MIN_LEAVES, min(leaves, rows // self.rows_per_leaf)),
             "min_data_in_leaf": max(20, min(least, rows // 100)),
         }
 
@@ -95,12 +95,14 @@ class Boosting(Model):
         Raises
         ------
         ArtifactError
-            If the text is larger than any model of ours.
+            If the text is larger than any model of btcml.
         """
         unpack = zlib.decompressobj()
-        text = unpack.decompress(files["model.txt.z"], MOST_TEXT)
+        text = unpack.decompress(files["model.txt.z"], MAX_TEXT_BYTES)
         if not unpack.eof:
-            msg = f"a model's text unpacks to at most {MOST_TEXT} bytes, found more or a torn file: train again"
+            msg = (
+                f"a model's text unpacks to at most {MAX_TEXT_BYTES} bytes, found more or a truncated file: train again"
+            )
             raise ArtifactError(msg)
         self._booster = lightgbm.Booster(model_str=text.decode())
         return self

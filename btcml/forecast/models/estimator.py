@@ -46,7 +46,7 @@ def run_graph(session: Any, x: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 class EstimatorModel(Model):
-    """A scikit-learn regressor on the scaled features, its target clipped to tame the tails.
+    """A scikit-learn regressor on the scaled features, with a clipped target.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class EstimatorModel(Model):
     clip
         Outcomes are clipped to ±clip before fitting.
     multiplier
-        Of the forecast, until earlier forecasts have told better.
+        Multiplier of the forecast until one is learned from earlier forecasts.
     settings
         Its keyword arguments.
     """
@@ -103,7 +103,7 @@ class EstimatorModel(Model):
         return run_graph(self._session, np.ascontiguousarray(sample.x))
 
     def dump(self) -> dict[str, bytes]:
-        """Give the ONNX graph."""
+        """Return the ONNX graph."""
         return {"model.onnx": self._graph}
 
     def load(self, files: dict[str, bytes]) -> Self:

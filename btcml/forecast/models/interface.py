@@ -1,4 +1,4 @@
-"""What a model is given and what it must be able to do."""
+"""The interface of a model: its input and its methods."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ class Model(ABC):
     """A forecaster of one scaled target: fitted once, saved without pickle."""
 
     multiplier = 1.0
-    """What the forecast is multiplied by before earlier forecasts have told better."""
+    """Multiplier of the forecast until one is learned from earlier forecasts."""
 
     features = ""
-    """The feature set that a recipe insists on; empty for whatever it is given."""
+    """The feature set that a model requires; empty where any will do."""
 
     @abstractmethod
     def fit(self, sample: Sample) -> Self:
@@ -78,4 +78,4 @@ class Model(ABC):
 
     @abstractmethod
     def load(self, files: dict[str, bytes]) -> Self:
-        """Take over what `dump` gave; `self` is as the factory made it."""
+        """Load the files that `dump` returned into a new model."""

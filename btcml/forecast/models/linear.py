@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["MODELS", "Linear"]
 
 REACH = 5.0
-"""Standardised features are clipped to ±REACH, so that no outlier rules the line."""
+"""Standardised features are clipped to ±REACH, so that no outlier dominates the fit."""
 
 
 class Linear(Model):
@@ -59,7 +59,7 @@ class Linear(Model):
         return self
 
     def predict(self, sample: Sample) -> Array:
-        """Sum feature by feature, in one order whatever the number of rows."""
+        """Sum feature by feature, in the same order for any number of rows."""
         standard = self._standard(sample)
         out = np.full(len(standard), self.constant)
         for column, weight in zip(standard.T, self.weights, strict=True):

@@ -1,4 +1,4 @@
-"""Models of the next log range: EWMA, HAR, a line, and boosting on the line's residual."""
+"""Models of the next log range: EWMA, HAR, a linear model, and boosting on its residuals."""
 
 from __future__ import annotations
 
@@ -77,22 +77,22 @@ class Har(Model):
 
 
 class LinearBoosting(Model):
-    """A line, and LightGBM on what the line leaves: trees alone are fragile on levels."""
+    """A linear model, and LightGBM on its residuals: trees alone are not robust on levels."""
 
     features = "range"
 
     def __init__(self, rounds: int = 100) -> None:
         self._line = Linear(clip=np.inf)
-        self._trees = Boosting(rounds, rows_a_leaf=500, objective="l2", learning_rate=0.1, min_data_in_leaf=500)
+        self._trees = Boosting(rounds, rows_per_leaf=500, objective="l2", learning_rate=0.1, min_data_in_leaf=500)
 
     def fit(self, sample: Sample) -> Self:
-        """Fit the line, then the trees."""
+        """Fit the linear model, then the trees."""
         self._line.fit(sample)
         self._trees.fit(replace(sample, y=sample.y - self._line.predict(sample)))
         return self
 
     def predict(self, sample: Sample) -> Array:
-        """Line plus trees."""
+        """Linear model plus trees."""
         return self._line.predict(sample) + self._trees.predict(sample)
 
     def dump(self) -> dict[str, bytes]:

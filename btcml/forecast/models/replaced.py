@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["MODELS", "LevelForest", "LevelXgboost"]
 
 WINDOW = 25_906
-"""System 1 learns from 90 days of five minutes, as its own log says."""
+"""System 1 learns from 90 days of 5-minute candles, as its log shows."""
 
 
 def _level(sample: Sample) -> Array:
@@ -33,12 +33,12 @@ def _scaled(sample: Sample, level: Array) -> Array:
     return np.log(np.maximum(level, 1e-9) / sample.column("close_lag_0")) / np.exp(sample.column("log_scale"))
 
 
-class _Museum(Model):
-    """A recipe kept for comparison: it is never served, so it is never saved."""
+class _ComparisonModel(Model):
+    """A model kept for comparison: it is never served, so it is never saved."""
 
     def dump(self) -> dict[str, bytes]:
         """Refuse."""
-        msg = f"a museum piece is compared, not served, found {type(self).__name__} to be saved: serve another model"
+        msg = f"a model of a replaced system is only compared, found {type(self).__name__}: save another model"
         raise UsageError(msg)
 
     def load(self, files: dict[str, bytes]) -> Self:  # noqa: ARG002 - nothing can be there
@@ -47,7 +47,7 @@ class _Museum(Model):
         return self
 
 
-class LevelForest(_Museum):
+class LevelForest(_ComparisonModel):
     """System 0: a forest at its defaults from price levels to the next price level."""
 
     features = "system0"
@@ -62,11 +62,11 @@ class LevelForest(_Museum):
         return self
 
     def predict(self, sample: Sample) -> Array:
-        """Forecast a level, told as a scaled move."""
+        """Forecast a level, returned as a scaled move."""
         return _scaled(sample, np.asarray(self._forest.predict(sample.x)))
 
 
-class LevelXgboost(_Museum):
+class LevelXgboost(_ComparisonModel):
     """System 1: XGBoost from price levels and indicators to the next price level."""
 
     features = "system1"
@@ -91,7 +91,7 @@ class LevelXgboost(_Museum):
         return self
 
     def predict(self, sample: Sample) -> Array:
-        """Forecast a level, told as a scaled move."""
+        """Forecast a level, returned as a scaled move."""
         return _scaled(sample, np.asarray(self._booster.predict(self._xgboost().DMatrix(sample.x)), dtype="float64"))
 
 

@@ -75,11 +75,11 @@ LAGS = 48
 """Longest memory: an ARMA's infinite autoregression is cut here."""
 
 CLIP = 3.0
-"""Scaled returns are clipped to ±CLIP: least squares would follow the crashes."""
+"""Scaled returns are clipped to ±CLIP: crashes would dominate least squares."""
 
 
 class _LagModel(Model):
-    """A constant plus weights on the newest scaled returns, whatever statsmodels fitted."""
+    """A constant plus weights on the newest scaled returns, fitted by statsmodels."""
 
     def __init__(self) -> None:
         self.constant = 0.0
@@ -158,7 +158,7 @@ class AutoRegression(_LagModel):
         return np.column_stack([np.ones(len(past)), past])
 
     def residuals(self, sample: Sample) -> Array:
-        """What the fit leaves of the training outcomes, shape (n,)."""
+        """Residuals of the training outcomes, shape (n,)."""
         path = _training_path(sample)[-self.window :]
         return path[len(self.weights) :] - self.regressors(sample) @ [self.constant, *self.weights]
 

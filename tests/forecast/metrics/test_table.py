@@ -336,7 +336,7 @@ def test_order_follows_the_first_metric_and_its_sense() -> None:
 
 @pytest.mark.parametrize(("by", "groups"), [("year", 1), ("month", 5), ("hour", 24), ("third", 3)])
 def test_groups_add_up_to_the_whole(by: str, groups: int) -> None:
-    """Each model has a row a group; rows add up to the span; persistence has ratio 1 in each."""
+    """Each model has a row per group; rows add up to the span; persistence has ratio 1 in each."""
     table = evaluate(LONG_FRAME, ["ratio", "mae_usd"], by=by)
     assert table.groupby("model").size().tolist() == [groups] * 4
     assert table.groupby("model")["rows"].sum().tolist() == [LONG_N] * 4

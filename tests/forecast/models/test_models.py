@@ -15,8 +15,8 @@ from btcml.forecast.models.boosting import Boosting
 
 N = 4000
 COLUMNS = ("range_ratio", "range_mean_12", "range_mean_96", "range_ewm_4", "range_ewm_16", "range_ewm_48")
-MUSEUM = {"system0", "system1"}
-SERVED = sorted(set(MODELS) - MUSEUM)
+REPLACED = {"system0", "system1"}
+SERVED = sorted(set(MODELS) - REPLACED)
 
 
 def sample(seed: int = 0) -> Sample:
@@ -133,20 +133,20 @@ def test_a_model_text_that_unpacks_without_end_is_refused():
 
 def test_few_rows_pay_for_small_trees_only():
     """4,000 rows pay for the fewest leaves, or for 20 where a leaf costs 200."""
-    for rows_a_leaf, leaves in ((3_000, 8), (200, 20)):
-        model = Boosting(5, rows_a_leaf=rows_a_leaf, objective="l1").fit(sample())
+    for rows_per_leaf, leaves in ((3_000, 8), (200, 20)):
+        model = Boosting(5, rows_per_leaf=rows_per_leaf, objective="l1").fit(sample())
         text = zlib.decompress(model.dump()["model.txt.z"]).decode()
         assert max(int(line.split("=")[1]) for line in text.splitlines() if line.startswith("num_leaves=")) == leaves
 
 
 def test_system_0_s_recipe_works_on_levels_and_is_never_saved():
-    """A museum piece: forecast, but not served."""
+    """It forecasts, but is not served."""
     of = sample()
     levels = np.column_stack([100 + np.arange(N), np.full(N, -6.0)]).astype("float32")
     museum = replace(of, x=levels, names=("close_lag_0", "log_scale"))
     fitted = make_model("system0").fit(museum)
     assert np.isfinite(fitted.predict(museum)).all()
-    with pytest.raises(UsageError, match="museum piece"):
+    with pytest.raises(UsageError, match="is only compared"):
         fitted.dump()
 
 
