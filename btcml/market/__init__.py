@@ -1,7 +1,7 @@
 """Where candles come from: the exchange, its archive, a simulated market, files.
 
-Every market offers a name, a clock and final candles. A market is an argument, never a global: the
-verbs ask a `Source`, whether the exchange, its archive, a simulation or a file stands behind it.
+Every market offers a name, a clock and final candles. A market is an argument, never a global: the commands
+read from a `Source`, which is the exchange, its archive, a simulation or a file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pandas as pd
 __all__ = ["MARKET_HEADER", "Clock", "OnPage", "Source", "utc_now"]
 
 MARKET_HEADER = "X-Btcml-Market"
-"""Header in which the replay exchange announces its name: no client takes it for the exchange."""
+"""Header with the name of a replay exchange: clients tell it from the real exchange by it."""
 
 Clock = Callable[[], pd.Timestamp]
 """Returns the time, timezone-aware, in UTC."""

@@ -38,7 +38,7 @@ _OK, _NOT_FOUND, _BANNED, _TOO_MANY = 200, 404, 418, 429
 _MAX_FAILURES = 3
 _PROBE_S, _DEFAULT_BAN_S = 2.5, 600.0
 _STALE_S = 600.0
-"""Age of a temporary file from which it is a killed process's: writing takes a moment."""
+"""Age above which a temporary file was left by a killed process: writing takes less."""
 _BY_REST, _BY_REST_DENSE = 30_000, 10_000
 _DENSE_DAY = 1000
 _MICROSECOND = pd.Timedelta(microseconds=1)
@@ -102,7 +102,7 @@ class Archive:
     url
         Address of the archive, such as ``https://data.binance.vision``.
     cache
-        Folder in which verified files stay: an interrupted download goes on from there. A file
+        Folder in which verified files stay: an interrupted download resumes. A file
         that the exchange has replaced since is noticed by its checksum and fetched again.
     market
         The market that the archive must belong to; another one is refused.
@@ -113,7 +113,7 @@ class Archive:
     clock, sleep
         Local time and how to pause; replaced in tests.
     bans
-        Where bans are remembered: the same place as the exchange's, for both may be one host.
+        Memory of bans, shared with the exchange, since both may be one host.
     """
 
     def __init__(  # noqa: PLR0913 - the options of a client
@@ -138,14 +138,14 @@ class Archive:
 
     @property
     def gave_up(self) -> bool:
-        """Whether so many files failed, or this address is banned, that the archive is not asked again."""
+        """Whether the archive is no longer used, after too many failures or a ban."""
         end = self._bans.until(host_of(self._url))
         return self._failures >= _MAX_FAILURES or (end is not None and end > self._clock())
 
     def belongs(self) -> bool:
         """Whether the archive is of this market.
 
-        Binance's is believed, file by file. A replay has one only where the address of the archive
+        Binance's archive is trusted. A replay has one only where the address of the archive
         is the replay's own: otherwise no other server is asked for its candles.
         """
         if not self._market.startswith("replay:"):

@@ -4,7 +4,7 @@ The model, with minutes t, days d and standard normal noise::
 
     log close[t] = W[t] + g[t]                    price = permanent part + transient part
     W[t] - W[t-1] = s[t] e[t]                     permanent: fat tails through a random s
-    g[t] = -m[t] sqrt(K) x[t]                     transient: what the order flow will reverse
+    g[t] = -m[t] sqrt(K) x[t]                     transient: reversed by the order flow
     x[t] = phi x[t-1] + sqrt(1 - phi^2) n[t]      order flow, half-life `FLOW_HALF_LIFE` minutes
     taker_buy_base[t] / volume[t] = 0.5 + 0.1 x[t]
 

@@ -1,4 +1,4 @@
-"""HTTP GET with a time limit for the whole answer, bounded retries, and a memory of bans."""
+"""HTTP GET with a time limit for the whole response, bounded retries, and stored bans."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 T = TypeVar("T")
 
 LONGEST_WAIT_S = 75.0
-"""Seconds up to which a client waits when the exchange asks it to slow down; more counts as a ban."""
+"""Longest pause in seconds that a client waits on HTTP 429; more counts as a ban."""
 
 _CHUNK, _MAX_BYTES = 1 << 16, 1 << 28
 _CONNECT_S, _MAX_HEADER_S = 3.05, 30 * 86_400.0
@@ -55,7 +55,7 @@ class TransientError(MarketError):
 
 @dataclass(frozen=True)
 class Reply:
-    """A complete answer, whatever its status."""
+    """A complete response of any status."""
 
     status: int
     headers: Mapping[str, str]
@@ -108,7 +108,7 @@ def fetch_reply(
             while chunk := response.raw.read1(_CHUNK, decode_content=True):
                 body += chunk
                 if time.monotonic() > deadline:
-                    msg = f"{host_of(url)} did not finish its answer in {timeout:g} s"
+                    msg = f"{host_of(url)} did not complete its response in {timeout:g} s"
                     raise TransientError(msg)
                 if len(body) > _MAX_BYTES:
                     msg = f"the response of {host_of(url)} exceeds {_MAX_BYTES >> 20} MiB"
@@ -123,12 +123,12 @@ def _cause(error: Exception) -> str:
     if isinstance(error, requests.ConnectTimeout | requests.ReadTimeout | urllib3.exceptions.TimeoutError):
         return "did not answer in time"
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
-        return "is no address of a server"
+        return "is not the address of a server"
     if isinstance(error, requests.ConnectionError) and "resolve" in str(error):
         return "was not found: is there a network?"
     if isinstance(error, requests.ConnectionError) and "refused" in str(error):
         return "refused the connection"
-    return "broke off the answer"
+    return "closed the connection early"
 
 
 def with_retries(work: Callable[[], T], attempts: int = 4, sleep: Callable[[float], Any] = time.sleep) -> T:

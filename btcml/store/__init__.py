@@ -1,1 +1,1 @@
-"""Where candles, forecasts, models and jobs rest: PostgreSQL, and only PostgreSQL."""
+"""Storage of candles, forecasts, models and jobs in PostgreSQL."""

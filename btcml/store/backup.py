@@ -57,7 +57,7 @@ def backup_database(url: URL, models: Path, file: Path) -> dict[str, Any]:
     models
         Folder of the trained models; their files go into the backup.
     file
-        Where the backup is to be. Its folder must exist.
+        The file to write. Its folder must exist.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def _verify(url: URL, dump: Path, manifest: dict[str, Any]) -> bool:
     Raises
     ------
     StoreError
-        If what comes out is not what went in.
+        If the restored copy differs.
     """
     name = f"btcml_verify_{uuid.uuid4().hex[:12]}"
     with connected(url, "AUTOCOMMIT") as connection:
@@ -167,14 +167,14 @@ def load_manifest(file: Path) -> dict[str, Any]:
     Raises
     ------
     SourceError
-        If the file is missing, damaged or no backup of btcml.
+        If the file is missing, damaged or not a backup of btcml.
     """
     try:
         with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
             manifest: dict[str, Any] = json.loads(archive.read(MANIFEST))
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        msg = f"{file} is no backup that btcml db backup made ({error}): give another file"
+        msg = f"{file} is not a backup of btcml ({error}): give another file"
         raise SourceError(msg) from error
     if damaged or manifest.get("format") != _FORMAT:
         msg = f"the backup {file} is damaged at {damaged or MANIFEST}: take an earlier one"
@@ -253,7 +253,7 @@ def _check(schema: str, table: str, facts: dict[str, Any]) -> str:
     wanted = f"n = {int(facts['rows'])} AND h = {int(facts['hash'])}"
     return (
         f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM ({_hash_query(schema, table)}) found (n, h) WHERE {wanted}) "
-        f"THEN RAISE EXCEPTION 'the table {table} is not what the backup says'; END IF; END $$;\n"
+        f"THEN RAISE EXCEPTION 'the table {table} differs from the backup'; END IF; END $$;\n"
     )
 
 
@@ -279,13 +279,13 @@ def _run(url: URL, tool: str, *options: str) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "error:" in line.lower()] or [done.stderr]
-        why = lines[0].strip() or "it said nothing"
+        why = lines[0].strip() or "no message"
         msg = f"{tool} failed ({why}): nothing was changed; stop API and scheduler if they hold locks, then repeat"
         raise StoreError(msg)
 
 
 def _find(tool: str, *, tls: bool) -> str:
-    """Path of a PostgreSQL tool: the one beside the embedded server, which knows no TLS, or the machine's."""
+    """Path of a PostgreSQL tool: the one of the embedded server, which has no TLS, or the machine's."""
     folder = programs_folder()
     own = folder / tool if folder is not None and not tls else None
     found = str(own) if own is not None and own.exists() else shutil.which(tool)

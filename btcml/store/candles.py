@@ -1,4 +1,4 @@
-"""Candles at rest, and what ingestion remembers beside them: revisions, quarantine, holes and bans.
+"""Storage of candles and of the state of ingestion: revisions, quarantine, gaps and bans.
 
 Columns move in bulk through Arrow. A candle is revised, never overwritten; a row that breaks the
 contract goes to quarantine until a good one comes.
@@ -53,7 +53,7 @@ _STATISTICS_STALE = 10_000
 
 @dataclass(frozen=True)
 class Upserted:
-    """What an upsert did: rows new, rows changed, and rows that broke the contract."""
+    """Result of an upsert: numbers of new rows, of changed rows, and of rows that broke the contract."""
 
     inserted: int
     revised: int
@@ -63,8 +63,8 @@ class Upserted:
 def upsert_candles(store: Store, key: SeriesKey, candles: pd.DataFrame, *, source: str, at: pd.Timestamp) -> Upserted:
     """Store final candles: insert what is new, revise what differs, quarantine what is broken.
 
-    Old values of a revised candle go to ``candle_revisions``. A null in `candles` says that this
-    source does not know the column: it never replaces a known value.
+    Old values of a revised candle go to ``candle_revisions``. A null in `candles` means that the source does
+    not have the column: it never replaces a known value.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def upsert_candles(store: Store, key: SeriesKey, candles: pd.DataFrame, *, sourc
 
 
 def _compare(good: pd.DataFrame, known: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Tell which rows are new, and which differ from the known row of the same time."""
+    """Find which rows are new, and which differ from the known row of the same time."""
     if known.empty:
         return np.ones(len(good), dtype=bool), np.zeros(len(good), dtype=bool)
     place = pd.Index(known["open_time"]).get_indexer(pd.Index(good["open_time"]))
@@ -141,7 +141,7 @@ def _revise(
 
 
 def quarantine_rows(store: Store, key: SeriesKey, rows: pd.DataFrame, *, source: str, at: pd.Timestamp) -> None:
-    """Keep candles out of the series, each with its ``rule``; a row that was ever held is not held again.
+    """Keep candles out of the series, each with its ``rule``; each row is quarantined only once.
 
     Parameters
     ----------
@@ -265,7 +265,7 @@ WITH RECURSIVE series AS (
 def record_gaps(
     store: Store, key: SeriesKey, gaps: pd.DataFrame, asked: tuple[pd.Timestamp, pd.Timestamp], at: pd.Timestamp
 ) -> None:
-    """Record that the market was asked for a span and has nothing in these holes of it.
+    """Record the holes of a requested span in which the market has no candles.
 
     Parameters
     ----------
@@ -308,12 +308,12 @@ def read_quarantined(store: Store, key: SeriesKey) -> list[pd.Timestamp]:
 
 
 class BanLedger:
-    """Bans of the exchange, remembered across restarts and shared by all processes.
+    """Bans of the exchange, stored across restarts and shared by all processes.
 
     Parameters
     ----------
     store
-        The database that remembers.
+        The database.
     """
 
     def __init__(self, store: Store) -> None:
@@ -348,8 +348,8 @@ def check_contract(store: Store) -> pd.DataFrame:
 
 
 _BY_TABLE = (
-    ("required", "No required value is missing (NOT NULL: the table takes none).", 0),
-    ("unique_open_time", "No open time comes twice (primary key: the table takes none).", 0),
+    ("required", "No required value is missing (enforced by NOT NULL).", 0),
+    ("unique_open_time", "No open time comes twice (enforced by the primary key).", 0),
 )
 
 
@@ -359,7 +359,7 @@ def list_series(store: Store) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a series. ``gaps`` is the number of holes between its candles and ``missing`` that of
+        One row per series. ``gaps`` is the number of holes between its candles and ``missing`` that of
         the candles in them; ``halts`` of the holes are the market's own: asked again, it had nothing.
     """
     rows = []

@@ -1,4 +1,4 @@
-"""The chain of sealed forecasts: every hash recomputed here, in Python, from the rows alone."""
+"""The chain of sealed forecasts: every hash is recomputed in Python from the rows alone."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def verify_chain(store: Store, key: SeriesKey, head: dict[str, str] | None = Non
     ----------
     head
         A head that was recorded earlier (``seq`` and ``hash``): the chain must still hold it,
-        so that a tail cut off is noticed.
+        so that a truncated chain is detected.
 
     Returns
     -------
     ChainBreak or None
-        None where all is whole.
+        None where the chain is intact.
     """
     query = f"SELECT {', '.join(SEALED_COLUMNS)} FROM forecasts WHERE {IN_SERIES} ORDER BY seq"
     rows = store.frame(query, asdict(key))
@@ -80,7 +80,7 @@ def verify_chain(store: Store, key: SeriesKey, head: dict[str, str] | None = Non
 
 
 def _missing_head(store: Store, key: SeriesKey) -> ChainBreak | None:
-    """Find the first head in the log of jobs that the chain does not hold: a tail that was cut off."""
+    """Find the first head in the log of jobs that is not in the chain: the chain was truncated."""
     seq = store.scalar(_MISSING_HEAD, asdict(key))
     return None if seq is None else ChainBreak(int(seq), "a job recorded this head, and it is not in the chain")
 
@@ -98,7 +98,7 @@ def _broken(key: SeriesKey, row: dict[str, Any], expected: int, previous: str) -
     if row["previous"] != previous:
         return ChainBreak(expected, "the row does not follow the row before")
     if forecast_hash(key, row) != row["hash"]:
-        return ChainBreak(expected, "the row's content is not what its hash says")
+        return ChainBreak(expected, "the row's content does not match its hash")
     return None
 
 

@@ -91,7 +91,7 @@ def _size(log: Path) -> int:
 
 
 def _reason(log: Path, before: int) -> str:
-    """Reason that the server itself gave in what it has added to its log since it had `before` bytes."""
+    """Reason from the lines that the server has added to its log since it had `before` bytes."""
     if _size(log) <= before:
         return ""
     with log.open("rb") as file:
@@ -250,10 +250,10 @@ def _as(user: pwd.struct_passwd | None) -> dict[str, Any]:
 
 
 def _create(data: Path, user: pwd.struct_passwd | None) -> None:
-    """Make the server's data, whole or not at all."""
+    """Create the server's data directory atomically."""
     folder = Path(tempfile.mkdtemp(dir=data.parent, prefix=".postgres-"))
     try:
-        _give(folder, user)
+        _chown(folder, user)
         _initdb(folder, user)
         if data.is_dir():
             data.rmdir()  # it must be empty
@@ -282,7 +282,7 @@ def _initdb(folder: Path, user: pwd.struct_passwd | None) -> None:
         raise RuntimeError(found[0] if found else output or "initdb failed without a message")
 
 
-def _give(folder: Path, user: pwd.struct_passwd | None) -> None:
+def _chown(folder: Path, user: pwd.struct_passwd | None) -> None:
     if user is not None:
         os.chown(folder, user.pw_uid, user.pw_gid)
 
@@ -332,7 +332,7 @@ def _private_folder(user: pwd.struct_passwd | None) -> Path:
     folder = Path(place) / f"btcml-{owner}"
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-        _give(folder, user)
+        _chown(folder, user)
     found = folder.lstat()
     if folder.is_symlink() or not folder.is_dir() or found.st_uid != owner:
         msg = f"{folder} belongs to another user: delete it or set TMPDIR"
@@ -343,7 +343,7 @@ def _private_folder(user: pwd.struct_passwd | None) -> Path:
 
 
 def _write_access(data: Path, user: pwd.struct_passwd | None) -> bool:
-    """Write who may connect: by peer authentication, this process's user and the server's; tell a change."""
+    """Allow this process's user and the server's, by peer authentication; return whether the rules changed."""
     names = {pwd.getpwuid(os.geteuid()).pw_name} | ({user.pw_name} if user else set())
     wanted = {
         "pg_hba.conf": "local all all peer map=btcml\n",
@@ -361,7 +361,7 @@ def _start(data: Path, user: pwd.struct_passwd | None) -> subprocess.Popen[bytes
     sockets = _private_folder(user) / hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:12]
     shutil.rmtree(sockets, ignore_errors=True)
     sockets.mkdir(mode=0o700)
-    _give(sockets, user)
+    _chown(sockets, user)
     options = ["-D", _name_for(data.resolve(), user), "-p", _PORT, "-h", "", "-k", str(sockets)]
     command = [str(_programs(user) / "postgres"), *options]
     with (data / "log").open("ab") as log:

@@ -206,11 +206,11 @@ def _explain(context: ExceptionContext) -> None:
 
 
 def _failed(error: BaseException) -> StoreError:
-    return StoreError(f"the database failed ({_first_line(error)}): nothing is half stored; fix the cause, run again")
+    return StoreError(f"the database failed ({_first_line(error)}): nothing is partially stored; fix the cause, retry")
 
 
 def libpq_parameters(url: URL) -> dict[str, Any]:
-    """Parameters of an address as PostgreSQL's own library names them; all drivers and tools get these."""
+    """Parameters of an address as PostgreSQL's own library names them; used by all drivers and tools."""
     return dict(create_engine(url, poolclass=NullPool).dialect.create_connect_args(url)[1])
 
 
@@ -269,7 +269,7 @@ def parse_url(address: str, name: str = "DATABASE_URL") -> URL:
     Raises
     ------
     StoreError
-        If it is no such address; the message shows nothing of it.
+        If it is no such address; the message does not contain it.
     """
     form = f"{name} must be of the form postgresql://user:password@host:5432/database"
     try:
@@ -497,6 +497,6 @@ def require_no_sessions(url: URL, wait: float = 3.0) -> None:
     with connected(url, "AUTOCOMMIT") as connection:
         while others := connection.scalar(text(_OTHERS), {"app": APP_ROLE}):
             if time.monotonic() > deadline:
-                msg = f"the database is in use (sessions: {others}): stop API, scheduler and all else of btcml, repeat"
+                msg = f"the database is in use (sessions: {others}): stop API, scheduler and other btcml commands"
                 raise BusyError(msg)
             time.sleep(0.1)

@@ -90,7 +90,7 @@ def append_forecasts(store: Store, key: SeriesKey, rows: Iterable[dict[str, Any]
         if getattr(error.orig, "pgcode", None) in {"BT001", "BT002"}:
             msg = f"too late or too early: {str(error.orig).splitlines()[0]}; wait for the next candle"
             raise NotReadyError(msg) from error
-        msg = f"the database refused the forecast: {str(error.orig).splitlines()[0]}"
+        msg = f"the database rejected the forecast: {str(error.orig).splitlines()[0]}"
         raise StoreError(msg) from error
     return counts
 
@@ -181,7 +181,7 @@ def live_scores(store: Store, key: SeriesKey) -> dict[str, float]:
 
 
 def count_missing(store: Store, key: SeriesKey) -> int:
-    """Count candles, from the first sealed forecast on, whose close found no forecast of theirs."""
+    """Count candles, from the first sealed forecast on, that have no forecast."""
     query = f"""SELECT count(*) FROM candles c WHERE {IN_SERIES}
     AND open_time > (SELECT min(open_time) FROM forecasts WHERE {IN_SERIES})
     AND NOT EXISTS (SELECT FROM forecasts f WHERE f.market = c.market AND f.symbol = c.symbol
@@ -226,7 +226,7 @@ def read_clock_speed(store: Store, market: str) -> float | None:
 
 
 def record_clock(store: Store, market: str, now: pd.Timestamp, speed: float = 1.0) -> None:
-    """Record the clock of a market: once for a replay, measured anew for Binance.
+    """Record the clock of a market: once for a replay, measured again for Binance.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ def record_clock(store: Store, market: str, now: pd.Timestamp, speed: float = 1.
     try:
         store.execute(query, {"market": market, "now": now.floor("us").to_pydatetime(), "speed": speed})
     except DBAPIError as error:
-        msg = f"the clock of {market} says {now}, more than a minute away from the database's: set the machine's clock"
+        msg = f"the clock of {market} is at {now}, more than a minute away from the database's: set the machine's clock"
         raise StoreError(msg) from error
 
 

@@ -38,10 +38,10 @@ __all__ = [
 ]
 
 KINDS = ("ingest", "train", "backfill", "forecast")
-"""What a job may do."""
+"""Kinds of job."""
 
 STATUSES = ("queued", "running", "ok", "error", "missed", "abandoned")
-"""Its possible states; ``abandoned`` is a job whose process died."""
+"""Possible states of a job; ``abandoned``: its process died."""
 
 _COLUMNS = (
     *("id", "kind", "market", "symbol", "interval", "parameters", "asked_by", "request_id", "status", "due_at"),
@@ -54,7 +54,7 @@ _TIMES = ("due_at", "created_at", "started_at", "finished_at")
 
 @dataclass(frozen=True)
 class Job:
-    """One job, as the log knows it.
+    """One job of the log.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Job:
     attempt
         1 for the first try of a due time.
     result
-        What it answered.
+        Its result.
     error, error_status
         The sentence and HTTP status of its failure.
     """
@@ -242,7 +242,7 @@ def last_scheduled(store: Store, kind: str, key: SeriesKey) -> Job | None:
 
 
 def last_ok(store: Store, kind: str, key: SeriesKey) -> Job | None:
-    """Newest job of a kind that went well."""
+    """Newest successful job of a kind."""
     found = read_jobs(store, key=key, kinds=[kind], statuses=["ok"], limit=1)
     return found[0] if found else None
 

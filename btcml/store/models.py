@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 KEPT_NEWEST = 8
-"""Trainings that are kept whatever their day."""
+"""Newest trainings that are always kept."""
 
 _COLUMNS = (
     *("artifact", "name", "market", "symbol", "interval", "role", "trained_at", "snapshot", "window_start"),
@@ -61,7 +61,7 @@ class ModelRecord:
     metrics
         Figures of the training's held-out span, each beside persistence's.
     verdict
-        The walk-forward's judgement: figures, ``passed`` and a sentence.
+        Verdict of the walk-forward: figures, ``passed`` and a sentence.
     judged_at
         When the walk-forward was run.
     bytes

@@ -1,4 +1,4 @@
-"""Snapshots: all that a page shows from the database, immutable, named by its content."""
+"""Snapshots: all data of a report from the database, immutable, named by their hash."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FORMAT = 2
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the database held about one span of one series.
+    """Content of the database for one span of one series.
 
     Attributes
     ----------
@@ -176,7 +176,7 @@ def load_snapshot(bundle: Path) -> Snapshot:
     NotFoundError
         If there is no snapshot in the folder.
     StoreError
-        If its content is not what its hash says.
+        If its content does not match its hash.
     """
     try:
         facts = json.loads((bundle / "snapshot.json").read_text(encoding="utf-8"))

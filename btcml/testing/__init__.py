@@ -2,8 +2,8 @@
 
 It serves candles of any source (the simulated market, a file, a folder) by the routes of Binance's
 spot API and its archive, with a clock of its own and with faults on demand: bans, resets, truncated
-bodies, duplicate or unfinished rows, wrong checksums. btcml's own tests run against it, and yours
-may: nothing here needs a network or a database.
+bodies, duplicate or unfinished rows, wrong checksums. btcml's own tests run against it, and yours can: nothing
+here needs a network or a database.
 
 Examples
 --------

@@ -268,7 +268,7 @@ def _in_progress(frame: pd.DataFrame, now: pd.Timestamp) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Seen:
-    """One request as the exchange saw it: an entry of its log."""
+    """One request: an entry of the exchange's log."""
 
     time: pd.Timestamp
     path: str

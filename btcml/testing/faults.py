@@ -223,12 +223,12 @@ def _within(row: Row, fault: Fault) -> bool:
 
 
 def _restate(row: Row) -> Row:
-    """More volume and a lower low, as the exchange's own restatement of April 2021 had."""
+    """More volume and a lower low, as in the exchange's restatement of April 2021."""
     low, volume = repr(float(row[3]) * 0.999), repr(float(row[5]) * 1.01)
     return [*row[:3], low, row[4], volume, *row[6:]]
 
 
 def _unfinished(row: Row) -> Row:
-    """Only its first trades, as a candle in progress."""
+    """Its first trades only, as in a candle in progress."""
     small = {i: repr(round(float(row[i]) * 0.01, 5)) for i in (5, 7, 9, 10)}
     return [small.get(i, row[1] if i in {2, 3, 4} else value) for i, value in enumerate(row)]

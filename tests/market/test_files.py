@@ -84,8 +84,8 @@ def test_the_older_systems_csv_is_read(candles: pd.DataFrame, tmp_path: Path) ->
 FAULTS = {
     "empty.csv": (b"", "empty.csv: the file is empty"),
     "header-only.csv": (HEADER.encode(), "header-only.csv: the file has no rows"),
-    "text.csv": (b"some,other\n1,2\n", "text.csv: these are no candles"),
-    "prose.csv": (b"a,b,c,d,e,f\n1,2,3,4,5,6\n", "prose.csv: these are no candles"),
+    "text.csv": (b"some,other\n1,2\n", "text.csv: this is not a file of candles"),
+    "prose.csv": (b"a,b,c,d,e,f\n1,2,3,4,5,6\n", "prose.csv: this is not a file of candles"),
     "semicolons.csv": (
         b"time;open;high;low;close;volume\n1;2;3;1;2,5;6\n",
         "separated by semicolons, save it with commas",
@@ -204,7 +204,7 @@ def test_longer_candles_are_made_of_shorter_ones_never_the_reverse(candles: pd.D
     found = market.fetch_candles("BTCUSDT", "15m", START, END)
     pd.testing.assert_frame_equal(found, resample_candles(candles, "15m"), check_exact=True)
     for interval in ("1m", "3m"):
-        with pytest.raises(UsageError, match=f"candles of 5m, which make no {interval}"):
+        with pytest.raises(UsageError, match=f"candles of 5m, which cannot be resampled to {interval}"):
             market.fetch_candles("BTCUSDT", interval, START, END)
     with pytest.raises(UsageError, match="holds BTCUSDT, found symbol 'BTCUSTD'"):
         market.fetch_candles("BTCUSTD", "5m", START, END)

@@ -51,7 +51,7 @@ def test_a_whole_answer_comes_back_whole() -> None:
     [
         ((HEAD + b"012",), 0.0, 600, "broke off"),
         ((), 0.0, 600, "broke off"),
-        ((HEAD, *(bytes([c]) for c in b"0123456789")), 1.0, 3, "did not finish its answer in 3 s"),
+        ((HEAD, *(bytes([c]) for c in b"0123456789")), 1.0, 3, "did not complete its response in 3 s"),
         ((b"HTTP/1.1 200 OK\r\n",), 600, 0.5, "did not answer in time"),
     ],
 )

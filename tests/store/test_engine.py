@@ -110,9 +110,9 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
 
 
 def test_a_server_that_goes_away_is_one_sentence(store):
-    """Whichever way it is asked: what happened, and that nothing is half stored; the next question is answered."""
+    """Whichever way it is asked: what happened, and that nothing is partially stored; the next question is answered."""
     gone = "SELECT pg_terminate_backend(pg_backend_pid())"
-    words = r"the database failed \(.*nothing is half stored"
+    words = r"the database failed \(.*nothing is partially stored"
     with pytest.raises(StoreError, match=words), store.bulk() as connection, connection.cursor() as cursor:
         cursor.execute(gone)
     with pytest.raises(StoreError, match=r"the database failed \("), store.engine.connect() as connection:
