@@ -1,1 +1,1 @@
-"""Notebooks into reports: run, checked, rendered, described by a manifest and rebuilt to prove it."""
+"""Reports from notebooks: execution, checks, rendering, manifest and verification."""

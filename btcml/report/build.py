@@ -1,8 +1,8 @@
-"""Makes a report in a run folder: each page is a file target, whole or absent.
+"""Builds a report in a run folder; each page is written atomically.
 
 The run folder::
 
-    snapshot/    the bundle               products/CHAPTER/   what the chapters leave
+    snapshot/    the bundle               products/CHAPTER/   results of the chapters
     executed/    executed notebooks       pages/              the report: HTML, data/*.csv, manifest.json
     run.json     timings, outside of everything that is hashed
 """
@@ -21,7 +21,7 @@ import pandas as pd
 from btcml.candles import interval_delta
 from btcml.errors import ReportError, UsageError
 from btcml.files import file_hash, folder_lock, replaced_folder, write_bytes, write_text
-from btcml.report.execute import Limits, Progress, run_chapter, say_nothing, stop_kernels
+from btcml.report.execute import Limits, Progress, no_progress, run_chapter, stop_kernels
 from btcml.report.manifest import NOTEBOOKS, Inputs, bundle_facts, chapter_key, gather_inputs, manifest_text, site_of
 from btcml.report.pages import INDEX, SLIDES, Page, chapter_page, check_page, index_page, slides_page
 
@@ -38,7 +38,7 @@ __all__ = [
 
 _DEFAULT_LIMITS = Limits()
 _SHORTEST = 20
-_FEWEST = 200  # candles without which no verdict falls
+_MIN = 200  # minimum number of candles of a verdict
 _DAY = pd.Timedelta(days=1)
 
 
@@ -70,7 +70,7 @@ class Run:
 
     @property
     def products(self) -> Path:
-        """Folder of what the chapters leave."""
+        """Folder of the chapters' results."""
         return self.folder / "products"
 
     def page(self, chapter: str) -> Page:
@@ -88,11 +88,11 @@ class Run:
         return found[chapter]
 
     def executed(self, page: Page) -> Path:
-        """Return where the executed notebook of a page rests."""
+        """Return the path of the executed notebook of a page."""
         return self.folder / "executed" / f"{Path(page.href).stem}.ipynb"
 
     def stamp(self, page: Page) -> Path:
-        """Return the file that says what a finished chapter was made from and what it made."""
+        """Return the file with the inputs and outputs of a finished chapter."""
         return self.executed(page).with_suffix(".json")
 
 
@@ -130,22 +130,22 @@ def build_report(
     notebooks: Path = NOTEBOOKS,
     limits: Limits = _DEFAULT_LIMITS,
     workers: int = 2,
-    progress: Progress = say_nothing,
+    progress: Progress = no_progress,
 ) -> Path:
-    """Make every page of a run folder that is not there or was made from something else.
+    """Make every page of a run folder that is missing or was made from other inputs.
 
     Parameters
     ----------
     folder
         Run folder; two builds never work in one at once.
     bundle
-        Snapshot bundle to tell of; the one in ``snapshot/`` where left out.
+        Snapshot bundle of the report; by default the one in ``snapshot/``.
     notebooks, limits
         Folder of the chapters, and the seconds that they may take.
     workers
-        Chapters that run side by side, each in a kernel of its own.
+        Number of chapters that run in parallel, each in its own kernel.
     progress
-        Is told one line a cell.
+        Called with one line per cell.
 
     Returns
     -------
@@ -157,8 +157,8 @@ def build_report(
     UsageError
         If the snapshot holds too little for a report; no chapter has started then.
     ReportError
-        If a chapter fails: its failed notebook lies in ``executed/``, and there is no page of it, no
-        index and no manifest. If another build is at work in the folder.
+        If a chapter fails: its failed notebook is in ``executed/``, and there is no page of it, no index and no
+        manifest. If another build uses the folder.
     """
     with folder_lock(folder):
         if bundle is not None:
@@ -170,7 +170,7 @@ def build_report(
 
 
 def _check_length(run: Run) -> None:
-    """Refuse too short a snapshot at once; what is wrong with a broken one its first reader says."""
+    """Reject a too short snapshot at once; a damaged one is reported by its first reader."""
     try:
         times = pd.read_parquet(run.folder / "snapshot" / "candles.parquet", columns=["open_time"])
     except (OSError, ValueError):
@@ -180,7 +180,7 @@ def _check_length(run: Run) -> None:
 
 
 def _build_chapters(run: Run, workers: int, progress: Progress) -> None:
-    """Make what is not fresh, side by side where one chapter does not need the other."""
+    """Make what is not up to date, in parallel where one chapter does not need the other."""
     pages, started = run.inputs.pages, dict[str, Future[Path]]()
     needed = {name for page in pages for name in page.needs}
 
@@ -191,7 +191,7 @@ def _build_chapters(run: Run, workers: int, progress: Progress) -> None:
         return build_chapter(run, page.chapter, progress=progress)
 
     with ThreadPoolExecutor(workers) as pool:
-        # What others wait for starts first, what waits comes last.
+        # Chapters that others need start first.
         for page in sorted(pages, key=lambda page: (bool(page.needs), page.chapter not in needed)):
             started[page.chapter] = pool.submit(one, page)
         try:
@@ -204,7 +204,7 @@ def _build_chapters(run: Run, workers: int, progress: Progress) -> None:
             pool.shutdown(cancel_futures=True)
 
 
-def build_chapter(run: Run, chapter: str, *, progress: Progress = say_nothing) -> Path:
+def build_chapter(run: Run, chapter: str, *, progress: Progress = no_progress) -> Path:
     """Run one chapter and make its page, unless both are there and were made from the same inputs.
 
     Raises
@@ -212,13 +212,13 @@ def build_chapter(run: Run, chapter: str, *, progress: Progress = say_nothing) -
     UsageError
         If there is no such chapter.
     ReportError
-        If the chapter or its page did not come out right; an older page of it is gone then.
+        If the chapter or its page fails; its older page is then deleted.
     """
     page = run.page(chapter)
     key, target = _key(run, page), run.pages / page.href
     if _fresh(run, page, key):
         return target
-    # Without its chapter nothing that sums up the report may stand either.
+    # Without the chapter, index and manifest must go too.
     for old in (target, run.stamp(page), *(run.pages / name for name in (INDEX.href, SLIDES.href, "manifest.json"))):
         old.unlink(missing_ok=True)
     begun, notebook = time.monotonic(), run.notebooks / page.notebook
@@ -259,7 +259,7 @@ def _publish(run: Run, page: Page) -> dict[str, str]:
 
 
 def build_index(run: Run) -> Path:
-    """Make the opening page, the slides and the manifest out of what the chapters left.
+    """Make the first page, the slides and the manifest from the results of the chapters.
 
     Raises
     ------
@@ -268,7 +268,7 @@ def build_index(run: Run) -> Path:
     """
     outputs: dict[str, str] = {}
     seconds: dict[str, float] = {}
-    for folder in run.products.glob("*"):  # of a chapter that is no more
+    for folder in run.products.glob("*"):  # of a removed chapter
         if folder.name not in {page.chapter for page in run.inputs.pages}:
             shutil.rmtree(folder)
     for page in run.inputs.pages:
@@ -300,16 +300,16 @@ def check_length(first: pd.Timestamp, end: pd.Timestamp, interval: str) -> None:
     days = (end - interval_delta(interval) - first) // _DAY
     start = (end - interval_delta(interval) - min(365, days // 3) * _DAY).floor("D")
     span, tested = end - first, (end - start) // interval_delta(interval)
-    if span < _SHORTEST * _DAY or tested < _FEWEST:
+    if span < _SHORTEST * _DAY or tested < _MIN:
         msg = (
-            f"a report needs {_SHORTEST} days and {_FEWEST} candles in their last third (of a year at most), found "
+            f"a report needs {_SHORTEST} days and {_MIN} candles in their last third (of a year at most), found "
             f"{span // _DAY} days and {tested:,} candles: give more DAYS or a shorter INTERVAL"
         )
         raise UsageError(msg)
 
 
 def check_request(days: int, interval: str, end: pd.Timestamp, now: pd.Timestamp) -> None:
-    """Refuse a report that cannot come out, before anything is fetched.
+    """Reject a report that cannot be built, before anything is fetched.
 
     Parameters
     ----------

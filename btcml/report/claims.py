@@ -1,7 +1,7 @@
-"""Sentences that cannot drift from their numbers.
+"""Sentences bound to computed values.
 
-A `Quantity` is a computed value with its unit and rounding; it refuses NaN and infinity. A `Claim` is a
-sentence with named gaps that only quantities and words fill; a digit typed into the sentence is refused.
+A `Quantity` is a computed value with its unit and rounding; it rejects NaN and infinity. A `Claim` is a
+sentence with named placeholders that only quantities and words fill; a digit typed into the sentence is rejected.
 A claim may state what must hold: when it does not, the sentence becomes the other one, and where there is
 no other one the build fails.
 """
@@ -64,7 +64,7 @@ TITLES: dict[str, str] = {
     "linear": "Linear regression",
     "range_boosting": "Linear regression and LightGBM",
 }
-"""How pages call the models; a model that is not here goes by its own name."""
+"""Display names of the models; others are shown under their own name."""
 
 _MINUS = "\N{MINUS SIGN}"
 _SPACE = "\N{NO-BREAK SPACE}"
@@ -82,7 +82,7 @@ class Quantity:
     text
         The formatted value with its unit.
     value
-        What it was made of, for tests and comparisons; NaN for words and times.
+        The unrounded value, for tests and comparisons; NaN for words and times.
     """
 
     text: str
@@ -247,7 +247,7 @@ def word(text: str) -> Quantity:
 
 
 def model(name: str) -> Quantity:
-    """Return how pages call a model.
+    """Return the display name of a model.
 
     Examples
     --------
@@ -264,14 +264,14 @@ def verb(value: float, one: str, many: str) -> Quantity:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence whose every number was computed.
+    """A sentence in which every number was computed.
 
     Attributes
     ----------
     text
         The sentence that is true.
     holds
-        Whether what was stated first held.
+        Whether the first sentence held.
     """
 
     text: str
@@ -291,17 +291,17 @@ def claim(sentence: str, *, holds: bool | None = None, otherwise: str | None = N
     Parameters
     ----------
     sentence
-        Text with named gaps such as ``{error}``; no digits.
+        Text with named placeholders such as ``{error}``; no digits.
     holds
-        What the sentence states, as a computed truth value; None when it states no more than its values.
+        Whether the sentence holds, as a computed boolean; None when it states no more than its values.
     otherwise
-        What the page says when it does not hold.
+        The sentence to show when it does not hold.
 
     Raises
     ------
     ReportError
         If the statement does not hold and there is no other sentence, a digit is typed into the
-        sentence, or a gap has no value.
+        sentence, or a placeholder has no value.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Runs one chapter in a kernel of its own and believes it only when its last cell has said that it finished.
+"""Runs one chapter in its own kernel and accepts it only if its last cell has reported its end.
 
 papermill exits 0 after an unknown parameter and after ``sys.exit(0)`` half-way. Here parameters are checked
 by name and type before a kernel starts, and a chapter counts only when every code cell ran, in order, none
@@ -55,9 +55,9 @@ __all__ = [
     "check_parameters",
     "failed_path",
     "load_notebook",
+    "no_progress",
     "read_parameters",
     "run_chapter",
-    "say_nothing",
     "stop_kernels",
 ]
 
@@ -75,7 +75,7 @@ FIXED_ENVIRONMENT: dict[str, str] = {
     "LANG": "C.UTF-8",
     "MPLBACKEND": "svg",
 } | {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM", "BLIS")}
-"""What a kernel must not take from the machine: hash seed, time zone, locale, threads, backend."""
+"""Fixed environment of a kernel: hash seed, time zone, locale, threads, backend."""
 
 _KEPT = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT")
 _KINDS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
@@ -191,8 +191,8 @@ def check_parameters(declared: Mapping[str, Parameter], given: Mapping[str, Lite
             raise UsageError(msg)
 
 
-def say_nothing(_line: str) -> None:
-    """Progress for callers that want none."""
+def no_progress(_line: str) -> None:
+    """Progress callback that does nothing."""
 
 
 def failed_path(out: Path) -> Path:
@@ -222,9 +222,9 @@ def run_chapter(
     *,
     folder: Path | None = None,
     limits: Limits = _DEFAULT_LIMITS,
-    progress: Progress = say_nothing,
+    progress: Progress = no_progress,
 ) -> Path:
-    """Run a notebook in a kernel of its own; fail closed.
+    """Run a notebook in its own kernel; every fault is an error.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def run_chapter(
     limits
         Seconds for start, cell and chapter.
     progress
-        Is told ``chapter: cell i of n``.
+        Called with ``chapter: cell i of n``.
 
     Returns
     -------
@@ -280,7 +280,7 @@ def _save(path: Path, notebook: NotebookNode) -> Path:
 def _execute(
     source: NotebookNode, parameters: Mapping[str, Literal], nonce: str, options: Mapping[str, Any]
 ) -> tuple[NotebookNode, str]:
-    """Return the notebook as far as it came, and why it went no further."""
+    """Return the notebook as far as it was executed, and the reason if it stopped."""
     names = {"engine_name": _ENGINE, "kernel_name": "python3", "language": "python", "progress_bar": False}
     with tempfile.TemporaryDirectory(prefix="btcml-chapter-") as scratch:
         done, problem = Path(scratch) / "executed.ipynb", ""
@@ -305,7 +305,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _problem(notebook: NotebookNode, nonce: str) -> str:
-    """Why an executed notebook does not count, or an empty string."""
+    """Why an executed notebook is rejected, or an empty string."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     if any(output.output_type == "error" for cell in code for output in cell.outputs):
         return "a cell ended with an error"
@@ -334,7 +334,7 @@ def _normalized(notebook: NotebookNode) -> NotebookNode:
 
 
 def _joined(outputs: Iterable[NotebookNode]) -> list[NotebookNode]:
-    """Join what was printed piece by piece: where the pieces end is a matter of the moment.
+    """Join output that was printed in pieces, whose ends depend on timing.
 
     nbclient would do it, in a time that grows with the square of the longest line.
     """
@@ -348,13 +348,13 @@ def _joined(outputs: Iterable[NotebookNode]) -> list[NotebookNode]:
 
 
 def _lasting(output: NotebookNode) -> bool:
-    """Whether an output is of the story; what a library warns about on stderr is not."""
+    """Whether an output belongs to the page; warnings on stderr do not."""
     warning = output.output_type == "stream" and output.name == "stderr"
     return not warning and FINISHED not in output.get("data", {})
 
 
 def _kernel_environment(nonce: str, ipython: Path) -> dict[str, str]:
-    """Environment of a kernel: little of ours, the rest fixed, and no profile or start-up file of the user."""
+    """Environment of a kernel: few variables of this process, the rest fixed, and no start-up file of the user."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     package = str(Path(btcml.__file__).resolve().parents[1])
     return kept | FIXED_ENVIRONMENT | {NONCE: nonce, "IPYTHONDIR": str(ipython), "PYTHONPATH": package}
@@ -364,12 +364,12 @@ _ENGINE = "btcml"
 _running: set[int] = set()
 
 _SILENT = logging.getLogger("btcml.report.kernel")
-"""Takes what the client would say beside the errors that it raises."""
+"""Discards the log messages of the client, which raises errors anyway."""
 _SILENT.setLevel(logging.CRITICAL + 1)
 
 
 def stop_kernels() -> None:
-    """Kill every kernel that runs for this process, with what it started: a build was interrupted."""
+    """Kill every kernel of this process and its child processes: a build was interrupted."""
     for pid in tuple(_running):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
@@ -378,7 +378,7 @@ def stop_kernels() -> None:
 class _Manager(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:
-        """Our own interpreter, without history and without noise."""
+        """The running interpreter, without history and log messages."""
         launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         quiet = ["--HistoryManager.enabled=False", "--IPKernelApp.log_level=ERROR"]
         return KernelSpec(argv=[*launch, *quiet], display_name="Python 3", language="python")

@@ -1,4 +1,4 @@
-"""What is known of a series before any model: pure numbers for the first chapters.
+"""Statistics of a series before any model, for the first chapters.
 
 A candle frame goes in, a small frame comes out. Returns across a gap are NaN and take no part.
 """
@@ -39,7 +39,7 @@ _CHANCE = 0.05
 
 
 def sampled(rows: int, most: int) -> NDArray[np.int64]:
-    """Positions of at most `most` of so many rows: drawn by chance, always the same, in order.
+    """Positions of a random sample of at most `most` rows: always the same, in order.
 
     Every n-th row would not do: where n is a multiple of three, candles of five minutes would all lie
     in the same minute of the quarter.
@@ -193,7 +193,7 @@ def stationarity(candles: pd.DataFrame, most: int = 20_000) -> pd.DataFrame:
     -------
     DataFrame
         ``series``, ``test``, ``statistic``, ``p`` (KPSS tables end at 0.01 and 0.1) and
-        ``stationary`` (what the test says at five per cent).
+        ``stationary`` (result of the test at five per cent).
     """
     step = max(1, len(candles) // most)
     level = np.log(candles["close"].iloc[::step])

@@ -1,7 +1,7 @@
 """Charts and tables: same data, same bytes, in the colours of the page.
 
-In an SVG text stays text (searchable, in the page's own font, legible in dark mode). What matplotlib would
-take from the machine or the moment is fixed: fonts are those in its own wheel, ids come from the chart's
+In an SVG text stays text (searchable, in the page's own font, legible in dark mode). What matplotlib takes from
+machine or time is fixed: fonts are those in its own wheel, ids come from the chart's
 name, there is no date, coordinates have one decimal. Tables keep the raw numbers for the CSV beside the page.
 """
 
@@ -70,7 +70,7 @@ _ROLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper"} | {
 _WIDTH = 7.6
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.86, 0.32, 0.26, 0.5
 _NAMES = 1.75  # inches for the names of features
-_NAMED = 0.2  # share of the width: words stand to the left, not figures
+_NAMED = 0.2  # share of the width: the left part has names, not numbers
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Chart:
     says
         The conclusion, a claim; it stands above the figure.
     alt
-        What is seen, for those who do not see it.
+        Text alternative of the figure.
     """
 
     name: str
@@ -197,7 +197,7 @@ def candle_bars(axes: Axes, candles: pd.DataFrame) -> None:
 
 
 def dots(axes: Axes, groups: pd.DataFrame, value: str, low: str, high: str) -> None:
-    """Draw a percentage with its interval, one dot a group."""
+    """Draw a percentage with its interval, one dot per group."""
     place = np.arange(len(groups))
     axes.vlines(place, 100 * groups[low], 100 * groups[high], color=SERIES[0], linewidth=2)
     axes.plot(place, 100 * groups[value], "o", color=SERIES[0])

@@ -1,4 +1,4 @@
-"""What a report was made from, by hash, and the proof that the same inputs make the same bytes.
+"""The manifest of a report (hashes of inputs and outputs), and its verification.
 
 No clock, path, host, user or duration stands in a manifest; timings go to ``run.json`` outside it.
 `verify_report` makes a report again in a clean process and folder and compares every byte.
@@ -284,7 +284,7 @@ def _manifest(pages: Path) -> dict[str, Any]:
 
 
 def _rebuild(folder: Path, notebooks: Path) -> None:
-    """Build again, in an environment of which nothing is fixed but the place of the package: it may not matter."""
+    """Build again in an environment in which only the path of the package is fixed: nothing else may matter."""
     done = subprocess.run(  # noqa: S603 - our own interpreter and code
         [sys.executable, "-c", _REBUILD, str(folder), str(notebooks.resolve())],
         capture_output=True,
@@ -293,7 +293,7 @@ def _rebuild(folder: Path, notebooks: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it said nothing"]
+        lines = done.stderr.strip().splitlines() or ["no message"]
         msg = f"the report should build again from its snapshot, found: {lines[-1]}"
         raise ReportError(msg)
 

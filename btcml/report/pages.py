@@ -74,7 +74,7 @@ _GALLERY = Page("gallery", "index.html", "All reports", "Reports")
 
 
 def find_chapters(notebooks: Path) -> tuple[Page, ...]:
-    """Return the chapters of a folder, in order; one that cannot be read is told of when it runs."""
+    """Return the chapters of a folder, in order; one that cannot be read is reported when it runs."""
     return tuple(_chapter(path) for path in sorted(notebooks.glob("[0-9]*-*.ipynb")))
 
 
@@ -98,7 +98,7 @@ _MIXED = (
 
 @dataclass(frozen=True)
 class Site:
-    """What every page of one report shows.
+    """Data that every page of one report shows.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ class Site:
 
 
 def banner(market: str) -> str:
-    """Return what a reader must know about a market before any number.
+    """Return the notice about a market that is not the real one.
 
     Examples
     --------
@@ -259,7 +259,7 @@ def check_page(html: str, name: str, figures: Iterable[str] = ()) -> str:
     return html
 
 
-# ---- what the chapters left, on one page ----
+# ---- first page and slides ----
 PICTURES: tuple[tuple[str, str, str], ...] = (
     ("eda", "price-and-volume", "The market"),
     ("ingest", "calendar", "The data"),
@@ -275,7 +275,7 @@ PICTURES: tuple[tuple[str, str, str], ...] = (
 """Chapter, picture and heading of each slide after the first."""
 
 _OPTIONAL = {"direction-calibration", "coverage", "fees"}
-"""What a chapter tells in a sentence where there is nothing to draw."""
+"""Results that may be a sentence where there is nothing to draw."""
 
 
 def _product(products: Path, chapter: str, name: str) -> dict[str, Any]:
@@ -289,7 +289,7 @@ def _product(products: Path, chapter: str, name: str) -> dict[str, Any]:
 
 
 def index_page(products: Path, site: Site) -> str:
-    """Make ``index.html`` out of what the chapters left.
+    """Make ``index.html`` from the results of the chapters.
 
     Raises
     ------
@@ -309,7 +309,7 @@ def index_page(products: Path, site: Site) -> str:
 
 
 def slides_page(products: Path, site: Site) -> str:
-    """Make ``slides.html``: a title slide with the verdict and one slide a picture.
+    """Make ``slides.html``: a title slide with the verdict and one slide per picture.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""What a notebook holds: one frozen story that shows, keeps, recalls and finishes.
+"""The object that a notebook works with: it shows figures and tables, stores and loads results, and reports the end.
 
-A chapter's products rest in ``products/CHAPTER/``: each figure and table as ``NAME.csv`` (raw numbers) and
+A chapter's products are in ``products/CHAPTER/``: each figure and table as ``NAME.csv`` (raw numbers) and
 ``NAME.json`` (title and markup), the result of the experiment as ``result.parquet``, and ``facts.json`` with
 the headline and the cards of the index.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["FINISHED", "NONCE", "Story", "csv_text", "open_story"]
 
 FINISHED = "application/vnd.btcml.finished+json"
-"""MIME type of what the last cell shows: by it a run knows that the chapter is whole."""
+"""MIME type of what the last cell shows: it marks the chapter as complete."""
 
 NONCE = "BTCML_REPORT_NONCE"
 """Variable with the word that the last cell must show, drawn for each run and given to its kernel alone."""
@@ -50,7 +50,7 @@ class Story:
     chapter
         Name of the chapter.
     snapshot
-        All that a page shows from the database.
+        The data of the report from the database.
     products
         Where the chapters leave their numbers.
     """
@@ -70,7 +70,7 @@ class Story:
         Raises
         ------
         ReportError
-            If a report shows two exhibits of one name. In JupyterLab a cell may run again.
+            If a report shows two figures or tables of one name. In JupyterLab a cell may run again.
         """
         for item in items:
             _put(f"<p>{escape(str(item))}</p>" if isinstance(item, Claim) else self._exhibit(item))
@@ -120,7 +120,7 @@ class Story:
         _put(f'<p class="headline">{escape(str(sentence))}</p>')
 
     def finish(self) -> None:
-        """Report that the chapter is whole: the last cell of every notebook.
+        """Report that the chapter is complete: the last cell of every notebook.
 
         Raises
         ------

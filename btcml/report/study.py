@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 FOREST = "random_forest"
-_MOST_TEST = 40_000
+_MAX_TEST = 40_000
 _PERMUTED = 12_000
 _WINDOWS_DAYS = (30, 90, 365)
 _STEPS = (64, 16, 4, 1)
@@ -52,7 +52,7 @@ _TESTED_LAGS = 24
 
 @dataclass(frozen=True)
 class Study:
-    """The last fold of an experiment: what was known when the newest model was fitted, and what came after.
+    """The last fold of an experiment: the data when the newest model was fitted, and the data after it.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Study:
     data
         All candles as arrays.
     train, test
-        Positions of the training and test rows; of the test at most forty thousand, drawn by chance.
+        Positions of the training and test rows; of the test at most forty thousand, drawn at random.
     forests
         Forests fitted so far, by first row, number of rows and seed.
     """
@@ -90,7 +90,7 @@ class Study:
         return float((scale * np.abs(y - forecast)).sum() / (scale * np.abs(y)).sum())
 
     def forest(self, rows: Rows, seed: int = 0) -> Any:
-        """Forest fitted on rows; the same question is answered once."""
+        """Forest fitted on rows; cached."""
         key = (int(rows[0]), len(rows), seed)
         if key not in self.forests:
             model: Any = make_model(FOREST)
@@ -106,11 +106,11 @@ def open_study(candles: pd.DataFrame, experiment: Experiment) -> Study:
     data = make_dataset(candles, experiment.interval, experiment.features, suspects=suspects)
     test = np.flatnonzero(data.ready & data.known & data.between(fold.test_start, fold.test_end))
     train = data.training_rows(fold.train_start, fold.cutoff)
-    return Study(experiment, data, train, test[sampled(len(test), _MOST_TEST)])
+    return Study(experiment, data, train, test[sampled(len(test), _MAX_TEST)])
 
 
 def residual_tests(autoregression: AutoRegression, training: Sample) -> pd.DataFrame:
-    """What an autoregression leaves on its training rows: Ljung-Box for memory, ARCH-LM for memory in size.
+    """Residuals of an autoregression on its training rows: Ljung-Box for memory, ARCH-LM for memory in size.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def residual_tests(autoregression: AutoRegression, training: Sample) -> pd.DataF
         ``test, statistic, p, clean`` (nothing found at one per cent).
     """
     residuals = autoregression.residuals(training)
-    # What acorr_ljungbox gives, which takes a time that grows with the square of the rows.
+    # The result of acorr_ljungbox, whose time grows with the square of the rows.
     ljung = float(q_stat(acf(residuals, nlags=_TESTED_LAGS, fft=True)[1:], len(residuals))[0][-1])
     free = _TESTED_LAGS - len(autoregression.weights)
     arch = het_arch(residuals, nlags=_TESTED_LAGS, result_object=False)
@@ -131,7 +131,7 @@ def residual_tests(autoregression: AutoRegression, training: Sample) -> pd.DataF
 
 
 def learning_curve(study: Study) -> pd.DataFrame:
-    """Ratio of the forest against the number of rows, drawn by chance from the whole training span.
+    """Ratio of the forest against the number of rows, drawn at random from the whole training span.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def window_curve(study: Study) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``days, rows, ratio``, one row a window that the candles can fill.
+        ``days, rows, ratio``, one row per window that the candles can fill.
     """
     day = int(pd.Timedelta(days=1) / interval_delta(study.experiment.interval))
     longest = len(study.train) / day

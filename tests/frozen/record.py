@@ -211,7 +211,7 @@ SCHEMA = {
 
 
 def schema(home):
-    """The schema as text: one paragraph a kind of thing, one line a thing."""
+    """The schema as text: one paragraph per kind of thing, one line per thing."""
     parts = []
     with database(home) as ask:
         for title, query in SCHEMA.items():
@@ -347,7 +347,7 @@ def routes(url):
 
 # ---- pages ----
 class _Text(html.parser.HTMLParser):
-    """Collects the visible text of a page but its code, one line a block, and the description of each picture."""
+    """Collects the visible text of a page but its code, one line per block, and the description of each picture."""
 
     BLOCKS = frozenset({"p", "div", "li", "tr", "h1", "h2", "h3", "h4", "section", "figure", "figcaption", "table"})
     BLOCKS |= {"br", "option", "summary", "dt", "dd", "nav"}

@@ -1,1 +1,1 @@
-"""The exhibits of the story, one module a chapter: a frame goes in, a chart or table with its conclusion comes out."""
+"""Charts and tables of the report, one module per chapter; each function of a frame returns one."""

@@ -1,4 +1,4 @@
-"""Exhibits of the second chapter: what the market looks like before any model."""
+"""Charts and tables of the second chapter: the market before any model."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _thinned(frame: pd.DataFrame, most: int = _POINTS) -> pd.DataFrame:
 
 
 def headline(returns: pd.Series) -> say.Claim:
-    """What the chapter found: no memory in direction, much in size."""
+    """The chapter's result: no memory in direction, much in size."""
     sign, size = (exploration.autocorrelation(values, 1)["correlation"].iloc[0] for values in (returns, returns.abs()))
     return say.claim(
         "The direction of a move says almost nothing about the next one (correlation {sign}); its size says a lot "
@@ -139,7 +139,7 @@ def quantiles(returns: pd.Series) -> Chart:
     axes.legend()
     worst = table.iloc[0]
     says = say.claim(
-        "One move in {one_in} falls below {observed}, where a normal distribution would say {normal}.",
+        "One move in {one_in} falls below {observed}, where a normal distribution would give {normal}.",
         one_in=say.count(round(1 / worst["share"])),
         observed=say.bp(worst["observed_bp"], 0),
         normal=say.bp(worst["normal_bp"], 0),
@@ -176,7 +176,7 @@ def _of(some: int, lags: int) -> say.Quantity:
 def volatility_clusters(days: pd.DataFrame) -> Chart | say.Claim:
     """Volatility by day (`btcml.report.exploration.daily_volatility`) with its three regimes."""
     if days["third"].nunique() < len(THIRDS):
-        return say.claim("The span holds too few days to tell calm, middle and storm apart.")
+        return say.claim("The span has too few days to separate calm, middle and storm.")
     shown = _thinned(days)
     figure, axes = canvas(3.0)
     axes.plot(shown["day"], shown["volatility_bp"], color=INK, linewidth=0.8)
@@ -221,7 +221,7 @@ def stationarity_tests(tests: pd.DataFrame) -> Table:
     """Unit-root and stationarity tests (`btcml.report.exploration.stationarity`) and what they mean."""
     stays = tests.groupby("series")["stationary"].all()
     meaning = np.where(tests["stationary"], "is stationary", "is not stationary")
-    ends = {0.01: "≤ ", 0.1: "≥ "}  # the tables of KPSS end at one and at ten per cent
+    ends = {0.01: "≤ ", 0.1: "≥ "}  # the p-values of KPSS are tabulated from one to ten per cent
     signs = [ends.get(p, "") if test == "KPSS" else "" for test, p in zip(tests["test"], tests["p"], strict=True)]
     shown = [f"{sign}{say.probability(p)}" for sign, p in zip(signs, tests["p"], strict=True)]
     says = say.claim(
@@ -235,7 +235,7 @@ def stationarity_tests(tests: pd.DataFrame) -> Table:
         "test": "Test",
         "statistic": "Statistic",
         "shown": "p-value",
-        "meaning": "It says that the series",
+        "meaning": "Result: the series",
     }
     return Table("stationarity", tests.assign(meaning=meaning, shown=shown), says, columns)
 
@@ -243,7 +243,7 @@ def stationarity_tests(tests: pd.DataFrame) -> Table:
 def flow_and_next_return(deciles: pd.DataFrame) -> Chart | say.Claim:
     """Order flow of a candle and the return of the next one (`btcml.report.exploration.order_flow_deciles`)."""
     if deciles.empty:
-        return say.claim("This source does not tell who took the trades: there is no order flow to look at.")
+        return say.claim("This source does not record which side took the trades: there is no order flow to look at.")
     figure, axes = canvas(2.9)
     axes.errorbar(deciles["decile"], deciles["next_return_bp"], yerr=deciles["error_bp"], fmt="o", capsize=3)
     axes.axhline(0, color=MUTED, linewidth=0.8)

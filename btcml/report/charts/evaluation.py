@@ -1,4 +1,4 @@
-"""Exhibits of the last chapter: how good the forecasts are, beside no change, how sure, and what they are worth."""
+"""Charts and tables of the last chapter: skill against no change, its significance, and trading results."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ __all__ = [
 _POINTS = 500
 _MANY = 8
 _NEAR = 0.03
-_MOST = 0.8
+_MAJORITY = 0.8
 _CHANCE = 0.05
 _AT_ONCE = "at once"
 
@@ -90,9 +90,9 @@ def verdict(result: Result) -> say.Claim:
 
 
 def _worth(gain: Gain) -> str:
-    """End of the verdict: what the skill is worth, as far as that can be told from luck."""
+    """End of the verdict: what the skill is worth, as far as that is significant."""
     if not gain.proven:
-        return "That is skill, not money: what its strongest forecasts earn cannot be told from luck."
+        return "That is skill, not money: what its strongest forecasts earn may be luck."
     if gain.bp < say.USUAL_FEE_BP:
         return "That is skill, not money: a fee above {fee} a round trip exceeds it."
     return "Its strongest forecasts earn {fee} a round trip before fees."
@@ -101,7 +101,7 @@ def _worth(gain: Gain) -> str:
 def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
     """Key figures: champion, skill, direction, coverage, break-even fee, size of the move."""
     best, held, wins = _leader(result), result.interval, _wins(result)
-    note = "beats “no change” by a rule fixed beforehand" if wins else "no model beats it by the rule fixed beforehand"
+    note = "beats “no change” by a rule fixed in advance" if wins else "no model beats it by the rule fixed in advance"
     alone = "{low} to {high} taken alone; {p} with every model and try counted"
     skill = say.claim(
         alone if wins else "of the nearest model, {model}: " + alone,
@@ -129,7 +129,7 @@ def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
 
 
 def _fee_card(gain: Gain) -> say.Card:
-    """The fee that the strongest forecasts could pay, where they are known to earn anything."""
+    """The break-even fee of the strongest forecasts, where their gain is significant."""
     if not np.isfinite(gain.bp):
         return say.Card("Break-even fee", say.word("no trade"), "no forecast stands out from the others")
     note = say.claim(
@@ -144,7 +144,7 @@ def _fee_card(gain: Gain) -> say.Card:
 
 
 def _size_card(ranges: pd.DataFrame) -> say.Card:
-    """How much of the size of the next move is known beforehand."""
+    """How much of the size of the next move is forecast."""
     found, best = _best_range(ranges)
     note = say.claim(
         "of the variance of the next range is forecast; {rule} by the last ranges alone",
@@ -154,7 +154,7 @@ def _size_card(ranges: pd.DataFrame) -> say.Card:
 
 
 def decision(result: Result) -> say.Claim:
-    """Who is served, and the rule that says so."""
+    """The served model, and the rule that decides it."""
     return say.claim(
         "{champion} is served. The rule was fixed before any result was seen: among the models that beat “no change” "
         "over the whole test and over its last half year, or all of a shorter one, with a p-value below {level}, the "
@@ -205,24 +205,27 @@ def _intervals(table: pd.DataFrame) -> pd.Series:
 
 
 def truth(result: Result, market: str) -> say.Claim:
-    """How much of what could be found was found, where that is known."""
+    """Share of the predictable variance that was found, where it is known."""
     found = r2(result.of_leader)
     if market != "simulated":
         judged = "Judged by squared errors, which the largest moves dominate, "
         return say.claim(
-            judged + "{found} of the variance of the next return is forecast; how much could have been nobody knows.",
+            judged
+            + "{found} of the variance of the next return is forecast; how much more could have been is not known.",
             holds=found > 0,
             otherwise=judged + "nothing is forecast ({found} of the variance): the typical candle is predictable to a "
             "small degree, the largest moves are not.",
             found=say.percent(found, 2),
         )
     known = attainable_r2(result.experiment.interval)
-    begin = "This market was made by a program, so the truth is known: {known} of the variance of the next return can "
-    more = ": more than there is to find, so that luck is in it." if found > known else "."
+    begin = (
+        "This market was made by a program, so the true share is known: {known} of the variance of the next return can "
+    )
+    more = ": more than there is to find, so part of it is luck." if found > known else "."
     return say.claim(
         begin + "be forecast from the candles, and {found} was found" + more,
         holds=found > 0,
-        otherwise=begin + "be forecast from the candles. None of it was found in a past this short.",
+        otherwise=begin + "be forecast from the candles. None of it was found in so short a past.",
         known=say.percent(known, 2),
         found=say.percent(found, 2),
     )
@@ -267,7 +270,7 @@ def _skill_by(result: Result, group: str) -> pd.DataFrame:
 
 
 def _where(groups: pd.DataFrame, noun: str) -> say.Claim:
-    """In how many groups a model errs less, and in how many of them by more than chance would."""
+    """Number of groups in which a model has the smaller error, and in how many of them significantly."""
     if len(groups) == 1:
         one = "The whole test lies in one {noun}: the skill there is {skill}."
         return say.claim(one, noun=say.word(noun), skill=say.percent(groups["skill"].iloc[0], 2))
@@ -321,7 +324,7 @@ def _year_table(groups: pd.DataFrame) -> Table:
 
 
 def newest_forecasts(result: Result, candles: pd.DataFrame, most: int = 36) -> Chart:
-    """The newest candles and what had been forecast for each."""
+    """The newest candles and the forecast of each."""
     forecasts = result.of_leader.tail(most)[["open_time", "base", "y", "y_hat", "lo", "hi"]]
     joined = forecasts.merge(candles, on="open_time")
     figure, axes = canvas(3.6)
@@ -342,7 +345,7 @@ def newest_forecasts(result: Result, candles: pd.DataFrame, most: int = 36) -> C
 
 # ---- up or down ----
 def signs(result: Result) -> say.Claim:
-    """How often the sign of the move was right: of all, of the strongest forecasts, and by size of move."""
+    """Share of right signs: of all forecasts, of the strongest ones, and by size of move."""
     best = _leader(result)
     return say.claim(
         "The sign is right for {all} of the candles ({low} to {high}), and for {top} of the tenth with the strongest "
@@ -356,7 +359,7 @@ def signs(result: Result) -> say.Claim:
 
 
 def direction(result: Result) -> Chart | say.Claim:
-    """Whether “sixty per cent up” comes true six times in ten."""
+    """Whether the forecast probability of a rise is calibrated."""
     bins = result.reliability()
     if bins.empty:
         return say.claim("No model gives a probability of a rise here.")
@@ -372,7 +375,7 @@ def direction(result: Result) -> Chart | say.Claim:
     says = say.claim(
         "Forecast probabilities of a rise, {low} to {high}, come true: {inside} of {bins} lie on the line within "
         "chance.",
-        holds=inside >= _MOST * len(bins),
+        holds=inside >= _MAJORITY * len(bins),
         otherwise="Forecast probabilities of a rise, {low} to {high}, do not come true well: only {inside} of {bins} "
         "lie on the line within chance.",
         low=say.percent(bins["probability"].min(), 0),
@@ -391,7 +394,7 @@ _TICKS = [round(step * 10.0**power, 1) for power in range(-1, 5) for step in (1,
 
 
 def _scored(frame: pd.DataFrame, what: str) -> pd.DataFrame:
-    """One row a model: R², QLIKE and the p-value of its QLIKE against the best moving average."""
+    """One row per model: R², QLIKE and the p-value of its QLIKE against the best moving average."""
     losses = loss_table(frame, "qlike")
     table = evaluate(frame, ["range_r2", "qlike"]).sort_values("qlike", ignore_index=True)
     p = [diebold_mariano(losses[name], losses[_AVERAGE]).p_better for name in table["model"]]
@@ -463,7 +466,7 @@ def size_forecasts(ranges: pd.DataFrame) -> Chart:
 
 # ---- how sure, and what it is worth ----
 def coverage(result: Result) -> Chart | say.Claim:
-    """Whether intervals hold as much as they should, in calm and in storm."""
+    """Coverage of the intervals, overall and by volatility third."""
     held, level = result.interval, result.experiment.level
     if held.empty:
         return say.claim("No intervals are given here.")
@@ -490,7 +493,7 @@ def coverage(result: Result) -> Chart | say.Claim:
 
 
 def fees(result: Result) -> Chart | say.Claim:
-    """What is left of a trade at each fee, by what is traded and when."""
+    """Result of a trade at each fee, by rule and time of entry."""
     if not np.isfinite(result.gain.bp):
         return say.claim("No forecast stands out from the others, so that nothing would be traded.")
     trades = result.money().dropna(subset=["net_bp"])
@@ -513,10 +516,10 @@ def fees(result: Result) -> Chart | say.Claim:
 
 
 def _left(gain: Gain) -> say.Claim:
-    """What a trade leaves, where that can be told from luck at all."""
+    """Result of a trade after fees, where it is significant."""
     values: dict[str, Any] = {"fee": say.bp(gain.bp, 1), "low": say.bp(gain.low, 1), "high": say.bp(gain.high, 1)}
     if not gain.proven:
-        luck = "What a round trip on the strongest forecasts earns before fees, {fee}, cannot be told from luck "
+        luck = "What a round trip on the strongest forecasts earns before fees, {fee}, may be luck "
         return say.claim(luck + "({low} to {high}).", **values)
     return say.claim(
         "Skill is not money: at a fee of {fee} a round trip on the strongest forecasts has nothing left, and to enter "
@@ -537,7 +540,7 @@ _JOINT = {
 
 
 def experts(result: Result) -> Table:
-    """Tests that allow for many models at once, for those who ask."""
+    """Tests that allow for many models at once, for experts."""
     table = result.joint_tests().dropna(subset="value").reset_index(drop=True)
     answers: dict[str, Callable[[Mapping[Any, Any]], str]] = {
         "spa": lambda row: "hardly" if row["value"] < _CHANCE else "yes",
@@ -551,7 +554,7 @@ def experts(result: Result) -> Table:
         "These tests allow for the chance that one of many looks good by luck; {tries} counted.",
         tries=say.count(result.trials, "try", "tries"),
     )
-    columns: Columns = {"test": "Test", "asks": "It asks", "value": ("Value", say.digits(3)), "answer": "Answer"}
+    columns: Columns = {"test": "Test", "asks": "Question", "value": ("Value", say.digits(3)), "answer": "Answer"}
     return Table("experts", table[list(columns)], says, columns)
 
 
@@ -561,7 +564,7 @@ _FEW = 100
 
 
 def sealed(forecasts: pd.DataFrame) -> Table | say.Claim:
-    """Forecasts that were stored before their candles closed, by role and model, beside no change."""
+    """Sealed forecasts by role and model, beside no change."""
     known = forecasts.dropna(subset=_ERRORS) if set(_ERRORS) <= set(forecasts) else forecasts.head(0)
     if known.empty:
         return say.claim(
@@ -600,10 +603,10 @@ def _live(part: pd.DataFrame) -> dict[str, float]:
 
 
 def _sealed_claim(known: pd.DataFrame) -> say.Claim:
-    """How the champion's sealed forecasts did, no more surely than their number allows."""
+    """Result of the champion's sealed forecasts, with the certainty that their number allows."""
     served = known[known["role"] == "champion"]
     if served.empty:
-        return say.claim("Sealed so far are forecasts of challengers alone.")
+        return say.claim("So far only forecasts of challengers have been sealed.")
     live = _live(served)
     sure = live["rows"] >= _FEW and live["p"] < _CHANCE
     begin = "{rows} of the champion {were} sealed before the outcome was known; they missed by {ours} on average, "

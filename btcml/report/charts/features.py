@@ -1,4 +1,4 @@
-"""Exhibits of the third chapter: what the model may know, and the proof that it knows no more."""
+"""Charts and tables of the third chapter: the features, and the proof that they do not look ahead."""
 
 from __future__ import annotations
 
@@ -91,13 +91,17 @@ def _with_other_future(candles: pd.DataFrame, cut: int) -> pd.DataFrame:
 
 
 def look_ahead(proof: pd.DataFrame) -> Table:
-    """The proof that no feature knows the future, from `scrambled`."""
+    """The proof that no feature uses the future, from `scrambled`."""
     says = say.claim(
         "The future after each cut was shuffled and stretched; {values} before the cuts stayed the same bit for bit.",
         holds=not proof["changed"].any(),
         values=say.count(int(proof["values"].sum()), "value"),
     )
-    columns: Columns = {"cut": "Everything scrambled from", "values": "Values compared before it", "result": "They are"}
+    columns: Columns = {
+        "cut": "Everything scrambled from",
+        "values": "Values compared before it",
+        "result": "They are",
+    }
     data = proof.assign(result=np.where(proof["changed"], "changed", "identical")).drop(columns="features")
     return Table("look-ahead", data, says, columns)
 

@@ -1,4 +1,4 @@
-"""Exhibits of the first chapter: where the candles come from and what is wrong with them."""
+"""Charts and tables of the first chapter: source and quality of the candles."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 _WEEKS = 53
 _TICKS = (0, 9, 19, 29, 39, 49)
 _FULL = 0.9999
-_MOST_ROWS = 12
+_MAX_ROWS = 12
 
 
 def _expected(snapshot: Snapshot) -> tuple[int, int]:
@@ -37,11 +37,11 @@ def _expected(snapshot: Snapshot) -> tuple[int, int]:
 
 
 def provenance(market: str) -> str:
-    """Return one sentence on where the candles of a market come from."""
+    """Return one sentence about the source of a market's candles."""
     kind, _, name = market.partition(":")
     return {
         "binance": "The candles are those of Binance's spot market, fetched from the exchange itself.",
-        "simulated": "The candles are made by a program, one path of minutes, the same for everyone who asks.",
+        "simulated": "The candles are made by a program: one path of minutes, the same for every request.",
         "replay": f"The candles come from the replay server “{name}”, which answers as the exchange would.",
         "file": f"The candles come from the file “{name}”.",
     }[kind]
@@ -61,7 +61,7 @@ def origin(snapshot: Snapshot) -> say.Claim:
 
 
 def headline(snapshot: Snapshot) -> say.Claim:
-    """Whether the data can carry a verdict: what is there, missing and refused."""
+    """Whether the data are sufficient for a verdict: candles found, missing and rejected."""
     expected, found = _expected(snapshot)
     suspect = int(snapshot.suspects["rows"].sum())
     faults = {
@@ -71,9 +71,9 @@ def headline(snapshot: Snapshot) -> say.Claim:
     }
     told = "; ".join(sentence for sentence, there in faults.items() if there)
     return say.claim(
-        "{rows}, complete from the first to the last, none refused: the data can carry a verdict.",
+        "{rows}, complete from the first to the last, none rejected: the data are sufficient for a verdict.",
         holds=not told,
-        otherwise="{rows}: " + told + ". Models learn only from what is sound.",
+        otherwise="{rows}: " + told + ". Models learn only from valid candles.",
         rows=say.count(found, "candle"),
         missing=say.percent(1 - found / expected, 3),
         refused=say.count(len(snapshot.quarantine), "row"),
@@ -97,7 +97,7 @@ def cards(snapshot: Snapshot) -> tuple[say.Card, ...]:
 
 
 def calendar(weeks: pd.DataFrame) -> Chart:
-    """Completeness by week (`btcml.report.exploration.completeness`): one row a year."""
+    """Completeness by week (`btcml.report.exploration.completeness`): one row per year."""
     years = sorted(weeks["year"].unique())
     figure, axes = canvas(0.85 + 0.32 * len(years))
     for color, part in ((SERIES[0], weeks["share"] >= _FULL), (SERIES[1], weeks["share"] < _FULL)):
@@ -123,10 +123,10 @@ def calendar(weeks: pd.DataFrame) -> Chart:
 
 
 def longest_gaps(gaps: pd.DataFrame, interval: str) -> Table | say.Claim:
-    """The longest gaps and whose they are: the exchange's or ours."""
+    """The longest gaps and their cause: the exchange or missing requests."""
     if gaps.empty:
         return say.claim("There is no gap between the first and the last candle.")
-    longest = gaps.sort_values(["missing", "start"], ascending=[False, True]).head(_MOST_ROWS)
+    longest = gaps.sort_values(["missing", "start"], ascending=[False, True]).head(_MAX_ROWS)
     says = say.claim(
         "{gaps} in all, {longest} long at most. They are not filled.",
         gaps=say.count(len(gaps), "gap"),
@@ -143,27 +143,27 @@ def rules_checked(rules: pd.DataFrame) -> Table:
         "All {rules} of the data contract hold for every row.",
         holds=broken == 0,
         otherwise="{broken} of the {rules} of the data contract {were} broken by some row; such rows are in "
-        "quarantine or under suspicion.",
+        "quarantine or marked as suspect.",
         rules=say.count(len(rules), "rule"),
         broken=say.count(broken),
         were=say.verb(broken, "was", "were"),
     )
     columns: Columns = {
         "rule": "Rule",
-        "description": "What it asks",
+        "description": "Condition",
         "checked": "Rows checked",
-        "broken": "Rows that break it",
+        "broken": "Rows that violate it",
     }
     return Table("rules", rules[list(columns)], says, columns)
 
 
 def quarantined(refused: pd.DataFrame) -> Table | say.Claim:
-    """What was refused, by rule."""
+    """Rows in quarantine, by rule."""
     if refused.empty:
         return say.claim("No row is in quarantine.")
     by = refused.groupby("rule")["open_time"].agg(["size", "min", "max"]).reset_index()
     says = say.claim(
-        "{rows} broke a rule and {be} in quarantine, out of the models' sight.",
+        "{rows} broke a rule and {be} in quarantine, where no model uses them.",
         rows=say.count(len(refused), "row"),
         be=say.verb(len(refused), "is", "are"),
     )
@@ -172,7 +172,7 @@ def quarantined(refused: pd.DataFrame) -> Table | say.Claim:
 
 
 def suspect_spans(suspects: pd.DataFrame) -> Table | say.Claim:
-    """Spans that pass row by row but are not believable as a whole."""
+    """Spans whose rows are valid one by one but not as a whole."""
     if suspects.empty:
         return say.claim("No span looks frozen or inconsistent with its neighbours.")
     says = say.claim(
@@ -181,14 +181,14 @@ def suspect_spans(suspects: pd.DataFrame) -> Table | say.Claim:
         lie=say.verb(int(suspects["rows"].sum()), "lies", "lie"),
     )
     columns: Columns = {"start": "From", "end": "To", "rule": "What is wrong", "rows": "Candles"}
-    return Table("suspects", suspects[list(columns)].head(_MOST_ROWS), says, columns)
+    return Table("suspects", suspects[list(columns)].head(_MAX_ROWS), says, columns)
 
 
 def revised(revisions: pd.DataFrame, candles: pd.DataFrame) -> Table | say.Claim:
-    """Final candles that the source changed later: the values before, and those of now."""
+    """Final candles that the source changed later: old and current values."""
     if revisions.empty:
         return say.claim("No final candle has been changed by its source.")
-    old = revisions.sort_values(["open_time", "seen_at"]).head(_MOST_ROWS)
+    old = revisions.sort_values(["open_time", "seen_at"]).head(_MAX_ROWS)
     table = old.merge(candles, on="open_time", suffixes=("_old", "_new"))
     says = say.claim(
         "{rows} changed after being final; the old values are kept.",

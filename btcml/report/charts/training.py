@@ -1,4 +1,4 @@
-"""Exhibits of the fourth chapter: how the models learn and which features they use."""
+"""Charts and tables of the fourth chapter: how the models learn and which features they use."""
 
 from __future__ import annotations
 
@@ -80,15 +80,14 @@ def order_by_aic(autoregression: AutoRegression) -> Chart:
     says = say.claim(
         "Akaike's criterion weighs fit against the number of coefficients; on the training span it picks {order}.",
         holds=order == int(gain["order"].iloc[int(gain["aic"].argmin())]),
-        otherwise="Akaike's criterion would rather use no past return at all on the training span; the model keeps "
-        "{order}.",
+        otherwise="Akaike's criterion prefers no past return at all on the training span; the model keeps {order}.",
         order=say.count(order, "past return"),
     )
     return Chart("order", figure, gain, says, "Bars of AIC above the best for each number of lags.")
 
 
 def coefficients(autoregression: AutoRegression) -> Table:
-    """The autoregression's weights on past returns."""
+    """The coefficients of the autoregression."""
     table = autoregression.coefficients.query("lag > 0").reset_index(drop=True)
     first, largest = table.iloc[0], table.iloc[int(table["coefficient"].abs().argmax())]
     says = say.claim(
@@ -109,7 +108,7 @@ def coefficients(autoregression: AutoRegression) -> Table:
 
 
 def convergence(autoregression: AutoRegression, training: Sample) -> say.Claim:
-    """Whether the fit can be trusted as a fit: equations, solution, stability.
+    """Numerical quality of the fit: conditioning, solution, stability.
 
     Least squares has one solution in closed form, so that there is no search that could fail to
     converge; the equations must not be near-singular (condition number), and shocks die out where
@@ -131,10 +130,10 @@ def convergence(autoregression: AutoRegression, training: Sample) -> say.Claim:
 
 
 def residuals(autoregression: AutoRegression, training: Sample) -> Table:
-    """What the autoregression leaves unexplained."""
+    """Residuals of the autoregression."""
     table = work.residual_tests(autoregression, training)
     says = say.claim(
-        "The size of the residuals still has memory: the autoregression knows nothing of calm and storm, so intervals "
+        "The size of the residuals still has memory: the autoregression does not model volatility, so intervals "
         "need a forecast of their own.",
         holds=not bool(table["clean"].iloc[1]),
         otherwise="The size of the residuals has no memory at one per cent.",
@@ -161,11 +160,11 @@ def learning(study: Study) -> Chart:
     table = work.learning_curve(study)
     lines = {"ratio": "on rows it had not seen", "fitted": "on rows it learned from"}
     figure, axes = _skill_line(table, "rows", lines)
-    axes.set_xlabel("rows of training, drawn by chance from the same span")
+    axes.set_xlabel("rows of training, drawn at random from the same span")
     last = table.iloc[-1]
     skills = "With all {rows} the skill is {seen} on what was learned and {unseen} on what was not: "
     says = say.claim(
-        skills + "the gap is what the forest merely remembers, and what has changed since.",
+        skills + "the gap is what the forest memorized, and what has changed since.",
         holds=bool(last["fitted"] < last["ratio"]),
         otherwise=skills + "the forest does not memorize.",
         rows=say.count(last["rows"], "row"),
@@ -177,7 +176,7 @@ def learning(study: Study) -> Chart:
 
 
 def windows(study: Study) -> Chart:
-    """How long a past the forest needs."""
+    """Length of the past that the forest needs."""
     table = work.window_curve(study)
     figure, axes = _skill_line(table, "days", {"ratio": "random forest"})
     axes.set_xlabel("days of training")
@@ -216,7 +215,7 @@ def importance(study: Study) -> Chart:
 
 
 def seeds(study: Study) -> Table:
-    """Whether chance in fitting the forest matters."""
+    """Effect of the random seed of the forest."""
     table = work.seed_spread(study)
     table["skill"] = 1 - table["ratio"]
     says = say.claim(
