@@ -1,4 +1,4 @@
-"""Verbs of the command line: what each takes, and the call that it makes.
+"""Verbs of the command line: the options of each, and its call.
 
 A group of verbs is a module with a table ``VERBS``: name to (declare, one line of help). Imports
 stand inside the functions, so that ``btcml --help`` does not load what only one verb needs.

@@ -54,7 +54,7 @@ def _backfill(args: Namespace, *, days: int | None = None, audit: bool = False) 
     from btcml.pipeline.ingest import backfill, make_span
 
     if args.since is not None and args.days is not None:
-        say(f"--since says where the span begins: --days {args.days} is ignored")
+        say(f"--since sets the start of the span: --days {args.days} is ignored")
 
     def _work(session: Session, key: SeriesKey, show: OnPage) -> Any:
         span = make_span(session.source, args.since, args.until, args.days or days or session.run.days)
@@ -64,7 +64,7 @@ def _backfill(args: Namespace, *, days: int | None = None, audit: bool = False) 
 
 
 def _for_each_symbol(args: Namespace, work: Callable[[Session, SeriesKey, OnPage], Any]) -> Any:
-    """Do the same for one symbol, or for each of several, one after the other within the exchange's limits."""
+    """Run for one symbol, or for several one after the other within the exchange's limits."""
     from btcml.candles import SeriesKey
 
     symbols = list(dict.fromkeys(args.symbol.split(",")))
@@ -81,7 +81,7 @@ def _declare_exchange(parser: ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8090, help="port to listen at (default 8090)")
     parser.add_argument("--at", type=utc_time, help="UTC time of its clock at the start (default: the source's own)")
     parser.add_argument("--speed", type=float, default=1.0, help="seconds of its clock in a second (default 1)")
-    parser.add_argument("--faults", type=Path, help="YAML or JSON file of faults to show")
+    parser.add_argument("--faults", type=Path, help="YAML or JSON file of faults to inject")
     parser.set_defaults(run=_exchange)
 
 

@@ -77,6 +77,6 @@ def _length(text: str | None) -> int | str | None:
 
 
 VERBS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
-    "evaluate": (_declare, "let every model forecast the past, and judge who would be served"),
+    "evaluate": (_declare, "test all models in walk-forward, and show which one would be served"),
 }
 """What each verb takes, and one line about it."""

@@ -19,7 +19,7 @@ def _declare_report(parser: ArgumentParser) -> None:
     parser.add_argument("--end", help="UTC time at which the report ends (default: the source's own)")
     parser.add_argument("--out", type=Path, default=Path("reports/build"), help="where reports are built")
     parser.add_argument("--plan", type=Path, help="only decide market and end, and write them to this file")
-    parser.add_argument("--from-plan", type=Path, help="build what such a file says")
+    parser.add_argument("--from-plan", type=Path, help="build the report of such a file")
     parser.set_defaults(run=_report)
 
 

@@ -22,7 +22,7 @@ def _declare_train(parser: ArgumentParser) -> None:
 
 
 def _job(session: Session, kind: str, **parameters: Any) -> Any:
-    """Do a job of the log here, and answer its result."""
+    """Run a job of the log in this process, and return its result."""
     from btcml.pipeline.jobs import JobContext, JobError, run_job
     from btcml.store.jobs import append_job
 
@@ -116,7 +116,7 @@ def _up(args: Namespace) -> None:
 
 
 VERBS: Verbs = {
-    "train": (_declare_train, "fit all models, judge at most once a day which of them serves"),
+    "train": (_declare_train, "fit all models, judge at most once a day which of them is served"),
     "predict": (_declare_predict, "forecast the next candle now"),
     "api": (_declare_api, "serve forecasts over HTTP"),
     "schedule": (_declare_schedule, "ingest, forecast and train when they are due"),

@@ -1,1 +1,1 @@
-"""Thin faces over the verbs: HTTP service, scheduler and dashboard."""
+"""HTTP service and dashboard: interfaces to the functions of the pipeline."""

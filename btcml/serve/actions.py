@@ -35,7 +35,7 @@ _PROBLEMS = responses(401, 403, 404, 409, 500, 502)
 
 
 def _append(service: Service, request: Request, kind: str, key: SeriesKey, **parameters: Any) -> int:
-    """Write the job down."""
+    """Add the job to the log."""
     request_id = str(request.scope.get("request_id", ""))
     job = append_job(service.store, kind, key, asked_by="api", parameters=parameters, request_id=request_id)
     assert job is not None  # noqa: S101 - only a due time can be there already
@@ -43,7 +43,7 @@ def _append(service: Service, request: Request, kind: str, key: SeriesKey, **par
 
 
 async def _run_in_process(service: Service, job_id: int) -> Job:
-    """Do a job in a process of its own, and wait for it."""
+    """Run a job in its own process, and wait for it."""
     process = spawn_job(service.settings, job_id, service.source.market)
     service.children.add(process)
     try:
@@ -144,7 +144,7 @@ async def train(
 @router.post("/series/rebuild", response_model=CountResponse, responses=_PROBLEMS)
 @router.post("/train/apply", response_model=CountResponse, responses=_PROBLEMS)
 def series_rebuild(service: State, key: Key, days: Annotated[int, Query(ge=1, le=5000)] = 90) -> CountResponse:
-    """CountResponse the out-of-sample points of the last `days`: they are joined when asked for, never rebuilt."""
+    """Count the out-of-sample points of the last `days`: they are joined on request, never rebuilt."""
     now = service.now(key)
     champion = read_champion(service.store, key)
     span = (now - key.delta * int(days * 86_400 / key.delta.total_seconds() + 1), now)

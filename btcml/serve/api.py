@@ -65,7 +65,7 @@ def create_app(settings: Settings, store: Store, *, key_required: bool = False) 
     store
         The database.
     key_required
-        Whether changing routes ask for ``BTCML_API_KEY``.
+        Whether changing routes require ``BTCML_API_KEY``.
     """
     app = FastAPI(
         title="btcml",
@@ -131,7 +131,7 @@ def _without_key(schema: dict[str, Any]) -> None:
 
 
 def check_host(settings: Settings, host: str) -> bool:
-    """Whether changing routes must ask for the key at this address.
+    """Whether changing routes must require the key at this address.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def check_host(settings: Settings, host: str) -> bool:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which ends the jobs first: those who wait for one are answered before it stops."""
+    """uvicorn's server, which ends the jobs first: clients that wait for one get a response before it stops."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)

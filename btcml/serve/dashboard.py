@@ -1,4 +1,4 @@
-"""The dashboard: one widget whose module draws everything; this side only asks the API for it.
+"""The dashboard: one widget whose module draws everything; this side only requests data from the API.
 
 `show` is all that the notebook calls. Importing this module loads neither pandas nor SQL nor models,
 because every visitor has a kernel of their own. Responses pass through as bytes; an API that fails
@@ -145,24 +145,24 @@ ROUTES = {
     "ingest": Route("POST", "/ingest/run", changes=True, timeout_s=600.0),
     "train": Route("POST", "/train", (*_SERIES, "days"), changes=True, timeout_s=60.0),
 }
-"""What the page may ask for, by name; nothing else reaches the API."""
+"""Routes that the page may request, by name; nothing else reaches the API."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a question.
+    """Result of a request.
 
     Attributes
     ----------
     code
         ``ok``; ``unchanged`` (as the ETag said); ``problem`` (the API refused, with a sentence);
-        ``unreachable``, ``slow`` or ``foreign`` (another program answered).
+        ``unreachable``, ``slow`` or ``foreign`` (a response of another program).
     status
         HTTP status, 0 where nothing answered.
     detail
-        The API's own sentence, or empty.
+        The API's message, or empty.
     request_id
-        By which the API's log knows the request, or empty.
+        Id of the request in the API's log, or empty.
     body
         JSON as it came, packed by gzip where ``packed``.
     """
@@ -177,7 +177,7 @@ class Outcome:
 
 
 class Client:
-    """Asks the API on behalf of the page.
+    """Sends the requests of the page to the API.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ class Client:
         )
 
     def _session(self) -> requests.Session:
-        """Return the thread's own session: one connection is kept open, proxies of the environment are not for us."""
+        """Return the thread's own session: one connection is kept open, proxies of the environment are not used."""
         if not hasattr(self._local, "session"):
             self._local.session = requests.Session()
             self._local.session.trust_env = False

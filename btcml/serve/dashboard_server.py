@@ -148,7 +148,7 @@ class _Reports(StaticFileHandler):
 
 class _Alive(RequestHandler):
     def get(self) -> None:
-        """Say that the process lives."""
+        """Report that the process runs."""
         self.set_header("Content-Type", "application/json")
         self.finish('{"status":"ok"}')
 
@@ -199,7 +199,7 @@ def notebook_file() -> Path:
 
 
 def kernel_environment(settings: Settings, options: DashboardOptions) -> dict[str, str]:
-    """Variables by which the kernels know the settings; secrets go no further than them."""
+    """Environment variables with the settings for kernels; secrets go nowhere else."""
     values = {
         "API_BASE_URL": settings.api_base_url,
         "BTCML_API_PUBLIC_URL": settings.btcml_api_public_url,
@@ -262,7 +262,7 @@ class DashboardOptions:
     host, port
         Address to listen on.
     locked
-        Whether the buttons ask for the password: whenever others than this machine can come.
+        Whether the buttons require the password: when other machines can connect.
     warm
         Kernels kept ready for the next visitors.
     most

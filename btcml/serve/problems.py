@@ -48,8 +48,8 @@ class Problem(BaseModel):
     title: str = Field(description="The status in words.")
     status: int = Field(description="The HTTP status.")
     detail: str = Field(description="What was expected, what was found, what to do.")
-    instance: str = Field(description="The path that was asked for.")
-    request_id: str = Field(description="Find the request in the log by it.")
+    instance: str = Field(description="The path of the request.")
+    request_id: str = Field(description="Id of the request in the log.")
 
 
 def responses(*codes: int) -> dict[int | str, dict[str, Any]]:
@@ -90,7 +90,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     found = error.errors()
     where = ", ".join(dict.fromkeys(str(item["loc"][-1]) for item in found)) or "the request"
     why = "; ".join(dict.fromkeys(str(item["msg"]) for item in found))
-    return problem_response(request, 422, f"{where}: {why}: correct it and ask again")
+    return problem_response(request, 422, f"{where}: {why}: correct it and try again")
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:

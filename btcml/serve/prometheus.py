@@ -1,4 +1,4 @@
-"""The service's health in Prometheus' text format: requests as they come, the rest when asked for."""
+"""The service's health in Prometheus' text format: requests as they come, the rest on request."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def exposition(service: Service) -> tuple[bytes, str]:
 
 
 def _add_series(service: Service, registry: CollectorRegistry) -> None:
-    """One gauge a figure, with one sample a series."""
+    """One gauge per figure, with one sample per series."""
     gauges: dict[str, Gauge] = {}
     for symbol in service.settings.btcml_symbols:
         key = service.key(symbol, None)

@@ -52,13 +52,13 @@ _ALIVE = b'{"status":"ok"}'
 
 @status_router.get("/", response_model=RootResponse)
 async def root() -> RootResponse:
-    """Say who answers."""
+    """Name and version of the service."""
     return RootResponse(version=__version__)
 
 
 @status_router.get("/health", response_model=HealthResponse)
 async def health() -> Response:
-    """Say that the process lives; asks nothing of the database."""
+    """Report that the process runs; does not use the database."""
     return Response(_ALIVE, media_type="application/json")
 
 
@@ -66,7 +66,7 @@ async def health() -> Response:
     "/ready", response_model=ReadyResponse, responses={503: {"model": ReadyResponse, "description": "Not ready"}}
 )
 def ready(service: State, response: Response) -> ReadyResponse:
-    """Say whether forecasts can be served, and name what is missing (503)."""
+    """Report whether forecasts can be served, and what is missing (503)."""
     try:
         found = _readiness(service)
     except BtcmlError as error:
@@ -133,7 +133,7 @@ IfNoneMatch = Annotated[str | None, Header(description="ETag of what the client 
 
 
 def _sent(content: dict[str, Any], known: str | None) -> Response:
-    """Answer with an ETag, or 304 where the client has it already."""
+    """Respond with an ETag, or with 304 where the client has it already."""
     body = json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Cache-Control": "no-cache"}
@@ -156,7 +156,7 @@ def prices_latest(
     n: Annotated[int, Query(ge=1, le=10_000)] = 100,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Answer the newest `n` final candles, oldest first."""
+    """Return the newest `n` final candles, oldest first."""
     frame = read_last_candles(service.store, key, n)
     if frame.empty:
         msg = f"no candles of {key} yet: POST /init/backfill, or btcml backfill"
@@ -193,7 +193,7 @@ def series(
     model: ModelName = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Answer out-of-sample forecasts against reality: walk-forward ones, and sealed ones over them.
+    """Return out-of-sample forecasts against reality: walk-forward ones, and sealed ones over them.
 
     They are the champion's, or those of `model`, which need not be served.
     """
@@ -226,7 +226,7 @@ def evaluation(
     wanted: Annotated[_EvaluationOptions, Depends()],
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Answer the figures of the forecasts that ``/series`` answers: scores, reliability, money, rolling direction."""
+    """Return the figures of the forecasts that ``/series`` returns: scores, reliability, money, rolling direction."""
     champion = read_champion(service.store, key)
     served = champion.name if champion else None
     model, costs = wanted.model or served, {"cost_bp": wanted.cost_bp, "threshold_bp": wanted.threshold_bp}
@@ -247,7 +247,7 @@ def futuros(
     limit: Annotated[int, Query(ge=1, le=50_000, description="What is of one time stays together.")] = 5_000,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Answer the sealed forecasts against reality; ``real_close`` is null while the candle is open."""
+    """Return the sealed forecasts against reality; ``real_close`` is null while the candle is open."""
     span = (pd.Timestamp(start) if start else _EPOCH, pd.Timestamp(end) if end else _END)
     frame = read_futuros(service.store, key, *span, limit)
     scored = frame["status"].eq("sealed") & frame["real_close"].notna()
@@ -266,7 +266,7 @@ def futuros(
 
 @forecast_router.post("/predict", response_model=ForecastResponse, responses=responses(409, 500))
 async def predict(service: State, symbol: Symbol = "BTCUSDT", interval: Interval = None) -> Response:
-    """Answer the forecast of the next candle: close, whole candle, 90 % interval, probability up, model, seal."""
+    """Return the forecast of the next candle: close, whole candle, 90 % interval, probability up, model, seal."""
     cached = service.cached_forecast(symbol, interval)
     if cached is None:
         cached = await run_in_threadpool(service.new_forecast, symbol, interval)
@@ -287,7 +287,7 @@ def _training(job: Job) -> dict[str, Any]:
 
 @forecast_router.get("/metrics", response_model=MetricsResponse, responses=responses())
 def metrics(service: State, key: Key, limit: Annotated[int, Query(ge=1, le=1000)] = 20) -> dict[str, Any]:
-    """Answer the newest training's figures beside persistence's, and those of the last ones."""
+    """Return the newest training's figures beside persistence's, and those of the last ones."""
     jobs = read_jobs(service.store, key=key, kinds=["train"], statuses=["ok"], limit=limit)
     items = [_training(job) for job in jobs]
     return (items[0] if items else {"status": "empty"}) | {"items": items}
@@ -295,7 +295,7 @@ def metrics(service: State, key: Key, limit: Annotated[int, Query(ge=1, le=1000)
 
 @forecast_router.get("/model/info", response_model=ModelInfoResponse, responses=responses())
 def model_info(service: State, key: Key) -> dict[str, Any]:
-    """Answer where the models of a series are, and what they are."""
+    """Return the models of a series and the folder of their files."""
     folder = series_folder(service.settings, key)
     models = read_models(service.store, key)
     files = sorted(str(file.relative_to(folder)) for file in folder.glob("*/*") if file.is_file())
@@ -340,7 +340,7 @@ Kind = Annotated[Literal["ingest", "train", "backfill", "forecast"] | None, Quer
 Status = Annotated[
     Literal["queued", "running", "ok", "error", "missed", "abandoned"] | None, Query(description="Only this status.")
 ]
-_MOST_ID = 2**63 - 1
+_MAX_ID = 2**63 - 1
 
 
 @forecast_router.get("/jobs", response_model=JobListResponse, responses=responses())
@@ -349,9 +349,9 @@ def jobs(
     kind: Kind = None,
     status: Status = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-    before: Annotated[int | None, Query(ge=1, le=_MOST_ID)] = None,
+    before: Annotated[int | None, Query(ge=1, le=_MAX_ID)] = None,
 ) -> dict[str, Any]:
-    """Answer the log of jobs, newest first."""
+    """Return the log of jobs, newest first."""
     found = read_jobs(
         service.store,
         kinds=[kind] if kind else KINDS,
@@ -364,6 +364,6 @@ def jobs(
 
 
 @forecast_router.get("/jobs/{job_id}", response_model=JobResponse, responses=responses(404))
-def job(service: State, job_id: Annotated[int, Path(ge=1, le=_MOST_ID)]) -> dict[str, Any]:
-    """Answer one job."""
+def job(service: State, job_id: Annotated[int, Path(ge=1, le=_MAX_ID)]) -> dict[str, Any]:
+    """Return one job."""
     return job_facts(read_job(service.store, job_id))

@@ -1,4 +1,4 @@
-"""What the routes answer, typed; field names are those of the two systems that it replaces."""
+"""Types of the responses; field names are those of the two systems that it replaces."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ class ModelInfoResponse(ResponseModel):
 
 
 class ChallengerItem(ResponseModel):
-    """What another model says: beside the forecast, never instead of it."""
+    """Forecast of a challenger, shown beside the served one."""
 
     model: str
     role: Literal["challenger", "persistence"]
@@ -259,10 +259,10 @@ class ForecastResponse(ResponseModel):
     model: str
     artifact: str
     skill: Figure = Field(None, description="Of the served model in walk-forward; 0 for persistence.")
-    verdict: str = Field(description="Why this model serves, in one sentence.")
+    verdict: str = Field(description="Why this model is served, in one sentence.")
     trained_at: datetime
     model_age_seconds: float
-    sealed: bool = Field(description="Whether this very forecast is sealed.")
+    sealed: bool = Field(description="Whether this forecast is sealed.")
     sealed_at: datetime | None = None
     seal_status: Literal["sealed", "late", "other"] | None = Field(
         None, description="other: an earlier training's forecast of this candle is sealed, see /futuros."
@@ -295,7 +295,7 @@ class FuturesResponse(ResponseModel):
 
 
 class ForecastItem(BaseModel):
-    """What had been forecast."""
+    """The forecast."""
 
     open_next: float | None
     high_next: float | None
@@ -305,7 +305,7 @@ class ForecastItem(BaseModel):
 
 
 class DirectionItem(BaseModel):
-    """The direction that had been forecast: 1 up, 0 down."""
+    """The forecast direction: 1 up, 0 down."""
 
     dir_next: Literal[0, 1] | None
     prob_up: float | None
@@ -313,7 +313,7 @@ class DirectionItem(BaseModel):
 
 
 class ErrorItem(BaseModel):
-    """How far off the forecast was, and how far off no change would have been."""
+    """Error of the forecast, and of persistence."""
 
     close_abs: float
     close_signed: float

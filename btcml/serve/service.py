@@ -1,7 +1,7 @@
 """What the service keeps between requests: database, market, and the newest forecast as bytes.
 
-A listener hears from the database which tables have changed, so that a kept forecast is used only
-while it is current.
+A listener is notified by the database which tables have changed, so that a cached forecast is used only while
+it is current.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class Service:
     store
         The database.
     key_required
-        Whether changing routes ask for the key.
+        Whether changing routes require the key.
     """
 
     def __init__(self, settings: Settings, store: Store, *, key_required: bool = False) -> None:
@@ -172,7 +172,7 @@ class Service:
 
     @cached_property
     def source(self) -> Source:
-        """The market, decided once; asked again only after a failure."""
+        """The market, decided once; determined again only after a failure."""
         return make_source(self.settings, self.settings.btcml_source, self.store)
 
     def key(self, symbol: str, interval: str | None) -> SeriesKey:

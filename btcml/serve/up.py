@@ -85,7 +85,7 @@ def run_up(settings: Settings, host: str, port: int, days: int, dashboard_port: 
     check_port("API", host, port)
     if dashboard_port is not None:
         check_port("dashboard", "127.0.0.1", dashboard_port, "--dashboard-port")
-    store = open_store(settings)  # held open: an embedded server lives as long as somebody uses it
+    store = open_store(settings)  # kept open: an embedded server runs as long as a process uses it
     found = make_source(settings, settings.btcml_source, store)
     source = found.market if found.market == "simulated" else settings.btcml_source.replace("auto", "binance")
     reach = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
@@ -103,7 +103,7 @@ def api_answers(url: str) -> bool:
 
 @contextlib.contextmanager
 def running_api(settings: Settings, say: Callable[[str], None]) -> Iterator[None]:
-    """Have an API at ``API_BASE_URL``: the one that answers there, else one of our own until the block ends.
+    """Provide an API at ``API_BASE_URL``: the one that answers there, else one of our own until the block ends.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + _START_S
     while not api_answers(url):
         if process.poll() is not None or time.monotonic() > end:
-            last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+            last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] or ["no message"]
             where, why = public_url(url), last[0][:300]
             msg = f"the API did not come up at {where} ({why}): {log} has more; btcml doctor looks further"
             raise NotReadyError(msg)

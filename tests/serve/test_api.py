@@ -263,7 +263,7 @@ def test_prometheus_reads_requests_jobs_ages_and_skill(service):
 
 
 def test_several_symbols_are_watched_together(service):
-    """One figure, a sample a series; /ready names what is missing of each."""
+    """One figure, a sample per series; /ready names what is missing of each."""
     both = service.settings.model_copy(update={"btcml_symbols": ("BTCUSDT", "ETHUSDT")})
     service.post("/ingest/run")
     with Listening(create_app(both, service.store)) as url:

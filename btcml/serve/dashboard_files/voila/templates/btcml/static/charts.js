@@ -1,4 +1,4 @@
-// The charts over time: each is made once, keeps zoom and pan when new rows come, and says under the cursor what it shows.
+// The charts over time: each is made once, keeps zoom and pan when new rows come, and shows values under the cursor.
 
 import {
   CandlestickSeries, ColorType, CrosshairMode, HistogramSeries, LineSeries, LineStyle, LineType, createChart, createSeriesMarkers, createTextWatermark,
@@ -60,7 +60,7 @@ class Frame {
     return made;
   }
 
-  /** Say again what stands in the corners. */
+  /** Update the texts in the corners. */
   mark() {
     const color = this.colours.muted;
     for (const [mark, words] of this.corners || []) mark.applyOptions({ lines: [{ text: words(), color, fontSize: 11 }] });
@@ -89,7 +89,7 @@ class Frame {
     event.preventDefault();
   }
 
-  /** Put new rows in; what the viewer had in view stays, and the right edge follows the newest candle. */
+  /** Add new rows; the current view stays, and the right edge follows the newest candle. */
   keep(times, put) {
     const scale = this.chart.timeScale(), logical = scale.getVisibleLogicalRange(), range = scale.getVisibleRange();
     const followed = logical && this.count && logical.to >= this.count - 1.5;
@@ -101,7 +101,7 @@ class Frame {
     this.count = times.length;
   }
 
-  /** What is in view before anybody has zoomed. */
+  /** The initial view, before any zoom. */
   begin() { this.chart.timeScale().fitContent(); }
 
   /** Forget zoom and pan: another series or span is shown. */
@@ -336,7 +336,7 @@ export class DirectionChart extends Frame {
   }
 }
 
-/** Error of each training beside persistence's, and who serves since. */
+/** Error of each training beside persistence's, and the model served since then. */
 export class TrainingsChart extends Frame {
   constructor(box, page) {
     super(box, page);

@@ -39,7 +39,7 @@ class Dashboard {
 
   $(name) { return this.root.querySelector(`#btcml-${name}`); }
 
-  /** Nothing is known of the series that is shown now. */
+  /** Forget all data of the series. */
   forget() {
     this.turn = (this.turn || 0) + 1;
     this.problems = {};
@@ -163,7 +163,7 @@ class Dashboard {
     setTimeout(again, Math.min(1000 * 2 ** times, 15_000));
   }
 
-  // ---- asking ----
+  // ---- requests ----
 
   now() { return Date.now() / 1000 + this.offset; }
 
@@ -171,7 +171,7 @@ class Dashboard {
 
   get newest() { return this.candles.size ? Math.max(...[...this.candles.keys()].slice(-2)) : null; }
 
-  /** Ask for everything that may be new; what is there already is not asked for again. */
+  /** Request everything that may be new, and nothing that is there already. */
   async refresh() {
     if (this.loading || !this.alive || !this.interval) return;
     this.loading = true;
@@ -269,7 +269,7 @@ class Dashboard {
 
   heard_model({ models }) { this.models = models; }
 
-  /** Which report belongs to the model that serves. */
+  /** The report of the served model. */
   async askReport(turn, key) {
     const [start, end] = this.models?.find((model) => model.champion)?.window || [];
     const found = await this.link.ask("report", { ...key, market: this.market, start, end });
@@ -278,7 +278,7 @@ class Dashboard {
     this.showLinks();
   }
 
-  /** The problem that says most about the state, or nothing. */
+  /** The most informative problem, or nothing. */
   worst() {
     const all = Object.values(this.problems).filter(Boolean);
     const order = ["unreachable", "foreign", "slow"];
@@ -439,7 +439,7 @@ class Dashboard {
     return this.t(known, { api, status }) + extra;
   }
 
-  /** What the reads say together, in one sentence, or nothing. */
+  /** The summary of all reads in one sentence, or nothing. */
   stateSentence() {
     const problem = this.worst();
     if (!problem) return null;
@@ -526,7 +526,7 @@ class Dashboard {
     this.showClock();
   }
 
-  /** Who serves, also while there is no forecast. */
+  /** The served model, also while there is no forecast. */
   showModel(plain) {
     const { t, f, prediction: p } = this, served = this.models?.find((model) => model.champion);
     const name = p?.model ?? served?.name, age = p ? p.model_age_seconds : served ? this.now() - second(served.trained_at) : NaN;
@@ -605,10 +605,10 @@ class Dashboard {
 
   coinWord(score) { return score.direction_low > 0.5 ? "h_notCoin" : score.direction_high < 0.5 ? "h_coinWorse" : "h_coin"; }
 
-  /** Why there is nothing to count; nothing where the API has not said anything yet. */
+  /** Why there is nothing to count; empty before the first response of the API. */
   noneWord() { const { own } = this.figures; return own ? this.t(this.score(own).rows ? "h_directionNone" : "h_none") : ""; }
 
-  /** Whose opinion it is, where it is not the service's. */
+  /** Name of the model, where it is not the served one. */
   whose(key = "h_rival") { return this.challenger ? `${this.t(key, { model: this.challenger })} ` : ""; }
 
   directionWords() {
@@ -618,7 +618,7 @@ class Dashboard {
     return `${this.whose()}${t("h_direction", { right: f.whole(right), n: f.whole(rows), share: f.percent(score.direction), lo: f.percent(score.direction_low), hi: f.percent(score.direction_high), wda: f.percent(score.wda), repeat: f.percent(repeat.direction) })} ${t(this.coinWord(score))}`;
   }
 
-  /** Everything below the essentials: made when the first of it comes, so that it never delays them. */
+  /** Everything below the essentials: created with its first data, so that it never delays them. */
   showRest() {
     if (!this.alive) return;
     const { t, f } = this, { shown, week } = this.figures, sealed = this.sealed();
@@ -681,7 +681,7 @@ class Dashboard {
   }
 }
 
-/** What anywidget calls: draw into an element, and give back how to stop. */
+/** Entry point for anywidget: draw into an element, and return a function that stops. */
 function render({ model, el }) {
   const dashboard = new Dashboard(model, el);
   dashboard.start();

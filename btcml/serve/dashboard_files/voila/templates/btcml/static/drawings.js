@@ -1,4 +1,4 @@
-// What is not over time: the reliability diagram and the tables, as SVG and HTML.
+// Everything without a time axis: the reliability diagram and the tables, as SVG and HTML.
 
 const SIZE = { width: 420, height: 300, left: 64, right: 30, top: 10, bottom: 40 };
 const escapes = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };

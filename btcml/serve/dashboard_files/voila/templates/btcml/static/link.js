@@ -1,4 +1,4 @@
-// The way to the kernel: a model of Jupyter's where there is one, else a socket of our own; and questions with answers.
+// The connection to the kernel: a model of Jupyter's where there is one, else a socket of our own; and requests with responses.
 
 const SLOW_MS = 1500;
 const PROBE_MS = 250;
@@ -35,7 +35,7 @@ function unpack(data) {
   return { channel, header: json(1), content: json(4), buffers: Array.from({ length: Math.max(count - 6, 0) }, (_, i) => part(i + 5)) };
 }
 
-/** What an anywidget needs of a model, over the kernel's own socket: Jupyter's front end weighs a hundred times more. */
+/** The part of a model that anywidget needs, over the kernel's own socket: Jupyter's front end weighs a hundred times more. */
 export function pageModel({ kernel, model, base }) {
   const listeners = new Set(), waiting = [], session = token();
   let socket = null, failures = 0, left = false, heard = false, probe = null;
@@ -109,7 +109,7 @@ async function body(facts, buffers) {
   return new Response(stream).json();
 }
 
-/** Questions to the kernel. `onslow(ms)` hears how long the oldest open one has waited, 0 when none is slow. */
+/** Requests to the kernel. `onslow(ms)` is called with the age of the oldest open one, 0 when none is slow. */
 export function asker(model, onslow) {
   const open = new Map();
   let last = 0, told = false;

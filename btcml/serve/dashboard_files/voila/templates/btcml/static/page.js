@@ -1,4 +1,4 @@
-// The page under Voilà: finds its kernel, draws the widget, and gives the kernel back when the tab goes.
+// The page under Voilà: finds its kernel, draws the widget, and releases the kernel when the tab closes.
 
 import { pageModel } from "./link.js";
 import widget from "./dashboard.js";
