@@ -31,7 +31,7 @@ _HOMES = dict.fromkeys(("feature_frame", "predict_next", "read_candles"), "btcml
 if not TYPE_CHECKING:  # a type checker would take a __getattr__ to mean that any name exists
 
     def __getattr__(name: str) -> object:
-        """Load a public name when it is first asked for."""
+        """Load a public name at its first use."""
         if name in _HOMES:
             return getattr(import_module(_HOMES[name]), name)
         msg = f"module 'btcml' has no attribute {name!r}"

@@ -1,4 +1,4 @@
-"""The vocabulary of a candle: columns, intervals, finality, resampling.
+"""Candle frames: columns, intervals, finality, resampling.
 
 A candle frame is a `pandas.DataFrame` with exactly the columns of `COLUMNS`, a `RangeIndex`,
 ``open_time`` ascending and unique, times as ``datetime64[us, UTC]`` and numbers as ``float64``
@@ -209,8 +209,8 @@ def as_candles(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns `COLUMNS`; unknown optional columns are NaN. Rows are neither judged nor dropped:
-        that is the contract's work.
+        Columns `COLUMNS`; unknown optional columns are NaN. Rows are neither checked nor dropped: the contract
+        does that.
 
     Raises
     ------
@@ -291,7 +291,7 @@ def candle_gaps(open_time: pd.Series, interval: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a hole: ``start`` (first missing open time), ``end`` (the next open time that is
+        One row per hole: ``start`` (first missing open time), ``end`` (the next open time that is
         there) and ``missing`` (number of candles).
     """
     delta = interval_delta(interval)

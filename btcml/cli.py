@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        sentence = f"the operating system refused ({error}): free disk space or correct the path, then run again"
+        sentence = f"a system call failed ({error}): free disk space or correct the path, then run again"
         return _fail(error, sentence, 1, as_json=as_json)
     return 0
 

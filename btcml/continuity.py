@@ -1,7 +1,7 @@
 """Spans of candles that were probably stored before they were final.
 
-A single odd candle proves nothing: real opens do jump, and real volume can be near zero. But hours
-in which most candles break a rule are a sign of unfinished candles. ``continuity``: the open
+A single odd candle is not enough: real opens jump, and real volume can be near zero. Hours in which most
+candles break a rule indicate unfinished candles. ``continuity``: the open
 continues the previous close within what this symbol has shown in 30 days. ``volume_collapse``: the
 volume is not far below the least of 30 days. The bounds are learned from accepted rows only.
 """

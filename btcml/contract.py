@@ -54,9 +54,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule that each row keeps, as a predicate that SQL and Python both read.
+    """A rule for each row, as a predicate that SQL and Python both read.
 
-    A row keeps the rule where the predicate is true or unknown (null), as in a CHECK constraint.
+    A row satisfies the rule where the predicate is true or unknown (null), as in a CHECK constraint.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Contract:
-    """What ``candles.odcs.yaml`` says."""
+    """Content of ``candles.odcs.yaml``."""
 
     version: str
     table: str
@@ -216,7 +216,7 @@ def rule_results(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
 
 
 def enforce_contract(frame: pd.DataFrame, interval: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Split the rows into those that keep every rule and those that break one.
+    """Split the rows into those that satisfy every rule and those that break one.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Every way in which btcml can fail, each with its exit status and HTTP status.
+"""All errors of btcml, each with its exit status and HTTP status.
 
 The tree::
 
@@ -13,8 +13,8 @@ The tree::
     │   └── LocationError           exit 1, HTTP 502   refused by location (451)
     ├── BusyError                   exit 1, HTTP 409   another process holds the lock
     ├── StoreError                  exit 1, HTTP 503   the database failed or refused
-    ├── ArtifactError               exit 1, HTTP 500   a model file that cannot be trusted
-    └── ReportError                 exit 1, HTTP 500   a notebook or page that did not come out right
+    ├── ArtifactError               exit 1, HTTP 500   a model file that is damaged or foreign
+    └── ReportError                 exit 1, HTTP 500   a notebook or page that failed a check
 
 Every message is one sentence: what was expected, what was found, what to do.
 """
@@ -64,7 +64,7 @@ class BtcmlError(Exception):
 
 
 class UsageError(BtcmlError):
-    """A parameter that the caller can put right."""
+    """A parameter that the caller can correct."""
 
     exit_code = 2
     status = 422
@@ -122,13 +122,13 @@ class LocationError(MarketError):
 
 
 class BusyError(BtcmlError):
-    """Another process does the same work right now."""
+    """Another process is doing the same work."""
 
     status = 409
 
 
 class StoreError(BtcmlError):
-    """The database cannot be reached, is of another version, or refused."""
+    """The database cannot be reached, is of another version, or rejected a statement."""
 
     status = 503
 

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent, their hashes and locks, and the files shipped with btcml."""
+"""Atomic writes of files and folders, hashes, locks, and the files shipped with btcml."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def resource(name: str) -> Path:
 def replaced_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path; after the block its file is synced and takes the place of `path`.
 
-    A reader, or a crash, sees the old content or the new, nothing between. If the block or the
+    A reader sees the old content or the new, also after a crash. If the block or the
     disk fails, the old content stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Frozen settings and run parameters, made at the edge and handed down as arguments."""
+"""Frozen settings and run parameters, created once and passed on as arguments."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _urls(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Settings(BaseSettings):
-    """Where things are and how often they happen, from the environment or ``.env``.
+    """Locations, credentials and schedule, from the environment or ``.env``.
 
     Examples
     --------
@@ -123,14 +123,14 @@ def load_settings() -> Settings:
     Raises
     ------
     UsageError
-        If a variable holds what it must not; the sentence names the variable.
+        If a variable has an invalid value; the message names it.
     """
     try:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"][:1]).upper()
-        msg = f"the setting {name} is wrong: {_complaint(first)}"
+        msg = f"the setting {name} is wrong: {_message(first)}"
         raise UsageError(msg) from error
 
 
@@ -143,7 +143,7 @@ def _check_end(text: str) -> None:
 
 
 class RunParameters(BaseModel):
-    """What one run is about; every field changes the result.
+    """Parameters of one run; each of them changes the result.
 
     Examples
     --------
@@ -191,11 +191,11 @@ def run_parameters(**values: Any) -> RunParameters:
             msg = f"unknown parameter {name}: {hint}"
         else:
             meaning = RunParameters.model_fields[name].description
-            msg = f"the parameter {name} ({meaning}) is wrong: {_complaint(first)}"
+            msg = f"the parameter {name} ({meaning}) is wrong: {_message(first)}"
         raise UsageError(msg) from error
 
 
-def _complaint(found: Any) -> str:
-    """What pydantic says, with the value once."""
+def _message(found: Any) -> str:
+    """Pydantic's message, with the value once."""
     message = re.sub(r"^(Value error|Assertion failed), ", "", found["msg"])
     return message if ", found " in message else f"{message}, found {public_url(repr(found['input']))}"

@@ -22,7 +22,7 @@ __all__ = ["check_port", "end_processes", "is_loopback", "log_json", "public_url
 
 
 def end_processes(processes: Iterable[subprocess.Popen[bytes]], wait: float = 8.0) -> None:
-    """Ask processes to end, wait `wait` seconds for all of them, and kill those that still run."""
+    """Terminate processes, wait `wait` seconds for all of them, and kill those that still run."""
     running = [process for process in processes if process.poll() is None]
     for process in running:
         process.terminate()
@@ -64,7 +64,7 @@ def check_port(name: str, host: str, port: int, option: str = "--port") -> None:
     Raises
     ------
     UsageError
-        If the port is taken, or the address is none of this machine's.
+        If the port is taken, or the address is not one of this machine.
     """
     try:
         family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -133,7 +133,7 @@ def test_a_missing_database_is_a_failure_not_a_mistake(run, monkeypatch):
 
 
 def test_several_symbols_come_at_once(run):
-    """One call, one client within the exchange's limits, one result a series."""
+    """One call, one client within the exchange's limits, one result per series."""
     status, out, _ = run("backfill", "--symbol", "BTCUSDT,ETHUSDT", "--days", "2", "--json")
     assert status == 0
     assert [done["key"]["symbol"] for done in json.loads(out)["series"]] == ["BTCUSDT", "ETHUSDT"]
@@ -210,7 +210,7 @@ def test_a_file_that_does_not_say_its_symbol_is_noted(run, csv):
     plain = Path(named).rename(Path(named).with_name("mine.csv"))
     status, _, err = run("ingest", "--source", str(plain), "--symbol", "ETHUSDT", "--days", "2")
     assert status == 0
-    assert err.startswith("NOTE: mine.csv does not say its symbol, taken as ETHUSDT")
+    assert err.startswith("NOTE: mine.csv does not name its symbol, taken as ETHUSDT")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -34,7 +34,7 @@ __all__ = ["newest_report", "shrink"]
 
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "docs" / "pictures"
-MOST_BYTES = 300_000
+MAX_BYTES = 300_000
 _PORT = 8867
 _TIMEOUT_S = 120
 _DAYS = "400"
@@ -54,7 +54,7 @@ def newest_report(folder: Path) -> Path:
     return max(found, key=lambda page: ("simulated" not in page.parts, page.stat().st_mtime))
 
 
-def shrink(png: bytes, most: int = MOST_BYTES) -> bytes:
+def shrink(png: bytes, most: int = MAX_BYTES) -> bytes:
     """The same picture in at most so many bytes: fewer colours first, then fewer pixels."""
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     while True:

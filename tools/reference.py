@@ -216,7 +216,7 @@ def architecture() -> str:
             inside = sorted(m.split(".", 2)[2] for m in graph.modules if m.startswith(f"btcml.{name}."))
             own = ", ".join(part for part in inside if "versions" not in part and part.count(".") == 0)
             below = ", ".join(other for group in groups for other in group if other in uses[name])
-            rows.append((floor, f"`{name}`", own or "one module", below or "nothing of ours"))
+            rows.append((floor, f"`{name}`", own or "one module", below or "no other module"))
     return _page(
         "Architecture",
         (DOCS / "architecture.intro.txt").read_text(encoding="utf-8").strip(),

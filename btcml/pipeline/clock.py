@@ -24,8 +24,8 @@ _TOLERANCE_S = 2.25  # of this machine's time
 def register_clock(store: Store, source: Source, *, listen: float = 1.0) -> pd.Timestamp:
     """Record the clock of a market in the database, or check that it is the one recorded.
 
-    A replay's origin and speed are written once; Binance's offset is measured anew each time; the
-    simulated market lives by real time and needs nothing.
+    A replay's origin and speed are written once; Binance's offset is measured again each time; the simulated
+    market uses real time and needs no record.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def register_clock(store: Store, source: Source, *, listen: float = 1.0) -> pd.T
     now = source.now()
     apart = (market_now(store, market) - now).total_seconds()
     if abs(apart) > _TOLERANCE_S * max(speed, 1.0):
-        msg = f"the clock of {market} is {apart:.0f} s away from the recorded one: a replay that begins anew needs "
+        msg = f"the clock of {market} is {apart:.0f} s away from the recorded one: a restarted replay needs "
         msg += "another --name"
         raise StoreError(msg)
     return now

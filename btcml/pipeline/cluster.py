@@ -44,7 +44,7 @@ def joblib_backend(address: str | None) -> Iterator[Any]:
     except (OSError, ValueError) as error:
         msg = f"expected a dask scheduler at {address}, found none: start one with dask scheduler"
         raise UsageError(msg) from error
-    with client, parallel_config(backend="dask"):  # by name alone joblib 1.6 neither knows nor starts it
+    with client, parallel_config(backend="dask"):  # joblib 1.6 does not start it by name
         yield get_active_backend()[0]
 
 

@@ -1,4 +1,4 @@
-"""Checks of everything that can be wrong, each with what to do about it."""
+"""Checks of the whole installation, each with advice."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class Finding:
     status
         ``ok``, ``warn`` (works, but look) or ``bad`` (does not work).
     found
-        What was found, in words.
+        The result as text.
     cure
-        What to do; empty where all is well.
+        What to do; empty where nothing is wrong.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """Check disk, database, exchange, clocks, data, models and the chains of forecasts.
 
-    Never raises for what it finds: a part that cannot be examined is a finding itself.
+    Never raises for a finding: a part that cannot be examined is a finding itself.
     """
     try:
         store = open_store(settings)
@@ -89,7 +89,7 @@ def _checked(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return check()
     except (BtcmlError, SQLAlchemyError, OSError, ValueError) as error:
-        cure = "read the sentence, then run btcml doctor again"
+        cure = "see the message, then run btcml doctor again"
         return [Finding(name, "bad", " ".join(str(error).split())[:300], cure)]
 
 
@@ -99,7 +99,7 @@ def _found(name: str, wrong: object, found: str, cure: str, otherwise: Status = 
 
 
 def render(findings: list[Finding]) -> str:
-    """Text for a terminal: a line a finding, and what to do below it."""
+    """Text for a terminal: a line per finding, and what to do below it."""
     width = max(len(finding.name) for finding in findings)
     lines = []
     for finding in findings:
@@ -151,7 +151,7 @@ def _exchange(settings: Settings, store: Store | None) -> list[Finding]:
     try:
         answers = market.reachable()
     except BtcmlError as error:
-        return [Finding("exchange", "bad", str(error), "wait for the end of the ban: nothing is asked before it")]
+        return [Finding("exchange", "bad", str(error), "wait for the end of the ban: no request is sent before it")]
     if not answers:
         cure = "check the network, or set BTCML_BINANCE_URLS; BTCML_SOURCE=simulated works without the exchange"
         found = f"none of {', '.join(map(public_url, settings.btcml_binance_urls))} answers"
@@ -186,11 +186,11 @@ def _jobs(store: Store) -> Finding:
         return Finding("jobs", "ok", f"none of the last {len(done)} failed")
     last = failed[0]
     found = f"{len(failed)} of the last {len(done)} failed; job {last.id}, {last.kind}: {last.error}"
-    return Finding("jobs", "warn", found, "read GET /jobs, fix what the sentence names; the scheduler tries again")
+    return Finding("jobs", "warn", found, "read GET /jobs, fix the cause; the scheduler tries again")
 
 
 def examine_scheduler(settings: Settings) -> Finding:
-    """Whether a scheduler has worked within three of its own pauses, or is working now."""
+    """Whether a scheduler has run within three of its own pauses, or is running now."""
     try:
         store = open_store(settings)
         ((running, since),) = store.fetch(_LAST_WORK)
@@ -198,15 +198,15 @@ def examine_scheduler(settings: Settings) -> Finding:
     except (BtcmlError, SQLAlchemyError) as error:
         return Finding("scheduler", "bad", " ".join(str(error).split())[:300], "start the database, then the scheduler")
     if running:
-        return Finding("scheduler", "ok", "at work")
+        return Finding("scheduler", "ok", "running")
     age = None if since is None else pd.Timedelta(since)
-    limit = max(_PAUSES * pd.Timedelta(duration(settings.btcml_ingest_every)), _LEAST_LIMIT)
-    found = "has never worked" if age is None else f"worked {_age(age)} ago"
+    limit = max(_PAUSES * pd.Timedelta(duration(settings.btcml_ingest_every)), _MIN_LIMIT)
+    found = "has never run" if age is None else f"ran {_age(age)} ago"
     cure = "look at its log, then start it again: btcml schedule"
     return _found("scheduler", age is None or age > limit, found, cure, "bad")
 
 
-_PAUSES, _LEAST_LIMIT = 3, pd.Timedelta(minutes=3)
+_PAUSES, _MIN_LIMIT = 3, pd.Timedelta(minutes=3)
 _LAST_WORK = """SELECT coalesce(bool_or(status = 'running'), false) AS running,
 clock_timestamp() - max(coalesce(finished_at, started_at, created_at)) AS age FROM jobs WHERE asked_by = 'scheduler'"""
 
@@ -249,7 +249,7 @@ def _model(settings: Settings, store: Store, key: SeriesKey, now: pd.Timestamp) 
 
 
 def _age(span: pd.Timedelta) -> str:
-    """A span in the unit that people would use.
+    """A span in a readable unit.
 
     Examples
     --------

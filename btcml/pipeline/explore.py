@@ -99,7 +99,7 @@ def feature_frame(
     names
         A set (``core``, ``ohlcv``, ``range``, ``all``) or names of features.
     interval
-        Told from the candles where omitted.
+        Inferred from the candles where omitted.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def feature_frame(
 
 @dataclass(frozen=True)
 class NextForecast:
-    """The forecast of the next candle, as the service would answer it.
+    """The forecast of the next candle, as the service returns it.
 
     Attributes
     ----------

@@ -41,7 +41,7 @@ FIRST_DAYS = 90
 """Days that the first ingest of an empty series fetches."""
 
 _HEALED = 5
-"""Most spans of missing or broken candles that one ingest asks for again: a few calls, whatever the past holds."""
+"""Maximum number of spans of missing or broken candles that one ingest requests again."""
 
 _CHUNK = 50_000  # candles a transaction: what a kill in the middle of a backfill can lose
 _JUDGED = pd.Timedelta(days=45)
@@ -100,7 +100,7 @@ def ingest(
     key
         The series. Its market is the source's own, except for an explicit merge of a file.
     on_page
-        Told of rows fetched and rows expected.
+        Called with rows fetched and rows expected.
 
     Raises
     ------
@@ -279,7 +279,7 @@ def _holes(known: pd.Series, span: Span, delta: pd.Timedelta) -> list[Span]:
 def _fetch(
     store: Store, source: Source, done: Ingested, span: Span, at: pd.Timestamp, on_page: OnPage | None
 ) -> Ingested:
-    """Fetch and store a span part by part, each in a transaction of its own; `at` is the time of the question."""
+    """Fetch and store a span part by part, each in a transaction of its own; `at` is the time of the request."""
     key, reached = done.key, span[0]
     for frame in _parts(source, key, span, on_page):
         stored = upsert_candles(store, key, frame, source=source.market, at=at)
@@ -301,14 +301,14 @@ def _parts(source: Source, key: SeriesKey, span: Span, on_page: OnPage | None) -
     total, done = (end - start) // key.delta, 0
     while start < end:
         stop = min(start + key.delta * _CHUNK, end)
-        frame = source.fetch_candles(key.symbol, key.interval, start, stop, _onward(on_page, done, total))
+        frame = source.fetch_candles(key.symbol, key.interval, start, stop, _shifted_progress(on_page, done, total))
         done += len(frame)
         yield frame
         start = stop
 
 
-def _onward(on_page: OnPage | None, before: int, total: int) -> OnPage | None:
-    """Tell the progress of a part as that of the whole."""
+def _shifted_progress(on_page: OnPage | None, before: int, total: int) -> OnPage | None:
+    """Report the progress of a part as that of the whole."""
     return None if on_page is None else lambda done, _: on_page(before + done, max(total, before + done))
 
 

@@ -38,7 +38,7 @@ __all__ = ["INTERRUPTED", "JobContext", "JobError", "environment", "run_job", "s
 _WAIT_S = 20.0
 _PAUSE_S = 0.1
 INTERRUPTED = 130
-"""Exit status of a process that was asked to stop."""
+"""Exit status of a process that was terminated."""
 
 NICENESS = 10
 """Niceness of a job in a process of its own, so that requests of the API come first."""
@@ -101,7 +101,7 @@ def run_job(context: JobContext, job_id: int, *, wait: bool = False) -> Job:
     except BtcmlError as error:
         finish_job(context.store, job.id, error=str(error), error_status=error.status)
     except OSError as error:
-        sentence = f"the system refused a file ({error}): make room, or repair the folder, then run again"
+        sentence = f"a file cannot be written ({error}): make room, or repair the folder, then run again"
         finish_job(context.store, job.id, error=sentence, error_status=503)
     except Exception as error:
         finish_job(context.store, job.id, error=f"unexpected {type(error).__name__}: {error}", error_status=500)
@@ -114,7 +114,7 @@ def run_job(context: JobContext, job_id: int, *, wait: bool = False) -> Job:
 
 
 def _check_market(context: JobContext, job: Job) -> None:
-    """Refuse a job about another market than the process reads from: markets never mix."""
+    """Reject a job of another market than the process reads from: markets never mix."""
     if context.source.market != job.key.market:
         msg = (
             f"job {job.id} is about the market {job.key.market}, but candles come from {context.source.market}: "
@@ -228,7 +228,7 @@ def _text(value: Any) -> str:
 
 
 def spawn_job(settings: Settings, job_id: int, market: str) -> subprocess.Popen[bytes]:
-    """Start a process that does a job.
+    """Start a process that runs a job.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ def spawn_job(settings: Settings, job_id: int, market: str) -> subprocess.Popen[
 
 
 def main() -> int:
-    """Do the job whose number is the first argument; exit status 0 if it went well."""
+    """Run the job whose number is the first argument; exit status 0 if it succeeded."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.nice(NICENESS)
     try:

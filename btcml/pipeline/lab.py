@@ -40,7 +40,7 @@ def prepare_lab(
     out
         Folder in which the plan's own is made.
     on_page
-        Told of candles fetched and expected.
+        Called with candles fetched and expected.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """Tables of ML Crypto (system 0) and bitcoin-ml (system 1), from CSV dumps or their PostgreSQL.
 
-Candles that another system stored while they were in progress look like candles. Spans in which
-most of them break what the symbol has shown before go to quarantine, and so does the newest row,
+Candles that another system stored while they were in progress look like candles. Spans in which most of them
+break the bounds of earlier candles go to quarantine, and so does the newest row,
 which may not be final; the next ``btcml ingest --audit`` fetches the true ones and releases them.
 """
 
@@ -46,7 +46,7 @@ class Imported:
     tables
         Names of the tables that were found.
     candles, inserted, revised
-        Candles that were accepted, and what became of them.
+        Candles that were accepted, inserted and revised.
     broken
         Candles that broke the contract: in quarantine.
     suspect
@@ -66,7 +66,7 @@ class Imported:
 
 
 def import_legacy(store: Store, source: str, key: SeriesKey, *, at: pd.Timestamp) -> Imported:
-    """Read what an old system left; a second time changes nothing.
+    """Import the tables of an old system; repeating it changes nothing.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ class Served:
 
 @dataclass(frozen=True)
 class Seal:
-    """Whether this very forecast is sealed, when it was written, and as what.
+    """Whether this forecast is sealed, when it was written, and its status.
 
     Of a candle that was sealed before a newer training came into service, the sealed forecast is
     another one: then this one is not sealed, and the status is ``other``.
@@ -64,7 +64,7 @@ class Seal:
 
 @dataclass(frozen=True)
 class Forecast:
-    """One forecast, with everything that a client must know about it.
+    """One forecast, with all that a client needs.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ class Forecast:
         )
 
     def _others(self) -> list[dict[str, Any]]:
-        """What the models that do not serve say."""
+        """Forecasts of the models that are not served."""
         return [
             {"model": name, "role": "persistence" if name == "persistence" else "challenger", "predicted_close": close}
             for name, close in self.prediction.closes.items()
@@ -146,7 +146,7 @@ def load_served(store: Store, settings: Settings, key: SeriesKey, known: Served 
 
 
 def _check_record(record: ModelRecord, forecaster: Forecaster) -> None:
-    """Refuse a folder that is whole, but not the training that the database has in service."""
+    """Reject a complete folder of another training than the one in service."""
     found = forecaster.metadata.get("series"), forecaster.interval, forecaster.champion
     if found != (str(record.key), record.key.interval, record.name):
         msg = (
@@ -157,7 +157,7 @@ def _check_record(record: ModelRecord, forecaster: Forecaster) -> None:
 
 
 def predict_newest(store: Store, key: SeriesKey, served: Served) -> Forecast:
-    """Forecast the candle after the newest final one, whatever the time is.
+    """Forecast the candle after the newest final one, at any time.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def _seal_of(store: Store, key: SeriesKey, made: Prediction, artifact: str) -> S
 
 
 def check_fresh(key: SeriesKey, candle_time: pd.Timestamp, now: pd.Timestamp) -> None:
-    """Refuse to forecast a candle that has closed already.
+    """Reject a forecast of a candle that has closed already.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""The scheduler: ingest, forecast, train, when the market's clock says so.
+"""The scheduler: ingest, forecast and train when due by the market's clock.
 
 It keeps no plan in memory. Each tick reads from the database what was done last and from the market's
-clock what is due, and does the difference once: late runs coalesce, a restart catches up, and due
+clock what is due, and runs the difference once: late runs coalesce, a restart catches up, and due
 times that were missed are counted in the next job. Two schedulers on one database do no harm, since
 a due time can be in the log only once and each kind of job holds a lock.
 """
@@ -40,7 +40,7 @@ _log = logging.getLogger("btcml.schedule")
 FIRST_PAUSE_S = 5.0
 """Pause before the first retry; it doubles each time."""
 
-MOST_ATTEMPTS = 6
+MAX_ATTEMPTS = 6
 _LONGEST_WAIT_S = 1.0
 _SHORTEST_WAIT_S = 0.02
 _EPOCH = pd.Timestamp(0, tz="UTC")
@@ -68,7 +68,7 @@ class Due:
 def due_now(
     last: Job | None, current: pd.Timestamp, every: pd.Timedelta, now: pd.Timestamp, speed: float = 1.0
 ) -> Due | None:
-    """What is due, given what the log says.
+    """What is due, given the log of jobs.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def due_now(
 
 
 def _retry(last: Job, now: pd.Timestamp, speed: float) -> Due | None:
-    if last.attempt >= MOST_ATTEMPTS or last.finished_at is None or last.due_at is None:
+    if last.attempt >= MAX_ATTEMPTS or last.finished_at is None or last.due_at is None:
         return None
     pause = pd.Timedelta(seconds=FIRST_PAUSE_S * 2 ** (last.attempt - 1) / max(speed, 1.0))
     return Due(last.due_at, last.missed, last.attempt + 1) if now >= last.finished_at + pause else None

@@ -1,4 +1,4 @@
-"""From parameters to a snapshot: what a report is about, decided once and written down."""
+"""From parameters to a snapshot: the plan of a report, made once and written to a file."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Plan:
 
 
 def plan_story(source: Source, run: RunParameters) -> Plan:
-    """Decide what a run is about.
+    """Make the plan of a run.
 
     An empty end is the source's own: a file's last candle, the simulated market's documented time,
     or the newest final candle of a live market.
@@ -82,7 +82,7 @@ def plan_story(source: Source, run: RunParameters) -> Plan:
     Raises
     ------
     UsageError
-        If no report can come out of it: too short a span, or one that ends in the future.
+        If no report can be built: too short a span, or one that ends in the future.
     """
     end = source.default_end(run.symbol) if run.end_time is None else pd.Timestamp(run.end_time)
     end = interval_floor(end, run.interval)
@@ -96,7 +96,7 @@ def plan_story(source: Source, run: RunParameters) -> Plan:
 def snapshot_story(
     settings: Settings, store: Store, source: Source, plan: Plan, on_page: Callable[[int, int], None] | None = None
 ) -> Path:
-    """Ingest what a plan needs, and freeze it.
+    """Ingest what a plan needs, and take its snapshot.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def build_story(
     progress: Callable[[str], None],
     on_page: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Ingest, freeze and tell: every page of a plan's report that is not up to date.
+    """Ingest, take the snapshot and build every page of a plan's report that is not up to date.
 
     Returns
     -------

@@ -46,7 +46,7 @@ CARD = "MODEL_CARD.md"
 _FIGURES = ("mae_usd", "mae_bp", "skill", "direction", "coverage")
 
 _HALF_MADE_S = 3600.0
-"""Age from which something written aside is of a process that was killed."""
+"""Age above which a temporary file is from a killed process."""
 
 
 @dataclass(frozen=True)
@@ -95,19 +95,19 @@ def train(
 ) -> Trained:
     """Train a series and put the result into service.
 
-    The experiment that may change the champion is run at most once a day; in between, training fits
-    the reigning one anew and never promotes, and the figures are those of the newest experiment.
+    The experiment that may change the champion is run at most once a day; in between, training refits the
+    reigning one and never promotes, and the figures are those of the newest experiment.
 
     Parameters
     ----------
     days
-        Length of the window; what there is, where it is less.
+        Length of the window; less where fewer are stored.
     now
         The market's time.
     models
         Challengers to fit and judge.
     jobs
-        Processes; no bit depends on their number.
+        Processes; the result does not depend on their number.
 
     Raises
     ------
@@ -175,7 +175,7 @@ def _verdict(
 
 
 def _records(trained: Trained, forecaster: Forecaster, now: pd.Timestamp, judged_at: pd.Timestamp) -> list[ModelRecord]:
-    """One record a served model, and one for persistence where it is the champion."""
+    """One record per served model, and one for persistence where it is the champion."""
     names = dict.fromkeys([trained.champion, *forecaster.served])
     first, last = (pd.Timestamp(time) for time in trained.window)
     return [
@@ -200,9 +200,9 @@ def _records(trained: Trained, forecaster: Forecaster, now: pd.Timestamp, judged
 
 
 def prune(store: Store, settings: Settings, key: SeriesKey) -> list[str]:
-    """Delete the files of trainings that nobody needs: not in service, one a day and the last eight kept.
+    """Delete the files of trainings that are no longer needed: not in service, one a day and the last eight kept.
 
-    What a process that was killed has left half written goes too, when it is an hour old.
+    Temporary files of killed processes are deleted too, when they are an hour old.
 
     Returns
     -------
@@ -218,7 +218,7 @@ def prune(store: Store, settings: Settings, key: SeriesKey) -> list[str]:
 
 
 def _clear(folder: Path) -> None:
-    """Delete what was written aside and never renamed."""
+    """Delete temporary files that were never renamed."""
     for path in folder.glob(".*"):
         with contextlib.suppress(OSError):  # another process was first
             if time.time() - path.stat().st_mtime > _HALF_MADE_S:
@@ -231,11 +231,11 @@ def model_card(trained: Trained) -> str:
     Parameters
     ----------
     trained
-        What the training did.
+        The training.
     """
     parts = (
         f"# Model card: {trained.key}, {trained.artifact}",
-        "Written by the training itself; the next one writes it anew.",
+        "Written by the training; the next one replaces it.",
         f"## What is served\n\n{_served(trained)}",
         f"## Data\n\n{_data(trained)}",
         f"## How good it is\n\n{_skill(trained)}",

@@ -13,7 +13,7 @@ from btcml.report.execute import read_parameters
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
-MOST_LINES = 12
+MAX_LINES = 12
 
 
 @pytest.fixture(params=CHAPTERS, ids=lambda path: path.stem)
@@ -61,7 +61,7 @@ def test_a_cell_is_one_sentence_of_story(notebook):
     for place, source in enumerate(code_of(notebook)):
         nodes = list(ast.walk(ast.parse(source)))
         assert not [node for node in nodes if isinstance(node, banned)]
-        assert len(source.splitlines()) <= MOST_LINES
+        assert len(source.splitlines()) <= MAX_LINES
         assert place == 1 or not [node for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
         assert not re.search(r"\b(SELECT|INSERT)\b", source)
 

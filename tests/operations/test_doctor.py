@@ -134,7 +134,7 @@ def test_the_exit_status_and_the_json_tell_a_program(home, store, monkeypatch, c
         (None, "bad", "never worked"),
         ("'ok', now() - interval '1 minute'", "ok", "ago"),
         ("'ok', now() - interval '2 hours'", "bad", "2 hours ago"),
-        ("'running', NULL", "ok", "at work"),
+        ("'running', NULL", "ok", "running"),
     ],
 )
 def test_a_scheduler_is_alive_while_it_works(settings, store, owner, job, status, says):  # noqa: ARG001 - empty

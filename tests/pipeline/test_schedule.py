@@ -8,7 +8,7 @@ import pytest
 
 from btcml.errors import MarketError
 from btcml.pipeline.jobs import JobContext, run_job
-from btcml.pipeline.schedule import MOST_ATTEMPTS, Due, Scheduler, due_now
+from btcml.pipeline.schedule import MAX_ATTEMPTS, Due, Scheduler, due_now
 from btcml.store.chain import verify_chain
 from btcml.store.engine import database_lock
 from btcml.store.forecasts import read_scored
@@ -53,7 +53,7 @@ def test_failures_are_retried_with_growing_pauses_and_not_for_ever():
         failed = job("error", attempt=attempt)
         assert due_now(failed, NOON, FIVE, REAL + pd.Timedelta(seconds=pause - 0.1)) is None
         assert due_now(failed, NOON, FIVE, REAL + pd.Timedelta(seconds=pause)) == Due(NOON, 0, attempt + 1)
-    assert due_now(job("error", attempt=MOST_ATTEMPTS), NOON, FIVE, REAL + 100 * FIVE) is None
+    assert due_now(job("error", attempt=MAX_ATTEMPTS), NOON, FIVE, REAL + 100 * FIVE) is None
 
 
 def test_an_abandoned_job_is_done_again():
