@@ -10,9 +10,9 @@ The tree::
     ├── ContractError               exit 1, HTTP 422   rows that break the data contract
     ├── MarketError                 exit 1, HTTP 502   the exchange failed
     │   ├── BannedError             exit 1, HTTP 503   banned until a known time
-    │   └── LocationError           exit 1, HTTP 502   refused by location (451)
+    │   └── LocationError           exit 1, HTTP 502   location not served (451)
     ├── BusyError                   exit 1, HTTP 409   another process holds the lock
-    ├── StoreError                  exit 1, HTTP 503   the database failed or refused
+    ├── StoreError                  exit 1, HTTP 503   the database failed
     ├── ArtifactError               exit 1, HTTP 500   a model file that is damaged or foreign
     └── ReportError                 exit 1, HTTP 500   a notebook or page that failed a check
 
@@ -100,7 +100,7 @@ class MarketError(BtcmlError):
 
 
 class BannedError(MarketError):
-    """The exchange refuses this address until a known time.
+    """The exchange bans this address until a known time.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class BannedError(MarketError):
 
 
 class LocationError(MarketError):
-    """The exchange refuses this location (HTTP 451)."""
+    """The exchange does not serve this location (HTTP 451)."""
 
 
 class BusyError(BtcmlError):

@@ -89,7 +89,7 @@ def store(migrated_store, owner) -> Store:
 
 @pytest.fixture
 def alone(owner):
-    """Send everybody else away from the database, whatever a test before has left connected."""
+    """Terminate all other sessions of the database, such as those left by earlier tests."""
 
     def _alone():
         others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename = 'btcml_app'"

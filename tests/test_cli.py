@@ -169,7 +169,7 @@ def test_quarantine_and_suspects_are_listed(run, csv):
 
 
 def test_the_whole_contract_is_checked_over_the_database(run):
-    """Candles that came through the front door break no rule."""
+    """Candles that were ingested break no rule."""
     run("ingest", "--days", "2")
     status, out, _ = run("db", "check", "--json")
     assert status == 0

@@ -1,7 +1,7 @@
 """Known vulnerabilities of the packages in ``requirements.run.lock``.
 
 Run by ``make audit``. With ``OSV=all.zip`` (the PyPI export of osv.dev, one JSON file a vulnerability) it
-needs no network. Otherwise pip-audit asks the package index, then osv.dev. Each service must first report the
+needs no network. Otherwise pip-audit queries the package index, then osv.dev. Each service must first report the
 vulnerability of a release that is known to have one: a mirror without vulnerability data would report
 every lock file as clean.
 """

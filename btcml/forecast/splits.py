@@ -55,7 +55,7 @@ class WalkForward:
     purge
         Candles left out between the last training outcome and the first forecast. The outcome of
         row t is known at the close of t + `HORIZON`; with a label of one candle nothing overlaps
-        beyond that, so `HORIZON` is enough, and less is refused. More costs nothing: models do
+        beyond that, so `HORIZON` is enough, and less is rejected. More costs nothing: models do
         not age within weeks.
     burn_in
         Span before the test that is forecast too, by a model of its own, so that multipliers,

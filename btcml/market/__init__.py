@@ -71,7 +71,7 @@ class Source(Protocol):
         UsageError
             If the symbol or the interval does not exist there.
         MarketError
-            If the market cannot be reached or refuses.
+            If the market cannot be reached or rejects the request.
         """
         ...
 

@@ -105,7 +105,7 @@ class Archive:
         Folder in which verified files stay: an interrupted download resumes. A file
         that the exchange has replaced since is noticed by its checksum and fetched again.
     market
-        The market that the archive must belong to; another one is refused.
+        The market that the archive must belong to; another one is an error.
     timeout
         Seconds for one whole file.
     attempts
@@ -163,7 +163,7 @@ class Archive:
         -------
         Path or None
             None where the archive has no such file, or it could not be read after all tries: then
-            the range comes by days or by REST, and the log says why. After three such failures
+            the range comes by days or by REST, and the reason is logged. After three such failures
             the archive is not asked again.
         """
         name = f"{symbol}-{interval}-{piece.label}.zip"
@@ -246,15 +246,15 @@ class ArchiveMarket:
 
     @property
     def market(self) -> str:
-        """Name of the market, as REST tells it."""
+        """Name of the market, from REST."""
         return self._rest.market
 
     def now(self) -> pd.Timestamp:
-        """Return the exchange's time, as REST tells it."""
+        """Return the exchange's time, from REST."""
         return self._rest.now()
 
     def default_end(self, symbol: str) -> pd.Timestamp:
-        """Return the end of a report without END, as REST tells it."""
+        """Return the end of a report without END, from REST."""
         return self._rest.default_end(symbol)
 
     def extent(self, symbol: str, interval: str) -> tuple[pd.Timestamp, pd.Timestamp] | None:
@@ -350,7 +350,7 @@ def _dense(interval: str) -> bool:
 
 
 def _load_part(path: Path, interval: str, piece: Piece) -> pd.DataFrame | None:
-    """Candles of a file; None where it holds none, whatever its checksum says."""
+    """Candles of a file; None where it holds none, even with a valid checksum."""
     try:
         frame = parse_columns(parse_zip(path.read_bytes()), interval)
     except (SourceError, zipfile.BadZipFile, ValueError, OSError) as error:

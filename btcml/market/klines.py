@@ -89,7 +89,7 @@ def parse_times(column: pd.Series, name: str, timezone: str | None = None) -> pd
     -------
     Series
         Microseconds below a millisecond are cut: the archive writes the close of a minute as
-        ``…59.999999`` since 2025 where the API says ``…59.999``, and both are one candle.
+        ``…59.999999`` since 2025 where the API has ``…59.999``, and both are one candle.
 
     Raises
     ------
@@ -298,7 +298,7 @@ def format_klines(frame: pd.DataFrame, interval: str, unit: str = "ms") -> list[
 
     Times are integers in `unit` (``ms``, or ``us`` as in the archive since 2025, where a close
     ends in ``999999``); numbers are text that reads back to the same float. What is unknown is the
-    text ``NaN``, and an unknown number of trades None: the exchange itself knows everything.
+    text ``NaN``, and an unknown number of trades None: the exchange itself has all values.
     """
     scale = 1000 if unit == "ms" else 1
     opened, closed = (frame[name].astype("int64") // scale for name in ("open_time", "close_time"))

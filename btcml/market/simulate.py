@@ -73,7 +73,7 @@ _SEASON = 0.30 * np.cos(_ANGLE) + 0.12 * np.cos(2 * _ANGLE)
 
 
 def true_r2(interval: str) -> float:
-    """R² of the ideal forecast of the next log return, which knows the flow to the minute.
+    """R² of the ideal forecast of the next log return, from the flow of each minute.
 
     With n minutes in a candle, the expected return has variance ``(1 - phi^n)² K`` and the return
     ``n + 2 (1 - phi^n) K`` (in units of a minute's permanent variance); the slow return to the

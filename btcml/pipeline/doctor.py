@@ -258,6 +258,6 @@ def _age(span: pd.Timedelta) -> str:
     """
     for unit in ("days", "hours", "minutes"):
         count = span / pd.Timedelta(1, unit)
-        if count >= 2:  # noqa: PLR2004 - below two, the smaller unit says more
+        if count >= 2:  # noqa: PLR2004 - below two, the smaller unit is more precise
             return f"{count:.0f} {unit}"
     return f"{max(span.total_seconds(), 0):.0f} s"

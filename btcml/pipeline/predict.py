@@ -190,7 +190,7 @@ def check_fresh(key: SeriesKey, candle_time: pd.Timestamp, now: pd.Timestamp) ->
     Raises
     ------
     NotReadyError
-        If the newest candle is too old; the sentence says how old.
+        If the newest candle is too old; the message has its age.
     """
     closes = candle_time + 2 * key.delta
     if now > closes + GRACE * key.delta:

@@ -208,7 +208,9 @@ def _unit_roots(name: str, values: pd.Series) -> list[tuple[str, str, float, flo
         raise ReportError(msg)
     adf = adfuller(values, maxlag=12, autolag=None, result_object=False)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InterpolationWarning)  # the p-value is at its table's end: said in the page
+        warnings.simplefilter(
+            "ignore", InterpolationWarning
+        )  # the p-value is at the end of its table, as the page notes
         level = kpss(values, nlags="auto", result_object=False)
     return [
         (name, "ADF", float(adf[0]), float(adf[1]), bool(adf[1] < _CHANCE)),

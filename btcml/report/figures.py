@@ -85,7 +85,7 @@ class Chart:
         What is drawn.
     data
         The numbers that are drawn, for the CSV beside the page.
-    says
+    conclusion
         The conclusion, a claim; it stands above the figure.
     alt
         Text alternative of the figure.
@@ -94,7 +94,7 @@ class Chart:
     name: str
     figure: Figure
     data: pd.DataFrame
-    says: Claim
+    conclusion: Claim
     alt: str
 
     def __post_init__(self) -> None:
@@ -270,7 +270,7 @@ class Table:
         Lower-case words joined by hyphens; the file name of its numbers.
     data
         The raw numbers, for the CSV beside the page.
-    says
+    conclusion
         The conclusion, a claim; it stands above the table.
     columns
         For each column that is shown: its heading, or heading and how a value becomes text (by its type:
@@ -281,7 +281,7 @@ class Table:
 
     name: str
     data: pd.DataFrame
-    says: Claim
+    conclusion: Claim
     columns: Columns
     strong: tuple[str, ...] = ()
 

@@ -92,7 +92,7 @@ def _chapter(path: Path) -> Page:
 
 _MIXED = (
     "Not all of these reports are of the real market: “simulated” was made by a program, and replays and files are "
-    "not fetched from the exchange. The column “Market” says which is which."
+    "not fetched from the exchange. The column “Market” shows the source of each."
 )
 
 
@@ -109,7 +109,7 @@ class Site:
     footer
         Names and short hashes of what the pages were made from.
     markets
-        All markets of a page over several reports; its banner tells of each.
+        All markets of a page over several reports; its banner names each.
     """
 
     market: str
@@ -358,12 +358,12 @@ def build_gallery(folder: Path) -> Path:
         msg = f"a report was expected below {folder}, found none: make one with make report"
         raise NotFoundError(msg)
     served = sum("no model beats it" not in report["notes"].get("Champion", "") for report in reports)
-    says = say.claim(
+    conclusion = say.claim(
         "A model beats “no change” in {some} of {all}.",
         some=say.count(served),
         all=say.count(len(reports), "report"),
     )
-    body = render("gallery.html.j2", reports=reports, labels=_LABELS, says=str(says), grid=_grid(reports))
+    body = render("gallery.html.j2", reports=reports, labels=_LABELS, says=str(conclusion), grid=_grid(reports))
     site = Site("binance", "", "", markets=tuple(sorted({report["market"] for report in reports})))
     return write_text(folder / "index.html", check_page(layout(body, _GALLERY, site), "index.html"))
 

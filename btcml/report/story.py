@@ -83,10 +83,10 @@ class Story:
             raise ReportError(msg)
         kind, body = ("plot", svg_text(item)) if isinstance(item, Chart) else ("table", table_html(item))
         write_text(path, csv_text(item.data))
-        self._leave(item.name, {"kind": kind, "says": str(item.says), "body": body})
+        self._leave(item.name, {"kind": kind, "says": str(item.conclusion), "body": body})
         name = f"{self.chapter}-{item.name}"
         return (
-            f'<figure id="{name}" class="{kind}"><figcaption>{escape(str(item.says))}</figcaption>\n'
+            f'<figure id="{name}" class="{kind}"><figcaption>{escape(str(item.conclusion))}</figcaption>\n'
             f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(item.name)}">{body}</div>\n'
             f'<p class="numbers"><a href="data/{name}.csv" download>Numbers (CSV)</a></p></figure>'
         )

@@ -92,7 +92,7 @@ def ingest_run(
     service.changes.touch("candles")
     result = _result(job)
     if read_champion(service.store, key) is not None:
-        with contextlib.suppress(BtcmlError):  # the ingest went well: /ready and /predict tell what did not
+        with contextlib.suppress(BtcmlError):  # the ingest went well: /ready and /predict report what did not
             _sealed(service, key)
     return result
 

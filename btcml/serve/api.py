@@ -49,7 +49,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.work = set()
     try:
         await asyncio.to_thread(service.start)
-    except BtcmlError as error:  # /ready says what is missing
+    except BtcmlError as error:  # /ready reports what is missing
         _log.warning("not ready yet: %s", error)
     yield
     await asyncio.to_thread(service.stop)

@@ -155,7 +155,7 @@ class Outcome:
     Attributes
     ----------
     code
-        ``ok``; ``unchanged`` (as the ETag said); ``problem`` (the API refused, with a sentence);
+        ``ok``; ``unchanged`` (by its ETag); ``problem`` (an error of the API, with its message);
         ``unreachable``, ``slow`` or ``foreign`` (a response of another program).
     status
         HTTP status, 0 where nothing answered.
@@ -264,7 +264,7 @@ def _problem(answer: requests.Response, request_id: str) -> Outcome:
         return Outcome("foreign", answer.status_code, request_id=request_id)
     if not isinstance(facts, dict):
         return Outcome("foreign", answer.status_code, request_id=request_id)
-    if "missing" in facts:  # /ready says 503 and what is missing: an answer, not a failure
+    if "missing" in facts:  # /ready reports with 503 what is missing: not a failure
         return Outcome("ok", answer.status_code, request_id=request_id, body=answer.content)
     detail = str(facts.get("detail") or facts.get("title") or "")
     return Outcome("problem", answer.status_code, detail, str(facts.get("request_id") or request_id))

@@ -225,7 +225,7 @@ def connected(url: URL, isolation: Any = "READ COMMITTED") -> Iterator[Connectio
     Raises
     ------
     StoreError
-        If the server cannot be reached, or refuses the user.
+        If the server cannot be reached, or rejects the user.
     """
     try:
         connection = create_engine(url, isolation_level=isolation, poolclass=NullPool).connect()
@@ -342,12 +342,12 @@ def _alembic() -> Config:
 
 
 def head_revision() -> str:
-    """Newest revision of the schema that this code knows."""
+    """Newest revision of the schema in this code."""
     return known_revisions()[-1]
 
 
 def known_revisions() -> list[str]:
-    """Revisions that this code knows, the oldest first."""
+    """Revisions in this code, the oldest first."""
     return [script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()][::-1]
 
 

@@ -1,7 +1,7 @@
 """Sealed forecasts: appended before their candle closes, chained by hash, never changed.
 
 The database computes sequence, time, status and hash by a trigger, reads the time from the clock
-of the forecast's market, and refuses UPDATE, DELETE and TRUNCATE; `btcml.store.chain` verifies it.
+of the forecast's market, and rejects UPDATE, DELETE and TRUNCATE; `btcml.store.chain` verifies it.
 """
 
 from __future__ import annotations

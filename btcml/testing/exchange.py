@@ -301,7 +301,7 @@ class Exchange:
     faults
         Faults to inject; the attribute `faults` is the book, to which more can be added.
     name
-        What the header says after ``replay:``.
+        The name in the header after ``replay:``.
     weight_limit
         Weight in a minute; more is a 429, and going on nevertheless a ban of two minutes.
     wall

@@ -121,7 +121,7 @@ def contest(candles, first_test):
     return pd.DataFrame({"seconds": pd.DataFrame(seconds).median(), "ratio": ratios})
 
 
-def museum(candles):
+def replaced_systems(candles):
     """Ratios of the recipes of the two systems over the newest 150 days, fitted anew each month on 90."""
     last = candles["open_time"].iloc[-1]
     newest = candles[candles["open_time"] >= last - pd.Timedelta(days=270)].reset_index(drop=True)
@@ -138,7 +138,7 @@ def main(source=""):
     with threadpool_limits(1):
         table = contest(candles, first_test)
     print(table.round({"seconds": 2, "ratio": 5}).to_string())
-    print(museum(candles).round(5).to_string())
+    print(replaced_systems(candles).round(5).to_string())
     own, peer = table.iloc[0], table.loc["mlforecast regularised"]
     return int(own["ratio"] >= table["ratio"].iloc[1:].min() or own["seconds"] > peer["seconds"])
 

@@ -269,7 +269,7 @@ def test_an_empty_database_says_what_to_press_first(browser, dashboard, stub):
 
 
 def test_one_visitor_too_many_sees_a_friendly_page(browser, stub, tmp_path):
-    """And has the seat when somebody leaves."""
+    """And gets a kernel when a visitor leaves."""
     with running_dashboard(stub.url, "--visitors", "1", "--warm", "1") as (url, _):
         painted(browser, url)
         with running_browser(tmp_path / "b") as other:

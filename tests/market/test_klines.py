@@ -1,4 +1,4 @@
-"""Raw rows of the exchange: every dress is read right, and what is served reads back equal."""
+"""Raw rows of the exchange: every form is read correctly, and what is served reads back equal."""
 
 from __future__ import annotations
 

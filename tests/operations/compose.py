@@ -207,7 +207,7 @@ class Machine:
             time.sleep(1)
 
     def stop(self, name, seconds=40):
-        """Stop a service as Docker does: SIGTERM, then patience."""
+        """Stop a service as Docker does: SIGTERM, then wait."""
         process = self.running.pop(name)
         process.terminate()
         return process.wait(seconds)

@@ -170,7 +170,7 @@ class _TlsServer(socketserver.ThreadingTCPServer):
 
 @contextlib.contextmanager
 def tls_before(port, folder):
-    """A door that only speaks TLS, before a server that cannot: the wheel's is built without it."""
+    """A proxy with TLS before a server without it: the server of the wheel is built without TLS."""
     key, cert = certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)

@@ -1,4 +1,4 @@
-"""The front door: what make says when btcml refuses, and what it does when it does not."""
+"""The Makefile: its output when btcml reports an error, and its targets otherwise."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def make(tmp_path):
 
 @pytest.mark.parametrize("target", ["report", "verify"])
 def test_a_refused_parameter_is_the_sentence_of_btcml(make, target):
-    """Asked once, and no word of make about a file that nobody knows; only that it stopped."""
+    """Called once, and make prints no message about an unknown file; only that it stopped."""
     done = make(target, "DAYS=0")
     assert done.returncode == 2
     first, second = done.stderr.splitlines()

@@ -1,7 +1,7 @@
 """A PostgreSQL server that speaks TLS by itself: require, verify-full, and what they refuse.
 
 The embedded wheel is built without OpenSSL, so this needs a server of the system; where there is none, only the
-door of `server.tls_before` tests TLS.
+proxy of `server.tls_before` tests TLS.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The evaluation is itself on trial: known truths go in, and known answers must come out.
+"""The evaluation on known inputs must give the known results.
 
 Random walks by the hundred (by the thousand under ``soak``) give the rate at which each test cries
 skill where there is none. Each such drill stands beside a planted bug that it must catch.

@@ -55,7 +55,7 @@ def story(tmp_path_factory):
 
 
 def look(browser, page, width: int, theme: str) -> None:
-    """Open a page on a screen of that width, in a light or dark room."""
+    """Open a page on a screen of that width, in a light or dark theme."""
     screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     room = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
@@ -130,7 +130,7 @@ def test_a_narrow_screen_begins_at_the_newest_end_of_a_chart(browser, story):
 
 
 def test_light_and_dark_are_one_click_apart(browser, pages):
-    """The button changes the paper, and the choice is kept for the next page."""
+    """The button changes the background, and the choice is kept for the next page."""
     browser.get(pages[0].as_uri())
     paper = "return getComputedStyle(document.body).backgroundColor"
     first = browser.execute_script(paper)

@@ -107,7 +107,7 @@ def test_a_missing_notebook_is_the_callers_mistake(tmp_path, out):
 
 
 def test_a_cell_that_may_raise_still_fails_the_chapter(tmp_path, out):
-    """Jupyter's tag for expected exceptions opens no door."""
+    """Jupyter's tag for expected exceptions is ignored."""
     path = write_notebook(tmp_path / "01-tagged.ipynb", "1 / 0", SPEAK, parameters=PARAMETERS)
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[1].metadata["tags"] = ["raises-exception"]

@@ -313,7 +313,7 @@ def test_an_api_that_is_not_there_is_unreachable():
 
 
 def test_an_api_that_takes_too_long_is_slow(api):
-    """Patience ends; the page tries again."""
+    """A time-out; the page tries again."""
     done = threading.Event()
     api.answers["/metrics"] = (200, "application/json", lambda: (done.wait(600), b"{}")[1], {})
     try:

@@ -1,4 +1,4 @@
-"""Candles at rest: nothing twice, nothing lost, old values kept."""
+"""Stored candles: nothing twice, nothing lost, old values kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server of our own: why it does not start, in its own words."""
+"""The embedded server: start, errors, access and restarts."""
 
 from __future__ import annotations
 

@@ -73,14 +73,16 @@ def price_and_volume(candles: pd.DataFrame) -> Chart:
     thousands(upper)
     thousands(lower)
     date_axis(lower)
-    says = say.claim(
+    conclusion = say.claim(
         "In this span the price went from {first} to {last}, between {low} and {high}.",
         first=say.usd(days["open"].iloc[0], 0),
         last=say.usd(days["close"].iloc[-1], 0),
         low=say.usd(days["low"].min(), 0),
         high=say.usd(days["high"].max(), 0),
     )
-    return Chart("price-and-volume", figure, days, says, "Line of the daily close above an area of the daily volume.")
+    return Chart(
+        "price-and-volume", figure, days, conclusion, "Line of the daily close above an area of the daily volume."
+    )
 
 
 def newest_candles(candles: pd.DataFrame, most: int = 72) -> Chart:
@@ -91,13 +93,13 @@ def newest_candles(candles: pd.DataFrame, most: int = 72) -> Chart:
     lower.bar(newest.index, newest["volume"], width=0.64, color=SERIES[6])
     lower.set_ylabel("volume")
     size = (newest["high"] / newest["low"]).apply(np.log).median() * 1e4
-    says = say.claim(
+    conclusion = say.claim(
         "Half of the newest {rows} span less than {size} from their lowest to their highest price.",
         rows=say.count(len(newest), "candle"),
         size=say.bp(size, 1),
     )
     alt = "Candles of the newest hours above bars of their volume; rising candles are hollow, falling ones filled."
-    return Chart("newest-candles", figure, newest, says, alt)
+    return Chart("newest-candles", figure, newest, conclusion, alt)
 
 
 def tails(returns: pd.Series) -> Chart:
@@ -112,7 +114,7 @@ def tails(returns: pd.Series) -> Chart:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     axes.legend()
     at = table[table["k"] == _FAR].iloc[0].to_dict()
-    says = say.claim(
+    conclusion = say.claim(
         "Moves beyond {k} come {times} as often as a normal distribution allows: tails are fat, so that errors are "
         "judged by their size, not by their square.",
         holds=bool(at["share"] > at["normal"]),
@@ -121,7 +123,7 @@ def tails(returns: pd.Series) -> Chart:
         times=say.number(at["share"] / at["normal"], 0, "times"),
     )
     alt = "Share of moves beyond one to eight standard deviations on a log scale, observed far above normal."
-    return Chart("tails", figure, table, says, alt)
+    return Chart("tails", figure, table, conclusion, alt)
 
 
 def quantiles(returns: pd.Series) -> Chart:
@@ -138,14 +140,14 @@ def quantiles(returns: pd.Series) -> Chart:
     axes.set(xlabel="normal quantile, bp", ylabel="observed quantile, bp")
     axes.legend()
     worst = table.iloc[0]
-    says = say.claim(
+    conclusion = say.claim(
         "One move in {one_in} falls below {observed}, where a normal distribution would give {normal}.",
         one_in=say.count(round(1 / worst["share"])),
         observed=say.bp(worst["observed_bp"], 0),
         normal=say.bp(worst["normal_bp"], 0),
     )
     alt = "Quantile plot: an S-shaped curve, steeper than the normal line at both ends."
-    return Chart("quantiles", figure, table, says, alt)
+    return Chart("quantiles", figure, table, conclusion, alt)
 
 
 def memory(returns: pd.Series) -> Chart:
@@ -158,7 +160,7 @@ def memory(returns: pd.Series) -> Chart:
         axes.fill_between(both["lag"], -both["bound"], both["bound"], color=SERIES[4], alpha=0.35, linewidth=0)
         axes.set(title=title, xlabel="candles between the two", xlim=(0, _LAGS + 1))
     left.set_ylabel("correlation")
-    says = say.claim(
+    conclusion = say.claim(
         "What comes after a rise is nearly open (largest correlation {sign}, beyond chance at {surprises}), but a "
         "large move is followed by large ones (beyond chance at {outside}).",
         sign=say.number(both["correlation"].iloc[both["correlation"].abs().argmax()], 3),
@@ -166,7 +168,7 @@ def memory(returns: pd.Series) -> Chart:
         outside=_of(int((both["of_size"] > both["bound"]).sum()), len(both)),
     )
     alt = "Two bar charts of autocorrelation by lag: near zero for returns, high and slowly falling for their size."
-    return Chart("memory", figure, both, says, alt)
+    return Chart("memory", figure, both, conclusion, alt)
 
 
 def _of(some: int, lags: int) -> say.Quantity:
@@ -188,12 +190,14 @@ def volatility_clusters(days: pd.DataFrame) -> Chart | say.Claim:
     axes.legend(ncols=2)
     date_axis(axes)
     middle = days.groupby("third")["volatility_bp"].median()
-    says = say.claim(
+    conclusion = say.claim(
         "Volatility comes in clusters: a stormy day moves {times} as much as a calm one. Later chapters judge the "
         "forecasts in each third separately.",
         times=say.number(middle["storm"] / middle["calm"], 1, "times"),
     )
-    return Chart("volatility-clusters", figure, days, says, "Line of daily volatility with the bounds of its thirds.")
+    return Chart(
+        "volatility-clusters", figure, days, conclusion, "Line of daily volatility with the bounds of its thirds."
+    )
 
 
 def week(candles: pd.DataFrame, interval: str) -> Chart:
@@ -207,14 +211,14 @@ def week(candles: pd.DataFrame, interval: str) -> Chart:
     for part, column in zip(axes, columns, strict=True):
         part.set(title=f"{column}, over its mean", xlabel="hour, UTC")
     top = table.iloc[int(table["volatility"].argmax())]
-    says = say.claim(
+    conclusion = say.claim(
         "The market has a rhythm: moves are largest on {weekday} around {hour}, {times} the average hour.",
         weekday=say.word(f"{top['weekday']}s"),
         hour=say.word(f"{top['hour']:02d}:00 UTC"),
         times=say.number(top["volatility"], 1, "times"),
     )
     alt = "Two heat maps of weekday by hour: volume and size of moves, brighter where there is more."
-    return Chart("week", figure, table, says, alt)
+    return Chart("week", figure, table, conclusion, alt)
 
 
 def stationarity_tests(tests: pd.DataFrame) -> Table:
@@ -224,7 +228,7 @@ def stationarity_tests(tests: pd.DataFrame) -> Table:
     ends = {0.01: "≤ ", 0.1: "≥ "}  # the p-values of KPSS are tabulated from one to ten per cent
     signs = [ends.get(p, "") if test == "KPSS" else "" for test, p in zip(tests["test"], tests["p"], strict=True)]
     shown = [f"{sign}{say.probability(p)}" for sign, p in zip(signs, tests["p"], strict=True)]
-    says = say.claim(
+    conclusion = say.claim(
         "Returns are stationary and prices are not: models are fitted on returns.",
         holds=bool(stays["log return"] and not stays["log price"]),
         otherwise="The tests do not agree that returns are stationary and prices are not in this span; models are "
@@ -237,7 +241,7 @@ def stationarity_tests(tests: pd.DataFrame) -> Table:
         "shown": "p-value",
         "meaning": "Result: the series",
     }
-    return Table("stationarity", tests.assign(meaning=meaning, shown=shown), says, columns)
+    return Table("stationarity", tests.assign(meaning=meaning, shown=shown), conclusion, columns)
 
 
 def flow_and_next_return(deciles: pd.DataFrame) -> Chart | say.Claim:
@@ -252,11 +256,11 @@ def flow_and_next_return(deciles: pd.DataFrame) -> Chart | say.Claim:
     ends = deciles.iloc[[0, -1]]
     gap = float(ends["next_return_bp"].diff().iloc[-1])
     difference = "After the strongest buying the next return differs by {gap} from that after the strongest selling: "
-    says = say.claim(
+    conclusion = say.claim(
         difference + "beyond chance" + (", and far below any fee." if abs(gap) < say.USUAL_FEE_BP / 2 else "."),
         holds=abs(gap) > float((ends["error_bp"] ** 2).sum() ** 0.5),
         otherwise=difference + "that may be chance.",
         gap=say.bp(gap, 2, sign=True),
     )
     alt = "Mean next return with its error bar for each tenth of order flow."
-    return Chart("order-flow", figure, deciles, says, alt)
+    return Chart("order-flow", figure, deciles, conclusion, alt)

@@ -174,7 +174,7 @@ def against_persistence(result: Result) -> Table:
     best = _leader(result)
     table = result.scores().merge(result.verdict.table[["model", "p_holm"]], on="model")
     table.loc[table["model"] == PERSISTENCE, ["skill_low", "skill_high", "p_holm"]] = np.nan
-    says = say.claim(
+    conclusion = say.claim(
         "{model} errs by {error} where “no change” errs by {base}: chance alone would hardly do that ({p}).",
         holds=_wins(result),
         otherwise="No model beats persistence by the rule; the nearest is {model} with {error} against {base} ({p}).",
@@ -194,7 +194,7 @@ def against_persistence(result: Result) -> Table:
         "wda": ("by size of move", say.percent),
     }
     shown = table.assign(title=[str(say.model(name)) for name in table["model"]], interval=_intervals(table))
-    return Table("against-persistence", shown, says, columns, strong=(str(say.model(result.verdict.champion)),))
+    return Table("against-persistence", shown, conclusion, columns, strong=(str(say.model(result.verdict.champion)),))
 
 
 def _intervals(table: pd.DataFrame) -> pd.Series:
@@ -250,7 +250,7 @@ def loss_difference(result: Result) -> Chart:
     if len(by) == 1:
         lead = "{model} errs less than “no change”, and its lead is beyond chance."
         unsure = "No lead is sure: that of {model} over “no change” may be luck."
-    says = say.claim(
+    conclusion = say.claim(
         lead,
         holds=_wins(result),
         otherwise=unsure,
@@ -259,7 +259,7 @@ def loss_difference(result: Result) -> Chart:
         months=say.count(len(by), "month"),
     )
     alt = "Lines of the error saved over persistence since the test began, one a model; rising is better."
-    return Chart("loss-difference", figure, shown.rename_axis("open_time").reset_index(), says, alt)
+    return Chart("loss-difference", figure, shown.rename_axis("open_time").reset_index(), conclusion, alt)
 
 
 def _skill_by(result: Result, group: str) -> pd.DataFrame:
@@ -334,13 +334,13 @@ def newest_forecasts(result: Result, candles: pd.DataFrame, most: int = 36) -> C
     candle_bars(axes, joined)
     axes.plot(place, joined["y_hat"], "_", color=INK, markersize=7, markeredgewidth=2, label="forecast of the close")
     axes.legend()
-    says = say.claim(
+    conclusion = say.claim(
         "Forecasts stay close to the last price: they move it by {size} on average, and miss by {error}.",
         size=say.usd((joined["y_hat"] - joined["base"]).abs().mean()),
         error=say.usd((joined["y_hat"] - joined["y"]).abs().mean()),
     )
     alt = "The newest candles with a dash at the forecast close of each and a band that should hold it."
-    return Chart("newest-forecasts", figure, joined, says, alt)
+    return Chart("newest-forecasts", figure, joined, conclusion, alt)
 
 
 # ---- up or down ----
@@ -372,7 +372,7 @@ def direction(result: Result) -> Chart | say.Claim:
     axes.set(xlabel="forecast probability of a rise, %", ylabel="candles that rose, %")
     axes.legend()
     inside = int(bins["probability"].between(bins["low"], bins["high"]).sum())
-    says = say.claim(
+    conclusion = say.claim(
         "Forecast probabilities of a rise, {low} to {high}, come true: {inside} of {bins} lie on the line within "
         "chance.",
         holds=inside >= _MAJORITY * len(bins),
@@ -384,7 +384,7 @@ def direction(result: Result) -> Chart | say.Claim:
         bins=say.count(len(bins), "group"),
     )
     alt = "Share of rises against the forecast probability, with intervals, along a diagonal line."
-    return Chart("direction-calibration", figure, bins, says, alt)
+    return Chart("direction-calibration", figure, bins, conclusion, alt)
 
 
 # ---- how large the next move will be ----
@@ -411,7 +411,7 @@ def size_models(ranges: pd.DataFrame, volatility: pd.DataFrame) -> Table:
     """Every model of the range and of the volatility, beside the last candle's and moving averages."""
     both = pd.concat([_scored(ranges, "range"), _scored(volatility, "volatility")], ignore_index=True)
     found, best = _best_range(ranges)
-    says = say.claim(
+    conclusion = say.claim(
         "How large the next candle will be is known far better than where it goes: {model} forecasts {found} of the "
         "variance of its range, the best moving average {rule}, the last candle alone {last}.",
         holds=found[best] > max(found[_AVERAGE], found[PERSISTENCE], 0.0),
@@ -430,7 +430,7 @@ def size_models(ranges: pd.DataFrame, volatility: pd.DataFrame) -> Table:
         "p": ("p-value against the best moving average", say.probability),
     }
     titles = [str(say.model(name)) if name != PERSISTENCE else "As the last candle" for name in both["model"]]
-    return Table("size-models", both.assign(title=titles), says, columns)
+    return Table("size-models", both.assign(title=titles), conclusion, columns)
 
 
 def size_forecasts(ranges: pd.DataFrame) -> Chart:
@@ -453,7 +453,7 @@ def size_forecasts(ranges: pd.DataFrame) -> Chart:
         axis.set_minor_formatter(NullFormatter())
     axes.legend()
     calm, storm = table.iloc[0], table.iloc[-1]
-    says = say.claim(
+    conclusion = say.claim(
         "Where the smallest ranges are forecast ({calm} from lowest to highest price) the median one is {calm_real}; "
         "where the largest are ({storm}) it is {storm_real}.",
         calm=say.bp(calm["said_bp"], 1),
@@ -461,7 +461,7 @@ def size_forecasts(ranges: pd.DataFrame) -> Chart:
         storm=say.bp(storm["said_bp"], 1),
         storm_real=say.bp(storm["real_bp"], 1),
     )
-    return Chart("size-forecasts", figure, table, says, "Groups of real ranges along a rising diagonal line.")
+    return Chart("size-forecasts", figure, table, conclusion, "Groups of real ranges along a rising diagonal line.")
 
 
 # ---- how sure, and what it is worth ----
@@ -478,7 +478,7 @@ def coverage(result: Result) -> Chart | say.Claim:
     axes.legend(loc="upper center")
     worst = held.iloc[int((held["held"] - level).abs().argmax())]
     miss = abs(float(worst["held"]) - level)
-    says = say.claim(
+    conclusion = say.claim(
         "Intervals that should hold {level} of the outcomes hold {all}, and miss by no more than {miss} in any third.",
         holds=miss < _NEAR,
         otherwise="Intervals that should hold {level} of the outcomes hold {all}; where they are worst ({where}) they "
@@ -489,7 +489,7 @@ def coverage(result: Result) -> Chart | say.Claim:
         miss=say.number(100 * miss, 1, "points"),
     )
     alt = "Share of outcomes inside the interval, for all candles and by third of volatility, beside the nominal one."
-    return Chart("coverage", figure, held, says, alt)
+    return Chart("coverage", figure, held, conclusion, alt)
 
 
 def fees(result: Result) -> Chart | say.Claim:
@@ -534,7 +534,7 @@ def _left(gain: Gain) -> say.Claim:
 
 _JOINT = {
     "spa": ("Superior predictive ability (Hansen): p-value", "Could the best of all models be luck?"),
-    "confidence_set": ("Model confidence set: share of the models", "Which cannot be told from the best?"),
+    "confidence_set": ("Model confidence set: share of the models", "Which are as good as the best?"),
     "deflated_sharpe": ("Deflated Sharpe ratio: probability", "Is the gain before fees skill, after all tries?"),
 }
 
@@ -550,12 +550,12 @@ def experts(result: Result) -> Table:
     table["answer"] = [answers[row["test"]](row) for row in table.to_dict("records")]
     table["asks"] = [_JOINT[test][1] for test in table["test"]]
     table["test"] = [_JOINT[test][0] for test in table["test"]]
-    says = say.claim(
+    conclusion = say.claim(
         "These tests allow for the chance that one of many looks good by luck; {tries} counted.",
         tries=say.count(result.trials, "try", "tries"),
     )
     columns: Columns = {"test": "Test", "asks": "Question", "value": ("Value", say.digits(3)), "answer": "Answer"}
-    return Table("experts", table[list(columns)], says, columns)
+    return Table("experts", table[list(columns)], conclusion, columns)
 
 
 # ---- sealed forecasts ----

@@ -53,11 +53,11 @@ def catalogue(names: str) -> Table:
     }
     items = features_of(names)
     data = pd.DataFrame([{column: getattr(item, column) for column in columns} for item in items])
-    says = say.claim(
+    conclusion = say.claim(
         "{features}, most of them divided by the current volatility s, so that they mean the same in calm and storm.",
         features=say.count(len(items), "feature"),
     )
-    return Table("catalogue", data, says, columns)
+    return Table("catalogue", data, conclusion, columns)
 
 
 def scrambled(candles: pd.DataFrame, interval: str, names: str) -> pd.DataFrame:
@@ -92,7 +92,7 @@ def _with_other_future(candles: pd.DataFrame, cut: int) -> pd.DataFrame:
 
 def look_ahead(proof: pd.DataFrame) -> Table:
     """The proof that no feature uses the future, from `scrambled`."""
-    says = say.claim(
+    conclusion = say.claim(
         "The future after each cut was shuffled and stretched; {values} before the cuts stayed the same bit for bit.",
         holds=not proof["changed"].any(),
         values=say.count(int(proof["values"].sum()), "value"),
@@ -103,7 +103,7 @@ def look_ahead(proof: pd.DataFrame) -> Table:
         "result": "They are",
     }
     data = proof.assign(result=np.where(proof["changed"], "changed", "identical")).drop(columns="features")
-    return Table("look-ahead", data, says, columns)
+    return Table("look-ahead", data, conclusion, columns)
 
 
 def distributions(features: pd.DataFrame) -> Chart:
@@ -119,7 +119,7 @@ def distributions(features: pd.DataFrame) -> Chart:
     axes.plot(table["q50"], place, "|", color=SERIES[1], markersize=8, markeredgewidth=1.6)
     axes.set_xlabel("standard deviations from the median")
     reach = pd.Series(np.maximum(table["q99"], -table["q01"]), table.index)
-    says = say.claim(
+    conclusion = say.claim(
         "Ninety-eight of a hundred values lie within {reach} of the median, even of {widest}: no outlier dominates a "
         "fit.",
         holds=bool(reach.max() < _FAR),
@@ -129,7 +129,7 @@ def distributions(features: pd.DataFrame) -> Chart:
         widest=say.word(str(reach.idxmax())),
     )
     alt = "For each feature a bar: thick for the middle half of its values, thin for ninety-eight of a hundred."
-    return Chart("distributions", figure, table.rename_axis("feature").reset_index(), says, alt)
+    return Chart("distributions", figure, table.rename_axis("feature").reset_index(), conclusion, alt)
 
 
 def drift(features: pd.DataFrame, times: pd.Series) -> Chart:
@@ -143,7 +143,7 @@ def drift(features: pd.DataFrame, times: pd.Series) -> Chart:
     heat_map(figure, axes, [grid], -bound, bound)
     axes.set_xticks(starts.index, [start.strftime("%b %Y") for start in starts])
     most = grid.abs().max(axis="columns")
-    says = say.claim(
+    conclusion = say.claim(
         "No feature's mean drifts by more than {most} in any sixth of the span: yesterday's relations can hold today.",
         holds=bool(most.max() < 0.5),  # noqa: PLR2004 - half a standard deviation
         otherwise="The mean of {worst} moves by up to {most}: what was learned early may not hold late.",
@@ -153,7 +153,7 @@ def drift(features: pd.DataFrame, times: pd.Series) -> Chart:
     data = grid.rename_axis("feature").reset_index()
     data.columns = ["feature", *(start.strftime("%Y-%m-%d") for start in starts)]
     alt = "Heat map of features by sixth of the span; colour is the shift of the mean."
-    return Chart("drift", figure, data, says, alt)
+    return Chart("drift", figure, data, conclusion, alt)
 
 
 def correlations(features: pd.DataFrame) -> Chart:
@@ -166,7 +166,7 @@ def correlations(features: pd.DataFrame) -> Chart:
     first, second = np.triu_indices(len(table), 1)
     upper = np.nan_to_num(np.abs(table.to_numpy()[first, second]))  # a feature that never changes is like no other
     closest, close = int(upper.argmax()), int((upper > _STRONG).sum())
-    says = say.claim(
+    conclusion = say.claim(
         "{close} of {pairs} of features {say} nearly the same (the closest: {first} and {second}); trees do not mind, "
         "linear models are held by a penalty.",
         close=say.count(close),
@@ -176,7 +176,7 @@ def correlations(features: pd.DataFrame) -> Chart:
         second=say.word(str(table.index[second[closest]])),
     )
     alt = "Heat map of the rank correlation between each two features."
-    return Chart("correlations", figure, table.rename_axis("feature").reset_index(), says, alt)
+    return Chart("correlations", figure, table.rename_axis("feature").reset_index(), conclusion, alt)
 
 
 def information(features: pd.DataFrame, target: pd.Series) -> Chart:
@@ -197,14 +197,16 @@ def information(features: pd.DataFrame, target: pd.Series) -> Chart:
     axes.legend(loc="lower right")
     axes.tick_params(axis="y", colors=MUTED)
     beyond = int((table["information"] > level).sum())
-    says = say.claim(
-        "{beyond} of {features} tell more about the next return, its size or its sign, than chance would; by itself "
-        "none tells much (at most {most}, where chance reaches {chance}).",
+    conclusion = say.claim(
+        "{beyond} of {features} have more information about the next return, its size or its sign, than chance gives; "
+        "by itself none has much (at most {most}, where chance reaches {chance}).",
         holds=beyond > 0,
-        otherwise="No feature of {features} tells more about the next return by itself than chance could.",
+        otherwise="No feature of {features} has more information about the next return by itself than chance gives.",
         beyond=say.count(beyond),
         features=say.count(len(table)),
         most=say.number(table["information"].max(), 3, "nats"),
         chance=say.number(level, 3),
     )
-    return Chart("information", figure, table, says, "Bars of mutual information by feature, with a line for chance.")
+    return Chart(
+        "information", figure, table, conclusion, "Bars of mutual information by feature, with a line for chance."
+    )

@@ -66,7 +66,7 @@ def headline(snapshot: Snapshot) -> say.Claim:
     suspect = int(snapshot.suspects["rows"].sum())
     faults = {
         "{missing} of those expected are missing": found < expected,
-        "{refused} broke a rule and {be} in quarantine": not snapshot.quarantine.empty,
+        "{rejected} broke a rule and {be} in quarantine": not snapshot.quarantine.empty,
         "{suspect} {do} not fit their neighbours, and no model learns from them": suspect > 0,
     }
     told = "; ".join(sentence for sentence, there in faults.items() if there)
@@ -76,7 +76,7 @@ def headline(snapshot: Snapshot) -> say.Claim:
         otherwise="{rows}: " + told + ". Models learn only from valid candles.",
         rows=say.count(found, "candle"),
         missing=say.percent(1 - found / expected, 3),
-        refused=say.count(len(snapshot.quarantine), "row"),
+        rejected=say.count(len(snapshot.quarantine), "row"),
         be=say.verb(len(snapshot.quarantine), "is", "are"),
         suspect=say.count(suspect),
         do=say.verb(suspect, "does", "do"),
@@ -110,7 +110,7 @@ def calendar(weeks: pd.DataFrame) -> Chart:
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     holes = int((weeks["share"] < _FULL).sum())
-    says = say.claim(
+    conclusion = say.claim(
         "Every week is complete.",
         holds=holes == 0,
         otherwise="{holes} of {weeks} {lack} candles (orange); all others are complete (blue).",
@@ -119,7 +119,7 @@ def calendar(weeks: pd.DataFrame) -> Chart:
         weeks=say.count(len(weeks), "week"),
     )
     alt = "Calendar with a box for each week: blue when complete, orange when not."
-    return Chart("calendar", figure, weeks, says, alt)
+    return Chart("calendar", figure, weeks, conclusion, alt)
 
 
 def longest_gaps(gaps: pd.DataFrame, interval: str) -> Table | say.Claim:
@@ -127,19 +127,19 @@ def longest_gaps(gaps: pd.DataFrame, interval: str) -> Table | say.Claim:
     if gaps.empty:
         return say.claim("There is no gap between the first and the last candle.")
     longest = gaps.sort_values(["missing", "start"], ascending=[False, True]).head(_MAX_ROWS)
-    says = say.claim(
+    conclusion = say.claim(
         "{gaps} in all, {longest} long at most. They are not filled.",
         gaps=say.count(len(gaps), "gap"),
         longest=say.span(longest["missing"].iloc[0] * interval_delta(interval)),
     )
     columns: Columns = {"start": "First missing", "end": "Next candle", "missing": "Missing candles", "kind": "Why"}
-    return Table("gaps", longest[list(columns)], says, columns)
+    return Table("gaps", longest[list(columns)], conclusion, columns)
 
 
 def rules_checked(rules: pd.DataFrame) -> Table:
     """The data contract rule by rule (`btcml.contract.rule_results`)."""
     broken = int((rules["broken"] > 0).sum())
-    says = say.claim(
+    conclusion = say.claim(
         "All {rules} of the data contract hold for every row.",
         holds=broken == 0,
         otherwise="{broken} of the {rules} of the data contract {were} broken by some row; such rows are in "
@@ -154,34 +154,34 @@ def rules_checked(rules: pd.DataFrame) -> Table:
         "checked": "Rows checked",
         "broken": "Rows that violate it",
     }
-    return Table("rules", rules[list(columns)], says, columns)
+    return Table("rules", rules[list(columns)], conclusion, columns)
 
 
-def quarantined(refused: pd.DataFrame) -> Table | say.Claim:
+def quarantined(rejected: pd.DataFrame) -> Table | say.Claim:
     """Rows in quarantine, by rule."""
-    if refused.empty:
+    if rejected.empty:
         return say.claim("No row is in quarantine.")
-    by = refused.groupby("rule")["open_time"].agg(["size", "min", "max"]).reset_index()
-    says = say.claim(
+    by = rejected.groupby("rule")["open_time"].agg(["size", "min", "max"]).reset_index()
+    conclusion = say.claim(
         "{rows} broke a rule and {be} in quarantine, where no model uses them.",
-        rows=say.count(len(refused), "row"),
-        be=say.verb(len(refused), "is", "are"),
+        rows=say.count(len(rejected), "row"),
+        be=say.verb(len(rejected), "is", "are"),
     )
     columns: Columns = {"rule": "Rule broken", "size": "Rows", "min": "First", "max": "Last"}
-    return Table("quarantine", by, says, columns)
+    return Table("quarantine", by, conclusion, columns)
 
 
 def suspect_spans(suspects: pd.DataFrame) -> Table | say.Claim:
     """Spans whose rows are valid one by one but not as a whole."""
     if suspects.empty:
         return say.claim("No span looks frozen or inconsistent with its neighbours.")
-    says = say.claim(
+    conclusion = say.claim(
         "{rows} {lie} in spans that do not fit their neighbours: they are shown here, and no model learns from them.",
         rows=say.count(int(suspects["rows"].sum()), "candle"),
         lie=say.verb(int(suspects["rows"].sum()), "lies", "lie"),
     )
     columns: Columns = {"start": "From", "end": "To", "rule": "What is wrong", "rows": "Candles"}
-    return Table("suspects", suspects[list(columns)].head(_MAX_ROWS), says, columns)
+    return Table("suspects", suspects[list(columns)].head(_MAX_ROWS), conclusion, columns)
 
 
 def revised(revisions: pd.DataFrame, candles: pd.DataFrame) -> Table | say.Claim:
@@ -190,7 +190,7 @@ def revised(revisions: pd.DataFrame, candles: pd.DataFrame) -> Table | say.Claim
         return say.claim("No final candle has been changed by its source.")
     old = revisions.sort_values(["open_time", "seen_at"]).head(_MAX_ROWS)
     table = old.merge(candles, on="open_time", suffixes=("_old", "_new"))
-    says = say.claim(
+    conclusion = say.claim(
         "{rows} changed after being final; the old values are kept.",
         rows=say.count(revisions["open_time"].nunique(), "candle"),
     )
@@ -201,4 +201,4 @@ def revised(revisions: pd.DataFrame, candles: pd.DataFrame) -> Table | say.Claim
         "volume_old": "Volume before",
         "volume_new": "Volume now",
     }
-    return Table("revisions", table[list(columns)], says, columns)
+    return Table("revisions", table[list(columns)], conclusion, columns)

@@ -59,13 +59,13 @@ def plan(folds: pd.DataFrame) -> Chart:
     axes.grid(visible=False, axis="y")
     date_axis(axes)
     burn_in = " The light blue stretch is the burn-in from which intervals learn, and is not judged."
-    says = say.claim(
+    conclusion = say.claim(
         "Models are fitted on the past (grey) and forecast what comes next (blue), fold after fold; {gap} between the "
         "two belong to neither." + burn_in * bool((folds["part"] == "burn-in").any()),
         gap=say.span(folds["test_start"].iloc[-1] - folds["cutoff"].iloc[-1]),
     )
     alt = "A bar for each fold on a time line: a long grey part of training, then a blue part of testing or burn-in."
-    return Chart("plan", figure, folds, says, alt)
+    return Chart("plan", figure, folds, conclusion, alt)
 
 
 def order_by_aic(autoregression: AutoRegression) -> Chart:
@@ -77,20 +77,20 @@ def order_by_aic(autoregression: AutoRegression) -> Chart:
     axes.set(xlabel="number of past returns in the model", ylabel="AIC above the best")
     axes.set_xticks(gain["order"])
     order = len(autoregression.weights)
-    says = say.claim(
+    conclusion = say.claim(
         "Akaike's criterion weighs fit against the number of coefficients; on the training span it picks {order}.",
         holds=order == int(gain["order"].iloc[int(gain["aic"].argmin())]),
         otherwise="Akaike's criterion prefers no past return at all on the training span; the model keeps {order}.",
         order=say.count(order, "past return"),
     )
-    return Chart("order", figure, gain, says, "Bars of AIC above the best for each number of lags.")
+    return Chart("order", figure, gain, conclusion, "Bars of AIC above the best for each number of lags.")
 
 
 def coefficients(autoregression: AutoRegression) -> Table:
     """The coefficients of the autoregression."""
     table = autoregression.coefficients.query("lag > 0").reset_index(drop=True)
     first, largest = table.iloc[0], table.iloc[int(table["coefficient"].abs().argmax())]
-    says = say.claim(
+    conclusion = say.claim(
         "The last return counts most, with weight {weight}: a rise is followed by a slight fall more often than not.",
         holds=bool(first["coefficient"] < 0 and first["lag"] == largest["lag"]),
         otherwise="The largest weight is {largest}, on the return {lag} back: the past of the price alone says little.",
@@ -104,7 +104,7 @@ def coefficients(autoregression: AutoRegression) -> Table:
         "error": ("Standard error", say.digits(4)),
         "p": ("p-value", say.probability),
     }
-    return Table("coefficients", table, says, columns)
+    return Table("coefficients", table, conclusion, columns)
 
 
 def convergence(autoregression: AutoRegression, training: Sample) -> say.Claim:
@@ -132,14 +132,14 @@ def convergence(autoregression: AutoRegression, training: Sample) -> say.Claim:
 def residuals(autoregression: AutoRegression, training: Sample) -> Table:
     """Residuals of the autoregression."""
     table = work.residual_tests(autoregression, training)
-    says = say.claim(
+    conclusion = say.claim(
         "The size of the residuals still has memory: the autoregression does not model volatility, so intervals "
         "need a forecast of their own.",
         holds=not bool(table["clean"].iloc[1]),
         otherwise="The size of the residuals has no memory at one per cent.",
     )
     columns: Columns = {"test": "Test", "statistic": "Statistic", "p": ("p-value", say.probability), "answer": "Answer"}
-    return Table("residuals", table.assign(answer=np.where(table["clean"], "no", "yes")), says, columns)
+    return Table("residuals", table.assign(answer=np.where(table["clean"], "no", "yes")), conclusion, columns)
 
 
 def _skill_line(table: pd.DataFrame, over: str, lines: dict[str, str]) -> tuple[Figure, Axes]:
@@ -163,7 +163,7 @@ def learning(study: Study) -> Chart:
     axes.set_xlabel("rows of training, drawn at random from the same span")
     last = table.iloc[-1]
     skills = "With all {rows} the skill is {seen} on what was learned and {unseen} on what was not: "
-    says = say.claim(
+    conclusion = say.claim(
         skills + "the gap is what the forest memorized, and what has changed since.",
         holds=bool(last["fitted"] < last["ratio"]),
         otherwise=skills + "the forest does not memorize.",
@@ -172,7 +172,7 @@ def learning(study: Study) -> Chart:
         unseen=say.percent(1 - last["ratio"], 2),
     )
     alt = "Two lines of skill against the number of training rows: on seen rows and on unseen ones."
-    return Chart("learning", figure, table, says, alt)
+    return Chart("learning", figure, table, conclusion, alt)
 
 
 def windows(study: Study) -> Chart:
@@ -181,7 +181,7 @@ def windows(study: Study) -> Chart:
     figure, axes = _skill_line(table, "days", {"ratio": "random forest"})
     axes.set_xlabel("days of training")
     first, last = table.iloc[0], table.iloc[-1]
-    says = say.claim(
+    conclusion = say.claim(
         "A longer past helps: the skill of the forest goes from {short} with {first} to {long} with {last}.",
         holds=bool(last["ratio"] < first["ratio"]),
         otherwise="A longer past does not help here: the skill of the forest is {short} with {first} and {long} with "
@@ -192,7 +192,7 @@ def windows(study: Study) -> Chart:
         last=say.count(last["days"], "day"),
     )
     alt = "Line of the forest's skill against the length of its training window."
-    return Chart("windows", figure, table, says, alt)
+    return Chart("windows", figure, table, conclusion, alt)
 
 
 def importance(study: Study) -> Chart:
@@ -202,7 +202,7 @@ def importance(study: Study) -> Chart:
     axes.barh(table.index, table["loss"], height=0.62)
     axes.set_xlabel("skill lost when the feature is shuffled, percentage points")
     harmless = int((table["loss"] <= 0).sum())
-    says = say.claim(
+    conclusion = say.claim(
         "The forest uses {first} and {second} most"
         + ("; {harmless} could be shuffled at no loss." if harmless else "."),
         holds=harmless < len(table),
@@ -211,14 +211,16 @@ def importance(study: Study) -> Chart:
         second=say.word(table["feature"].iloc[1]),
         harmless=say.count(harmless, "feature"),
     )
-    return Chart("importance", figure, table, says, "Bars of the skill lost out of sample by shuffling each feature.")
+    return Chart(
+        "importance", figure, table, conclusion, "Bars of the skill lost out of sample by shuffling each feature."
+    )
 
 
 def seeds(study: Study) -> Table:
     """Effect of the random seed of the forest."""
     table = work.seed_spread(study)
     table["skill"] = 1 - table["ratio"]
-    says = say.claim(
+    conclusion = say.claim(
         "With {seeds}, the same forest has a skill between {low} and {high}: a smaller difference between models says "
         "nothing.",
         seeds=say.count(len(table), "different seed"),
@@ -226,13 +228,13 @@ def seeds(study: Study) -> Table:
         high=say.percent(table["skill"].max(), 2),
     )
     columns: Columns = {"seed": "Seed", "skill": ("Skill", lambda value: say.percent(value, 3))}
-    return Table("seeds", table, says, columns)
+    return Table("seeds", table, conclusion, columns)
 
 
 def sizes(study: Study) -> Table:
     """Each model's size on disk and skill when fitted on the newest half year."""
     table = work.model_sizes(study)
-    says = say.claim(
+    conclusion = say.claim(
         "Of the {models} the largest takes {size}; none is stored in a format that could run code.",
         models=say.count(len(table), "model"),
         size=say.number(table["kilobytes"].max(), 0, "kB"),
@@ -244,4 +246,4 @@ def sizes(study: Study) -> Table:
         "skill": ("Skill on the rows after", lambda value: say.percent(value, 2)),
     }
     shown = table.assign(title=[str(say.model(name)) for name in table["model"]], skill=1 - table["ratio"])
-    return Table("sizes", shown, says, columns)
+    return Table("sizes", shown, conclusion, columns)

@@ -222,7 +222,7 @@ def test_an_unknown_metric_is_refused_with_the_known_ones() -> None:
         metrics_named(["ratio", "accuracy"])
 
 
-def test_the_frame_has_the_columns_order_and_types_that_all_rooms_agreed_on() -> None:
+def test_the_frame_has_the_documented_columns_order_and_types() -> None:
     """Sorted by model and time; UTC times of microseconds; NaN where a model has none."""
     frame = forecast_frame([1, 2, 3], {"z": {"y_hat": [2, 3], "lo": [1, 2]}, "a": {"y_hat": [2, 3]}}, interval="1h")
     assert tuple(frame) == FORECAST_COLUMNS

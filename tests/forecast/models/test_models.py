@@ -143,9 +143,9 @@ def test_system_0_s_recipe_works_on_levels_and_is_never_saved():
     """It forecasts, but is not served."""
     of = sample()
     levels = np.column_stack([100 + np.arange(N), np.full(N, -6.0)]).astype("float32")
-    museum = replace(of, x=levels, names=("close_lag_0", "log_scale"))
-    fitted = make_model("system0").fit(museum)
-    assert np.isfinite(fitted.predict(museum)).all()
+    levels_only = replace(of, x=levels, names=("close_lag_0", "log_scale"))
+    fitted = make_model("system0").fit(levels_only)
+    assert np.isfinite(fitted.predict(levels_only)).all()
     with pytest.raises(UsageError, match="is only compared"):
         fitted.dump()
 

@@ -28,10 +28,10 @@ def told(item) -> str:
     """What a reader reads, whatever the exhibit is."""
     if isinstance(item, Chart):
         assert svg_text(item).startswith("<svg")
-        return str(item.says)
+        return str(item.conclusion)
     if isinstance(item, Table):
         assert "nan" not in table_html(item).lower()
-        return str(item.says)
+        return str(item.conclusion)
     assert isinstance(item, Claim)
     return str(item)
 
@@ -59,7 +59,7 @@ def damaged(snapshot):
 
 
 def test_good_data_are_called_good(snapshot):
-    """Nothing missing, nothing refused: said in so many words."""
+    """Nothing missing, nothing rejected: the text states it."""
     assert "complete from the first to the last" in told(ingest.headline(snapshot))
     assert told(ingest.calendar(exploration.completeness(snapshot.candles, "15m"))) == "Every week is complete."
     assert "no gap" in told(ingest.longest_gaps(snapshot.gaps, "15m"))
@@ -147,7 +147,7 @@ def test_a_span_of_two_days_has_no_thirds(snapshot):
 
 
 def test_a_feature_that_looks_ahead_fails_the_build(snapshot, monkeypatch):
-    """Planted: a feature that uses the next close. The chapter does not come out."""
+    """Planted: a feature that uses the next close. The chapter fails."""
     honest = features.feature_frame
 
     def leaking(candles, interval, *names):

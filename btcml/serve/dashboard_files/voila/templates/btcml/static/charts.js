@@ -9,7 +9,7 @@ import { rowsOf } from "./format.js";
 const NAMES = ["ink", "muted", "rule", "paper", "panel", "good", "bad", "s1", "s2", "s3", "s4", "s5", "s6", "s7"];
 const QUIET = { lastValueVisible: false, priceLineVisible: false };
 const PAN = 0.15;
-const READABLE = 180; // candles that can still be told apart
+const READABLE = 180; // candles that can still be distinguished
 
 /** Colours of the theme that the element has now. */
 function palette(element) {
@@ -108,7 +108,7 @@ class Frame {
   fresh() { this.touched = false; this.count = 0; }
 
   /** Apply theme and language. */
-  dress() {
+  applyTheme() {
     const { f } = this.page, c = palette(this.box);
     this.colours = c;
     this.chart.applyOptions({
@@ -164,7 +164,7 @@ export class MainChart extends Frame {
     this.unit = "bp";
     this.corner(1, () => `${this.page.t("s_error")} (${this.unit})`);
     this.corner(2, () => this.page.t("s_volume"));
-    this.dress();
+    this.applyTheme();
   }
 
   colour(c) {
@@ -205,7 +205,7 @@ export class MainChart extends Frame {
     this.unit = unit;
     this.guess.applyOptions({ visible: !boxes });
     this.boxes.applyOptions({ visible: boxes });
-    this.dress();
+    this.applyTheme();
   }
 
   under(time) {
@@ -247,7 +247,7 @@ export class SealedChart extends Frame {
     this.guess = this.add(LineSeries, { lineWidth: 1, lineStyle: LineStyle.Solid });
     this.marks = createSeriesMarkers(this.real, []);
     this.zone = this.shade(this.real);
-    this.dress();
+    this.applyTheme();
   }
 
   colour(c) {
@@ -292,7 +292,7 @@ export class DirectionChart extends Frame {
     this.chart.panes().forEach((pane, i) => pane.setStretchFactor([3, 1][i]));
     this.corner(0, () => ["%", this.page.challenger].filter(Boolean).join(" · "));
     this.corner(1, () => `${this.page.t("s_move")} (bp)`);
-    this.dress();
+    this.applyTheme();
   }
 
   colour(c) {
@@ -343,7 +343,7 @@ export class TrainingsChart extends Frame {
     this.ratio = this.add(LineSeries, { lineVisible: false, pointMarkersVisible: true, pointMarkersRadius: 4 });  // spans differ: no line
     this.one = this.ratio.createPriceLine({ price: 1, lineWidth: 1, lineStyle: LineStyle.Dashed, axisLabelVisible: true });
     this.marks = createSeriesMarkers(this.ratio, []);
-    this.dress();
+    this.applyTheme();
   }
 
   colour(c) {
@@ -384,7 +384,7 @@ export class MoneyChart extends Frame {
     this.zero = this.lines.net.createPriceLine({ price: 0, lineWidth: 1, lineStyle: LineStyle.Solid, axisLabelVisible: false });
     this.zone = this.shade(this.lines.net);
     this.corner(0, () => ["bp", this.page.challenger].filter(Boolean).join(" · "));
-    this.dress();
+    this.applyTheme();
   }
 
   colour(c) {

@@ -1,4 +1,4 @@
-// The widget: asks the kernel, keeps the responses, draws them, and shows errors. Figures come from the API; none is computed here.
+// The widget: sends requests to the kernel, keeps the responses, draws them, and shows errors. Figures come from the API; none is computed here.
 
 import { chosenLanguage, translator } from "./words.js";
 import { formatter, rowsOf, second, seconds } from "./format.js";
@@ -95,7 +95,7 @@ class Dashboard {
     this.$("zone").textContent = this.t(this.f.zone === "UTC" ? "zoneUtc" : "zoneNote", { zone: this.f.zone });
     this.$("version").textContent = this.hello.version ? `btcml ${this.hello.version}` : "";
     if (this.symbol) this.choices();
-    Object.values(this.charts).forEach((chart) => chart.dress());
+    Object.values(this.charts).forEach((chart) => chart.applyTheme());
     this.show();
   }
 

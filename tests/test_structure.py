@@ -1,4 +1,4 @@
-"""The house: floors, sizes, names, words; each a test that can fail."""
+"""Structure: layers, sizes, names, dependencies; each a test that can fail."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def functions(path):
 
 
 def lint(folder):
-    """Run the floors test on a copy of the package."""
+    """Run the layers test on a copy of the package."""
     command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env={"PYTHONPATH": "."})
 
 
-def copy_of_the_house(folder):
+def copy_of_the_package(folder):
     shutil.copytree(ROOT / "btcml", folder / "btcml", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     return folder / "btcml"
 
 
-def test_every_module_imports_only_from_lower_floors():
+def test_every_module_imports_only_from_lower_layers():
     """The layers of DESIGN §3, as data in pyproject.toml."""
     done = lint(ROOT)
     assert done.returncode == 0, done.stdout
@@ -53,17 +53,17 @@ def test_every_module_imports_only_from_lower_floors():
         ("candles.py", "import btcml.contract"),
     ],
 )
-def test_an_import_from_a_higher_floor_is_caught(module, line, tmp_path):
-    """Plant the mistake: the floors test must fail."""
-    path = copy_of_the_house(tmp_path) / module
+def test_an_import_from_a_higher_layer_is_caught(module, line, tmp_path):
+    """Plant the mistake: the layers test must fail."""
+    path = copy_of_the_package(tmp_path) / module
     path.write_text(path.read_text(encoding="utf-8") + f"\n{line}\n", encoding="utf-8")
     done = lint(tmp_path)
     assert done.returncode == 1, done.stdout
 
 
-def test_a_module_without_a_floor_is_refused(tmp_path):
-    """The list of floors is exhaustive."""
-    (copy_of_the_house(tmp_path) / "helpers.py").write_text("", encoding="utf-8")
+def test_a_module_without_a_layer_is_refused(tmp_path):
+    """The list of layers is exhaustive."""
+    (copy_of_the_package(tmp_path) / "helpers.py").write_text("", encoding="utf-8")
     assert lint(tmp_path).returncode == 1
 
 
