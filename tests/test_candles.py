@@ -35,7 +35,7 @@ def minutes(n, start="2025-01-01", **columns):
     return as_candles(frame.assign(**(values | columns)), "1m")
 
 
-def test_a_key_refuses_what_could_leave_its_place():
+def test_a_key_rejects_unsafe_characters():
     """Symbols and markets go into paths and SQL comments: only harmless characters pass."""
     for market, symbol in (("binance", "../x"), ("binance", "btcusdt"), ("file:a/b", "BTCUSDT"), ("nyse", "BTCUSDT")):
         with pytest.raises(UsageError):
@@ -76,7 +76,7 @@ def test_a_text_price_is_refused_with_its_column():
 
 
 def test_a_time_without_zone_is_refused():
-    """Only the exchange's border may guess a zone."""
+    """Only the parsers of the exchange's data may assume a zone."""
     with pytest.raises(SourceError, match="timezone-aware"):
         as_candles(minutes(2).assign(open_time=pd.date_range("2025-01-01", periods=2)), "1m")
 
@@ -122,14 +122,14 @@ def test_five_minutes_without_any_trade_keep_the_filler():
 
 
 def test_the_interval_is_the_most_frequent_step():
-    """A hole does not confuse it."""
+    """Also with a hole."""
     assert infer_interval(minutes(50).drop(index=range(10, 30))["open_time"]) == "1m"
     with pytest.raises(SourceError, match="fewer than two"):
         infer_interval(minutes(1)["open_time"])
 
 
 def test_an_empty_frame_has_the_columns_and_types_of_a_full_one():
-    """Code that meets no rows needs no special case."""
+    """So that no code needs a special case."""
     assert list(empty_candles().columns) == list(COLUMNS)
     assert empty_candles().dtypes.equals(minutes(1).dtypes)
 
@@ -198,7 +198,7 @@ def test_the_least_change_of_any_value_is_another_hash(change):
 
 
 def test_names_and_order_count_and_every_nan_is_the_same():
-    """Content is also what it is called; how a NaN is spelt in bits is not content."""
+    """Names are part of the content; the bit pattern of a NaN is not."""
     one = content_hash([("candles", mixed_frame())])
     assert content_hash([("other", mixed_frame())]) != one
     assert content_hash([("candles", mixed_frame().rename(columns={"close": "open"}))]) != one

@@ -1,4 +1,4 @@
-"""One YAML, four enforcers that agree."""
+"""One YAML file and four enforcers that agree."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def test_a_halted_candle_may_close_early():
     assert not broken_rules(halted, "5m").any(axis=None)
 
 
-def test_enforcing_parts_good_from_bad_and_names_the_rule():
-    """The good rows can be stored; the bad one says why it cannot."""
+def test_enforcing_splits_good_from_bad_rows_and_names_the_rule():
+    """The good rows can be stored; the bad one has the rule that it breaks."""
     good = candle(
         open_time=pd.Timestamp("2025-01-01 00:05", tz="UTC"), close_time=pd.Timestamp("2025-01-01 00:09:59", tz="UTC")
     )

@@ -42,7 +42,7 @@ def test_importing_the_package_loads_no_library():
     assert done.stdout == "set()\n"
 
 
-def test_the_package_says_that_it_is_typed():
+def test_the_package_is_marked_as_typed():
     """Marker of PEP 561."""
     assert resources.files("btcml").joinpath("py.typed").is_file()
 

@@ -1,4 +1,4 @@
-"""Settings and run parameters are frozen, made at the edge, and refuse nonsense by name."""
+"""Settings and run parameters are frozen, made at the edge, and reject invalid values by name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_lists_are_comma_separated(monkeypatch):
 
 
 def test_a_file_of_settings_is_read(tmp_path):
-    """The .env of the folder one works in."""
+    """The .env of the working folder."""
     (tmp_path / ".env").write_text("BTCML_INTERVAL=1h\nUNRELATED=1\n")
     assert load_settings().btcml_interval == "1h"
 
@@ -62,7 +62,7 @@ def test_models_are_in_the_state_folder_by_default(monkeypatch, tmp_path):
 
 
 def test_settings_are_frozen_and_hide_secrets(monkeypatch):
-    """Nothing changes them later, and printing them shows no password."""
+    """They are immutable, and printing them shows no password."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://u:secret@h/d")
     settings = load_settings()
     assert "secret" not in repr(settings)
@@ -71,7 +71,7 @@ def test_settings_are_frozen_and_hide_secrets(monkeypatch):
 
 
 def test_durations_have_a_unit():
-    """A bare number could be anything."""
+    """A number without a unit is ambiguous."""
     assert duration("90s") == timedelta(seconds=90)
     for text in ("90", "m", "-5m", "0h", "5 m"):
         with pytest.raises(UsageError):
@@ -114,7 +114,7 @@ def test_an_end_without_a_zone_is_utc():
     ],
 )
 def test_a_wrong_parameter_is_shown_once_with_what_would_be_right(name, value, sentence):
-    """No pattern of a program, and the value is not repeated."""
+    """No regular expression is shown, and the value is not repeated."""
     with pytest.raises(UsageError) as caught:
         run_parameters(**{name: value})
     assert sentence in str(caught.value)

@@ -349,7 +349,7 @@ class Result:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """Which model is served, by the rule fixed beforehand."""
+        """Which model is served, by the rule fixed in advance."""
         return verdict(self.forecasts, looks=self.looks, reigning=self.reigning)
 
     @cached_property

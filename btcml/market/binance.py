@@ -290,7 +290,7 @@ class BinanceMarket:
         Raises
         ------
         BannedError
-            If this address is banned: then nothing is asked, and the simulated market must not
+            If this address is banned: then no request is sent, and the simulated market must not
             replace the exchange in silence.
         """
         end = self._hosts.ban_end()

@@ -1,4 +1,4 @@
-"""The dashboard in a real browser: what a visitor sees, in good times and in bad."""
+"""The dashboard in a real browser, with a working API and with errors."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_visit_shows_cards_and_charts_and_asks_no_other_host(browser, dashboar
 
 
 def test_the_essentials_fit_one_screen(browser, dashboard, stub):  # noqa: ARG001
-    """At 1440 by 900 nobody scrolls for cards and the first chart."""
+    """At 1440 by 900 cards and the first chart need no scrolling."""
     painted(browser, dashboard)
     bottom = browser.execute_script("return document.querySelector('.first').getBoundingClientRect().bottom")
     assert bottom <= 900
@@ -77,7 +77,7 @@ def test_a_phone_shows_it_all_without_scrolling_sideways(tmp_path, dashboard, st
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
 
 
-def test_a_brazilian_reads_portuguese_and_her_own_numbers(tmp_path, dashboard, stub):  # noqa: ARG001
+def test_a_brazilian_browser_shows_portuguese_and_its_number_format(tmp_path, dashboard, stub):  # noqa: ARG001
     """Language and format come from the browser."""
     with running_browser(tmp_path, language="pt-BR") as browser:
         painted(browser, dashboard)
@@ -122,7 +122,7 @@ def test_axe_finds_no_serious_violation(browser, dashboard, stub, theme):  # noq
     assert browser.execute_script("return document.querySelector('.btcml').dataset.theme") == theme
 
 
-def test_a_button_is_busy_at_once_and_then_says_what_came(browser, dashboard, stub):
+def test_a_button_is_busy_at_once_and_then_shows_its_result(browser, dashboard, stub):
     """Busy within the same task, then the result."""
     painted(browser, dashboard)
     stub.mode, stub.delay_s = "slow", 1.0
@@ -159,8 +159,8 @@ def test_a_training_shows_its_progress_and_then_its_figures(browser, dashboard, 
         ("stopped", "does not answer"),
     ],
 )
-def test_every_state_of_the_api_has_a_sentence_and_heals(browser, dashboard, stub, mode, words):
-    """Nobody presses anything: the page tries again by itself when the API is well."""
+def test_every_state_of_the_api_has_a_message_and_the_page_recovers(browser, dashboard, stub, mode, words):
+    """Without any click: the page tries again by itself when the API works."""
     if mode == "stopped":
         stub.stop()
     else:
@@ -177,8 +177,8 @@ def test_every_state_of_the_api_has_a_sentence_and_heals(browser, dashboard, stu
 
 
 @pytest.mark.parametrize("name", ["ingest", "train", "predict"])
-def test_a_button_that_fails_says_why_and_is_free_again(browser, dashboard, stub, name):
-    """With the request id, and never a spinner for ever."""
+def test_a_button_that_fails_shows_the_reason_and_is_enabled_again(browser, dashboard, stub, name):
+    """With the request id, and no endless spinner."""
     painted(browser, dashboard)
     stub.mode = "500"
     _press(browser, name)
@@ -216,7 +216,7 @@ def test_zoom_is_kept_when_a_new_candle_comes(browser, dashboard, stub):
 
 
 def test_persistence_in_service_is_said_plainly(browser, dashboard, stub):
-    """Skill or silence: the card explains, and no direction is invented."""
+    """The card explains it, and no direction is invented."""
     stub.model = "persistence"
     painted(browser, dashboard)
     assert "No model has proven skill yet" in _text(browser, "#btcml-card-model")
@@ -225,7 +225,7 @@ def test_persistence_in_service_is_said_plainly(browser, dashboard, stub):
 
 
 def test_while_persistence_serves_the_best_challengers_directions_are_shown_as_such(browser, dashboard, stub):
-    """An empty chart would say less: its walk-forward stands there, by name, in every place that needs a direction."""
+    """Instead of an empty chart, its walk-forward is shown by name in every place that needs a direction."""
     stub.model = "persistence"
     painted(browser, dashboard)
     for name in ("direction", "money"):
@@ -244,7 +244,7 @@ def test_while_persistence_serves_the_best_challengers_directions_are_shown_as_s
 
 
 def test_the_age_of_a_replays_data_is_said_by_its_own_clock_or_not_at_all(browser, dashboard, stub):
-    """Before its first forecast nobody knows that clock, and the viewer's would say five hundred days."""
+    """Before the first forecast that clock is unknown, and by the viewer's clock the age would be five hundred days."""
     stub.market, stub.trained = "replay:x", False
     browser.get(dashboard)
     until(browser, f"return {NOTICES}.includes('press Train model')", 30)
@@ -255,7 +255,7 @@ def test_the_age_of_a_replays_data_is_said_by_its_own_clock_or_not_at_all(browse
     until(browser, "return /s|min/.test(document.querySelector('#btcml-card-age .value').innerText)")
 
 
-def test_an_empty_database_says_what_to_press_first(browser, dashboard, stub):
+def test_an_empty_database_shows_which_button_comes_first(browser, dashboard, stub):
     """Ingest, then train: each state names the next button."""
     stub.empty = True
     stub.trained = False
@@ -268,7 +268,7 @@ def test_an_empty_database_says_what_to_press_first(browser, dashboard, stub):
     until(browser, "return document.querySelector('#btcml-card-delta').innerText.includes('+12.50')")
 
 
-def test_one_visitor_too_many_sees_a_friendly_page(browser, stub, tmp_path):
+def test_one_visitor_too_many_gets_a_static_page(browser, stub, tmp_path):
     """And gets a kernel when a visitor leaves."""
     with running_dashboard(stub.url, "--visitors", "1", "--warm", "1") as (url, _):
         painted(browser, url)
@@ -281,7 +281,7 @@ def test_one_visitor_too_many_sees_a_friendly_page(browser, stub, tmp_path):
 
 
 def test_beyond_this_machine_the_buttons_need_their_password(browser, stub):
-    """The page shows everything; the kernel refuses until the password is given."""
+    """The page shows everything; the kernel rejects changes until the password is given."""
     with running_dashboard(stub.url, "--host", "0.0.0.0", BTCML_DASHBOARD_PASSWORD="let-me-in") as (url, _):  # noqa: S104, S106
         painted(browser, url)
         _press(browser, "ingest")
@@ -422,7 +422,7 @@ def _resident(process):
 
 
 @pytest.mark.soak
-def test_visits_that_come_and_go_leave_nothing_behind(tmp_path):
+def test_many_visits_leave_no_kernel_and_no_memory(tmp_path):
     """Sixty visits, ten of them at once at the end: kernels end, memory returns."""
     stub = StubApi()
     stub.start()

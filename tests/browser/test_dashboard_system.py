@@ -82,7 +82,7 @@ def test_the_whole_flow_against_an_exchange_that_replays(browser, replay, tmp_pa
 
 
 def test_a_tab_that_sleeps_gives_its_kernel_back_and_opens_again_when_looked_at(browser, stub):
-    """Ten minutes by default, two seconds here; nobody presses anything."""
+    """Ten minutes by default, two seconds here; without any click."""
     hide = (
         "Object.defineProperty(document, 'hidden', {configurable: true, get: () => %s});"
         "document.dispatchEvent(new Event('visibilitychange'))"
@@ -121,8 +121,8 @@ def test_an_idle_page_keeps_its_kernel_and_an_idle_pool_serves_the_next_visits(b
             assert browser.execute_script("return sessionStorage.getItem('btcml-reopened')") is None
 
 
-def test_a_browser_that_dies_leaves_no_kernel(stub, tmp_path):
-    """It says no goodbye: the server finds out."""
+def test_a_browser_that_is_killed_leaves_no_kernel(stub, tmp_path):
+    """It sends no message: the server detects it."""
     with running_dashboard(stub.url, "--warm", "1") as (url, process):
         with running_browser(tmp_path) as browser:
             painted(browser, url)

@@ -34,7 +34,7 @@ def test_only_the_days_that_are_named_are_judged(capsys):
 
 
 @pytest.mark.usefixtures("holed")
-def test_a_hole_in_what_is_judged_is_told(capsys):
+def test_a_gap_in_the_judged_span_is_reported(capsys):
     """Without --days all that is stored takes part, and what is missing in it is said."""
     assert main(["backfill", "--interval", "1d", "--since", "2019-01-01", "--until", "2019-12-31"]) == 0
     assert main([*EVALUATE, "--interval", "1d"]) == 0

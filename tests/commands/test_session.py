@@ -18,7 +18,7 @@ from btcml.pipeline.doctor import Finding
 
 @dataclass(frozen=True)
 class Found:
-    """As a verb answers it."""
+    """As a verb returns it."""
 
     close: float
     models: dict[str, dict[str, float]]
@@ -42,7 +42,7 @@ def test_a_list_of_rows_is_a_line_a_row():
     assert render(found).splitlines() == rows
 
 
-def test_an_ingest_is_told_without_brackets(store, home, monkeypatch, capsys):  # noqa: ARG001 - an empty database
+def test_the_result_of_an_ingest_has_no_brackets(store, home, monkeypatch, capsys):  # noqa: ARG001 - an empty database
     """The key of the series is a line, as the others."""
     monkeypatch.setenv("BTCML_HOME", str(home))
     assert main(["ingest", "--source", "simulated", "--days", "1"]) == 0
@@ -72,7 +72,7 @@ def test_the_warnings_of_doctor_are_counted_beside_its_status(monkeypatch, capsy
         ("up --no-dashboard", "serve", "fastapi"),
     ],
 )
-def test_a_verb_whose_extra_is_missing_says_what_to_install(monkeypatch, capsys, verb, extra, module):
+def test_a_verb_whose_extra_is_missing_names_what_to_install(monkeypatch, capsys, verb, extra, module):
     """One sentence, before anything else happens."""
     monkeypatch.setitem(sys.modules, module, None)
     assert main(verb.split()) == 2

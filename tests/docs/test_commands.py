@@ -1,4 +1,4 @@
-"""Every command in README and docs is executed, each where it belongs."""
+"""Every command in README and docs is executed."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def run(code, environment, folder, timeout=600):
     )
 
 
-def test_every_block_says_how_it_is_tested():
-    """A command that nobody runs will be wrong one day."""
+def test_every_block_declares_how_it_is_tested():
+    """A command that is never run becomes wrong."""
     unknown = {f"{block.name}: {block.kind}" for block in blocks() if block.language in {"bash", "python", "sh"}}
     assert not {name for name in unknown if name.split(": ")[1] not in KINDS}
 

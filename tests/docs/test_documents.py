@@ -1,4 +1,4 @@
-"""The documents hold together: the reference is the code's, links lead somewhere, the site fetches nothing."""
+"""The documents: the reference matches the code, links lead to files, the site fetches nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pages(migrated_store, settings):
     return made
 
 
-def test_the_reference_is_what_the_code_says(pages, owner):
+def test_the_reference_matches_the_code(pages, owner):
     """Nothing is missing and nothing is old: otherwise run make docs."""
     pages = pages | {"reference/tables.md": reference.tables_page(owner)}
     kept = {path: (ROOT / "docs" / path).read_text(encoding="utf-8") for path in pages}
@@ -108,7 +108,7 @@ def test_the_site_fetches_nothing_from_another_host(site):
 
 
 def test_the_documents_name_no_machine():
-    """No path, host or address of whoever wrote them."""
+    """No path, host or address of an author's machine."""
     for path in DOCUMENTS:
         assert not re.search(r"/(?:work|root|home/\w+)/", path.read_text(encoding="utf-8")), path
 

@@ -156,7 +156,7 @@ def test_after_a_fault_of_the_exchange_the_table_is_the_truth(real, store, fault
     assert_truth(store, truth(real))
 
 
-def test_after_a_restatement_the_table_is_what_the_exchange_says_now(real, store):
+def test_after_a_restatement_the_table_equals_the_exchange(real, store):
     """The old values are kept as revisions."""
     with world(real, Fault(kind="restated", times=0, after=5, **SPAN)) as place:
         drilled(place, store)

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: the table is the truth, nothing twice, nothing lost."""
+"""kill -9 at any moment: the table is correct, nothing twice, nothing lost."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def test_models_that_forecast_otherwise_than_they_did_are_refused(saved):
 
 
 def test_a_crash_while_writing_leaves_the_last_good_folder(forecaster, saved, candles, monkeypatch):
-    """Files are written aside; the folder changes by a rename."""
+    """Files are written to a temporary folder, which is then renamed."""
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
     monkeypatch.setattr("btcml.files._sync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):

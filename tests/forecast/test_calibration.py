@@ -18,7 +18,7 @@ RNG = np.random.default_rng(1)
 SIGNAL = RNG.normal(size=N)
 
 
-def test_a_timid_forecast_is_told_to_be_bolder():
+def test_a_too_small_forecast_gets_a_larger_factor():
     """The outcome's median is 1.5 times the forecast."""
     losses = return_losses(SIGNAL, 1.5 * SIGNAL + RNG.normal(size=N), np.ones(N))
     factors = trailing_factor(losses, DAY, 1.0)

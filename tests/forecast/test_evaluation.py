@@ -83,7 +83,7 @@ def test_rolling_direction_is_the_metric_of_each_window():
     assert (found["high"] > 0.5).all()
 
 
-def test_each_candle_says_its_error_and_whether_it_was_right():
+def test_each_candle_has_its_error_and_whether_it_was_right():
     """A candle that did not move is neither right nor wrong."""
     part = frame()
     found = evaluate_span(part)

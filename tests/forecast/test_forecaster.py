@@ -51,7 +51,7 @@ def test_the_live_forecast_equals_the_offline_one(candles):
 
 
 def test_persistence_is_served_until_a_champion_is_named(candles):
-    """Law 3: skill or silence."""
+    """Law 3: no model without skill is served."""
     found = train_forecaster(candles, EXPERIMENT.replace(models=("autoreg",)), jobs=1).predict(candles)
     assert (found.model, found.close) == ("persistence", found.last_close)
 

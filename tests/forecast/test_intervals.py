@@ -50,7 +50,7 @@ def test_each_third_of_the_scale_is_covered_though_the_scale_forecast_is_bent() 
     assert inside.groupby(third).mean().sub(0.9).abs().max() < 0.015
 
 
-def test_one_class_alone_fails_where_thirds_succeed() -> None:
+def test_a_single_class_fails_where_thirds_succeed() -> None:
     """The check above can fail: without classes the bent scale loses a third by far more."""
     y, scale = garch_returns(2, 60_000)
     bent = scale**2
@@ -59,7 +59,7 @@ def test_one_class_alone_fails_where_thirds_succeed() -> None:
     assert inside.groupby(third).mean().sub(0.9).abs().max() > 0.03
 
 
-def test_a_storm_that_the_scale_forecast_misses_is_answered() -> None:
+def test_intervals_widen_in_volatility_that_the_scale_forecast_misses() -> None:
     """When volatility triples unforeseen, a day (288 candles) is covered better than without learning."""
     rng = np.random.default_rng(3)
     y = rng.normal(0, 0.001, 4000)

@@ -1,4 +1,4 @@
-"""Money: hand-counted trades, honest entries, and an oracle that even costs cannot ruin."""
+"""Trading results: trades counted by hand, realistic entries, and an oracle that stays profitable after costs."""
 
 from __future__ import annotations
 

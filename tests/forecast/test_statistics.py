@@ -114,7 +114,7 @@ def test_clark_west_equals_a_regression_on_a_constant_with_hac_errors() -> None:
     assert result.p_better == pytest.approx(stats.norm.sf(peer.tvalues[0]), rel=1e-10)
 
 
-def test_clark_west_sees_skill_that_noise_hides_from_diebold_mariano() -> None:
+def test_clark_west_finds_skill_that_noise_hides_from_diebold_mariano() -> None:
     """A true but noisy larger model loses by squares and is still found to know something."""
     rng = np.random.default_rng(8)
     signal = 0.1 * rng.normal(size=3000)
@@ -320,7 +320,7 @@ def test_the_confidence_set_is_archs_and_holds_the_best() -> None:
     assert ours.index[ours["included"]].tolist() == ["better"]
 
 
-def test_twins_share_their_place_in_the_confidence_set() -> None:
+def test_identical_models_share_their_p_value_in_the_confidence_set() -> None:
     """Two columns equal to the bit have no variance between them and get one p."""
     table = loss_frame().assign(twin=lambda frame: frame["better"])
     ours = model_confidence_set(table, reps=300).set_index("model")

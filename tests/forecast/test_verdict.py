@@ -64,8 +64,8 @@ def test_persistence_is_served_when_nothing_beats_it() -> None:
     assert verdict(frame()).reason == "persistence is champion: there is no challenger."
 
 
-def test_challengers_and_looks_are_paid_for() -> None:
-    """A model significant alone is not after forty looks, or in a crowd of useless ones."""
+def test_challengers_and_looks_raise_the_p_value() -> None:
+    """A model that is significant alone is not after forty looks, or among many useless ones."""
     slight = knows(0.0006, 3)
     alone = verdict(frame(slight=slight))
     p = float(alone.table["p"].iloc[1])
@@ -77,7 +77,7 @@ def test_challengers_and_looks_are_paid_for() -> None:
 
 
 def test_a_champion_is_replaced_only_by_one_that_beats_it() -> None:
-    """A hair better is not enough; much better is."""
+    """Slightly better is not enough; much better is."""
     models = {"old": knows(0.2, 0), "hair": knows(0.2001, 1), "much": knows(0.3, 2)}
     kept = verdict(frame(old=models["old"], hair=models["hair"]), reigning="old")
     assert kept.champion == "old"
@@ -87,14 +87,14 @@ def test_a_champion_is_replaced_only_by_one_that_beats_it() -> None:
     assert replaced.reason.endswith("and beats old.")
 
 
-def test_without_a_champion_to_defend_the_hair_decides() -> None:
+def test_without_a_reigning_champion_the_lower_error_wins() -> None:
     """The same two models, none reigning: the lower error wins."""
     result = verdict(frame(old=knows(0.2, 0), hair=knows(0.21, 1)))
     assert result.champion == "hair"
 
 
 @pytest.mark.parametrize("reigning", ["fallen", "gone"])
-def test_a_champion_that_fell_below_persistence_or_is_gone_defends_nothing(reigning: str) -> None:
+def test_a_champion_that_lost_to_persistence_or_is_gone_is_replaced_like_persistence(reigning: str) -> None:
     """Then the rule of persistence applies to all."""
     result = verdict(frame(fallen=knows(-0.1), good=knows(0.2, 1)), reigning=reigning)
     assert result.champion == "good"

@@ -1,4 +1,4 @@
-"""The walk-forward: one long frame, honest rows, the same bits however many processes."""
+"""The walk-forward: one long frame, out-of-sample rows, the same bits for any number of processes."""
 
 from __future__ import annotations
 

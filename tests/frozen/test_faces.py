@@ -61,7 +61,7 @@ def test_every_route_answers_as_recorded(faces):
     check(faces, "routes.json")
 
 
-def test_every_page_says_what_was_recorded(report):
+def test_the_text_of_every_page_is_as_recorded(report):
     """Visible text of the pages and the gallery."""
     check(report, *_recorded("report", ".txt"), "report/report.json")
 

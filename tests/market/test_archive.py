@@ -196,7 +196,7 @@ def test_a_replays_file_is_refused_where_the_exchanges_is_expected(source: FileM
 
 
 def test_an_archive_that_fails_three_times_is_not_asked_again(tmp_path: Path) -> None:
-    """Not every month waits for its own timeouts."""
+    """So that not every month waits for its own time-outs."""
     archive = Archive("http://127.0.0.1:9", tmp_path, attempts=1)
     slow = [archive.load("BTCUSDT", "15m", Piece("monthly", START, START, f"2024-{m:02}")) for m in range(1, 7)]
     assert slow == [None] * 6
@@ -204,7 +204,7 @@ def test_an_archive_that_fails_three_times_is_not_asked_again(tmp_path: Path) ->
 
 
 def test_an_archive_that_bans_is_not_asked_before_the_ban_ends(source: FileMarket, tmp_path: Path) -> None:
-    """418 or a long 429: nobody waits for days in silence, and the exchange at the same host knows it too."""
+    """418 or a long 429: no silent wait for days, and the exchange at the same host uses the same ban."""
     for fault in (Fault(kind="ban", route="archive"), Fault(kind="rate_limit", route="checksum", retry_after=9e5)):
         bans = LocalBans()
         with running_exchange(source, lambda: NOW, [fault], name="drill") as exchange:

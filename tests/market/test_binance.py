@@ -40,7 +40,7 @@ class Wall:
         self.slept: list[float] = []
 
     def __call__(self) -> pd.Timestamp:
-        """Tell the time."""
+        """Return the time."""
         return self.time
 
     def sleep(self, seconds: float) -> None:
@@ -251,7 +251,7 @@ def test_a_restated_candle_is_read_as_it_is_now(truth: pd.DataFrame) -> None:
 
 
 def test_an_exchange_that_goes_on_repeating_itself_ends_in_one_sentence() -> None:
-    """Never an endless loop, never candles of another range."""
+    """No endless loop, no candles of another range."""
     with drill(Fault(kind="repeated", after=1, times=0)) as (exchange, market, _):
         with pytest.raises(MarketError, match="not of the range from"):
             fetched(market)
@@ -521,7 +521,7 @@ def test_a_ban_is_remembered_with_its_end_and_its_reason() -> None:
     assert told == [(JANUARY + pd.Timedelta("1h"), "HTTP 418")]
 
 
-def test_an_answer_is_its_json_and_tells_the_market() -> None:
+def test_a_response_is_its_json_and_names_the_market() -> None:
     """A server that does not announce a replay is the exchange."""
     assert asked(200, '{"serverTime": 5}') == {"serverTime": 5}
     with pytest.raises(MarketError, match="expected replay:NAME"):

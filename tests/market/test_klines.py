@@ -53,7 +53,7 @@ def test_any_number_reads_back_to_the_same_float(value: float) -> None:
     assert "e" not in text
 
 
-def test_the_unit_of_a_time_is_told_value_by_value() -> None:
+def test_the_unit_of_a_time_is_inferred_value_by_value() -> None:
     """Seconds, milliseconds, microseconds and nanoseconds may even stand in one column."""
     now = pd.Timestamp("2025-01-01 00:00:59.999", tz="UTC")
     column = pd.Series([now.value // 10**6, now.value // 10**3, now.value])

@@ -117,7 +117,7 @@ def test_the_true_r2_bounds_the_attainable_one_at_every_interval() -> None:
         assert 0 < attainable_r2(interval) <= true_r2(interval) * (1 + 1e-12) < 0.05
 
 
-def test_the_true_r2_is_met_by_a_forecast_that_knows_the_minutes(market: SimulatedMarket) -> None:
+def test_the_true_r2_is_reached_by_a_forecast_from_the_minutes(market: SimulatedMarket) -> None:
     """The last minute's flow alone forecasts the next hour as well as the closed form says."""
     minutes = market.fetch_candles("BTCUSDT", "1m", at("2021-07-01"), at("2025-07-01"))
     hours = resample_candles(minutes, "1h")

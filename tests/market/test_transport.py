@@ -49,8 +49,8 @@ def test_a_whole_answer_comes_back_whole() -> None:
 @pytest.mark.parametrize(
     ("pieces", "pause", "timeout", "words"),
     [
-        ((HEAD + b"012",), 0.0, 600, "broke off"),
-        ((), 0.0, 600, "broke off"),
+        ((HEAD + b"012",), 0.0, 600, "closed the connection early"),
+        ((), 0.0, 600, "closed the connection early"),
         ((HEAD, *(bytes([c]) for c in b"0123456789")), 1.0, 3, "did not complete its response in 3 s"),
         ((b"HTTP/1.1 200 OK\r\n",), 600, 0.5, "did not answer in time"),
     ],
@@ -64,12 +64,12 @@ def test_an_answer_that_does_not_come_whole_in_time_is_transient(
 
 
 def test_a_host_that_is_not_there_is_named() -> None:
-    """Nobody listens there."""
+    """No server listens there."""
     with pytest.raises(TransientError, match=r"127\.0\.0\.1:9 refused the connection"):
         fetch_reply(new_session(), "http://127.0.0.1:9/", timeout=2)
 
 
-def test_retries_are_bounded_jittered_and_never_shorter_than_told() -> None:
+def test_retries_are_bounded_jittered_and_never_shorter_than_requested() -> None:
     """Four tries, three pauses, each at least as long as the server asked for."""
     slept: list[float] = []
     tried: list[int] = []

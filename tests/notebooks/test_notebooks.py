@@ -1,4 +1,4 @@
-"""The notebooks are stories: thin cells, no typed numbers, one way in and one way out."""
+"""The notebooks: short cells, no typed numbers, one opening and one closing call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def code_of(notebook) -> list[str]:
     return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_the_story_begins_with_five_chapters():
+def test_the_report_begins_with_five_chapters():
     """A further one adds to them; their order stays."""
     assert [path.stem for path in CHAPTERS][:5] == [
         "01-ingest",
@@ -55,7 +55,7 @@ def test_no_number_is_formatted_or_typed_in_code(notebook):
         assert not [node for node in nodes if isinstance(node, ast.Attribute) and node.attr in {"format", "round"}]
 
 
-def test_a_cell_is_one_sentence_of_story(notebook):
+def test_cells_are_short_and_define_nothing(notebook):
     """No definition, class, loop, SQL or try; short cells; imports in the first cell after the parameters."""
     banned = (ast.FunctionDef, ast.ClassDef, ast.Try, ast.For, ast.While, ast.With, ast.Lambda)
     for place, source in enumerate(code_of(notebook)):

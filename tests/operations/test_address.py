@@ -72,7 +72,7 @@ def test_a_password_may_be_written_as_it_is_but_for_two_characters(character):
     assert parse_url(f"postgresql://u:a{character}b@host/d").password == f"a{character}b"
 
 
-def test_an_address_with_an_at_sign_in_its_password_says_how_to_write_it():
+def test_an_at_sign_in_a_password_is_an_error_with_advice():
     """And shows nothing of it."""
     with pytest.raises(StoreError, match="as %40") as refused:
         parse_url("postgresql://u:se@cret@host/d")
@@ -173,7 +173,7 @@ def test_a_role_of_ours_finds_the_tables_by_their_names(server, database):
     assert server.ask(database, "SELECT count(*) FROM futuros", "btcml_read", "x") == "0"
 
 
-def test_an_owner_who_may_make_no_roles_is_told_what_an_administrator_runs(server, database):
+def test_an_owner_without_createrole_gets_the_statements_for_an_administrator(server, database):
     """And with these statements run, the same command goes well."""
     server.ask("postgres", f"CREATE ROLE tenant LOGIN PASSWORD 'x'; ALTER DATABASE {database} OWNER TO tenant")
     given = settings(address(server, database, "tenant", "x"))
@@ -186,7 +186,7 @@ def test_an_owner_who_may_make_no_roles_is_told_what_an_administrator_runs(serve
     store.close()
 
 
-def test_a_role_that_may_make_no_tables_is_told_so(server, database):
+def test_a_role_without_create_gets_the_missing_grant(server, database):
     """One sentence with the missing right."""
     server.ask("postgres", "CREATE ROLE tenant LOGIN CREATEROLE PASSWORD 'x'")
     with pytest.raises(StoreError, match=r"permission denied for database shop.*GRANT CREATE ON DATABASE"):

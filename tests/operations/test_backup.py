@@ -71,7 +71,7 @@ def test_after_a_restore_the_seal_still_holds(url, owner, models, tmp_path):
         assert [connection.scalar(text(grant), {"what": what}) for what in ("INSERT", "UPDATE")] == [True, False]
 
 
-def test_a_restore_over_rows_must_be_asked_for(url, models, tmp_path):
+def test_a_restore_over_rows_needs_replace(url, models, tmp_path):
     """A command meant for another database does not drop this one."""
     backup_database(url, models, tmp_path / "x.backup")
     with pytest.raises(UsageError, match="--replace"):
@@ -110,7 +110,7 @@ def test_a_backup_of_an_older_schema_is_brought_up_to_date(settings, store, alon
     assert "forecasts" in hashes(url)
 
 
-def test_a_backup_that_lies_about_its_rows_changes_nothing(url, models, tmp_path, monkeypatch):
+def test_a_backup_with_wrong_row_counts_changes_nothing(url, models, tmp_path, monkeypatch):
     """The comparison is inside the restore's transaction: a wrong table takes everything back."""
     file = tmp_path / "x.backup"
     backup_database(url, models, file)
@@ -138,7 +138,7 @@ def test_a_damaged_file_is_refused_before_anything_happens(url, models, tmp_path
     file = tmp_path / "bad.backup"
     file.write_bytes(content)
     before = hashes(url)
-    with pytest.raises(SourceError, match="is no backup"):
+    with pytest.raises(SourceError, match="is not a backup"):
         restore_database(url, models, file, replace=True)
     assert hashes(url) == before
 

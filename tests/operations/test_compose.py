@@ -113,7 +113,7 @@ def test_every_service_is_confined(name):
         assert service["user"] == "10001:10001"
 
 
-def test_every_command_and_variable_is_one_that_btcml_knows():
+def test_every_command_and_variable_exists_in_btcml():
     """A command that the parser refuses, or a setting that does not exist, would only show on the server."""
     known = {name.upper() for name in Settings.model_fields}
     for service in services(ENVIRONMENT).values():

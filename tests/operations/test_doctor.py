@@ -66,7 +66,7 @@ def test_a_changed_forecast_breaks_the_chain(settings, store, owner):
 
 @pytest.fixture
 def without_check(owner):
-    """The table without the constraint that would refuse the broken row."""
+    """The table without the constraint that would reject the broken row."""
     find = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'high_is_highest'"
     with owner.begin() as connection:
         definition = connection.scalar(text(find))
@@ -106,7 +106,7 @@ def test_a_wrong_clock_is_bad(settings, store, monkeypatch):  # noqa: ARG001
 
 
 @pytest.mark.parametrize(("source", "status"), [("binance", "bad"), ("auto", "warn"), ("simulated", "ok")])
-def test_a_silent_exchange_matters_where_it_is_needed(settings, store, source, status):  # noqa: ARG001
+def test_an_unreachable_exchange_is_bad_only_where_it_is_needed(settings, store, source, status):  # noqa: ARG001
     """With the simulated market it is not even asked."""
     changed = settings.model_copy(update={"btcml_source": source, "btcml_binance_urls": ("http://127.0.0.1:9",)})
     assert found(changed, "exchange")[0].status == status
@@ -131,7 +131,7 @@ def test_the_exit_status_and_the_json_tell_a_program(home, store, monkeypatch, c
 @pytest.mark.parametrize(
     ("job", "status", "says"),
     [
-        (None, "bad", "never worked"),
+        (None, "bad", "never run"),
         ("'ok', now() - interval '1 minute'", "ok", "ago"),
         ("'ok', now() - interval '2 hours'", "bad", "2 hours ago"),
         ("'running', NULL", "ok", "running"),
@@ -196,7 +196,7 @@ def test_a_large_log_of_the_embedded_server_is_a_warning(settings, store, monkey
     assert (finding.status, "delete" in finding.cure) == ("warn", True)
 
 
-def test_a_ban_is_a_finding_and_nothing_is_asked_before_its_end(settings, store):
+def test_a_ban_is_a_finding_and_no_request_is_sent_before_its_end(settings, store):
     """Asking would make it longer."""
     host = "http://127.0.0.1:9"
     BanLedger(store).remember(host_of(host), pd.Timestamp.now(tz="UTC") + pd.Timedelta(hours=1), "418")

@@ -66,7 +66,7 @@ def test_an_experiment_shows_its_verdict_before_its_table(offline):  # noqa: ARG
     assert page.index("<p>") < page.index("<table")
 
 
-def test_a_forecast_before_any_training_says_what_to_do(offline):  # noqa: ARG001
+def test_a_forecast_before_any_training_is_an_error_with_advice(offline):  # noqa: ARG001
     """One sentence, as from every face of btcml."""
     with pytest.raises(NotReadyError, match="btcml train"):
         btcml.predict_next()

@@ -1,4 +1,4 @@
-"""Coming from ML Crypto or bitcoin-ml: what was true is taken, what was not is kept apart."""
+"""Coming from ML Crypto or bitcoin-ml: valid rows are imported, others are quarantined."""
 
 from __future__ import annotations
 

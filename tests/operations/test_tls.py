@@ -79,7 +79,7 @@ def test_candles_go_in_and_out_over_tls(encrypted, mode):
     ],
     ids=["plain", "unknown-authority", "another-name"],
 )
-def test_who_cannot_be_trusted_is_refused_in_one_sentence(encrypted, options, host, why):
+def test_an_untrusted_server_is_refused_in_one_sentence(encrypted, options, host, why):
     """Without TLS, by an unknown authority, under a name that the certificate has not."""
     done = encrypted.btcml("btcml_app", "app-word", options.format(ca=encrypted.ca), "db", "series", host=host)
     assert done.returncode == 1

@@ -14,7 +14,7 @@ from btcml.testing.exchange import ReplayClock, running_exchange
 THEN = pd.Timestamp("2025-03-01", tz="UTC")
 
 
-def test_a_replays_speed_is_heard_and_its_clock_kept(store):
+def test_a_replays_speed_is_measured_and_its_clock_recorded(store):
     """The database's clock of a replay is the replay's own, at a speed that was listened to."""
     clock = ReplayClock(THEN, utc_now(), 50.0)
     with running_exchange(SimulatedMarket(), clock, name="heard") as exchange:
@@ -25,7 +25,7 @@ def test_a_replays_speed_is_heard_and_its_clock_kept(store):
         register_clock(store, source)
 
 
-def test_a_replay_that_begins_anew_under_its_old_name_is_refused(store, market):
+def test_a_restarted_replay_under_its_old_name_is_refused(store, market):
     """Its forecasts would be sealed by a clock that is not its own."""
     register_clock(store, market)
     market.time += pd.Timedelta("1h")
@@ -34,6 +34,6 @@ def test_a_replay_that_begins_anew_under_its_old_name_is_refused(store, market):
 
 
 def test_a_market_of_real_time_needs_no_clock(store):
-    """The simulated market lives by the database's own clock."""
+    """The simulated market uses the database's clock."""
     assert register_clock(store, SimulatedMarket(clock=lambda: THEN)) == THEN
     assert read_clock_speed(store, "simulated") is None

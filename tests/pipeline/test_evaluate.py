@@ -63,7 +63,7 @@ def test_money_is_entered_a_minute_late_where_the_minutes_are_stored(store, cand
     assert 0 < found.loc[found["entry"] == "a minute late", "trips"].max() <= 3 * 24
 
 
-def test_too_few_candles_are_told_with_what_to_do(store):
+def test_too_few_candles_are_an_error_with_advice(store):
     """One sentence."""
     with pytest.raises(NotReadyError, match="backfill more first"):
         read_window(store, KEY, 30)

@@ -27,7 +27,7 @@ KEY = SeriesKey("simulated", "BTCUSDT", "5m")
 
 @dataclass
 class Market:
-    """A market that serves one frame by a clock that the test sets, and remembers what was asked."""
+    """A market that serves one frame by a clock that the test sets, and records requests."""
 
     frame: pd.DataFrame
     clock: pd.Timestamp
@@ -66,7 +66,7 @@ def stored(store):
 
 
 def test_the_candle_in_progress_is_stored_only_when_it_is_final(store, truth):
-    """System 1's fault: a candle that changes after the first fetch must not be frozen unfinished."""
+    """A fault of system 1: a candle that changes after the first fetch must not be frozen unfinished."""
     partial = truth.copy()
     partial.loc[1000, "volume"] *= 0.008
     ingest(store, Market(partial, clock=at(1000) + pd.Timedelta(seconds=20)), KEY)
@@ -76,7 +76,7 @@ def test_the_candle_in_progress_is_stored_only_when_it_is_final(store, truth):
 
 
 def test_an_ingest_reads_a_recent_window_again_and_revises_it(store, truth):
-    """A candle that the exchange restated an hour later is put right without an audit."""
+    """A candle that the exchange restated an hour later is corrected without an audit."""
     early = truth.copy()
     early.loc[900, "close"] = early.loc[900, "low"]
     ingest(store, Market(early, clock=at(1000)), KEY)
@@ -129,7 +129,7 @@ def test_a_market_that_began_later_is_not_asked_for_its_past_again(store, truth)
     assert again.asked == []
 
 
-def test_frozen_candles_are_healed_by_the_next_ingest(store, truth):
+def test_frozen_candles_are_corrected_by_the_next_ingest(store, truth):
     """System 1's table: suspect spans are fetched again, old values kept as revisions."""
     frozen = truth.copy()
     rows = slice(4000, 4399)
@@ -141,7 +141,7 @@ def test_frozen_candles_are_healed_by_the_next_ingest(store, truth):
     pd.testing.assert_frame_equal(stored(store), truth[:5510])
 
 
-def test_an_ingest_heals_holes_and_quarantine_beyond_its_window(store, truth):
+def test_an_ingest_fills_holes_and_quarantine_beyond_its_window(store, truth):
     """What was lost a week ago is asked for again, and a repaired row leaves quarantine."""
     early = truth.drop(index=range(2000, 2010)).reset_index(drop=True)
     early.loc[1000, "high"] = 1.0
@@ -154,7 +154,7 @@ def test_an_ingest_heals_holes_and_quarantine_beyond_its_window(store, truth):
 
 
 def test_a_row_that_stays_broken_costs_one_question_an_ingest(store, truth):
-    """Bounded, whatever the market does."""
+    """Bounded for any market."""
     broken = truth.copy()
     broken.loc[range(0, 4000, 20), "high"] = 1.0
     ingest(store, Market(broken, clock=at(5500)), KEY)
@@ -163,7 +163,7 @@ def test_a_row_that_stays_broken_costs_one_question_an_ingest(store, truth):
     assert len(again.asked) <= 6
 
 
-def test_a_hole_that_was_young_when_it_was_found_is_asked_for_again(store, truth):
+def test_a_recent_hole_is_requested_again(store, truth):
     """An answer that lacked rows for an hour is no halt: the next day it is complete."""
     holed = truth.drop(index=range(900, 905)).reset_index(drop=True)
     ingest(store, Market(holed, clock=at(950)), KEY)
@@ -185,7 +185,7 @@ def test_a_market_that_fails_half_way_loses_nothing(store, truth, monkeypatch):
     pd.testing.assert_frame_equal(stored(store), truth[:2000])
 
 
-def test_a_second_fetcher_of_the_same_series_is_told_so(store, truth):
+def test_a_second_fetcher_of_the_same_series_is_busy(store, truth):
     """One fetcher per symbol and interval at a time, across processes and machines."""
     with database_lock(store, f"fetching {KEY}"), pytest.raises(BusyError, match="fetching simulated/BTCUSDT/5m"):
         ingest(store, Market(truth, clock=at(10)), KEY)
@@ -289,7 +289,7 @@ def test_small_holes_close_together_are_one_call():
 
 
 @pytest.mark.real
-def test_system_ones_database_is_healed_with_413_revisions(store, shared_data):
+def test_system_ones_database_is_corrected_by_413_revisions(store, shared_data):
     """Its 26,343 candles and an exchange that serves the truth: the table equals the truth."""
     seed = as_candles(pd.read_parquet(shared_data / "seed/BTCUSDT-5m.parquet"), "5m")
     compared = pd.read_csv(shared_data / "seed/partial_candles_vs_exchange.csv")

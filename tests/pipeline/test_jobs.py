@@ -74,7 +74,7 @@ def test_an_unforeseen_fault_ends_the_job_and_is_not_hidden(store, settings, mar
     assert JobError(job).status == 500
 
 
-def test_the_outcome_of_a_forecast_is_told_by_the_ingest_that_brings_it(store, settings, market, trained):
+def test_an_ingest_counts_the_outcomes_of_forecasts(store, settings, market, trained):
     """futures_updated counts sealed forecasts whose candle came in."""
     context = JobContext(settings, store, market)
     assert run_job(context, append_job(store, "forecast", trained, asked_by="cli")).result["sealed"] == 2
@@ -84,7 +84,7 @@ def test_the_outcome_of_a_forecast_is_told_by_the_ingest_that_brings_it(store, s
     assert run_job(context, append_job(store, "forecast", trained, asked_by="cli")).result["heads"]["seq"] == "4"
 
 
-def test_a_forecast_that_nobody_could_make_in_time_is_missed(store, settings, market, trained):
+def test_a_forecast_that_could_not_be_made_in_time_is_missed(store, settings, market, trained):
     """The candle it would have been of has closed: the log says missed."""
     market.turn(market.time + trained.delta)
     job = run_job(JobContext(settings, store, market), append_job(store, "forecast", trained, asked_by="cli"))

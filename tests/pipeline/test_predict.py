@@ -35,7 +35,7 @@ def test_stale_candles_are_refused(store, settings, trained, market):
         predict(store, settings, trained)
 
 
-def test_a_forecast_is_consistent_and_says_who_made_it(store, settings, trained):
+def test_a_forecast_is_consistent_and_names_its_model(store, settings, trained):
     """High above, low below, probabilities between 0 and 1, persistence beside it."""
     made = predict(store, settings, trained).prediction
     assert made.low <= min(made.open, made.close) <= max(made.open, made.close) <= made.high
@@ -88,7 +88,7 @@ def test_a_folder_of_another_training_is_refused(store, settings, trained, chang
 
 @pytest.mark.parametrize("wrong", [[1], [None], [[1]], [{}], None, {"a": 1}])
 def test_a_manifest_with_strange_features_is_refused(store, settings, trained, wrong):
-    """JSON that nobody of ours has written."""
+    """JSON that btcml has not written."""
     manifest = series_folder(settings, trained) / predict(store, settings, trained).record.artifact / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"features": wrong}))
     with pytest.raises(ArtifactError, match="train again"):
@@ -99,7 +99,7 @@ def test_a_manifest_with_strange_features_is_refused(store, settings, trained, w
     "content", [b"", b"\x80\x04cos\nsystem\n(S'touch /tmp/owned'\ntR.", b"PK\x03\x04" + bytes(200)]
 )
 def test_a_truncated_pickled_or_zipped_model_file_is_refused(store, settings, trained, content):
-    """Whatever lies in the folder, nothing of it is run; the sentence tells to train again."""
+    """No content of the folder is executed; the message says to train again."""
     folder = series_folder(settings, trained) / predict(store, settings, trained).record.artifact
     for file in folder.iterdir():
         if file.name != "manifest.json":
@@ -109,7 +109,7 @@ def test_a_truncated_pickled_or_zipped_model_file_is_refused(store, settings, tr
 
 
 def test_a_foreign_or_bombing_manifest_is_refused(store, settings, trained):
-    """Another program's JSON, and gigabytes of nothing."""
+    """Another program's JSON, and a zip bomb."""
     folder = series_folder(settings, trained) / predict(store, settings, trained).record.artifact
     for foreign in ('{"kind": "other"}', "[" * 200_000):
         (folder / "manifest.json").write_text(foreign)

@@ -57,7 +57,7 @@ def test_failures_are_retried_with_growing_pauses_and_not_for_ever():
 
 
 def test_an_abandoned_job_is_done_again():
-    """Whoever was killed in the middle has left nothing that the next one could not repeat."""
+    """A killed job leaves nothing that the next one cannot repeat."""
     assert due_now(job("abandoned", missed=3), NOON, FIVE, REAL + FIVE) == Due(NOON, 3, 2)
 
 
@@ -93,7 +93,7 @@ def test_each_candle_is_ingested_and_the_next_one_forecast_and_sealed(scheduler,
 
 
 def test_a_scheduler_that_slept_catches_up_once_and_counts_what_it_missed(scheduler, market, trained, store):
-    """Five candles without anybody: one ingest, one forecast, four missed of each."""
+    """Five candles without a scheduler: one ingest, one forecast, four missed of each."""
     scheduler.tick()
     market.turn(market.time + 5 * FIVE)
     scheduler.tick()
@@ -131,8 +131,8 @@ def test_a_failing_exchange_is_retried_and_leaves_a_sentence(scheduler, market, 
     assert (again.status, again.attempt, again.due_at) == ("ok", 2, failed.due_at)
 
 
-def test_a_restart_closes_the_jobs_of_the_dead_but_not_of_the_living(scheduler, trained, store):
-    """A lock that somebody holds means that somebody works."""
+def test_a_restart_closes_the_jobs_of_dead_processes_only(scheduler, trained, store):
+    """A held lock means that a process is working."""
     dead = append_job(store, "ingest", trained, asked_by="scheduler", due_at=NOON)
     living = append_job(store, "train", trained, asked_by="scheduler", due_at=NOON)
     for number in (dead, living):
@@ -143,7 +143,7 @@ def test_a_restart_closes_the_jobs_of_the_dead_but_not_of_the_living(scheduler, 
 
 
 def test_a_training_that_was_killed_is_closed_and_done_again(scheduler, trained, store, monkeypatch):
-    """Out of memory, kill -9: the dead cannot close their job, so the scheduler does, and tries again."""
+    """Out of memory, kill -9: a killed process cannot close its job, so the scheduler does, and tries again."""
     numbers = []
 
     def begin(_, number, __):
@@ -200,7 +200,7 @@ def test_an_interrupted_job_is_abandoned_and_its_lock_free(scheduler, market, tr
 
 
 def test_a_series_without_candles_is_filled_at_the_start(store, settings, market):
-    """The scheduler needs no hand: it begins with a backfill, once."""
+    """The scheduler begins with a backfill, once."""
     scheduler = NoTraining(JobContext(settings, store, market))
     scheduler._begin()
     found = read_jobs(store, kinds=["backfill"])

@@ -30,7 +30,7 @@ def test_a_training_is_judged_saved_and_put_into_service(store, settings, series
     assert (walk["low"] <= walk[["open", "y_hat"]].min(axis=1)).all()
 
 
-def test_training_within_the_day_fits_the_champion_anew_and_never_promotes(store, settings, series, market):
+def test_training_within_the_day_refits_the_champion_and_never_promotes(store, settings, series, market):
     """The second training of a day keeps the verdict; the first of the next day judges again."""
     first = train(store, settings, series, models=QUICK, now=market.time, jobs=1)
     again = train(store, settings, series, models=QUICK, now=market.time + pd.Timedelta("15min"), jobs=1)
@@ -60,7 +60,7 @@ def test_what_a_killed_training_left_half_written_goes_with_the_next(store, sett
 
 
 def test_too_few_candles_are_refused_with_what_to_do(store, settings, market):
-    """Nothing is trained on nothing."""
+    """Nothing is trained on too few candles."""
     with pytest.raises(NotReadyError, match="backfill"):
         train(store, settings, SeriesKey(market.market, "BTCUSDT", "5m"), now=market.time)
 

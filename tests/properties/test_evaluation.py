@@ -249,7 +249,7 @@ def test_the_confidence_set_holds_the_best_model_at_its_level() -> None:
 
 
 @given(t=st.integers(0, 1499), seed=st.integers(0, 5))
-def test_no_interval_knows_anything_at_or_after_its_candle(t: int, seed: int) -> None:
+def test_no_interval_uses_anything_at_or_after_its_candle(t: int, seed: int) -> None:
     """Outcomes from t on are replaced: every bound up to and at t keeps all its bits."""
     returns, deviation = garch(seed, 1500)
     other = returns.copy()

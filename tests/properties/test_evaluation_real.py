@@ -41,7 +41,7 @@ def scales(inputs: np.ndarray, target: np.ndarray, times: pd.Series) -> np.ndarr
 
 @pytest.mark.real
 @pytest.mark.soak
-def test_a_plain_scale_forecast_is_enough_for_honest_intervals(shared_data: Path) -> None:
+def test_a_simple_scale_forecast_is_enough_for_calibrated_intervals(shared_data: Path) -> None:
     """Coverage 0.900 ± 0.003, volatility thirds ± 0.015, Winkler at most 57 bp, worst day at least 0.83.
 
     The scale is the geometric mean of linear forecasts of the log range and of the log absolute

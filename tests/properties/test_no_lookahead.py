@@ -1,4 +1,4 @@
-"""Nothing at or before t knows what comes after t, and every planted leak is caught by its name."""
+"""Nothing at or before t depends on what comes after t, and every planted leak is caught by its name."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_no_forecast_of_any_model_made_at_or_before_t_changes(name):
 @FEW
 @given(t=st.integers(200, N - 1))
 def test_cut_after_t_the_features_are_the_same_to_a_billionth(t):
-    """The newest row does not know that it is the newest."""
+    """The newest row does not depend on being the newest."""
     whole = feature_frame(CANDLES, "5m", "all")
     cut = feature_frame(CANDLES.iloc[: t + 1], "5m", "all").iloc[-1]
     apart = (cut - whole.iloc[t]).abs() / whole.std()
@@ -221,13 +221,13 @@ def test_a_planted_leak_in_the_walk_is_caught(leak, monkeypatch):
 
 
 def test_a_purge_of_zero_is_refused_before_anything_is_fitted():
-    """The plan itself will not have it."""
+    """The plan itself rejects it."""
     with pytest.raises(UsageError, match="outcomes would overlap"):
         PLAN.replace(purge=0)
 
 
 def test_the_scramble_keeps_the_past_and_the_shape_and_changes_the_future():
-    """The instrument itself."""
+    """The test instrument itself."""
     other = scrambled(CANDLES, 700)
     assert other.shape == CANDLES.shape
     pd.testing.assert_frame_equal(other.iloc[:701], CANDLES.iloc[:701])

@@ -112,7 +112,7 @@ def test_a_deleted_or_damaged_page_is_made_again(built, chapters):
     assert (built / "pages" / "01-ingest.html").read_bytes() == good
 
 
-def test_a_manifest_tells_inputs_and_outputs_and_nothing_of_the_moment(built, tmp_path):
+def test_a_manifest_has_inputs_and_outputs_and_no_time(built, tmp_path):
     """Hashes, parameters and versions; no clock, path, host, user or duration."""
     text = (built / "pages" / "manifest.json").read_text()
     manifest = json.loads(text)
@@ -132,7 +132,7 @@ def test_a_manifest_tells_inputs_and_outputs_and_nothing_of_the_moment(built, tm
     }
 
 
-def test_verify_says_identical_in_another_zone_locale_and_folder(built, chapters, monkeypatch):
+def test_verify_reports_identical_in_another_zone_locale_and_folder(built, chapters, monkeypatch):
     """The rebuild runs in a process and a folder of its own, under whatever environment it finds."""
     monkeypatch.setenv("TZ", "America/Sao_Paulo")
     monkeypatch.setenv("LC_ALL", "C")
@@ -172,7 +172,7 @@ def test_verify_names_a_changed_line_lock_or_parameter(built, chapters):
     assert "manifest.json" in {difference.file for difference in found.differences}
 
 
-def test_what_cannot_be_verified_is_told(tmp_path):
+def test_a_folder_without_a_report_is_an_error(tmp_path):
     """A folder without a report is the caller's mistake."""
     with pytest.raises(NotFoundError, match="manifest"):
         verify_report(tmp_path)
@@ -185,7 +185,7 @@ def test_a_chapter_that_does_not_exist_is_refused(built, chapters):
 
 
 def test_a_run_folder_without_a_bundle_is_refused(tmp_path):
-    """There is nothing to tell a story of."""
+    """There is nothing to report."""
     with pytest.raises(NotFoundError, match="snapshot bundle was expected"):
         build_report(tmp_path)
 
@@ -298,14 +298,14 @@ END = pd.Timestamp("2024-01-01", tz="UTC")
 
 
 @pytest.mark.parametrize(("days", "interval"), [(19, "1h"), (150, "1d")])
-def test_too_little_past_is_told_in_one_sentence(days, interval):
+def test_too_few_candles_for_a_report_are_one_sentence(days, interval):
     """What is needed, what was found, what to do."""
     with pytest.raises(UsageError, match="give more DAYS or a shorter INTERVAL"):
         check_length(END - pd.Timedelta(days=days), END, interval)
 
 
 @pytest.mark.parametrize("days", range(18, 32))
-def test_what_is_asked_for_is_judged_as_what_is_found(days):
+def test_a_request_is_checked_like_a_snapshot(days):
     """An hour's candles over twenty days leave too few for a verdict; before and after fetching it is the same."""
     if days >= 25:
         check_request(days, "1h", END, END)
@@ -314,7 +314,7 @@ def test_what_is_asked_for_is_judged_as_what_is_found(days):
             check_request(days, "1h", END, END)
 
 
-def test_twenty_days_asked_for_are_twenty_days_found():
+def test_twenty_requested_days_are_twenty_days_found():
     """The span ends where the last candle does."""
     check_length(END - pd.Timedelta(days=20), END, "5m")
     with pytest.raises(UsageError, match="found 19 days"):
@@ -331,8 +331,8 @@ def test_twenty_days_asked_for_are_twenty_days_found():
         (30, "5m", "2030-01-01", "END may not be after 2025-07-01 00:00 UTC, where the source ends, found 2030"),
     ],
 )
-def test_a_report_that_cannot_come_out_is_refused_beforehand(days, interval, end, sentence):
-    """Nothing is fetched or run for it, and the cure is one that works."""
+def test_an_impossible_report_is_refused_before_anything_is_fetched(days, interval, end, sentence):
+    """Nothing is fetched or run for it, and the advice works."""
     now = pd.Timestamp("2025-07-01", tz="UTC")
     check_request(20, "5m", now, now)
     with pytest.raises(UsageError, match=sentence):

@@ -65,20 +65,20 @@ def test_a_quantity_that_makes_no_sense_is_refused(make):
         make()
 
 
-def test_a_claim_that_does_not_hold_says_the_other_sentence():
-    """The sentence follows the value, not the author's hope."""
+def test_a_claim_that_does_not_hold_shows_the_other_sentence():
+    """The sentence follows the value."""
     spoken = say.claim("It beats it by {gain}.", holds=False, otherwise="It loses by {gain}.", gain=say.bp(1))
     assert (plain(spoken), spoken.holds) == ("It loses by 1.00 bp.", False)
 
 
 def test_a_claim_that_does_not_hold_and_has_no_other_sentence_fails_the_build():
-    """What must hold is a gate."""
+    """A condition that must hold stops the build."""
     with pytest.raises(ReportError, match="does not hold"):
         say.claim("It is complete.", holds=False)
 
 
 def test_a_digit_typed_into_a_claim_is_refused():
-    """Numbers are computed, not remembered."""
+    """Numbers are computed."""
     with pytest.raises(ReportError, match="digits are computed"):
         say.claim("It beats it by 3 %.")
 

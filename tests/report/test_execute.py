@@ -93,7 +93,7 @@ def test_wrong_parameters_are_refused_before_a_kernel_starts(run, out, given, wh
     assert not out.parent.exists()
 
 
-def test_a_kernel_that_dies_is_told_once(run, capfd, caplog):
+def test_a_kernel_that_dies_is_reported_once(run, capfd, caplog):
     """The sentence of the error is enough: the client's own log lines would hide it."""
     with pytest.raises(ReportError, match="Kernel died"):
         run("import os; os.kill(os.getpid(), 9)", SPEAK)

@@ -93,7 +93,7 @@ def test_the_weekly_rhythm_is_relative_to_its_mean():
     assert table["volatility"].mean() == pytest.approx(1)
 
 
-def test_order_flow_deciles_are_empty_where_nobody_knows_the_taker():
+def test_order_flow_deciles_are_empty_without_the_taker_side():
     """A source without the taker's side has no order flow, and gets no invented one."""
     assert exploration.order_flow_deciles(candles([100.0, 101.0, 102.0]), "5m").empty
 
@@ -106,7 +106,7 @@ def test_order_flow_that_leads_is_seen():
     assert table["next_return_bp"].is_monotonic_increasing
 
 
-def test_prices_that_wander_are_told_from_returns_that_do_not():
+def test_a_random_walk_is_not_stationary_and_its_returns_are():
     """A random walk fails both tests, its steps pass them."""
     close = 100 * np.exp(np.random.default_rng(2).normal(0, 1e-3, 20_000).cumsum())
     found = stationarity(candles(close)).set_index(["series", "test"])["stationary"].to_dict()

@@ -41,7 +41,7 @@ def test_a_chart_takes_its_colours_from_the_page():
 
 
 def test_a_chart_has_a_text_alternative_and_text_that_is_text():
-    """Those who do not see the figure hear what is in it; words can be found."""
+    """A screen reader gets the content of the figure; its text can be searched."""
     text = svg_text(draw())
     assert 'role="img" aria-label="A &quot;rising&quot; &lt;line> &amp; more."' in text
     assert "Größe $5 &amp; &lt;more&gt;" in text

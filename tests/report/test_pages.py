@@ -89,7 +89,7 @@ def test_markup_in_a_name_is_escaped():
     ("market", "word"), [("simulated", "Simulated"), ("replay:crash", "crash"), ("file:mine", "mine"), ("binance", "")]
 )
 def test_every_market_but_the_real_one_has_its_banner(market, word):
-    """Nobody mistakes a made-up candle for a real one."""
+    """A simulated candle is never shown as a real one."""
     assert word in banner(market)
     assert bool(banner(market)) == (market != "binance")
     assert provenance(market).endswith(".")
@@ -119,7 +119,7 @@ def built(tmp_path, built_once) -> Path:
     return shutil.copytree(built_once / "run", tmp_path / "run")
 
 
-def test_several_reports_have_one_page_above_them(built, tmp_path):
+def test_several_reports_have_one_gallery(built, tmp_path):
     """The gallery links every report and shows every verdict."""
     page = build_gallery(built.parent).read_text()
     assert "run/pages/index.html" in page
@@ -128,7 +128,7 @@ def test_several_reports_have_one_page_above_them(built, tmp_path):
         build_gallery(tmp_path / "none")
 
 
-def test_the_page_above_puts_symbols_beside_intervals(built, tmp_path):
+def test_the_gallery_has_a_grid_of_symbols_and_intervals(built, tmp_path):
     """Of two reports of one cell the newer one stands there; both stand in the list."""
     for name in ("a", "b"):
         shutil.copytree(built, tmp_path / "all" / name)
@@ -142,7 +142,7 @@ def test_the_page_above_puts_symbols_beside_intervals(built, tmp_path):
     assert page.count('href="a/pages/index.html"') == 2
 
 
-def test_the_page_above_tells_reports_apart_and_says_what_is_simulated(built, tmp_path):
+def test_the_gallery_names_each_report_and_what_is_simulated(built, tmp_path):
     """Span and end are in every name; the banner of the pages below is above them too."""
     for name, days, market in (("a", 30, "simulated"), ("b", 60, "simulated"), ("c", 60, "binance")):
         run = shutil.copytree(built, tmp_path / "all" / name)

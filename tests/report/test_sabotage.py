@@ -1,4 +1,4 @@
-"""What a broken or hostile chapter, notebook, snapshot, disk or operator can do to a report: none gets a page.
+"""Broken or hostile chapters, notebooks, snapshots, disks and operators: none yields a page.
 
 `tests/report/test_execute.py` has those that end a single chapter in its kernel; here whole builds are broken.
 """
@@ -148,7 +148,7 @@ def test_no_broken_notebook_yields_a_page(place, name):
 
 @pytest.mark.parametrize("name", BUNDLES)
 def test_no_broken_snapshot_yields_a_page(place, name):
-    """Content that is not what its hash says is told of nowhere."""
+    """Content that does not match its hash is on no page."""
     damage, why = BUNDLES[name]
     write_notebook(place / "chapters" / "02-eda.ipynb", OPEN, FINISH)
     damage(place / "run")

@@ -100,7 +100,7 @@ def test_a_story_of_something_else_is_refused(opened, changed, error, why):
 
 
 def test_a_snapshot_that_was_changed_is_refused(opened, bundle, tmp_path):
-    """One changed candle, and the content is not what its hash says."""
+    """One changed candle, and the content does not match its hash."""
     other = tmp_path / "bundle"
     other.mkdir()
     for file in bundle.iterdir():

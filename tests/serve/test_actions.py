@@ -51,7 +51,7 @@ def test_a_service_that_is_stopped_takes_its_training_along(service):
     assert not [path for path in service.settings.models.rglob("*") if path.name.startswith(".")]
 
 
-def test_who_waits_for_a_training_is_told_when_the_service_stops(service):
+def test_a_client_that_waits_for_a_training_gets_503_when_the_service_stops(service):
     """503 with a sentence, not a cut connection."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -72,7 +72,7 @@ def test_who_waits_for_a_training_is_told_when_the_service_stops(service):
     assert "Traceback" not in told
 
 
-def test_a_process_of_its_own_does_not_decide_the_market_anew(service, monkeypatch):
+def test_a_job_process_does_not_choose_the_market_again(service, monkeypatch):
     """Where the source is auto, what was decided here holds there."""
     seen = []
     monkeypatch.setattr("btcml.pipeline.jobs.subprocess.Popen", lambda *_, **options: seen.append(options["env"]))

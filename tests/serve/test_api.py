@@ -57,7 +57,7 @@ def test_a_kept_forecast_is_renewed_when_a_candle_is_restated(service):
     service.post("/ingest/run")
 
 
-def test_nothing_to_forecast_with_is_a_409_that_says_what_to_do(empty_service):
+def test_a_missing_precondition_is_a_409_with_advice(empty_service):
     """True status, a sentence, a request id, the media type of a problem."""
     answer = empty_service.post("/predict")
     assert answer.status_code == 409
@@ -278,7 +278,7 @@ def test_several_symbols_are_watched_together(service):
     ]
 
 
-def test_a_ban_says_when_to_come_back(service):
+def test_a_ban_has_a_retry_after_header(service):
     """503 with the seconds that are left, not a guess."""
     until = datetime.now(UTC) + timedelta(seconds=300)
     app = create_app(service.settings, service.store)

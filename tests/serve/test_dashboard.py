@@ -59,7 +59,7 @@ def test_a_question_is_passed_to_the_api():
 
 
 def test_an_unexpected_error_is_a_sentence():
-    """A spinner for ever would be worse."""
+    """So that the page shows no endless spinner."""
     facts, body = _dashboard(_Client(RuntimeError("boom"))).answer("prices", {})
     assert (facts["code"], body) == ("problem", b"")
     assert "boom" in facts["detail"]
@@ -114,7 +114,7 @@ def test_the_password_opens_the_buttons_and_nothing_else_does(monkeypatch):
     assert dashboard.answer("train", {})[0]["code"] == "ok"
 
 
-def test_without_a_password_nobody_opens_the_buttons(monkeypatch):
+def test_without_a_password_the_buttons_stay_locked(monkeypatch):
     """An empty password is none."""
     monkeypatch.setattr("btcml.serve.dashboard.time.sleep", lambda _: None)
     dashboard = _dashboard(BTCML_DASHBOARD_LOCKED="1")
@@ -339,13 +339,13 @@ def test_only_changing_routes_carry_the_key(api):
     assert "Authorization" not in api.seen[1][2]
 
 
-def test_an_unknown_route_is_never_asked_for(api):
+def test_an_unknown_route_is_never_requested(api):
     """The page is not trusted: names, not paths."""
     assert Client(api.url).ask("../admin", {}).code == "problem"
     assert api.seen == []
 
 
-def test_a_job_is_asked_for_by_a_number_only(api):
+def test_a_job_is_requested_by_a_number_only(api):
     """Nothing else can come into the path."""
     api.answers["/jobs/7"] = _json({"id": 7})
     assert Client(api.url).ask("job", {"id": "7"}).code == "ok"
@@ -371,7 +371,7 @@ def test_one_thread_keeps_one_connection(api):
 
 
 def test_the_module_is_light():
-    """A visitor's kernel must not pay for what the API has already loaded."""
+    """A visitor's kernel does not load what the API has already loaded."""
     code = (
         "import sys, btcml.serve.dashboard; "
         "heavy = {'pandas', 'numpy', 'sklearn', 'sqlalchemy', 'scipy', 'voila', 'fastapi', 'pydantic'}; "

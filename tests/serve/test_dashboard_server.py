@@ -113,7 +113,7 @@ def _pooled(kernel_id):
 
 
 def test_a_kernel_of_the_pool_does_not_age(kernels):
-    """It waits for a visitor as long as it takes; one that is still starting is left alone too."""
+    """It waits for a visitor without a time limit; one that is still starting is kept too."""
     manager, pass_time = kernels
     manager._kernels |= {"warm": _started(), "new": ServerKernelManager()}
     manager._pools = {"dashboard.ipynb": [_pooled("warm")]}

@@ -44,7 +44,7 @@ def test_headers_without_an_end_are_refused():
 
 
 def test_a_client_that_does_not_read_its_response_is_disconnected(monkeypatch):
-    """A long answer that nobody takes does not hold its memory for ever; whoever reads slowly gets all of it."""
+    """A long response that is not read is dropped; a client that reads slowly gets all of it."""
     monkeypatch.setattr(http_protocol, "WRITE_TIMEOUT_S", 0.3)
     cut, lost = threading.Event(), http_protocol.TimeoutProtocol.connection_lost
     monkeypatch.setattr(

@@ -17,8 +17,8 @@ def watch(store):
     found.stop()
 
 
-def test_a_change_of_a_table_is_heard(watch, store):
-    """Who has kept something about jobs knows that it is old."""
+def test_a_change_of_a_table_is_notified(watch, store):
+    """A cache of jobs is invalidated."""
     before, others = watch.version("jobs"), watch.version("candles")
     query = (
         "INSERT INTO jobs (kind, market, symbol, interval, asked_by) VALUES ('ingest', 'simulated', 'A', '5m', 'me')"
@@ -29,8 +29,8 @@ def test_a_change_of_a_table_is_heard(watch, store):
     assert watch.version("candles") == others
 
 
-def test_a_cut_connection_makes_everything_old_until_it_is_heard_again(watch, owner):
-    """What was missed in between nobody knows."""
+def test_a_cut_connection_invalidates_everything_until_it_is_restored(watch, owner):
+    """What was missed in between is unknown."""
     before = watch.version("candles")
     query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'LISTEN btcml'"
     with owner.connect() as connection:

@@ -33,7 +33,7 @@ def is_running(path):
 
 
 def test_when_one_part_ends_the_others_are_stopped_and_it_is_named(tmp_path):
-    """Half a service is no service."""
+    """A part of the service alone is not run."""
     code = (
         f"import os, time\nwhile not os.path.exists({str(tmp_path / 'api')!r}): time.sleep(0.05)\nraise SystemExit(3)"
     )
@@ -79,7 +79,7 @@ def free():
         return other.getsockname()[1]
 
 
-def test_a_taken_port_is_told_before_anything_is_started(tmp_path, monkeypatch, taken, free):
+def test_a_taken_port_is_an_error_before_anything_is_started(tmp_path, monkeypatch, taken, free):
     """Each by its name and by the option that chooses it; of two the API's comes first."""
     monkeypatch.setattr("btcml.serve.up.open_store", lambda _: pytest.fail("something was started"))
     settings = Settings(btcml_home=tmp_path)
@@ -90,7 +90,7 @@ def test_a_taken_port_is_told_before_anything_is_started(tmp_path, monkeypatch, 
         run_up(settings, "127.0.0.1", free, 9, taken)
 
 
-def test_an_api_alone_says_in_one_sentence_that_its_port_is_taken(tmp_path, monkeypatch, capsys, taken):
+def test_an_api_on_a_taken_port_ends_with_one_sentence(tmp_path, monkeypatch, capsys, taken):
     """Exit status 2, the user's mistake, and no line of a log."""
     monkeypatch.setenv("BTCML_HOME", str(tmp_path))
     assert main(["api", "--port", str(taken)]) == 2
@@ -143,7 +143,7 @@ def test_an_api_that_answers_is_used(api, monkeypatch):
 
 
 def test_an_api_of_another_machine_is_never_started(monkeypatch):
-    """The dashboard itself says that none answers."""
+    """The dashboard itself reports that none answers."""
     monkeypatch.setattr(up.subprocess, "Popen", None)
     monkeypatch.setattr(up, "api_answers", lambda _: False)
     with running_api(Settings(api_base_url="http://api.example:8000"), print):
@@ -167,7 +167,7 @@ def test_an_api_of_our_own_ends_with_the_dashboard(monkeypatch, tmp_path):
 
 
 def test_an_api_that_ends_at_once_is_one_sentence(monkeypatch, tmp_path):
-    """With its own last words."""
+    """With the last line of its log."""
     popen, code = up.subprocess.Popen, "import sys; sys.exit('no room left')"
     monkeypatch.setattr(up.subprocess, "Popen", lambda _, **how: popen([sys.executable, "-c", code], **how))
     settings = Settings(api_base_url=_nowhere(), btcml_home=tmp_path / "new")

@@ -189,7 +189,7 @@ def gap(hour):
     return pd.DataFrame({"start": [DAY + hour * HOUR], "end": [DAY + (hour + 1) * HOUR], "missing": [12]})
 
 
-def test_a_hole_that_was_asked_for_is_a_halt(store):
+def test_a_requested_hole_is_a_halt(store):
     """The market was asked and had nothing."""
     record_gaps(store, KEY, gap(3), (DAY, DAY + 24 * HOUR), LATER)
     assert read_halts(store, KEY) == {DAY + 3 * HOUR}
@@ -202,7 +202,7 @@ def test_a_hole_that_was_filled_is_deleted(store):
     assert read_halts(store, KEY) == set()
 
 
-def test_a_young_hole_is_asked_for_again(store):
+def test_a_recent_hole_is_no_halt_yet(store):
     """What the market did not have an hour later may have been a fault of the answer: not yet a halt."""
     record_gaps(store, KEY, gap(3), (DAY, DAY + 24 * HOUR), DAY + 5 * HOUR)
     assert read_halts(store, KEY) == set()
@@ -251,7 +251,7 @@ def test_the_markets_own_holes_are_counted_apart(store, hourly):
     assert counts(store) == (229, 2, 11, 1)
 
 
-def test_what_was_asked_for_before_the_first_candle_is_no_hole(store, hourly):
+def test_a_requested_span_before_the_first_candle_is_no_hole(store, hourly):
     """A file of unbroken candles has none, wherever the fetch began."""
     upsert_candles(store, HOURLY, hourly, source="test", at=DAY)
     before = pd.DataFrame({"start": [DAY - 24 * HOUR], "end": [DAY], "missing": [24]})

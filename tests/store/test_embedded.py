@@ -39,7 +39,7 @@ def _fake_programs(folder, **scripts):
     return folder
 
 
-def test_a_server_that_cannot_start_says_why(tmp_path, monkeypatch):
+def test_a_server_that_cannot_start_reports_the_reason(tmp_path, monkeypatch):
     """The last fatal line that it has added to its log now."""
     initdb = 'touch "$2/PG_VERSION" "$2/pg_hba.conf" "$2/pg_ident.conf"; echo "FATAL:  the last time" > "$2/log"'
     server = 'echo "LOG:  starting"; echo "FATAL:  could not write to file: No space left on device"; exit 1'

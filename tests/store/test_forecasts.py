@@ -115,7 +115,7 @@ def test_challengers_stand_beside_the_champion_marked_as_such(store, owner):
     assert read_futuros(store, KEY, TARGET, TARGET + FIVE, 10)["model"].tolist() == ["lightgbm_mean"]
 
 
-def test_a_page_never_parts_the_forecasts_of_one_time(store, owner):
+def test_a_page_never_splits_the_forecasts_of_one_time(store, owner):
     """Sealed by us and imported from another system: the page before ends where this one begins."""
     clock(store, owner, TARGET)
     append_forecasts(store, KEY, [row()])
@@ -147,7 +147,7 @@ def test_even_the_owner_is_refused_by_a_trigger(store, owner, statement):
         connection.execute(text(statement))
 
 
-def test_time_status_and_hash_are_the_databases_own_whatever_the_client_says(store, owner):
+def test_time_status_and_hash_are_set_by_the_database(store, owner):
     """A client that inserts its own sequence, time and hash has them overwritten."""
     clock(store, owner, TARGET + pd.Timedelta("100s"))
     columns = (
@@ -212,8 +212,8 @@ def test_the_views_of_system_1_show_its_columns(store, owner):
             )
 
 
-def test_the_market_simulated_is_sealed_by_real_time(store):
-    """Without a clock of its own a market lives by the database's."""
+def test_the_simulated_market_is_sealed_by_real_time(store):
+    """Without a clock of its own a market uses the database's."""
     now = pd.Timestamp.now(tz="UTC")
     key = SeriesKey("simulated", "BTCUSDT", "1d")
     target = interval_floor(now, "1d")
@@ -239,7 +239,7 @@ def test_a_replays_clock_runs_at_its_speed(store):
     assert THEN < first < second < THEN + pd.Timedelta(days=1)
 
 
-def test_binances_offset_is_measured_anew_but_never_beyond_a_minute(store):
+def test_binances_offset_is_measured_again_but_never_beyond_a_minute(store):
     """A clock two minutes off is a fault of the machine, not an offset."""
     now = pd.Timestamp.now(tz="UTC")
     record_clock(store, "binance", now + pd.Timedelta("20s"))
@@ -249,7 +249,7 @@ def test_binances_offset_is_measured_anew_but_never_beyond_a_minute(store):
         record_clock(store, "binance", now + pd.Timedelta("2min"))
 
 
-def test_other_markets_live_by_real_time(store):
+def test_other_markets_use_real_time(store):
     """A simulated market has no clock in the database."""
     record_clock(store, "simulated", THEN)
     assert read_clock_speed(store, "simulated") is None

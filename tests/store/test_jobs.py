@@ -60,7 +60,7 @@ def test_jobs_of_a_dead_process_are_abandoned_by_the_next_one(store):
     assert (read_job(store, dead).status, read_job(store, mine).status) == ("abandoned", "running")
 
 
-def test_a_queued_job_of_a_dead_scheduler_is_abandoned_when_asked_for(store):
+def test_a_queued_job_of_a_dead_scheduler_is_abandoned_on_request(store):
     """What the API queued stays: its own process is on the way."""
     lost = append_job(store, "train", KEY, asked_by="scheduler")
     kept = append_job(store, "train", KEY, asked_by="api")

@@ -68,7 +68,7 @@ def test_kept_are_the_champion_one_a_day_and_the_last_eight(store):
 
 
 def test_the_same_trial_on_the_same_snapshot_counts_once(store):
-    """Making a report twice is not trying twice."""
+    """The same report made twice counts once."""
     trial = {"model": "ridge", "parameters": '{"alpha": 1}', "score": 0.99}
     append_trials(store, KEY, "a", [trial, trial], START)
     append_trials(store, KEY, "b", [trial], START)

@@ -55,7 +55,7 @@ def test_an_old_snapshot_stays_readable_after_a_revision(filled, tmp_path):
 
 
 def test_a_changed_bundle_is_refused(filled, tmp_path):
-    """Its content is not what its hash says."""
+    """Its content does not match its hash."""
     bundle = save_snapshot(read_snapshot(filled, KEY, START, END), tmp_path)
     frame = pd.read_parquet(bundle / "candles.parquet")
     frame.assign(close=frame["close"] + 1).to_parquet(bundle / "candles.parquet", index=False)
@@ -63,13 +63,13 @@ def test_a_changed_bundle_is_refused(filled, tmp_path):
         load_snapshot(bundle)
 
 
-def test_a_hole_is_ours_until_the_market_was_asked(filled):
+def test_a_hole_is_ours_until_it_was_requested(filled):
     """The ten candles that this test left out were never asked for."""
     gaps = read_snapshot(filled, KEY, START, END).gaps
     assert gaps[["missing", "kind"]].to_dict("records") == [{"missing": 10, "kind": "ours"}]
 
 
-def test_a_span_without_candles_says_what_to_do(store):
+def test_a_span_without_candles_is_an_error_with_advice(store):
     """One sentence with the command."""
     with pytest.raises(NotReadyError, match="btcml ingest"):
         read_snapshot(store, KEY, START, END)

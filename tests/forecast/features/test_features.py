@@ -31,7 +31,7 @@ def test_each_set_is_named_and_names_no_feature_twice():
 
 
 @pytest.mark.parametrize("name", REGISTRY)
-def test_every_feature_tells_what_it_is_and_is_known_after_its_warmup(candles, name):
+def test_every_feature_is_described_and_known_after_its_warmup(candles, name):
     """Null in the warm-up of both segments, and known everywhere else."""
     item = REGISTRY[name]
     assert item.formula
@@ -89,7 +89,7 @@ def test_the_return_since_the_hour_begins_at_the_clock_not_at_the_row(interval, 
     assert prepared.since(60)[row] == pytest.approx(np.log(close[row] / close[row - steps]))
 
 
-def test_a_dead_market_gives_finite_features():
+def test_a_constant_price_gives_finite_features():
     """A price that never moves and no trade at all: nothing is infinite."""
     time = pd.date_range("2025-01-01", periods=400, freq="5min", tz="UTC").as_unit("us")
     flat = pd.DataFrame({"open_time": time, **dict.fromkeys(["open", "high", "low", "close"], 7.0), "volume": 0.0})

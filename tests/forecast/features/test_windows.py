@@ -39,7 +39,7 @@ def test_an_exponential_mean_equals_its_definition(span):
         assert found[t] == pytest.approx(past @ weights / weights.sum(), abs=1e-12)
 
 
-def test_an_exponential_mean_starts_anew_after_a_gap_and_after_a_nan():
+def test_an_exponential_mean_restarts_after_a_gap_and_after_a_nan():
     """Nothing before row 100 (a gap) or row 200 (unknown) is seen after it."""
     age = np.concatenate([np.arange(100), np.arange(400)])
     x = X.copy()

@@ -44,7 +44,7 @@ def test_the_top_decile_is_by_size_of_forecast() -> None:
     assert result["top_gain_bp"] == pytest.approx(10)
 
 
-def test_persistence_says_no_direction() -> None:
+def test_persistence_forecasts_no_direction() -> None:
     """NaN and p = 1: it does not pretend to half of the signs."""
     result = scores([100, 101, 100], [100, 101])
     assert math.isnan(result["direction"])
@@ -77,7 +77,7 @@ def test_the_base_rate_itself_has_no_brier_skill() -> None:
     assert abs(METRICS["brier_z"](base)) < 1e-6 or METRICS["brier_z"](base) == 0
 
 
-def test_a_bold_probability_is_found_out() -> None:
+def test_an_overconfident_probability_is_detected() -> None:
     """Twice as far from a half: badly calibrated, and no better than the base rate."""
     bold = frame(0.5 + 2 * (TRUE - 0.5))
     assert METRICS["calibration_error"](bold) > 0.08
@@ -93,7 +93,7 @@ def test_the_reliability_table_holds_every_row_once() -> None:
     assert (table["frequency"] <= table["high"]).all()
 
 
-def test_equal_probabilities_are_never_parted() -> None:
+def test_rows_of_equal_probability_are_in_one_bin() -> None:
     """A model that says one of two values has two bins, one value one bin, none none."""
     assert len(reliability(frame(np.where(TRUE > 0.5, 0.6, 0.4)))) == 2
     assert len(reliability(frame(np.full(len(UP), 0.5)))) == 1

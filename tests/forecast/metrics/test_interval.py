@@ -1,4 +1,4 @@
-"""Interval scores know the best answer for a normal distribution, and honest parts of a span."""
+"""Interval scores: the best value for a normal distribution, and parts of a span."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_a_forecast_that_mirrors_the_truth_has_twice_the_error() -> None:
     assert METRICS["ratio"](MODELS["mirror"]) == pytest.approx(2.0, rel=1e-12)
 
 
-def test_a_leak_of_one_candle_cannot_pass_as_persistence() -> None:
+def test_a_leak_of_one_candle_is_not_persistence() -> None:
     """The planted bug: scored against the base of the next candle, persistence has "skill"."""
     frame = MODELS["persistence"]
     wrong = frame.assign(base=frame["base"].shift(1)).iloc[1:]

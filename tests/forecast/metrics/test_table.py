@@ -179,7 +179,7 @@ def test_every_metric_equals_a_slow_independent_formula(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_every_metric_says_what_it_is(name: str) -> None:
+def test_every_metric_is_described(name: str) -> None:
     """Title, unit, sense of better and a docstring are there for a page to show."""
     entry = METRICS[name]
     assert entry.title
@@ -277,7 +277,7 @@ SMALL_FRAME = forecast_frame([100, 110, 100, 105], {"a": {"y_hat": [110, np.nan,
 
 
 def test_the_table_has_persistence_first_and_only_common_candles() -> None:
-    """The candle that one model did not forecast is nobody's."""
+    """A candle that one model did not forecast is not scored."""
     table = loss_table(SMALL_FRAME)
     assert list(table) == ["persistence", "a", "z"]
     assert len(table) == 2
@@ -350,7 +350,7 @@ def test_thirds_ascend_from_calm_to_storm() -> None:
     assert evaluate(LONG_FRAME, ["ratio"], by="third")[:3]["third"].tolist() == ["calm", "middle", "storm"]
 
 
-def test_nobody_is_scored_on_easier_rows() -> None:
+def test_no_model_is_scored_on_easier_rows() -> None:
     """A model without forecasts on the hardest candles takes them from all."""
     hard = (LONG_FRAME["model"] == "a") & (np.abs(np.log(LONG_FRAME["y"] / LONG_FRAME["base"])) > 1e-3)
     table = evaluate(LONG_FRAME.assign(y_hat=LONG_FRAME["y_hat"].mask(hard)))
@@ -365,7 +365,7 @@ def test_the_table_does_not_depend_on_the_order_of_rows_or_models() -> None:
 
 
 def test_scores_of_models_that_are_categories_are_those_of_text() -> None:
-    """The same table as for text, whoever cut the frame before."""
+    """The same table as for text."""
     categories = pd.CategoricalDtype(["a", "b", "c", "nobody", "persistence"])
     pd.testing.assert_frame_equal(evaluate(LONG_FRAME.astype({"model": categories})), evaluate(LONG_FRAME))
 

@@ -60,7 +60,7 @@ def test_every_model_that_can_learn_finds_a_linear_signal(name):
     assert np.corrcoef(fit(name, sample()).predict(rows), -0.3 * rows.path[:N])[0, 1] > 0.7
 
 
-def test_the_naive_models_say_nothing_and_the_mean():
+def test_the_naive_models_forecast_zero_and_the_mean():
     """Zero, and the mean outcome."""
     assert not make_model("persistence").fit(sample()).predict(sample(1)).any()
     assert make_model("drift").fit(sample()).predict(sample(1)) == pytest.approx(sample().y.mean())
@@ -125,13 +125,13 @@ def test_what_is_no_model_is_refused(name):
         make_model(name)
 
 
-def test_a_model_text_that_unpacks_without_end_is_refused():
+def test_a_model_text_that_unpacks_beyond_the_limit_is_refused():
     """A zip bomb in the place of LightGBM's text."""
     with pytest.raises(ArtifactError, match="unpacks to at most"):
         make_model("lightgbm_l1").load({"model.txt.z": zlib.compress(b"0" * 60_000_000, 9)})
 
 
-def test_few_rows_pay_for_small_trees_only():
+def test_few_rows_give_small_trees():
     """4,000 rows pay for the fewest leaves, or for 20 where a leaf costs 200."""
     for rows_per_leaf, leaves in ((3_000, 8), (200, 20)):
         model = Boosting(5, rows_per_leaf=rows_per_leaf, objective="l1").fit(sample())
@@ -150,7 +150,7 @@ def test_system_0_s_recipe_works_on_levels_and_is_never_saved():
         fitted.dump()
 
 
-def test_system_1_s_recipe_says_what_it_needs_where_xgboost_is_missing(monkeypatch):
+def test_system_1_s_model_names_its_package_where_xgboost_is_missing(monkeypatch):
     """The package is in the benchmark's extras only."""
     monkeypatch.setitem(sys.modules, "xgboost", None)
     with pytest.raises(UsageError, match="needs the package xgboost-cpu"):

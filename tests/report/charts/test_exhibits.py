@@ -1,4 +1,4 @@
-"""Every exhibit, on a good market and on a bad one."""
+"""Every chart and table, on good and on damaged data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from btcml.report.study import open_study
 
 
 def told(item) -> str:
-    """What a reader reads, whatever the exhibit is."""
+    """The text of a chart, table or claim."""
     if isinstance(item, Chart):
         assert svg_text(item).startswith("<svg")
         return str(item.conclusion)
@@ -84,7 +84,7 @@ def test_bad_data_are_called_bad(damaged):
     assert [card.label for card in ingest.cards(damaged)] == ["Candles", "Span", "Gaps"]
 
 
-def test_a_headline_tells_only_of_the_faults_that_are_there(snapshot, damaged):
+def test_a_headline_names_only_the_faults_that_exist(snapshot, damaged):
     """Candles that are only missing are not said to be refused."""
     holes = dataclasses.replace(damaged, quarantine=snapshot.quarantine, suspects=snapshot.suspects)
     sentence = told(ingest.headline(holes))
@@ -275,7 +275,7 @@ def range_frame(knows: float) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).assign(cutoff=time[0], lo=np.nan, hi=np.nan, prob_up=np.nan)
 
 
-def test_the_size_of_the_next_move_is_told_beside_moving_averages_and_the_last_candle():
+def test_the_size_of_the_next_move_is_shown_beside_moving_averages_and_the_last_candle():
     """What is known beyond the average is found; what is not is not claimed."""
     table = evaluation.size_models(range_frame(0.3), range_frame(0.3))
     assert told(table).startswith("How large the next candle will be is known far better")
@@ -329,7 +329,7 @@ def test_groups_that_are_all_beyond_chance_are_not_counted_twice(low, end):
     assert str(evaluation._where(groups, "month")).replace("\N{NARROW NO-BREAK SPACE}", " ").endswith(end)
 
 
-def test_a_p_value_says_what_it_counts():
+def test_a_p_value_states_what_it_counts():
     """One year alone is the whole test, with no second p-value; the tile tells the corrected one as such."""
     result = result_of(forecasts(0.2))
     assert isinstance(evaluation.skill_by(result, "year"), Claim)
@@ -382,6 +382,6 @@ def test_candles_of_a_day_have_no_hours_to_compare():
 
 
 def test_every_exhibit_is_exported():
-    """A new exhibit stands in its module's list."""
+    """A new chart is in its module's ``__all__``."""
     for module in (ingest, eda, features, training, evaluation):
         assert all(callable(getattr(module, name)) for name in module.__all__)
