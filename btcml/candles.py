@@ -281,7 +281,7 @@ def infer_interval(open_time: pd.Series) -> str:
     for name, delta in INTERVALS.items():
         if delta == step:
             return name
-    msg = f"candles {step} apart are of no interval of the exchange ({', '.join(INTERVALS)})"
+    msg = f"candles {step} apart are not of an interval of the exchange ({', '.join(INTERVALS)})"
     raise SourceError(msg)
 
 

@@ -41,7 +41,7 @@ DOCS = ROOT / "docs"
 
 TABLES = {
     "alembic_version": "Which migration the schema is at.",
-    "bans": "Hosts of the exchange that refuse this address, and the end of each ban.",
+    "bans": "Hosts of the exchange that ban this address, and the end of each ban.",
     "candle_revisions": "Old values of candles that the exchange restated.",
     "candles": "Final candles; the data contract is its definition.",
     "forecasts": "Sealed forecasts: appended before their candle closes, chained by hash, never changed.",
@@ -135,7 +135,7 @@ def routes_page(store: Store) -> str:
 
 
 _COLUMNS = """SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns
-WHERE table_schema = 'public' ORDER BY table_name, ordinal_position"""
+WHERE table_schema = 'btcml' ORDER BY table_name, ordinal_position"""
 
 
 def tables_page(engine: Engine) -> str:

@@ -1,7 +1,7 @@
 """Verbs of the command line: the options of each, and its call.
 
-A group of verbs is a module with a table ``VERBS``: name to (declare, one line of help). Imports
-stand inside the functions, so that ``btcml --help`` does not load what only one verb needs.
+A group of verbs is a module with a table ``VERBS``: name to (declare, one line of help). Imports are inside the
+functions, so that ``btcml --help`` does not load what only one verb needs.
 """
 
 from __future__ import annotations

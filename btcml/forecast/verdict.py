@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["LOOKS_A_SPAN", "Verdict", "count_looks", "decision_due", "plain", "verdict"]
 
 LOOKS_A_SPAN = 150
-"""Looks that a whole test span of new candles counts: what verdicts every day over it come to."""
+"""Looks of one test span of new candles, with a verdict every day."""
 
 _MIN = 200
 _RECENT_MONTHS = 6

@@ -146,7 +146,7 @@ class Archive:
         """Whether the archive is of this market.
 
         Binance's archive is trusted. A replay has one only where the address of the archive
-        is the replay's own: otherwise no other server is asked for its candles.
+        is the replay's own: otherwise no other server is queried for its candles.
         """
         if not self._market.startswith("replay:"):
             return True
@@ -164,7 +164,7 @@ class Archive:
         Path or None
             None where the archive has no such file, or it could not be read after all tries: then
             the range comes by days or by REST, and the reason is logged. After three such failures
-            the archive is not asked again.
+            the archive is not used again.
         """
         name = f"{symbol}-{interval}-{piece.label}.zip"
         address = f"{self._url}/data/spot/{piece.period}/klines/{symbol}/{interval}/{name}"

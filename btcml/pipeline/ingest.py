@@ -56,7 +56,7 @@ class Ingested:
     fetched, inserted, revised, quarantined
         Rows that came, that were new, that had changed, and that broke the contract.
     calls
-        Parts that were asked for: a range by REST, or a file of the archive.
+        Parts that were requested: a range by REST, or a file of the archive.
     suspect
         Rows that still lie in suspect spans of the last 45 days.
     notes
@@ -93,7 +93,7 @@ def ingest(
     """Bring a series up to the market's present: new candles, restated ones, and what is missing or in doubt.
 
     Suspect spans, holes of the last 90 days that are not the exchange's, and candles in quarantine
-    are asked for again.
+    are requested again.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ def missing_spans(known: pd.Series, halts: set[pd.Timestamp], span: Span, delta:
     known
         Open times that are known inside the span, ascending.
     halts
-        First open times of holes in which the market has nothing: not asked for again.
+        First open times of holes in which the market has nothing: not requested again.
     span
         From, to (exclusive).
     delta

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ORIGINS", "best_model", "evaluate_series", "point_list", "read_points"]
 
 ORIGINS = ("walk-forward", "sealed")
-"""Where an out-of-sample forecast comes from."""
+"""Origin of an out-of-sample forecast."""
 
 _FORECAST = ("cutoff", "open_time", "open", "high", "low", "close", "amp", "lo", "hi", "prob_up", "base", "origin")
 _EVEN = 0.5

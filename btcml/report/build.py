@@ -108,7 +108,7 @@ def open_run(folder: Path, *, notebooks: Path = NOTEBOOKS, limits: Limits = _DEF
 
 
 def adopt_bundle(folder: Path, bundle: Path) -> Path:
-    """Copy a snapshot bundle into a run folder, aside and then renamed; the same one stays.
+    """Copy a snapshot bundle into a run folder atomically; an equal one stays.
 
     Raises
     ------
@@ -198,7 +198,7 @@ def _build_chapters(run: Run, workers: int, progress: Progress) -> None:
             for page in pages:
                 started[page.chapter].result()
         except KeyboardInterrupt:
-            stop_kernels()  # else the interruption would wait for whole chapters
+            stop_kernels()  # else the interruption would wait for complete chapters
             raise
         finally:
             pool.shutdown(cancel_futures=True)
@@ -314,7 +314,7 @@ def check_request(days: int, interval: str, end: pd.Timestamp, now: pd.Timestamp
     Parameters
     ----------
     days, interval, end
-        The span that is asked for; `end` is exclusive.
+        The span that is requested; `end` is exclusive.
     now
         The time of the source's clock.
 

@@ -125,7 +125,7 @@ def number(value: float, digits: int = 2, unit: str = "", *, sign: bool = False)
 
 
 def digits(places: int) -> Callable[[float], Quantity]:
-    """Return how a column of a table shows its numbers: with so many decimals."""
+    """Return the format of a table column: a number of decimals."""
     return lambda value: number(value, places)
 
 

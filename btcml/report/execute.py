@@ -89,7 +89,7 @@ class Limits:
     Attributes
     ----------
     start
-        For the kernel to answer.
+        For the start of the kernel.
     cell
         For any one cell.
     total
@@ -233,7 +233,7 @@ def run_chapter(
     parameters
         Every parameter that the notebook declares, by name.
     out
-        The executed notebook: normalized (fixed ids, no times), written aside and renamed.
+        The executed notebook: normalized (fixed ids, no times), written atomically.
     folder
         Working directory of the kernel, to which relative paths in `parameters` refer; the folder of
         `out` if None.
@@ -390,7 +390,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
     environment: dict[str, str]
 
     def start_new_kernel(self, **kwargs: Any) -> None:
-        """Start it with our environment, in a session of its own, and remember it."""
+        """Start it with the fixed environment in its own session, and keep a reference."""
         super().start_new_kernel(env=self.environment, **kwargs)
         _running.add(self.km.provisioner.pid)
 

@@ -1,6 +1,6 @@
 """The manifest of a report (hashes of inputs and outputs), and its verification.
 
-No clock, path, host, user or duration stands in a manifest; timings go to ``run.json`` outside it.
+A manifest contains no time, path, host, user or duration; timings go to ``run.json`` outside it.
 `verify_report` makes a report again in a clean process and folder and compares every byte.
 """
 

@@ -169,7 +169,7 @@ def chapter_page(executed: Path, page: Page, site: Site) -> str:
     Raises
     ------
     ReportError
-        If the page would not stand alone (see `check_page`).
+        If the page is not valid (see `check_page`).
     """
     exporter = nbconvert.HTMLExporter(  # type: ignore[no-untyped-call]
         template_name=TEMPLATE.name, extra_template_basedirs=[str(TEMPLATE.parent)], exclude_anchor_links=True
@@ -234,7 +234,7 @@ _FORBIDDEN = {
 
 
 def check_page(html: str, name: str, figures: Iterable[str] = ()) -> str:
-    """Return the page if it may be shown: it stands alone, is light, and hides nothing.
+    """Return the page if it is valid: self-contained, small enough, and without errors.
 
     Raises
     ------

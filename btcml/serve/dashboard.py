@@ -1,7 +1,7 @@
 """The dashboard: one widget whose module draws everything; this side only requests data from the API.
 
 `show` is all that the notebook calls. Importing this module loads neither pandas nor SQL nor models,
-because every visitor has a kernel of their own. Responses pass through as bytes; an API that fails
+because every visitor has their own kernel. Responses pass through as bytes; an API that fails
 becomes an `Outcome`, never an exception.
 """
 
@@ -194,12 +194,14 @@ class Client:
         self._key, self._connect_s = key, connect_s
         self._local = threading.local()
 
-    def ask(self, name: str, query: Mapping[str, Any], *, etag: str = "", timeout_s: float | None = None) -> Outcome:
+    def request(
+        self, name: str, query: Mapping[str, Any], *, etag: str = "", timeout_s: float | None = None
+    ) -> Outcome:
         """Ask for a route by name.
 
         Examples
         --------
-        >>> Client("http://127.0.0.1:9").ask("ready", {}).code
+        >>> Client("http://127.0.0.1:9").request("ready", {}).code
         'unreachable'
         """
         route = ROUTES.get(name)
@@ -385,7 +387,7 @@ class Dashboard(anywidget.AnyWidget):
         if name in ROUTES and ROUTES[name].changes and self.locked:
             return {"code": "locked", "status": 401}, b""
         try:
-            outcome = self._client.ask(name, query, etag=etag)
+            outcome = self._client.request(name, query, etag=etag)
         except Exception as error:  # noqa: BLE001 - the page waits for a response
             outcome = Outcome("problem", detail=f"unexpected {type(error).__name__} in the dashboard: {error}")
         facts = {key: value for key, value in vars(outcome).items() if key != "body"}

@@ -113,7 +113,7 @@ class BackfillResponse(ResponseModel):
     status: Literal["ok"] = "ok"
     fetched: int
     inserted: int
-    calls: int = Field(description="Parts that were asked for: a range by REST, or a file of the archive.")
+    calls: int = Field(description="Parts that were requested: a range by REST, or a file of the archive.")
     days: int
 
 

@@ -183,7 +183,7 @@ def load_manifest(file: Path) -> dict[str, Any]:
 
 
 def restore_database(url: URL, models: Path, file: Path, *, replace: bool = False) -> dict[str, Any]:
-    """Put a backup in place of what the database holds: all of it, or nothing.
+    """Put a backup in place of what the database holds: in one transaction.
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ def _check(schema: str, table: str, facts: dict[str, Any]) -> str:
 
 
 def _unpack(archive: zipfile.ZipFile, models: Path) -> int:
-    """Write the models' files; names that would lead out of the folder are left out."""
+    """Write the models' files; names that point outside the folder are skipped."""
     root, count = models.resolve(), 0
     for name in archive.namelist():
         target = (root / name.removeprefix(_MODELS)).resolve()

@@ -196,7 +196,7 @@ def _select(
 ) -> str:
     """Query of a series with ``start <= open_time <= last``.
 
-    Its values stand in the text, not in parameters: only then the driver reads by binary COPY, twice
+    Its values are in the text, not in parameters: only then the driver reads by binary COPY, twice
     as fast. A `SeriesKey` holds no quote, and times are written by pandas.
     """
     bounds = "".join(
@@ -270,7 +270,7 @@ def record_gaps(
     Parameters
     ----------
     gaps
-        Holes inside the span that was asked for, as `btcml.candles.candle_gaps` gives them.
+        Holes inside the span that was requested, as `btcml.candles.candle_gaps` gives them.
     asked
         The span: from, to (exclusive). Holes known there before and filled since are deleted.
     """

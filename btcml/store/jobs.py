@@ -258,7 +258,7 @@ def count_jobs(store: Store) -> dict[tuple[str, str], int]:
 
 
 def append_imported_jobs(store: Store, key: SeriesKey, rows: pd.DataFrame, *, source: str) -> int:
-    """Store another system's log of jobs; negative numbers keep it older than anything of ours.
+    """Store another system's log of jobs; negative numbers keep it before all jobs of btcml.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ class Snapshot:
     key
         Market, symbol and interval.
     start, end
-        The span that was asked for: ``start <= open_time < end``.
+        The span that was requested: ``start <= open_time < end``.
     reigning
         The champion in service; ``persistence`` where there is none.
     heads
@@ -48,7 +48,7 @@ class Snapshot:
     candles
         A candle frame.
     gaps
-        ``start, end, missing, kind`` ("halt": the market has nothing there; "ours": not asked).
+        ``start, end, missing, kind`` ("halt": the market has nothing there; "ours": not requested).
     quarantine
         Rows that broke the contract: candle columns, ``rule, source, seen_at, released_at``.
     revisions
@@ -144,12 +144,12 @@ def read_snapshot(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Tim
 
 
 def save_snapshot(snapshot: Snapshot, folder: Path) -> Path:
-    """Write a snapshot as a folder named by its hash, whole or not at all; an existing one stays.
+    """Write a snapshot atomically as a folder named by its hash; an existing one stays.
 
     Returns
     -------
     Path
-        The bundle: ``snapshot.json`` and one Parquet file a frame.
+        The bundle: ``snapshot.json`` and one Parquet file per frame.
     """
     bundle = folder / snapshot.hash
     if bundle.exists():

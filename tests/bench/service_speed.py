@@ -34,7 +34,7 @@ class Client:
     def __init__(self) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=120)
 
-    def ask(self, method, path, **headers):
+    def send(self, method, path, **headers):
         """Send one request and read its answer, which must be good."""
         self.connection.request(method, path, headers=headers)
         answer = self.connection.getresponse()
@@ -71,7 +71,7 @@ def closed_loop(method, path, seconds=2.0):
     """Requests a second of one client that asks again as soon as it is answered."""
     client, count, end = Client(), 0, time.perf_counter() + seconds
     while time.perf_counter() < end:
-        client.ask(method, path)
+        client.send(method, path)
         count += 1
     return count / seconds
 
@@ -88,7 +88,7 @@ def open_loop(method, path, until, clients=4):
             if until(due - begin):
                 return
             time.sleep(max(due - time.perf_counter(), 0))
-            client.ask(method, path)
+            client.send(method, path)
             taken.append(1000 * (time.perf_counter() - due))
 
     threads = [threading.Thread(target=work) for _ in range(clients)]
@@ -103,7 +103,7 @@ def cpu_ms(process, method, path, count=2000):
     """Milliseconds of CPU that the service spends on a request."""
     client, before = Client(), sum(process.cpu_times()[:2])
     for _ in range(count):
-        client.ask(method, path)
+        client.send(method, path)
     return 1000 * (sum(process.cpu_times()[:2]) - before) / count
 
 
@@ -114,12 +114,12 @@ def served(environment, rows):
         psutil.Process(process.pid).cpu_affinity([0])
         while True:
             try:
-                Client().ask("GET", "/health")
+                Client().send("GET", "/health")
                 break
             except OSError:
                 time.sleep(0.01)
         begin = time.perf_counter()
-        Client().ask("POST", "/predict")
+        Client().send("POST", "/predict")
         rows.append(("a cold first predict after the port answers, s", time.perf_counter() - begin, 1.0))
         measure(psutil.Process(process.pid), rows)
     finally:
@@ -130,8 +130,8 @@ def served(environment, rows):
 def measure(process, rows):
     """Warm latencies, throughput and CPU; then health while a training runs."""
     client = Client()
-    client.ask("POST", "/ingest/run")
-    client.ask("POST", "/predict")
+    client.send("POST", "/ingest/run")
+    client.send("POST", "/predict")
     p50, p99 = open_loop("POST", "/predict", lambda passed: passed > SECONDS)
     rows += [("predict at 100 a second: p50, ms", p50, 3.0), ("predict at 100 a second: p99, ms", p99, 10.0)]
     pairs = [(closed_loop("GET", "/health"), closed_loop("POST", "/predict")) for _ in range(3)]
@@ -139,11 +139,11 @@ def measure(process, rows):
     rows.append((f"health / predict throughput ({health:.0f} / {predict:.0f} a second)", health / predict, 2.5))
     rows.append(("CPU of a predict, ms", cpu_ms(process, "POST", "/predict"), 3.0))
     rows.append(("CPU of a health, ms", cpu_ms(process, "GET", "/health"), 3.0))
-    job = json.loads(Client().ask("POST", f"/train?days={DAYS}", Prefer="respond-async"))["id"]
+    job = json.loads(Client().send("POST", f"/train?days={DAYS}", Prefer="respond-async"))["id"]
 
     def over(passed):
         """Look at the job now and then."""
-        ended = round(passed * RATE) % RATE == 0 and json.loads(Client().ask("GET", f"/jobs/{job}"))["status"] not in {
+        ended = round(passed * RATE) % RATE == 0 and json.loads(Client().send("GET", f"/jobs/{job}"))["status"] not in {
             "queued",
             "running",
         }

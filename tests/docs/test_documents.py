@@ -47,7 +47,7 @@ def test_every_setting_route_table_command_and_metric_is_there(pages, migrated_s
     """By name, independently of how the pages are made."""
     tables = reference.tables_page(owner)
     with owner.connect() as connection:
-        query = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')"
+        query = "SELECT relname FROM pg_class WHERE relnamespace = 'btcml'::regnamespace AND relkind IN ('r', 'v')"
         assert all(f"## {name}\n" in tables for name in connection.execute(text(query)).scalars())
     assert all(f"`{name.upper()}`" in pages["reference/settings.md"] for name in Settings.model_fields)
     assert all(

@@ -31,7 +31,7 @@ def test_every_file_is_stored_as_it_is_read(shared_data, store, folder):
     stored = 0
     for path in sorted((shared_data / "raw" / folder).iterdir()):
         if path.name.startswith("BTCUSDT_1M"):
-            with pytest.raises(SourceError, match="31 days 00:00:00 apart are of no interval of the exchange"):
+            with pytest.raises(SourceError, match="31 days 00:00:00 apart are not of an interval of the exchange"):
                 load_candles(path)
             continue
         interval, frame = load_candles(path)

@@ -79,7 +79,7 @@ def test_the_service_describes_itself_as_recorded(faces):
 
 
 def test_no_route_is_forgotten(faces):
-    """Each one that the service describes has an answer in the record: a new one is asked for in record.py."""
+    """Each one that the service describes has an answer in the record: a new one is added in record.py."""
     described = json.loads((faces / "openapi.json").read_text("utf-8"))["paths"]
     asked = [line.split(" ", 1) for line in json.loads((faces / "routes.json").read_text("utf-8"))]
     for path, operations in described.items():

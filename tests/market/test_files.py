@@ -107,7 +107,7 @@ FAULTS = {
     "error.json": (b'{"code":-1121,"msg":"Invalid symbol."}', "error.json: expected a list of klines"),
     "steps.csv": (
         b"1735689600000,1,1,1,1,1\n1735689607000,1,1,1,1,1\n",
-        "apart are of no interval of the exchange",
+        "apart are not of an interval of the exchange",
     ),
     "notes.txt": (b"hello", "expected one of .parquet, .feather, .csv, .zip, .json, found .txt"),
 }

@@ -75,18 +75,18 @@ class Server:
                 **self._who,
             )
         self._wait()
-        if self.ask("postgres", "SELECT count(*) FROM pg_database WHERE datname = 'btcml'") == "0":
-            self.ask("postgres", "CREATE DATABASE btcml")
+        if self.query("postgres", "SELECT count(*) FROM pg_database WHERE datname = 'btcml'") == "0":
+            self.query("postgres", "CREATE DATABASE btcml")
 
     def _wait(self):
         for _ in range(300):
             with contextlib.suppress(subprocess.CalledProcessError):
-                self.ask("postgres", "SELECT 1")
+                self.query("postgres", "SELECT 1")
                 return
             time.sleep(0.1)
         raise TimeoutError((self.folder / "log").read_text(encoding="utf-8"))
 
-    def ask(self, database, query, user=None, password=None):
+    def query(self, database, query, user=None, password=None):
         """Answer of psql over TCP with a password."""
         command = [
             self.tools / "psql",

@@ -35,12 +35,12 @@ def server(tmp_path_factory):
 @pytest.fixture
 def database(server):
     """Name of an empty database; it and the roles of btcml are dropped afterwards."""
-    server.ask("postgres", "CREATE DATABASE shop")
+    server.query("postgres", "CREATE DATABASE shop")
     yield "shop"
     for name in ("shop", "shop2"):
-        server.ask("postgres", f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        server.query("postgres", f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
     for role in ("btcml_app", "btcml_read", "tenant"):
-        server.ask("postgres", f"DROP ROLE IF EXISTS {role}")
+        server.query("postgres", f"DROP ROLE IF EXISTS {role}")
 
 
 def address(server, database, user="owner", word="owner-word"):
@@ -55,7 +55,7 @@ def settings(url, **values):
 def test_any_password_works_for_rows_columns_and_tools(server, database, tmp_path, word):
     """One parser for SQLAlchemy, ADBC and pg_dump."""
     literal = word.replace("'", "''")
-    server.ask("postgres", f"CREATE ROLE tenant SUPERUSER LOGIN PASSWORD '{literal}'")
+    server.query("postgres", f"CREATE ROLE tenant SUPERUSER LOGIN PASSWORD '{literal}'")
     given = settings(address(server, database, "tenant", word))
     store = open_store(given)
     assert store.scalar("SELECT session_user") == "tenant"
@@ -105,7 +105,7 @@ def _opened(url):
 
 def test_two_empty_databases_of_one_server_are_opened_at_once(server, database):
     """The roles are the server's, not a database's: whoever comes second finds them."""
-    server.ask("postgres", "CREATE DATABASE shop2")
+    server.query("postgres", "CREATE DATABASE shop2")
     with ThreadPoolExecutor(2) as threads:
         assert list(threads.map(_opened, [address(server, name) for name in (database, "shop2")])) == ["", ""]
 
@@ -117,7 +117,7 @@ def test_two_migrations_that_make_the_roles_at_the_same_moment_both_end_well(ser
     waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%CREATE ROLE%'"
     with ThreadPoolExecutor(1) as threads:
         opened = threads.submit(_opened, address(server, database))
-        while server.ask("postgres", waits) == "0" and not opened.done():
+        while server.query("postgres", waits) == "0" and not opened.done():
             time.sleep(0.05)
         other.commit()
         assert opened.result() == ""
@@ -126,11 +126,11 @@ def test_two_migrations_that_make_the_roles_at_the_same_moment_both_end_well(ser
 
 def test_what_belongs_to_others_in_the_database_stays(server, database):
     """Their table, their rows, and the right of every role to make temporary tables."""
-    server.ask(database, "CREATE TABLE orders (id int); INSERT INTO orders VALUES (7)")
-    before = server.ask(database, "SELECT has_database_privilege('public', current_database(), 'TEMPORARY')")
+    server.query(database, "CREATE TABLE orders (id int); INSERT INTO orders VALUES (7)")
+    before = server.query(database, "SELECT has_database_privilege('public', current_database(), 'TEMPORARY')")
     open_store(settings(address(server, database))).close()
-    assert server.ask(database, "SELECT id FROM orders") == "7"
-    assert server.ask(database, "SELECT has_database_privilege('public', current_database(), 'TEMPORARY')") == before
+    assert server.query(database, "SELECT id FROM orders") == "7"
+    assert server.query(database, "SELECT has_database_privilege('public', current_database(), 'TEMPORARY')") == before
 
 
 @pytest.mark.parametrize(
@@ -144,23 +144,23 @@ def test_what_belongs_to_others_in_the_database_stays(server, database):
 )
 def test_a_database_is_shared_with_an_application_that_uses_the_same_names(server, database, tmp_path, made):
     """Both have what is theirs, and a restore drops nothing of the other."""
-    server.ask(database, made)
+    server.query(database, made)
     theirs = """SELECT string_agg(relname, ',' ORDER BY relname), (SELECT count(*) FROM pg_proc WHERE
     pronamespace = 'public'::regnamespace) FROM pg_class WHERE relnamespace = 'public'::regnamespace"""
-    before = server.ask(database, theirs)
+    before = server.query(database, theirs)
     given = settings(address(server, database))
     store = open_store(given)
     assert store.scalar("SELECT count(*) FROM candles") == 0
     store.close()
     backup_database(owner_url(given), tmp_path, tmp_path / "x.backup")
     restore_database(owner_url(given), tmp_path, tmp_path / "x.backup", replace=True)
-    assert server.ask(database, theirs) == before
+    assert server.query(database, theirs) == before
 
 
 def test_a_schema_btcml_of_another_application_is_left_alone(server, database):
     """Not "update btcml": one sentence that it is another's."""
     made = "CREATE SCHEMA btcml; CREATE TABLE btcml.alembic_version (version_num text)"
-    server.ask(database, f"{made}; INSERT INTO btcml.alembic_version VALUES ('a1b2c3')")
+    server.query(database, f"{made}; INSERT INTO btcml.alembic_version VALUES ('a1b2c3')")
     with pytest.raises(StoreError, match="is of another application: give btcml a database of its own") as refused:
         open_store(settings(address(server, database)))
     assert "update btcml" not in str(refused.value)
@@ -169,18 +169,18 @@ def test_a_schema_btcml_of_another_application_is_left_alone(server, database):
 def test_a_role_of_ours_finds_the_tables_by_their_names(server, database):
     """As a client of system 1, or Adminer, asks for its views."""
     open_store(settings(address(server, database))).close()
-    server.ask("postgres", "ALTER ROLE btcml_read PASSWORD 'x'")
-    assert server.ask(database, "SELECT count(*) FROM futuros", "btcml_read", "x") == "0"
+    server.query("postgres", "ALTER ROLE btcml_read PASSWORD 'x'")
+    assert server.query(database, "SELECT count(*) FROM futuros", "btcml_read", "x") == "0"
 
 
 def test_an_owner_without_createrole_gets_the_statements_for_an_administrator(server, database):
     """And with these statements run, the same command goes well."""
-    server.ask("postgres", f"CREATE ROLE tenant LOGIN PASSWORD 'x'; ALTER DATABASE {database} OWNER TO tenant")
+    server.query("postgres", f"CREATE ROLE tenant LOGIN PASSWORD 'x'; ALTER DATABASE {database} OWNER TO tenant")
     given = settings(address(server, database, "tenant", "x"))
     with pytest.raises(StoreError, match="let an administrator run CREATE ROLE") as refused:
         open_store(given)
     for statement in str(refused.value).partition("administrator run ")[2].split("; "):
-        server.ask("postgres", statement)
+        server.query("postgres", statement)
     store = open_store(given)
     assert store.scalar("SELECT current_user") == "btcml_app"
     store.close()
@@ -188,6 +188,6 @@ def test_an_owner_without_createrole_gets_the_statements_for_an_administrator(se
 
 def test_a_role_without_create_gets_the_missing_grant(server, database):
     """One sentence with the missing right."""
-    server.ask("postgres", "CREATE ROLE tenant LOGIN CREATEROLE PASSWORD 'x'")
+    server.query("postgres", "CREATE ROLE tenant LOGIN CREATEROLE PASSWORD 'x'")
     with pytest.raises(StoreError, match=r"permission denied for database shop.*GRANT CREATE ON DATABASE"):
         open_store(settings(address(server, database, "tenant", "x")))

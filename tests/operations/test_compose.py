@@ -70,7 +70,7 @@ def test_the_dockerfile_has_no_lint():
 
 
 def test_no_secret_has_a_default():
-    """Without .env the file stops with a sentence; the example holds none; each secret is asked for."""
+    """Without .env the file stops with a sentence; the example holds none; each secret is required."""
     with pytest.raises(KeyError, match="run make env"):
         services({})
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -176,9 +176,9 @@ def test_the_database_is_healthy_only_where_it_answers_with_its_password(server,
 def test_the_migrate_service_makes_the_roles_with_their_passwords(migrated):
     """Each role comes in with its own password, and with no other."""
     for role, name in (("btcml_app", "BTCML_APP_PASSWORD"), ("btcml_read", "BTCML_READ_PASSWORD")):
-        assert migrated.ask("btcml", "SELECT current_user", role, ENVIRONMENT[name]) == role
+        assert migrated.query("btcml", "SELECT current_user", role, ENVIRONMENT[name]) == role
         with pytest.raises(subprocess.CalledProcessError):
-            migrated.ask("btcml", "SELECT 1", role, "wrong")
+            migrated.query("btcml", "SELECT 1", role, "wrong")
 
 
 @pytest.mark.parametrize(
@@ -205,9 +205,9 @@ def test_the_migrate_service_makes_the_roles_with_their_passwords(migrated):
 def test_the_reader_can_read_and_nothing_else(migrated, statement):
     """The role that Adminer gets: every way to write, and every way to a secret, fails."""
     password = ENVIRONMENT["BTCML_READ_PASSWORD"]
-    assert migrated.ask("btcml", "SELECT count(*) FROM candles", "btcml_read", password) == "0"
+    assert migrated.query("btcml", "SELECT count(*) FROM candles", "btcml_read", password) == "0"
     with pytest.raises(subprocess.CalledProcessError) as refused:
-        migrated.ask("btcml", statement, "btcml_read", password)
+        migrated.query("btcml", statement, "btcml_read", password)
     assert re.search("permission denied|must be|cannot", refused.value.stderr)
 
 
@@ -217,7 +217,7 @@ def test_the_reader_can_read_and_nothing_else(migrated, statement):
 def test_the_application_owns_nothing(migrated, statement):
     """What the API could be talked into does not include changing the schema or a sealed forecast."""
     with pytest.raises(subprocess.CalledProcessError):
-        migrated.ask("btcml", statement, "btcml_app", ENVIRONMENT["BTCML_APP_PASSWORD"])
+        migrated.query("btcml", statement, "btcml_app", ENVIRONMENT["BTCML_APP_PASSWORD"])
 
 
 def fetch(url, method="GET", key=None):
@@ -242,7 +242,7 @@ def insist(url, key, seconds=300):
 def kept(server):
     """What a restart may not lose."""
     tables = ("candles", "forecasts", "models", "trials", "jobs")
-    return {table: int(server.ask("btcml", f"SELECT count(*) FROM btcml.{table}")) for table in tables}
+    return {table: int(server.query("btcml", f"SELECT count(*) FROM btcml.{table}")) for table in tables}
 
 
 @pytest.mark.soak
@@ -302,7 +302,7 @@ def _lose_and_restore(machine, server):
     assert machine.run("backup")[0] == 0
     for name in ("dashboard", "scheduler", "api"):
         machine.stop(name)
-    server.ask("btcml", "DROP SCHEMA btcml CASCADE")
+    server.query("btcml", "DROP SCHEMA btcml CASCADE")
     shutil.rmtree(machine.folder / "models")
     status, log = machine.run("backup", "btcml", "db", "restore", "/data/backups/btcml.backup")
     assert status == 0, log
@@ -334,9 +334,9 @@ def _start(machine):
 
 def test_the_schema_can_be_migrated_by_an_owner_who_is_no_superuser(migrated):
     """A managed database gives CREATEROLE at most."""
-    migrated.ask("postgres", "CREATE ROLE landlord LOGIN CREATEROLE PASSWORD 'x'")
-    migrated.ask("postgres", "CREATE DATABASE managed OWNER landlord")
+    migrated.query("postgres", "CREATE ROLE landlord LOGIN CREATEROLE PASSWORD 'x'")
+    migrated.query("postgres", "CREATE DATABASE managed OWNER landlord")
     for role in ("btcml_app", "btcml_read"):
-        migrated.ask("postgres", f"GRANT {role} TO landlord WITH ADMIN OPTION")
+        migrated.query("postgres", f"GRANT {role} TO landlord WITH ADMIN OPTION")
     migrate(make_url(f"postgresql+psycopg2://landlord:x@127.0.0.1:{migrated.port}/managed"))
-    assert migrated.ask("managed", "SELECT count(*) FROM btcml.forecasts") == "0"
+    assert migrated.query("managed", "SELECT count(*) FROM btcml.forecasts") == "0"

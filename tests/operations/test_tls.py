@@ -37,7 +37,7 @@ class Encrypted:
         rules = self.server.data / "pg_hba.conf"
         lines = rules.read_text(encoding="utf-8").splitlines()
         rules.write_text("\n".join(line.replace("host ", "hostssl ", 1) for line in lines), encoding="utf-8")
-        self.server.ask("postgres", "SELECT pg_reload_conf()")
+        self.server.query("postgres", "SELECT pg_reload_conf()")
 
     def btcml(self, user, word, options, *argv, host="127.0.0.1"):
         """A command of btcml on this server."""
@@ -67,7 +67,7 @@ def test_candles_go_in_and_out_over_tls(encrypted, mode):
         done = encrypted.btcml("btcml_app", "app-word", options, *argv)
         assert done.returncode == 0, done.stderr
     query = "SELECT count(*) FROM pg_hba_file_rules WHERE type = 'host' AND auth_method <> 'reject'"
-    assert encrypted.server.ask("postgres", query) == "0"
+    assert encrypted.server.query("postgres", query) == "0"
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_frozen_candles_are_corrected_by_the_next_ingest(store, truth):
 
 
 def test_an_ingest_fills_holes_and_quarantine_beyond_its_window(store, truth):
-    """What was lost a week ago is asked for again, and a repaired row leaves quarantine."""
+    """What was lost a week ago is requested again, and a repaired row leaves quarantine."""
     early = truth.drop(index=range(2000, 2010)).reset_index(drop=True)
     early.loc[1000, "high"] = 1.0
     upsert_candles(store, KEY, early[:4000], source="test", at=at(4010))

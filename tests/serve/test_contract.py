@@ -52,7 +52,7 @@ NOON = pd.Timestamp("2025-03-01 12:00:02", tz="UTC")
 
 
 class YoungListing:
-    """A market whose symbols were listed nine days ago: whatever is asked for, there is little to fetch and to fit."""
+    """A market whose symbols were listed nine days ago: whatever is requested, there is little to fetch and to fit."""
 
     symbols = ("BTCUSDT", "ETHUSDT")
     begin, end = NOON - pd.Timedelta(days=9), NOON + pd.Timedelta(days=1)

@@ -38,7 +38,7 @@ class _Client:
     def __init__(self, outcome=None):
         self.outcome, self.asked = outcome or Outcome("ok", 200, body=b"{}"), []
 
-    def ask(self, name, query, *, etag=""):
+    def request(self, name, query, *, etag=""):
         self.asked.append((name, dict(query), etag))
         if isinstance(self.outcome, Exception):
             raise self.outcome
@@ -247,7 +247,7 @@ def _json(facts, status=200, **headers):
 def test_an_answer_passes_through_as_it_came(api):
     """Body, ETag and request id are the API's own."""
     api.answers["/metrics"] = _json({"status": "empty"}, ETag='"a"')
-    outcome = Client(api.url).ask("metrics", {"symbol": "BTCUSDT", "interval": "5m", "limit": 3, "evil": 1})
+    outcome = Client(api.url).request("metrics", {"symbol": "BTCUSDT", "interval": "5m", "limit": 3, "evil": 1})
     assert (outcome.code, outcome.etag, json.loads(outcome.body)) == ("ok", '"a"', {"status": "empty"})
     assert api.seen[0][:2] == ("GET", "/metrics?symbol=BTCUSDT&interval=5m&limit=3")
 
@@ -256,7 +256,7 @@ def test_a_long_answer_travels_packed(api):
     """The way to a phone is narrower than the way to the API."""
     facts = {"points": ["the same again"] * 1000}
     api.answers["/series"] = _json(facts)
-    outcome = Client(api.url).ask("series", {})
+    outcome = Client(api.url).request("series", {})
     assert outcome.packed
     assert len(outcome.body) < 1000
     assert json.loads(gzip.decompress(outcome.body)) == facts
@@ -265,7 +265,7 @@ def test_a_long_answer_travels_packed(api):
 def test_what_is_not_new_is_not_sent_again(api):
     """The API's 304 becomes `unchanged`."""
     api.answers["/series"] = (304, "application/json", b"", {})
-    assert Client(api.url).ask("series", {}, etag='"a"').code == "unchanged"
+    assert Client(api.url).request("series", {}, etag='"a"').code == "unchanged"
     assert api.seen[0][2]["If-None-Match"] == '"a"'
 
 
@@ -273,7 +273,7 @@ def test_what_is_not_new_is_not_sent_again(api):
 def test_a_problem_keeps_its_sentence_and_its_request_id(api, status):
     """So that the page can say both."""
     api.answers["/predict"] = _json({"detail": "train first", "request_id": "abc", "status": status}, status)
-    outcome = Client(api.url).ask("predict", {})
+    outcome = Client(api.url).request("predict", {})
     assert (outcome.code, outcome.status, outcome.detail, outcome.request_id) == (
         "problem",
         status,
@@ -285,7 +285,7 @@ def test_a_problem_keeps_its_sentence_and_its_request_id(api, status):
 def test_not_ready_is_an_answer(api):
     """`/ready` says 503 and what is missing; that is no failure."""
     api.answers["/ready"] = _json({"status": "not ready", "missing": ["candles"]}, 503)
-    assert Client(api.url).ask("ready", {}).code == "ok"
+    assert Client(api.url).request("ready", {}).code == "ok"
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_not_ready_is_an_answer(api):
 def test_what_is_not_the_api_is_foreign(api, answer):
     """HTML, broken JSON and redirects come from another program, and are not followed."""
     api.answers["/metrics"] = answer
-    assert Client(api.url).ask("metrics", {}).code == "foreign"
+    assert Client(api.url).request("metrics", {}).code == "foreign"
     assert len(api.seen) == 1
 
 
@@ -309,7 +309,7 @@ def test_an_api_that_is_not_there_is_unreachable():
     """A refused connection is known at once."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    assert Client(f"http://127.0.0.1:{port}").ask("metrics", {}).code == "unreachable"
+    assert Client(f"http://127.0.0.1:{port}").request("metrics", {}).code == "unreachable"
 
 
 def test_an_api_that_takes_too_long_is_slow(api):
@@ -317,7 +317,7 @@ def test_an_api_that_takes_too_long_is_slow(api):
     done = threading.Event()
     api.answers["/metrics"] = (200, "application/json", lambda: (done.wait(600), b"{}")[1], {})
     try:
-        assert Client(api.url).ask("metrics", {}, timeout_s=0.1).code == "slow"
+        assert Client(api.url).request("metrics", {}, timeout_s=0.1).code == "slow"
     finally:
         done.set()
 
@@ -325,15 +325,15 @@ def test_an_api_that_takes_too_long_is_slow(api):
 def test_an_answer_that_breaks_off_is_no_exception(api):
     """A server that dies in the middle of a body."""
     api.answers["/metrics"] = (200, "application/json", b"{}", {"Content-Length": "999", "Connection": "close"})
-    assert Client(api.url).ask("metrics", {}, timeout_s=0.3).code in {"slow", "unreachable", "foreign", "ok"}
+    assert Client(api.url).request("metrics", {}, timeout_s=0.3).code in {"slow", "unreachable", "foreign", "ok"}
 
 
 def test_only_changing_routes_carry_the_key(api):
     """The key goes no further than it must."""
     api.answers |= {"/train": _json({"id": 1}, 202), "/metrics": _json({})}
     client = Client(api.url, "secret")
-    client.ask("train", {"days": 30})
-    client.ask("metrics", {})
+    client.request("train", {"days": 30})
+    client.request("metrics", {})
     assert api.seen[0][2]["Authorization"] == "Bearer secret"
     assert api.seen[0][2]["Prefer"] == "respond-async"
     assert "Authorization" not in api.seen[1][2]
@@ -341,16 +341,16 @@ def test_only_changing_routes_carry_the_key(api):
 
 def test_an_unknown_route_is_never_requested(api):
     """The page is not trusted: names, not paths."""
-    assert Client(api.url).ask("../admin", {}).code == "problem"
+    assert Client(api.url).request("../admin", {}).code == "problem"
     assert api.seen == []
 
 
 def test_a_job_is_requested_by_a_number_only(api):
     """Nothing else can come into the path."""
     api.answers["/jobs/7"] = _json({"id": 7})
-    assert Client(api.url).ask("job", {"id": "7"}).code == "ok"
+    assert Client(api.url).request("job", {"id": "7"}).code == "ok"
     with pytest.raises(ValueError, match="invalid literal"):
-        Client(api.url).ask("job", {"id": "7/../../x"})
+        Client(api.url).request("job", {"id": "7/../../x"})
 
 
 def test_every_route_is_documented_by_its_own_fields():
@@ -364,7 +364,7 @@ def test_one_thread_keeps_one_connection(api):
     client = Client(api.url)
     ports = set()
     for _ in range(3):
-        client.ask("metrics", {})
+        client.request("metrics", {})
         ports.add(id(client._session()))
         time.sleep(0)
     assert len(ports) == 1

@@ -243,7 +243,7 @@ def test_holes_are_counted_between_the_candles_that_are_there(store, hourly):
 
 
 def test_the_markets_own_holes_are_counted_apart(store, hourly):
-    """The market was asked for them and had nothing."""
+    """They were requested, and the market had nothing."""
     there = hourly.drop(index=[*range(50, 60), 100])
     upsert_candles(store, HOURLY, there, source="test", at=DAY)
     halts = candle_gaps(there["open_time"], "1h").iloc[1:]

@@ -82,7 +82,7 @@ def test_a_fault_of_content_changes_the_page_and_leaves_the_rows_alone(kind: str
 
 @pytest.mark.parametrize("rule", RULES)
 def test_each_rule_is_broken_in_one_row_only(rule: str) -> None:
-    """The row that was asked for, and no other."""
+    """The row that was requested, and no other."""
     spoilt = spoil_rows(ROWS, Fault(kind="bad_row", rule=rule, row=2))
     assert [i for i, row in enumerate(spoilt) if row != ROWS[i]] == [2]
 

@@ -153,7 +153,7 @@ class Prepared:
     def since(self, minutes: int) -> Array:
         """log(close / close before the clock's current span of `minutes` began).
 
-        The span is the one that this candle's close lies in or completes; a longer candle stands for it.
+        The span is the one that this candle's close lies in or completes; a longer candle is used instead.
         """
         passed = self.next_minute % minutes
         steps = np.maximum(np.where(passed == 0, minutes, passed) * _MINUTE_US // self.step_us, 1).astype("int64")

@@ -168,7 +168,7 @@ def correlations(features: pd.DataFrame) -> Chart:
     closest, close = int(upper.argmax()), int((upper > _STRONG).sum())
     conclusion = say.claim(
         "{close} of {pairs} of features {say} nearly the same (the closest: {first} and {second}); trees do not mind, "
-        "linear models are held by a penalty.",
+        "linear models are regularised by a penalty.",
         close=say.count(close),
         pairs=say.count(len(upper), "pair"),
         say=say.verb(close, "says", "say"),
