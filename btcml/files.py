@@ -32,7 +32,7 @@ _INSIDE = {"reports/template": "reports_template"}
 def resource(name: str) -> Path:
     """Path of ``data_contracts``, ``notebooks``, ``reports/template`` or ``requirements.lock``.
 
-    In an installed wheel they lie inside the package, in a checkout beside it.
+    In an installed wheel they are inside the package, in a checkout beside it.
 
     Examples
     --------

@@ -18,7 +18,7 @@ from btcml.testing.exchange import running_exchange
 
 @dataclasses.dataclass
 class TurnedClock:
-    """A market's clock that stands still until somebody turns it."""
+    """A market's clock that stands still until the test sets it."""
 
     time: pd.Timestamp
 
@@ -27,7 +27,7 @@ class TurnedClock:
 
 
 def turn_clock(store, owner, market, time):
-    """Set what the database knows of a market's clock, which it refuses to everybody but its owner."""
+    """Set a market's clock in the database, as only the owner can."""
     with owner.begin() as connection:
         connection.execute(text("SET LOCAL session_replication_role = replica"))
         connection.execute(text("DELETE FROM market_clocks"))

@@ -184,7 +184,7 @@ class Hosts:
             self._resume = self._clock() + _WEIGHT_RESET
 
     def _limited(self, url: str, reply: Reply) -> MarketError:
-        """Remember how long nothing may be called; short pauses are waited for."""
+        """Store how long no request may be sent; short pauses are waited for."""
         banned = reply.status == _BANNED
         wait = reply.seconds("Retry-After")
         seconds = wait if wait is not None else (_DEFAULT_BAN_S if banned else _DEFAULT_PAUSE_S)

@@ -133,7 +133,7 @@ class _Socket(VoilaKernelWebsocketHandler):  # type: ignore[misc]  # Voilà's ow
     async def get(self, *args: Any, **kwargs: Any) -> None:
         """Refuse the older protocol."""
         if _PROTOCOL not in self.request.headers.get("Sec-WebSocket-Protocol", ""):
-            raise HTTPError(400, f"this socket speaks {_PROTOCOL} only")
+            raise HTTPError(400, f"this socket supports {_PROTOCOL} only")
         await super().get(*args, **kwargs)
 
 

@@ -47,7 +47,7 @@ class RequestMiddleware:
         request_id = scope["request_id"] = _given_id(scope) or uuid.uuid4().hex[:16]
 
         async def answer(message: Message) -> None:
-            """Remember the status of the response and add headers."""
+            """Keep the status of the response and add headers."""
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]

@@ -168,4 +168,4 @@ def _announce(options: DashboardOptions, settings: Settings, say: Callable[[str]
     name = "127.0.0.1" if options.host == "0.0.0.0" else options.host  # noqa: S104 - compared, not listened on
     say(f"dashboard: http://{f'[{name}]' if ':' in name else name}:{options.port}/")
     if options.locked and settings.btcml_dashboard_password is None:
-        say("its buttons stay locked for everybody: set BTCML_DASHBOARD_PASSWORD to open them")
+        say("its buttons stay locked for all visitors: set BTCML_DASHBOARD_PASSWORD to open them")

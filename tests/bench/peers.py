@@ -122,7 +122,7 @@ def contest(candles, first_test):
 
 
 def replaced_systems(candles):
-    """Ratios of the recipes of the two systems over the newest 150 days, fitted anew each month on 90."""
+    """Ratios of the recipes of the two systems over the newest 150 days, refitted each month on 90."""
     last = candles["open_time"].iloc[-1]
     newest = candles[candles["open_time"] >= last - pd.Timedelta(days=270)].reset_index(drop=True)
     start = (last - pd.Timedelta(days=150)).isoformat()

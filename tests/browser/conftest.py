@@ -1,4 +1,4 @@
-"""A real browser, the real dashboard, and an API that behaves as a test wants it to."""
+"""A real browser, the real dashboard, and a stub API that the test controls."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class StubApi:
         return int(time.time()) // STEP * STEP - STEP + self.moved * STEP
 
     def candles(self, count):
-        """Seeded by time, so that a candle is the same whoever asks."""
+        """Seeded by time, so that a candle is the same in every response."""
         made = []
         for time_ in range(self.last - (count - 1) * STEP, self.last + 1, STEP):
             close, before = (

@@ -32,7 +32,7 @@ def test_figures_are_rounded_and_what_is_nested_is_indented():
 
 
 def test_a_list_of_rows_is_a_line_a_row():
-    """Such as the challengers of a forecast; words are one line, and a truth stays one."""
+    """Such as the challengers of a forecast; text is one line, and a boolean stays one."""
     found = {
         "challengers": [{"model": "a", "close": 1.5}, {"model": "b", "close": None}],
         "span": ("x", "y"),

@@ -59,7 +59,7 @@ def test_what_is_left_to_continuous_integration_is_run_there():
 
 @pytest.mark.parametrize(**by_name(blocks("bash")))
 def test_the_quick_commands_run(block, environment, store, alone, tmp_path):  # noqa: ARG001 - an empty database
-    """In a folder of their own, against the simulated market; nobody else is connected, as a restore asks."""
+    """In a folder of their own, against the simulated market; no other session is connected, as a restore requires."""
     alone()
     done = run(block.code, environment, tmp_path)
     assert done.returncode == 0, done.stderr

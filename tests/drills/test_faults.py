@@ -1,4 +1,4 @@
-"""Every fault of the exchange, on real candles, through the verbs: in the end the table is the truth."""
+"""Every fault of the exchange, on real candles, through the verbs: in the end the table is correct."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def name_of(fault):
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=name_of)
-def test_after_a_fault_of_the_exchange_the_table_is_the_truth(real, store, fault):
+def test_after_a_fault_of_the_exchange_the_table_is_correct(real, store, fault):
     """Candle for candle, nothing left in quarantine, and not one request during a ban."""
     with world(real, fault) as place:
         drilled(place, store, **({"timeout": 1.0} if fault.kind == "drip" else {}))
@@ -190,7 +190,7 @@ ARCHIVED = [
 
 
 @pytest.mark.parametrize("fault", ARCHIVED, ids=name_of)
-def test_after_a_fault_of_the_archive_the_table_is_the_truth(real, store, fault, tmp_path, monkeypatch):
+def test_after_a_fault_of_the_archive_the_table_is_correct(real, store, fault, tmp_path, monkeypatch):
     """Whole months by file, what is wrong there by REST; a ban of the one is a ban of the other."""
     monkeypatch.setattr(archive_module, "_BY_REST", 1000)
     begin = pd.Timestamp("2024-12-25", tz="UTC")

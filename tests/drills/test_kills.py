@@ -63,7 +63,7 @@ def is_part_of(stored, whole):
 
 
 @pytest.mark.soak
-def test_fifty_kills_of_a_backfill_leave_the_truth(start, store):
+def test_fifty_kills_of_a_backfill_leave_a_correct_table(start, store):
     """After each kill what is stored is true; at last it is complete."""
     chance, whole = random.Random(7), truth()
     for _ in range(KILLS):
@@ -78,8 +78,8 @@ def test_fifty_kills_of_a_backfill_leave_the_truth(start, store):
 
 
 @pytest.mark.soak
-def test_two_backfills_and_ingests_at_once_leave_the_truth(start, store):
-    """A second fetcher is told to wait (exit 1) or finds nothing to do; nothing is stored twice."""
+def test_two_backfills_and_ingests_at_once_leave_a_correct_table(start, store):
+    """A second fetcher has to wait (exit 1) or finds nothing to do; nothing is stored twice."""
     processes = [start("backfill", "--days", str(DAYS)) for _ in range(2)]
     for _ in range(5):
         time.sleep(1)

@@ -94,7 +94,7 @@ def test_a_pickle_is_refused_and_not_executed(saved, victim, tmp_path):
 
 
 def forge(folder, name):
-    """Give a file the digest that its manifest asks for, as an attacker would."""
+    """Update the digest of a file in its manifest, as an attacker would."""
     if name == "manifest.json":
         return
     manifest = json.loads((folder / "manifest.json").read_bytes())

@@ -17,8 +17,8 @@ CLOSE = 100 * np.exp(np.concatenate([[0], np.cumsum(MOVE)]))
 OWN = np.random.default_rng(2).normal(0, 1e-3, (6, N))
 
 
-def knows(share: float | np.ndarray, noise: int = 0, size: float = 0.02) -> dict[str, np.ndarray]:
-    """Model that knows a share of each move, with a little noise of its own."""
+def skilled(share: float | np.ndarray, noise: int = 0, size: float = 0.02) -> dict[str, np.ndarray]:
+    """Model that forecasts a share of each move, with a little noise."""
     return {"y_hat": CLOSE[:-1] * np.exp(share * MOVE + size * OWN[noise])}
 
 
@@ -29,7 +29,7 @@ def frame(**models: dict[str, np.ndarray]) -> pd.DataFrame:
 
 def test_the_lowest_error_among_those_that_beat_persistence_is_champion() -> None:
     """Two models beat it; the better one is served, and the sentence shows the figures."""
-    result = verdict(frame(good=knows(0.1), better=knows(0.2, 1), bad=knows(-0.1, 2)))
+    result = verdict(frame(good=skilled(0.1), better=skilled(0.2, 1), bad=skilled(-0.1, 2)))
     assert result.champion == "better"
     assert result.table["model"].tolist() == ["persistence", "better", "good", "bad"]
     assert result.table["beats"].tolist() == [False, True, True, False]
@@ -40,7 +40,7 @@ def test_the_lowest_error_among_those_that_beat_persistence_is_champion() -> Non
 def test_skill_that_ended_half_a_year_ago_is_not_served() -> None:
     """Clause of the last six months: the whole test is won, the recent part is lost."""
     share = np.where(np.arange(N) < N // 2 - 100, 0.4, -0.02)
-    result = verdict(frame(faded=knows(share)))
+    result = verdict(frame(faded=skilled(share)))
     assert result.table["p_holm"].iloc[1] < 1e-6
     assert result.table["recent_ratio"].iloc[1] > 1
     assert result.champion == "persistence"
@@ -48,8 +48,8 @@ def test_skill_that_ended_half_a_year_ago_is_not_served() -> None:
 
 
 def test_the_sentence_names_no_months_that_a_short_test_does_not_have() -> None:
-    """Twenty days are told as twenty days; a year as a year with its last six months."""
-    whole = frame(good=knows(0.2))
+    """The reason names twenty days, or a year with its last six months."""
+    whole = frame(good=skilled(0.2))
     short = whole[whole["open_time"] < whole["open_time"].min() + pd.Timedelta(days=20)]
     sentence = verdict(short).reason
     assert "in the last" not in sentence
@@ -59,26 +59,26 @@ def test_the_sentence_names_no_months_that_a_short_test_does_not_have() -> None:
 
 def test_persistence_is_served_when_nothing_beats_it() -> None:
     """A worse model, a copy of persistence and no model at all."""
-    assert verdict(frame(worse=knows(-0.1))).champion == "persistence"
+    assert verdict(frame(worse=skilled(-0.1))).champion == "persistence"
     assert verdict(frame(twin={"y_hat": CLOSE[:-1]})).champion == "persistence"
     assert verdict(frame()).reason == "persistence is champion: there is no challenger."
 
 
 def test_challengers_and_looks_raise_the_p_value() -> None:
     """A model that is significant alone is not after forty looks, or among many useless ones."""
-    slight = knows(0.0006, 3)
+    slight = skilled(0.0006, 3)
     alone = verdict(frame(slight=slight))
     p = float(alone.table["p"].iloc[1])
     assert 1e-4 < p < 0.009
     assert alone.champion == "slight"
-    crowd = {f"useless{i}": knows(0.0, i % 3, 0.3 + i / 100) for i in range(100)}
+    crowd = {f"useless{i}": skilled(0.0, i % 3, 0.3 + i / 100) for i in range(100)}
     assert verdict(frame(slight=slight), looks=int(0.011 / p) + 1).champion == "persistence"
     assert verdict(frame(slight=slight, **crowd)).champion == "persistence"
 
 
 def test_a_champion_is_replaced_only_by_one_that_beats_it() -> None:
     """Slightly better is not enough; much better is."""
-    models = {"old": knows(0.2, 0), "hair": knows(0.2001, 1), "much": knows(0.3, 2)}
+    models = {"old": skilled(0.2, 0), "hair": skilled(0.2001, 1), "much": skilled(0.3, 2)}
     kept = verdict(frame(old=models["old"], hair=models["hair"]), reigning="old")
     assert kept.champion == "old"
     assert kept.reason.startswith("old stays champion: no challenger beats it")
@@ -89,20 +89,20 @@ def test_a_champion_is_replaced_only_by_one_that_beats_it() -> None:
 
 def test_without_a_reigning_champion_the_lower_error_wins() -> None:
     """The same two models, none reigning: the lower error wins."""
-    result = verdict(frame(old=knows(0.2, 0), hair=knows(0.21, 1)))
+    result = verdict(frame(old=skilled(0.2, 0), hair=skilled(0.21, 1)))
     assert result.champion == "hair"
 
 
 @pytest.mark.parametrize("reigning", ["fallen", "gone"])
 def test_a_champion_that_lost_to_persistence_or_is_gone_is_replaced_like_persistence(reigning: str) -> None:
     """Then the rule of persistence applies to all."""
-    result = verdict(frame(fallen=knows(-0.1), good=knows(0.2, 1)), reigning=reigning)
+    result = verdict(frame(fallen=skilled(-0.1), good=skilled(0.2, 1)), reigning=reigning)
     assert result.champion == "good"
 
 
 def test_few_candles_are_no_verdict() -> None:
     """Below 200 candles persistence is served and the sentence counts them."""
-    few = frame(oracle=knows(1.0)).groupby("model").head(199)
+    few = frame(oracle=skilled(1.0)).groupby("model").head(199)
     result = verdict(few, reigning="oracle")
     assert result.champion == "persistence"
     assert result.reason == "persistence is champion: a verdict needs 200 candles, found 199."
@@ -110,7 +110,7 @@ def test_few_candles_are_no_verdict() -> None:
 
 def test_equal_frames_give_equal_verdicts_in_any_order() -> None:
     """A shuffled frame is judged alike."""
-    made = frame(good=knows(0.1), better=knows(0.2, 1))
+    made = frame(good=skilled(0.1), better=skilled(0.2, 1))
     assert verdict(made.sample(frac=1, random_state=1)) == verdict(made)
 
 
@@ -125,6 +125,6 @@ def test_a_verdict_falls_at_most_once_a_day() -> None:
 def test_bad_calls_are_refused() -> None:
     """No persistence and no look have their sentences."""
     with pytest.raises(UsageError, match="persistence must be among the forecasts, found a"):
-        verdict(frame(a=knows(0.1)).query("model == 'a'"))
+        verdict(frame(a=skilled(0.1)).query("model == 'a'"))
     with pytest.raises(UsageError, match="looks must be at least 1"):
-        verdict(frame(a=knows(0.1)), looks=0)
+        verdict(frame(a=skilled(0.1)), looks=0)

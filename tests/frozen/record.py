@@ -423,7 +423,7 @@ def record_faces(out):
             "cli.json": same_anywhere(cli.said, normal),
             "options.json": as_text(options()),
         }
-    if out == RECORDS:  # what 0.1 found in its home is never recorded anew
+    if out == RECORDS:  # what 0.1 found in its home is never recorded again
         del records["home.json"]
     for name, text in records.items():
         (out / name).write_text(text, encoding="utf-8")

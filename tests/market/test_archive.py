@@ -103,7 +103,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.kind}-{fault.on}-{fault.times}")
-def test_after_a_fault_of_the_archive_the_candles_are_the_truth(
+def test_after_a_fault_of_the_archive_the_candles_are_correct(
     source: FileMarket, truth: pd.DataFrame, tmp_path: Path, fault: Fault, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A file that is wrong is fetched again; one that stays wrong, or is not there, comes by REST."""
@@ -195,7 +195,7 @@ def test_a_replays_file_is_refused_where_the_exchanges_is_expected(source: FileM
             archive.load("BTCUSDT", "15m", Piece("monthly", START, START, "2024-12"))
 
 
-def test_an_archive_that_fails_three_times_is_not_asked_again(tmp_path: Path) -> None:
+def test_an_archive_that_fails_three_times_is_not_used_again(tmp_path: Path) -> None:
     """So that not every month waits for its own time-outs."""
     archive = Archive("http://127.0.0.1:9", tmp_path, attempts=1)
     slow = [archive.load("BTCUSDT", "15m", Piece("monthly", START, START, f"2024-{m:02}")) for m in range(1, 7)]
@@ -203,7 +203,7 @@ def test_an_archive_that_fails_three_times_is_not_asked_again(tmp_path: Path) ->
     assert archive.gave_up
 
 
-def test_an_archive_that_bans_is_not_asked_before_the_ban_ends(source: FileMarket, tmp_path: Path) -> None:
+def test_an_archive_that_bans_gets_no_request_before_the_ban_ends(source: FileMarket, tmp_path: Path) -> None:
     """418 or a long 429: no silent wait for days, and the exchange at the same host uses the same ban."""
     for fault in (Fault(kind="ban", route="archive"), Fault(kind="rate_limit", route="checksum", retry_after=9e5)):
         bans = LocalBans()
@@ -308,7 +308,7 @@ def test_a_year_of_1m_takes_at_most_twenty_calls_of_rest() -> None:
 
 
 @pytest.mark.soak
-def test_a_year_of_1m_is_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_year_of_1m_is_correct(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """525,600 candles, value for value, with at most twenty calls of REST in all."""
     monkeypatch.undo()
     start = NOW.floor("min") - pd.Timedelta("365D")

@@ -1,4 +1,4 @@
-"""The client against the replay exchange: after every fault the candles are the truth."""
+"""The client against the replay exchange: after every fault the candles are correct."""
 
 from __future__ import annotations
 
@@ -123,14 +123,14 @@ TRANSPORT = [
 
 
 @pytest.mark.parametrize("fault", [*CONTENT, *TRANSPORT], ids=lambda fault: f"{fault.kind}-{fault.on}-{fault.row}")
-def test_after_a_fault_the_candles_are_the_truth(truth: pd.DataFrame, fault: Fault) -> None:
+def test_after_a_fault_the_candles_are_correct(truth: pd.DataFrame, fault: Fault) -> None:
     """Faults of content and of transport pass; what comes is complete, exact and final."""
     with drill(fault) as (exchange, market, _):
         pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
         assert never_called_in_a_ban(exchange)
 
 
-def test_a_drip_beyond_the_timeout_is_cut_off_and_asked_again(truth: pd.DataFrame) -> None:
+def test_a_drip_beyond_the_timeout_is_cut_off_and_requested_again(truth: pd.DataFrame) -> None:
     """The timeout is for the whole answer, not for each byte."""
     with drill(Fault(kind="drip", seconds=60), timeout=4) as (exchange, market, _):
         pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
@@ -200,8 +200,8 @@ def test_a_location_that_is_refused_is_explained() -> None:
         assert len(exchange.log) == 1
 
 
-def test_the_next_host_is_asked_when_one_fails(truth: pd.DataFrame) -> None:
-    """A dead host, one that refuses this location, then one that answers: and that one stays first."""
+def test_the_next_host_is_used_when_one_fails(truth: pd.DataFrame) -> None:
+    """A dead host, one that does not serve this location, then one that responds: it stays first."""
     with drill(Fault(kind="location", route="any", times=0)) as (refusing, _, wall), drill() as (exchange, _, _):
         urls = ["http://127.0.0.1:9", refusing.url, exchange.url]
         market = BinanceMarket(urls, clock=wall, sleep=wall.sleep)
@@ -229,7 +229,7 @@ def test_the_exchanges_clock_alone_decides_what_is_final(seconds: float) -> None
 
 
 def test_a_candle_served_unfinished_is_right_when_it_is_read_again(truth: pd.DataFrame) -> None:
-    """What the exchange served too early differs; reading the window again brings the truth."""
+    """What the exchange served too early differs; reading the window again corrects it."""
     with drill(Fault(kind="partial", after=2)) as (_, market, _):
         early = fetched(market)
         assert (early["volume"] != truth["volume"]).sum() == 2
@@ -379,7 +379,7 @@ def test_real_candles_survive_every_fault(shared_data, fault: Fault) -> None:
     ],
     ids=lambda fault: f"{fault.kind}-{fault.rule}",
 )
-def test_real_candles_are_the_truth_once_a_fault_is_over(shared_data, fault: Fault) -> None:
+def test_real_candles_are_correct_after_a_fault(shared_data, fault: Fault) -> None:
     """Whatever came, or did not come, while the fault lasted: what is read afterwards is exact."""
     source, wall = FileMarket(shared_data / "seed" / "BTCUSDT-5m.parquet"), Wall()
     start = source.now() - pd.Timedelta("14D")
@@ -397,7 +397,7 @@ def test_real_candles_are_the_truth_once_a_fault_is_over(shared_data, fault: Fau
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(40))
-def test_any_mix_of_faults_ends_in_the_truth(truth: pd.DataFrame, seed: int) -> None:
+def test_any_mix_of_faults_ends_with_correct_candles(truth: pd.DataFrame, seed: int) -> None:
     """Up to five faults at random moments: what comes is exact, or one sentence and exact the next time."""
     random = np.random.default_rng(seed)
     chosen = random.choice(len([*CONTENT, *TRANSPORT]), size=random.integers(2, 6))

@@ -39,7 +39,7 @@ def server(*pieces: bytes, pause: float = 0.0) -> Iterator[str]:
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\n"
 
 
-def test_a_whole_answer_comes_back_whole() -> None:
+def test_a_complete_response_is_returned() -> None:
     """Status, headers in any case, and every byte."""
     with server(HEAD + b"0123456789") as url:
         reply = fetch_reply(new_session(), url)
@@ -55,7 +55,7 @@ def test_a_whole_answer_comes_back_whole() -> None:
         ((b"HTTP/1.1 200 OK\r\n",), 600, 0.5, "did not answer in time"),
     ],
 )
-def test_an_answer_that_does_not_come_whole_in_time_is_transient(
+def test_an_incomplete_or_late_response_is_transient(
     pieces: tuple[bytes, ...], pause: float, timeout: float, words: str
 ) -> None:
     """Cut off, empty, dripping, silent: each is named, each may be tried again."""

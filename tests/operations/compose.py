@@ -69,7 +69,7 @@ _SHOWN = """&& mkdir -p "$0/python" && mount --bind {base} "$0/python" && mount 
 
 
 def _script():
-    """Commands that make all but a folder read-only, and show an interpreter that lies in somebody's own home."""
+    """Commands that make all but a folder read-only, and show an interpreter that is in a user's home."""
     base = Path(sys.base_prefix)
     hidden = [parent for parent in base.parents if not parent.stat().st_mode & 1]
     shown = _SHOWN.replace("\n", "").format(base=base, hidden=hidden[-1]) if hidden else ""

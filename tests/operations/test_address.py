@@ -104,7 +104,7 @@ def _opened(url):
 
 
 def test_two_empty_databases_of_one_server_are_opened_at_once(server, database):
-    """The roles are the server's, not a database's: whoever comes second finds them."""
+    """Roles belong to the server, not to a database: the second migration finds them."""
     server.query("postgres", "CREATE DATABASE shop2")
     with ThreadPoolExecutor(2) as threads:
         assert list(threads.map(_opened, [address(server, name) for name in (database, "shop2")])) == ["", ""]

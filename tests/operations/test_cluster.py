@@ -44,7 +44,7 @@ def cluster(folder, workers):
             stack.callback(process.kill)
         with import_module("distributed").Client(address, timeout="30s") as client:
             client.wait_for_workers(workers, timeout=60)
-            client.run(import_module, "btcml.forecast.walk")  # nobody times imports
+            client.run(import_module, "btcml.forecast.walk")  # imports are not timed
         yield address
 
 

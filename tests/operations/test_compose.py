@@ -228,7 +228,7 @@ def fetch(url, method="GET", key=None):
 
 
 def insist(url, key, seconds=300):
-    """Post until nobody else is busy with the same: the scheduler works too."""
+    """Post until no other job of the kind runs: the scheduler works too."""
     end = time.monotonic() + seconds
     while True:
         try:

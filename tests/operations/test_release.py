@@ -63,7 +63,7 @@ def test_the_wheel_holds_everything_that_the_checkout_has(wheel):
 
 
 def test_the_lock_that_runs_is_pinned_by_the_lock_of_development():
-    """Two locks, one truth: no package has two versions."""
+    """No package has two versions."""
     whole, run = (
         dict(NAME.findall((ROOT / name).read_text(encoding="utf-8")))
         for name in ("requirements.lock", "requirements.run.lock")
@@ -117,7 +117,7 @@ def test_an_offline_export_finds_what_is_locked(tmp_path, affected, hit):
 
 
 def test_an_export_without_a_vulnerability_is_no_clean_bill(tmp_path):
-    """An empty file knows nothing, and says so."""
+    """An empty file is an error."""
     zipfile.ZipFile(tmp_path / "all.zip", "w").close()
     with pytest.raises(SystemExit, match="holds no vulnerability"):
         audit_offline(tmp_path / "all.zip", {"pip": "1"})

@@ -24,7 +24,7 @@ EXPERIMENT = Experiment("5m", "2025-02-25", models=("autoreg",))
 
 @dataclasses.dataclass
 class StillMarket:
-    """The simulated market as a replay that stands still until somebody turns its clock."""
+    """The simulated market as a replay that stands still until the test sets its clock."""
 
     store: object
     owner: object

@@ -86,7 +86,7 @@ def test_an_ingest_reads_a_recent_window_again_and_revises_it(store, truth):
 
 
 def test_history_that_was_restated_long_ago_is_found_by_an_audit(store, truth):
-    """A plain backfill asks for nothing that is there; an audit reads it all again."""
+    """A plain backfill requests only what is missing; an audit reads everything again."""
     early = truth.copy()
     early.loc[10, "close"] = early.loc[10, "low"]
     span = (START, at(2000))
@@ -107,7 +107,7 @@ def test_a_backfill_fetches_only_what_is_missing(store, truth):
     pd.testing.assert_frame_equal(stored(store), truth[:4000])
 
 
-def test_an_exchange_halt_is_noted_and_not_asked_for_again(store, truth):
+def test_an_exchange_halt_is_recorded_and_not_requested_again(store, truth):
     """A hole is a hole: no price is invented, and no call is wasted on it."""
     halted = truth.drop(index=range(500, 512)).reset_index(drop=True)
     span = (START, at(1000))
@@ -119,7 +119,7 @@ def test_an_exchange_halt_is_noted_and_not_asked_for_again(store, truth):
     assert len(stored(store)) == 988
 
 
-def test_a_market_that_began_later_is_not_asked_for_its_past_again(store, truth):
+def test_the_past_before_a_listing_is_not_requested_again(store, truth):
     """Nothing before the listing is a halt like any other."""
     late = truth[300:].reset_index(drop=True)
     span = (START, at(1000))
@@ -153,7 +153,7 @@ def test_an_ingest_fills_holes_and_quarantine_beyond_its_window(store, truth):
     assert read_quarantined(store, KEY) == []
 
 
-def test_a_row_that_stays_broken_costs_one_question_an_ingest(store, truth):
+def test_a_row_that_stays_broken_costs_one_request_per_ingest(store, truth):
     """Bounded for any market."""
     broken = truth.copy()
     broken.loc[range(0, 4000, 20), "high"] = 1.0
@@ -290,7 +290,7 @@ def test_small_holes_close_together_are_one_call():
 
 @pytest.mark.real
 def test_system_ones_database_is_corrected_by_413_revisions(store, shared_data):
-    """Its 26,343 candles and an exchange that serves the truth: the table equals the truth."""
+    """Its 26,343 candles and an exchange that serves correct candles: the table equals them."""
     seed = as_candles(pd.read_parquet(shared_data / "seed/BTCUSDT-5m.parquet"), "5m")
     compared = pd.read_csv(shared_data / "seed/partial_candles_vs_exchange.csv")
     exact = seed.set_index("open_time")
@@ -326,7 +326,7 @@ def test_ninety_days_of_5m_by_rest_are_thirty_calls_and_sixty_of_weight(store):
 
 @pytest.mark.soak
 def test_a_year_of_1m_takes_at_most_twenty_calls_of_rest(store, tmp_path):
-    """Months and days by file, the rest by REST; and the table is the truth."""
+    """Months and days by file, the rest by REST; and the table is correct."""
     now = pd.Timestamp("2025-03-17 10:02:30", tz="UTC")
     key = SeriesKey("replay:budget", "BTCUSDT", "1m")
     span = (now - pd.Timedelta(days=365), now)

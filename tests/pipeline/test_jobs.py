@@ -61,7 +61,7 @@ def test_an_unforeseen_fault_ends_the_job_and_is_not_hidden(store, settings, mar
     """The log has its name; the caller has the error itself."""
 
     def broken(*_):
-        msg = "nobody thought of this"
+        msg = "an unexpected fault"
         raise ZeroDivisionError(msg)
 
     monkeypatch.setattr(type(market), "fetch_candles", broken)

@@ -55,7 +55,7 @@ def prices(returns: np.ndarray) -> np.ndarray:
 
 
 def fitted(returns: np.ndarray, lag: int = 1) -> np.ndarray:
-    """Forecasts of an autoregression on one lag, fitted anew on all rows before each row."""
+    """Forecasts of an autoregression on one lag, refitted on all rows before each row."""
     past = np.concatenate([np.zeros(lag), returns[:-lag]])
     products, squares = np.cumsum(past * returns), np.cumsum(past**2)
     slope = np.concatenate([[0.0], products[:-1]]) / np.maximum(np.concatenate([[0.0], squares[:-1]]), 1e-12)

@@ -152,29 +152,29 @@ def test_a_planted_leak_in_a_feature_is_caught(leak):
 
 def scaler_fit_on_all(monkeypatch):
     """Standardise with the mean and deviation of every row, the test's too."""
-    honest = walk._fit_predict
+    original = walk._fit_predict
 
     def leaking(name, sample, train, test, ready):
         spread = sample.x[ready].std(axis=0) + 1e-9
         object.__setattr__(sample, "x", sample.x / spread)
-        return honest(name, sample, train, test, ready)
+        return original(name, sample, train, test, ready)
 
     monkeypatch.setattr(walk, "_fit_predict", leaking)
 
 
 def purge_with_overlap(monkeypatch):
     """Fit on outcomes after the first forecast, as purge 0 with a label of many candles would."""
-    honest = Dataset.training_rows
+    original = Dataset.training_rows
     later = pd.Timedelta(hours=3)
-    monkeypatch.setattr(Dataset, "training_rows", lambda self, start, cutoff: honest(self, start, cutoff + later))
+    monkeypatch.setattr(Dataset, "training_rows", lambda self, start, cutoff: original(self, start, cutoff + later))
 
 
 def early_stopping_on_the_test(monkeypatch):
     """Choose how far to go by the error on the rows that are forecast."""
-    honest = walk._fit_predict
+    original = walk._fit_predict
 
     def leaking(name, sample, train, test, ready):
-        found, y = honest(name, sample, train, test, ready), sample.y[test]
+        found, y = original(name, sample, train, test, ready), sample.y[test]
         return min((found * share for share in (0.2, 0.6, 1.0)), key=lambda f: np.nansum(np.abs(y - f)))
 
     monkeypatch.setattr(walk, "_fit_predict", leaking)
@@ -227,7 +227,7 @@ def test_a_purge_of_zero_is_refused_before_anything_is_fitted():
 
 
 def test_the_scramble_keeps_the_past_and_the_shape_and_changes_the_future():
-    """The test instrument itself."""
+    """The scrambling itself."""
     other = scrambled(CANDLES, 700)
     assert other.shape == CANDLES.shape
     pd.testing.assert_frame_equal(other.iloc[:701], CANDLES.iloc[:701])

@@ -132,7 +132,7 @@ JUDGES = {
 
 
 def test_no_face_plans_or_judges_by_itself():
-    """Outside the core nobody imports what makes a plan, walks, judges or counts money."""
+    """Outside the core no module imports what makes a plan, walks, judges or computes trading results."""
     found = []
     for path in (ROOT / "btcml").rglob("*.py"):
         if "forecast" in path.parts:

@@ -142,7 +142,7 @@ def test_verify_reports_identical_in_another_zone_locale_and_folder(built, chapt
 
 @pytest.mark.soak
 def test_verify_names_the_page_that_differs_and_why_and_where(built, chapters):
-    """A touched page and a changed notebook are told apart."""
+    """A touched page and a changed notebook are distinguished."""
     page = built / "pages" / "01-ingest.html"
     page.write_text(page.read_text().replace("Up it goes", "Down it goes"))
     touched = verify_report(built, chapters)
@@ -270,7 +270,7 @@ print(json.dumps([m.__file__ for n, m in sys.modules.items() if n.split(".")[0] 
 
 
 def test_every_line_of_code_that_makes_a_page_is_named_in_the_manifest(bundle):
-    """What notebooks and renderer import of the package is hashed, so that a changed line is told."""
+    """What notebooks and renderer import of the package is hashed, so that a changed line is reported."""
     done = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = {Path(path).resolve().relative_to(ROOT).as_posix() for path in json.loads(done.stdout)}
     assert {"btcml/report/charts/eda.py", "btcml/market/simulate.py"} <= loaded

@@ -87,7 +87,7 @@ def test_no_sabotage_yields_an_executed_notebook(run, out, name):
     ],
 )
 def test_wrong_parameters_are_refused_before_a_kernel_starts(run, out, given, why):
-    """Unknown, missing and ill-typed parameters are the caller's mistake, told by name."""
+    """Unknown, missing and ill-typed parameters are the caller's mistake, reported by name."""
     with pytest.raises(UsageError, match=why):
         run(SPEAK, given=given)
     assert not out.parent.exists()
@@ -192,7 +192,7 @@ def test_an_unknown_parameter_is_refused_with_a_suggestion():
 
 
 def test_a_missing_parameter_is_refused_by_name():
-    """A report's parameters are all told."""
+    """All parameters of a report are required."""
     with pytest.raises(UsageError, match="'symbol'"):
         check_parameters(DECLARED, {"days": 1})
 

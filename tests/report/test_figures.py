@@ -82,7 +82,7 @@ def test_panels_come_row_by_row():
 
 
 def test_a_table_has_headings_in_scope_numbers_to_the_right_and_dashes_for_nothing():
-    """A screen reader knows each cell's row and column; NaN is never shown."""
+    """Each cell has a row and a column heading; NaN is never shown."""
     data = pd.DataFrame({"model": ["Per<sistence", "Ridge"], "p": [float("nan"), 0.5]})
     html = table_html(
         Table("t", data, say.claim("So."), {"model": ("Model", str), "p": ("p", say.probability)}, ("Ridge",))

@@ -61,7 +61,7 @@ def test_a_figure_without_words_is_refused():
 
 
 def test_a_heavy_page_is_refused():
-    """The limit is told with the weight."""
+    """The message has the limit and the size."""
     with pytest.raises(ReportError, match="draw fewer points"):
         check_page("x" * HEAVIEST, "x.html")
 

@@ -50,7 +50,7 @@ CELLS = {
     "a traceback shown as text": ("import traceback; print('Traceback (most recent call last)')", "a traceback"),
     "a path of this machine": ("print(os.path.abspath('/tmp/x'))", "a path of this machine"),
     "a page that is too heavy": (SHOW % "<p>x</p>" + "\nprint('x' * 1_600_000)", "draw fewer points"),
-    "a chapter that asks for memory without end": (
+    "a chapter that allocates too much memory": (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31)); bytearray(1 << 36)",
         "MemoryError",
     ),
@@ -93,7 +93,7 @@ NOTEBOOKS = {
     "a truncated notebook": (cut, "a notebook was expected"),
     "an empty notebook": (lambda path: path.write_text(""), "a notebook was expected"),
     "a notebook without its last cell": (drop_last_cell, "did not report its end"),
-    "a parameter that nobody gives": (redeclare(PARAMETERS + "\nmood: str = 'bad'"), "'mood'.*is missing"),
+    "a parameter without a value": (redeclare(PARAMETERS + "\nmood: str = 'bad'"), "'mood'.*is missing"),
     "a parameter that the notebook does not know": (redeclare(PARAMETERS.replace("days:", "dais:")), "did you mean"),
     "a parameter of another type": (redeclare(PARAMETERS.replace("days: int = 30", "days: str = 'x'")), "must be str"),
     "parameters that are no Python": (redeclare(PARAMETERS + "\nmood: str ="), "should be Python"),
@@ -140,7 +140,7 @@ def test_no_broken_chapter_yields_a_page(place, name):
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_no_broken_notebook_yields_a_page(place, name):
-    """A file that is no whole notebook with the right parameters is told by name."""
+    """A file that is not a complete notebook with the right parameters is reported by name."""
     damage, why = NOTEBOOKS[name]
     damage(place / "chapters" / "02-eda.ipynb")
     refuse(place, why)
@@ -225,7 +225,7 @@ def test_an_interrupted_build_ends_at_once_leaves_no_index_and_can_be_made_again
 
 
 def running(pid: int) -> bool:
-    """Whether a process is alive (a dead one that nobody has waited for is not)."""
+    """Whether a process is alive (a zombie is not)."""
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"

@@ -94,7 +94,7 @@ def test_a_missing_figure_does_not_finish(opened, tmp_path):
     ],
 )
 def test_a_story_of_something_else_is_refused(opened, changed, error, why):
-    """A wrong series, chapter or folder is told in one sentence."""
+    """A wrong series, chapter or folder is one sentence."""
     with pytest.raises(error, match=why):
         opened(**changed)
 

@@ -132,7 +132,7 @@ def test_a_series_that_the_client_has_already_is_not_sent_again(service):
 
 @pytest.mark.parametrize("path", ["/prices/latest?n=50", "/futuros", "/series/cached"])
 def test_every_long_answer_has_a_tag(service, path):
-    """A client that asks every few seconds is told that nothing is new."""
+    """A client that polls gets 304 when nothing is new."""
     tag = service.get(path).headers["etag"]
     assert service.get(path, headers={"If-None-Match": tag}).status_code == 304
 
@@ -219,7 +219,7 @@ def test_sealed_forecasts_and_jobs_and_models_have_their_documented_shapes(servi
 
 
 def test_metrics_are_empty_before_the_first_training_of_the_log(empty_service):
-    """System 1's client asks for exactly this status."""
+    """System 1's client depends on this status."""
     found = empty_service.get("/metrics").json()
     assert (found["status"], found["items"]) == ("empty", [])
     MetricsResponse.model_validate(found)

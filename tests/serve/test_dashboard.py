@@ -123,7 +123,7 @@ def test_without_a_password_the_buttons_stay_locked(monkeypatch):
 
 
 def test_secrets_stay_in_the_kernel():
-    """The page is told that there is a password, not which; and nothing of the API's key."""
+    """The page knows only that there is a password, and nothing of the API's key."""
     dashboard = _dashboard(password="pw" + "-1", BTCML_API_KEY="key-1", BTCML_DASHBOARD_LOCKED="1")
     told = json.dumps([dashboard.answer("hello", {})[0], dashboard.get_state()], default=str)
     assert "pw-1" not in told
@@ -171,7 +171,7 @@ def test_modules_stand_after_those_that_they_import():
 
 
 def test_no_file_of_ours_asks_another_host():
-    """Law 10: the only foreign address is a link that the chart library's licence asks for."""
+    """Law 10: the only foreign address is a link that the chart library's licence requires."""
     for file in STATIC.parent.rglob("*"):
         if file.suffix in {".js", ".css", ".html", ".j2"} and file.name != "lightweight-charts.js":
             left = (

@@ -67,14 +67,14 @@ def test_nothing_is_started_beyond_loopback_without_a_key(tmp_path, monkeypatch)
 
 @pytest.fixture
 def taken():
-    """A port that somebody listens on."""
+    """A port in use."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         yield other.getsockname()[1]
 
 
 @pytest.fixture
 def free():
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         return other.getsockname()[1]
 

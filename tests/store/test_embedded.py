@@ -50,7 +50,7 @@ def test_a_server_that_cannot_start_reports_the_reason(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_named_when_the_data_are_made(tmp_path, monkeypatch):
-    """The message of initdb itself, and no log that does not exist; the next start begins anew."""
+    """The message of initdb itself, and no log that does not exist; the next start begins again."""
     said = "initdb: error: could not write to file 'x': No space left on device"
     fake = _fake_programs(tmp_path / "bin", initdb=f'[ "$1" = --version ] && exit; echo "{said}" >&2; exit 1')
     with monkeypatch.context() as patched:

@@ -45,7 +45,7 @@ def test_the_top_decile_is_by_size_of_forecast() -> None:
 
 
 def test_persistence_forecasts_no_direction() -> None:
-    """NaN and p = 1: it does not pretend to half of the signs."""
+    """NaN and p = 1: it does not score half of the signs."""
     result = scores([100, 101, 100], [100, 101])
     assert math.isnan(result["direction"])
     assert result["pt_p"] == 1.0

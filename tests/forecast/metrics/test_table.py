@@ -314,7 +314,7 @@ LONG_MOVE = np.diff(np.log(LONG_CLOSE))
 
 
 def shrunk(share: float) -> dict[str, np.ndarray]:
-    """Forecast that knows a share of every move."""
+    """Forecast with a share of every move."""
     return {"y_hat": LONG_CLOSE[:-1] * np.exp(share * LONG_MOVE)}
 
 

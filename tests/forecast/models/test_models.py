@@ -120,7 +120,7 @@ def test_any_scikit_learn_regressor_is_a_model_by_its_dotted_name():
     "name", ["oracle", "sklearn.nothing.Here", "sklearn.linear_model.nothing", "sklearn.utils.Bunch"]
 )
 def test_what_is_no_model_is_refused(name):
-    """The names that exist are told."""
+    """The message lists the names that exist."""
     with pytest.raises(UsageError, match="model"):
         make_model(name)
 

@@ -24,7 +24,7 @@ from btcml.report.figures import Chart, Table, svg_text, table_html
 from btcml.report.study import open_study
 
 
-def told(item) -> str:
+def text_of(item) -> str:
     """The text of a chart, table or claim."""
     if isinstance(item, Chart):
         assert svg_text(item).startswith("<svg")
@@ -60,34 +60,34 @@ def damaged(snapshot):
 
 def test_good_data_are_called_good(snapshot):
     """Nothing missing, nothing rejected: the text states it."""
-    assert "complete from the first to the last" in told(ingest.headline(snapshot))
-    assert told(ingest.calendar(exploration.completeness(snapshot.candles, "15m"))) == "Every week is complete."
-    assert "no gap" in told(ingest.longest_gaps(snapshot.gaps, "15m"))
-    assert told(ingest.rules_checked(rule_results(snapshot.candles, "15m"))).startswith("All")
-    assert told(ingest.quarantined(snapshot.quarantine)) == "No row is in quarantine."
-    assert "No span looks frozen" in told(ingest.suspect_spans(snapshot.suspects))
-    assert "No final candle" in told(ingest.revised(snapshot.revisions, snapshot.candles))
-    assert "made by a program" in told(ingest.origin(snapshot))
+    assert "complete from the first to the last" in text_of(ingest.headline(snapshot))
+    assert text_of(ingest.calendar(exploration.completeness(snapshot.candles, "15m"))) == "Every week is complete."
+    assert "no gap" in text_of(ingest.longest_gaps(snapshot.gaps, "15m"))
+    assert text_of(ingest.rules_checked(rule_results(snapshot.candles, "15m"))).startswith("All")
+    assert text_of(ingest.quarantined(snapshot.quarantine)) == "No row is in quarantine."
+    assert "No span looks frozen" in text_of(ingest.suspect_spans(snapshot.suspects))
+    assert "No final candle" in text_of(ingest.revised(snapshot.revisions, snapshot.candles))
+    assert "made by a program" in text_of(ingest.origin(snapshot))
 
 
 def test_bad_data_are_called_bad(damaged):
     """The sentences follow the data."""
-    assert "missing" in told(ingest.headline(damaged))
-    assert "quarantine" in told(ingest.headline(damaged))
-    assert "do not fit" in told(ingest.headline(damaged))
-    assert "lacks candles" in told(ingest.calendar(exploration.completeness(damaged.candles, "15m")))
-    assert told(ingest.longest_gaps(damaged.gaps, "15m")).startswith("1")
-    assert "was broken" in told(ingest.rules_checked(damaged.rules))
-    assert "broke a rule" in told(ingest.quarantined(damaged.quarantine))
-    assert "do not fit their neighbours" in told(ingest.suspect_spans(damaged.suspects))
-    assert "old values are kept" in told(ingest.revised(damaged.revisions, damaged.candles))
+    assert "missing" in text_of(ingest.headline(damaged))
+    assert "quarantine" in text_of(ingest.headline(damaged))
+    assert "do not fit" in text_of(ingest.headline(damaged))
+    assert "lacks candles" in text_of(ingest.calendar(exploration.completeness(damaged.candles, "15m")))
+    assert text_of(ingest.longest_gaps(damaged.gaps, "15m")).startswith("1")
+    assert "was broken" in text_of(ingest.rules_checked(damaged.rules))
+    assert "broke a rule" in text_of(ingest.quarantined(damaged.quarantine))
+    assert "do not fit their neighbours" in text_of(ingest.suspect_spans(damaged.suspects))
+    assert "old values are kept" in text_of(ingest.revised(damaged.revisions, damaged.candles))
     assert [card.label for card in ingest.cards(damaged)] == ["Candles", "Span", "Gaps"]
 
 
 def test_a_headline_names_only_the_faults_that_exist(snapshot, damaged):
     """Candles that are only missing are not said to be refused."""
     holes = dataclasses.replace(damaged, quarantine=snapshot.quarantine, suspects=snapshot.suspects)
-    sentence = told(ingest.headline(holes))
+    sentence = text_of(ingest.headline(holes))
     assert "missing" in sentence
     assert "quarantine" not in sentence
     assert "do not fit" not in sentence
@@ -105,13 +105,13 @@ def test_the_market_is_described(which, request):
         eda.stationarity_tests(exploration.stationarity(candles)),
         eda.flow_and_next_return(exploration.order_flow_deciles(candles, "15m")),
     ]  # fmt: skip
-    assert all(told(item) for item in items)
+    assert all(text_of(item) for item in items)
 
 
 def test_no_order_flow_is_said_not_drawn(snapshot):
     """A source that does not know the taker's side gets a sentence."""
     without = snapshot.candles.assign(taker_buy_base=np.nan)
-    assert "does not tell" in told(eda.flow_and_next_return(exploration.order_flow_deciles(without, "15m")))
+    assert "does not record" in text_of(eda.flow_and_next_return(exploration.order_flow_deciles(without, "15m")))
 
 
 def test_features_are_described_and_the_proof_runs(snapshot):
@@ -123,7 +123,7 @@ def test_features_are_described_and_the_proof_runs(snapshot):
         features.distributions(table), features.drift(table, candles["open_time"]), features.correlations(table),
         features.information(table, target),
     ]  # fmt: skip
-    assert all(told(item) for item in items)
+    assert all(text_of(item) for item in items)
 
 
 def test_a_feature_with_a_rhythm_is_compared_in_all_its_values():
@@ -134,24 +134,24 @@ def test_a_feature_with_a_rhythm_is_compared_in_all_its_values():
     table["other"] += table["one"] * 9
     chart = features.correlations(table)
     assert chart.data.notna().all(axis=None)
-    assert "the closest: one and other" in told(chart)
+    assert "the closest: one and other" in text_of(chart)
     constant = features.correlations(table.assign(quarter_minute=1.0))
-    assert "the closest: one and other" in told(constant)
+    assert "the closest: one and other" in text_of(constant)
 
 
 def test_a_span_of_two_days_has_no_thirds(snapshot):
     """Said, not drawn: two days are not calm, middle and storm."""
-    assert "too few days" in told(
+    assert "too few days" in text_of(
         eda.volatility_clusters(exploration.daily_volatility(snapshot.candles.tail(2 * 96), "15m"))
     )
 
 
 def test_a_feature_that_looks_ahead_fails_the_build(snapshot, monkeypatch):
     """Planted: a feature that uses the next close. The chapter fails."""
-    honest = features.feature_frame
+    original = features.feature_frame
 
     def leaking(candles, interval, *names):
-        return honest(candles, interval, *names).assign(leak=candles["close"].shift(-1).to_numpy())
+        return original(candles, interval, *names).assign(leak=candles["close"].shift(-1).to_numpy())
 
     monkeypatch.setattr(features, "feature_frame", leaking)
     with pytest.raises(ReportError, match="does not hold"):
@@ -159,7 +159,7 @@ def test_a_feature_that_looks_ahead_fails_the_build(snapshot, monkeypatch):
 
 
 def forecasts(skill: float) -> pd.DataFrame:
-    """Two models on a random walk; one knows a share of the next move."""
+    """Two models on a random walk; one forecasts a share of the next move."""
     random = np.random.default_rng(11)
     close = 50_000 * np.exp(np.concatenate([[0], random.normal(0, 1e-3, 6000)]).cumsum())
     move = np.log(close[1:] / close[:-1])
@@ -188,20 +188,20 @@ def test_the_verdict_follows_the_forecasts(skill, word, champion):
     """An oracle's share is found, noise is not, and the sentence agrees with the table."""
     result = result_of(forecasts(skill), 2)
     assert result.verdict.champion == champion
-    assert told(evaluation.verdict(result)).startswith(word)
+    assert text_of(evaluation.verdict(result)).startswith(word)
     table = evaluation.against_persistence(result)
     assert table.data["model"].iloc[0] == "persistence"
     assert table.data["skill"].iloc[0] == 0.0
     assert table.strong == ({"ridge": "Ridge regression", "persistence": "Persistence"}[champion],)
-    assert f"{len(table.data) - 1}\N{NARROW NO-BREAK SPACE}models and 2" in told(evaluation.decision(result))
+    assert f"{len(table.data) - 1}\N{NARROW NO-BREAK SPACE}models and 2" in text_of(evaluation.decision(result))
     groups = [evaluation.skill_by(result, group) for group in ("month", "third", "hour", "year")]
     items = [
         table, evaluation.loss_difference(result), evaluation.signs(result), evaluation.direction(result),
         evaluation.coverage(result), evaluation.fees(result), evaluation.experts(result),
         evaluation.truth(result, "binance"), evaluation.truth(result, "simulated"), *groups,
     ]  # fmt: skip
-    assert all(told(item) for item in items)
-    assert ("luck is in it" in told(evaluation.truth(result, "simulated"))) == (skill > 0)
+    assert all(text_of(item) for item in items)
+    assert ("part of it is luck" in text_of(evaluation.truth(result, "simulated"))) == (skill > 0)
 
 
 @pytest.mark.filterwarnings("ignore:Using the fractional value")  # of so few rows
@@ -217,7 +217,7 @@ def test_the_training_is_described(snapshot):
         training.learning(study), training.windows(study), training.importance(study), training.seeds(study),
         training.sizes(study),
     ]  # fmt: skip
-    assert all(told(item) for item in items)
+    assert all(text_of(item) for item in items)
     assert training.sizes(study).data["model"].tolist() == ["ridge"]
 
 
@@ -226,8 +226,8 @@ def test_an_explicit_experiment_is_called_one(snapshot):
     candles = snapshot.candles
     published = Experiment.default(candles, "15m")
     explicit = published.replace(models=("ridge",))
-    assert told(training.question(published, candles)) == "This is the published experiment."
-    assert "explicit experiment: models = ridge" in told(training.question(explicit, candles))
+    assert text_of(training.question(published, candles)) == "This is the published experiment."
+    assert "explicit experiment: models = ridge" in text_of(training.question(explicit, candles))
     frame = forecasts(0.0)
     labels = [
         [card.label for card in evaluation.cards(Result(experiment, frame, range_frame(0.3)), candles)]
@@ -239,7 +239,7 @@ def test_an_explicit_experiment_is_called_one(snapshot):
 
 def test_sealed_forecasts_are_scored_where_there_are_any():
     """No sealed forecast is said; those that there are are compared with no change."""
-    assert "No forecast has been sealed" in told(evaluation.sealed(pd.DataFrame()))
+    assert "No forecast has been sealed" in text_of(evaluation.sealed(pd.DataFrame()))
     frame = pd.DataFrame(
         {
             "role": ["champion", "champion", "challenger", "champion"],
@@ -252,23 +252,23 @@ def test_sealed_forecasts_are_scored_where_there_are_any():
         }
     )
     table = evaluation.sealed(frame)
-    assert told(table).startswith("2")
-    assert "less than the 2.500" in told(table).replace("\N{NARROW NO-BREAK SPACE}", " ")
-    assert "too few" in told(table)
+    assert text_of(table).startswith("2")
+    assert "less than the 2.500" in text_of(table).replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert "too few" in text_of(table)
     assert table.data["coverage"].tolist() == [1.0, 0.5]
-    assert "no better" in told(evaluation.sealed(frame.assign(error_bp=5.0)))
-    assert "challengers alone" in told(evaluation.sealed(frame.iloc[[2]]))
+    assert "no better" in text_of(evaluation.sealed(frame.assign(error_bp=5.0)))
+    assert "only forecasts of challengers" in text_of(evaluation.sealed(frame.iloc[[2]]))
 
 
-def range_frame(knows: float) -> pd.DataFrame:
-    """Log ranges that remember; one model knows a share of what is new in each."""
+def range_frame(skill: float) -> pd.DataFrame:
+    """Autocorrelated log ranges; one model forecasts a share of each innovation."""
     random = np.random.default_rng(3)
     new = random.normal(0, 0.4, 3000)
     level = np.zeros(3000)
     for place in range(1, 3000):
         level[place] = 0.8 * level[place - 1] + new[place]
     last = np.concatenate([[0.0], level[:-1]])
-    said = {"persistence": last, "ewma": 0.7 * last, "har": 0.75 * last, "linear": 0.8 * last + knows * new}
+    said = {"persistence": last, "ewma": 0.7 * last, "har": 0.75 * last, "linear": 0.8 * last + skill * new}
     time = pd.date_range("2024-01-01", periods=3000, freq="15min", tz="UTC")
     parts = [pd.DataFrame({"open_time": time, "model": name, "y": level - 7, "y_hat": values - 7, "base": last - 7})
              for name, values in said.items()]  # fmt: skip
@@ -278,14 +278,14 @@ def range_frame(knows: float) -> pd.DataFrame:
 def test_the_size_of_the_next_move_is_shown_beside_moving_averages_and_the_last_candle():
     """What is known beyond the average is found; what is not is not claimed."""
     table = evaluation.size_models(range_frame(0.3), range_frame(0.3))
-    assert told(table).startswith("How large the next candle will be is known far better")
+    assert text_of(table).startswith("How large the next candle will be is known far better")
     assert table.data.groupby("what")["model"].first().tolist() == ["linear", "linear"]
     assert table.data.groupby("what")["p"].min().max() < 0.01
     assert "persistence" not in table.data["title"].tolist()
-    assert told(evaluation.size_forecasts(range_frame(0.3)))
+    assert text_of(evaluation.size_forecasts(range_frame(0.3)))
     wrong = range_frame(0.0)
     wrong.loc[wrong["model"].isin(["har", "linear"]), "y_hat"] += 2.0
-    assert "no better by any model" in told(evaluation.size_models(wrong, wrong))
+    assert "no better by any model" in text_of(evaluation.size_models(wrong, wrong))
 
 
 def cards_of(result: Result) -> dict[str, Any]:
@@ -350,16 +350,18 @@ def test_every_fee_is_that_of_a_round_trip():
     assert evaluation._fee_card(gain).note.startswith("a round trip")
     chart = evaluation.fees(result)
     assert chart.figure.axes[0].get_ylabel() == "left of a round trip, bp"
-    assert told(chart).replace("\N{NARROW NO-BREAK SPACE}", " ").endswith("to enter and to leave usually costs 20 bp.")
+    assert (
+        text_of(chart).replace("\N{NARROW NO-BREAK SPACE}", " ").endswith("to enter and to leave usually costs 20 bp.")
+    )
 
 
 def test_the_plan_names_the_stretch_that_is_not_judged(snapshot):
     """What is drawn in light blue has a word in the sentence, and only where it is drawn."""
     folds = Experiment.default(snapshot.candles, "15m").folds(snapshot.candles)
     assert set(folds["part"]) == {"test"}
-    assert "light blue" not in told(training.plan(folds))
+    assert "light blue" not in text_of(training.plan(folds))
     folds.loc[0, "part"] = "burn-in"
-    assert "light blue stretch is the burn-in" in told(training.plan(folds))
+    assert "light blue stretch is the burn-in" in text_of(training.plan(folds))
 
 
 @pytest.mark.parametrize(("skill", "sentence"), [(0.2, "its lead is beyond chance."), (0.0, "may be luck.")])
@@ -367,7 +369,7 @@ def test_a_lead_within_one_month_is_not_counted_in_months(skill, sentence):
     """“In one of one month” is no sentence."""
     frame = forecasts(skill)
     frame["open_time"] = pd.Timestamp("2025-06-01", tz="UTC") + (frame["open_time"] - frame["open_time"].min()) / 4
-    assert told(evaluation.loss_difference(result_of(frame))).endswith(sentence)
+    assert text_of(evaluation.loss_difference(result_of(frame))).endswith(sentence)
 
 
 def test_candles_of_a_day_have_no_hours_to_compare():
@@ -378,7 +380,7 @@ def test_candles_of_a_day_have_no_hours_to_compare():
         .cumcount()
         .map(lambda day: pd.Timestamp("2009-01-01", tz="UTC") + day * pd.Timedelta(days=1))
     )
-    assert "same hour" in told(evaluation.skill_by(result_of(frame), "hour"))
+    assert "same hour" in text_of(evaluation.skill_by(result_of(frame), "hour"))
 
 
 def test_every_exhibit_is_exported():
