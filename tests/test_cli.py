@@ -189,7 +189,7 @@ def test_what_is_exported_can_be_ingested_again(run, tmp_path):
 
 
 def test_an_export_is_taken_for_no_other_symbol(run, tmp_path):
-    """Whatever the file is called: it says itself whose candles it holds."""
+    """The column names the symbol, whatever the file name is."""
     run("ingest", "--days", "2")
     for name in ("c.csv", "c.parquet"):
         run("db", "export", "simulated/BTCUSDT/5m", str(tmp_path / name))
@@ -200,7 +200,7 @@ def test_an_export_is_taken_for_no_other_symbol(run, tmp_path):
 
 
 def test_a_file_that_does_not_say_its_symbol_is_noted(run, csv):
-    """One line on standard error; a file that is named as the exchange's are says it."""
+    """One line on standard error; a file named like those of the exchange needs none."""
     named = csv()
     status, out, err = run("ingest", "--source", named, "--days", "2", "--json")
     assert (status, err.count("NOTE")) == (0, 1)

@@ -1,4 +1,4 @@
-"""What all verbs share: options, settings, database, source, progress, and results as people read them."""
+"""What all verbs share: options, settings, database, source, progress, and results as text."""
 
 from __future__ import annotations
 
@@ -132,12 +132,12 @@ def open_session(args: argparse.Namespace) -> Session:
 
 
 def _note_symbol(source: Source, symbol: str) -> None:
-    """Say where a file does not tell its symbol: nothing else could find a mistake."""
+    """Print a note where a file does not name its symbol: nothing else could find a mistake."""
     from btcml.market.files import FileMarket
 
     if isinstance(source, FileMarket) and not source.symbols:
         named = f"{symbol}-5m.csv"
-        say(f"NOTE: {source.path.name} does not say its symbol, taken as {symbol} (a name like {named} would say it)")
+        say(f"NOTE: {source.path.name} does not name its symbol, taken as {symbol} (a name like {named} would)")
     for note in getattr(source, "notes", ()):
         say(f"NOTE: {note}")
 

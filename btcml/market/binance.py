@@ -1,7 +1,7 @@
 """The exchange's REST interface as a market: final candles in pages of a thousand.
 
 The exchange's limits are kept here and nowhere else: used weight stays under half of the limit; 429
-waits as long as Retry-After says; 418 is a ban, remembered, and nothing is called before it ends;
+waits for Retry-After; 418 is a ban, stored, and no request is sent before it ends;
 451 and a host that keeps failing lead to the next host.
 """
 
@@ -35,7 +35,7 @@ _OK, _BANNED, _TOO_MANY, _LOCATION, _SERVER = 200, 418, 429, 451, 500
 _REDIRECTS = range(300, 400)
 _OVERLOADED = frozenset({-1003, -1008})  # too many requests; the server is busy
 _WRONG_REQUEST = range(-1199, -1099)  # the exchange's codes for what the caller can put right
-_WEIGHT_RESET = pd.Timedelta(seconds=61)  # a minute later the exchange counts anew, whatever its clock says
+_WEIGHT_RESET = pd.Timedelta(seconds=61)  # a minute later the exchange restarts its count, at any clock
 _DEFAULT_PAUSE_S, _DEFAULT_BAN_S = 30.0, 600.0
 _MAX_HOLES = 20
 _FIRST_MS, _LAST_MS = 1_230_768_000_000, 7_258_118_400_000  # the years 2009 and 2200
@@ -48,18 +48,18 @@ class RejectedError(UsageError):
     Parameters
     ----------
     code
-        The exchange's own number, such as -1121 for an invalid symbol.
+        The exchange's error code, such as -1121 for an invalid symbol.
     message
-        Its words.
+        Its message.
     """
 
     def __init__(self, code: int, message: str) -> None:
-        super().__init__(f"the exchange refuses the request: {message.rstrip('.')} (code {code})")
+        super().__init__(f"the exchange rejects the request: {message.rstrip('.')} (code {code})")
         self.code = code
 
 
 class Hosts:
-    """Sends requests to the exchange, to whichever of its hosts answers.
+    """Sends requests to the exchange, to the first of its hosts that answers.
 
     Parameters
     ----------
@@ -100,8 +100,8 @@ class Hosts:
         self._weight_limit = weight_limit
         self._resume = pd.Timestamp(0, tz="UTC")
 
-    def ask(self, path: str, params: Mapping[str, str] | None = None) -> Any:
-        """Return the JSON that the exchange answers.
+    def get_json(self, path: str, params: Mapping[str, str] | None = None) -> Any:
+        """Return the JSON of the exchange's response.
 
         Raises
         ------
@@ -110,9 +110,9 @@ class Hosts:
         BannedError
             If this address is banned; nothing was called.
         LocationError
-            If every host that answers refuses this location.
+            If no host that responds serves this location.
         MarketError
-            If no host answers as it should; the sentence says what each of them did.
+            If no host answers as it should; the message lists their responses.
         """
         failures: list[MarketError] = []
         for url in list(self.urls):
@@ -144,12 +144,12 @@ class Hosts:
         return max(ends) if ends and max(ends) > self._clock() else None
 
     def accepts(self, url: str, reply: Reply) -> bool:
-        """Whether an answer to a ping is the exchange's, in service: a JSON object; what it says of bans is remembered.
+        """Whether the response to a ping comes from the exchange in service: a JSON object; bans in it are remembered.
 
         Raises
         ------
         BannedError
-            If it says that this address is banned.
+            If this address is banned.
         """
         self._read_headers(url, reply)
         if reply.status not in {_BANNED, _TOO_MANY}:
@@ -173,7 +173,7 @@ class Hosts:
         """Read the market's name and the used weight."""
         market = reply.headers.get(MARKET_HEADER, "binance")
         if not re.fullmatch(r"binance|replay:[A-Za-z0-9._-]{1,80}", market):
-            msg = f"{host_of(url)} says that it is the market {market[:80]!r}: expected replay:NAME"
+            msg = f"{host_of(url)} announces the market {market[:80]!r}: expected replay:NAME"
             raise MarketError(msg)
         if self.market not in {None, market}:
             msg = f"{host_of(url)} is the market {market}, before it was {self.market}: markets never mix"
@@ -196,17 +196,17 @@ class Hosts:
             self._bans.remember(host_of(other), end, f"HTTP {reply.status} from {host_of(url)}")
         if banned or seconds > http.LONGEST_WAIT_S:
             return _banned(end)
-        return TransientError(f"{host_of(url)} keeps asking to slow down (HTTP {reply.status}{_words(reply)})")
+        return TransientError(f"{host_of(url)} keeps limiting the rate (HTTP {reply.status}{_words(reply)})")
 
 
 def _banned(end: pd.Timestamp) -> BannedError:
     until = end.strftime("%Y-%m-%d %H:%M:%S UTC")
-    msg = f"the exchange has banned this address until {until}: nothing is asked before that, try again then"
+    msg = f"the exchange has banned this address until {until}: no request is sent before that, try again then"
     return BannedError(msg, end.to_pydatetime())
 
 
 def _json(reply: Reply) -> Any:
-    """Content of an answer, or None where it is no JSON."""
+    """Content of a response, or None where it is not JSON."""
     try:
         return json.loads(reply.body)
     except ValueError:
@@ -214,14 +214,14 @@ def _json(reply: Reply) -> Any:
 
 
 def _code(reply: Reply) -> int | None:
-    """Return the exchange's own code of an error, whatever the status; None where there is none."""
+    """Return the exchange's error code of a response of any status; None where there is none."""
     content = _json(reply) if reply.body[:1] == b"{" else None
     code = content.get("code") if isinstance(content, dict) else None
     return code if isinstance(code, int) and code < 0 else None
 
 
 def _words(reply: Reply) -> str:
-    """What the exchange says of an error, with its code."""
+    """The exchange's message of an error, with its code."""
     code = _code(reply)
     return "" if code is None else f": {str(_json(reply).get('msg', '')).rstrip('.')}, code {code}"
 
@@ -230,10 +230,10 @@ def _content(url: str, reply: Reply) -> Any:
     """Return the JSON of an answer, or raise what its status and its code mean."""
     host, code = host_of(url), _code(reply)
     if reply.status == _LOCATION:
-        msg = f"{host} refuses this location (HTTP 451)"
+        msg = f"{host} does not serve this location (HTTP 451)"
         raise LocationError(msg)
     if reply.status >= _SERVER:
-        msg = f"{host} is out of order (HTTP {reply.status}{_words(reply)})"
+        msg = f"{host} is out of service (HTTP {reply.status}{_words(reply)})"
         raise TransientError(msg)
     if code is not None and code in _WRONG_REQUEST:
         raise RejectedError(code, str(_json(reply).get("msg", "")))
@@ -241,11 +241,11 @@ def _content(url: str, reply: Reply) -> Any:
         msg = f"{host} redirects to {reply.headers.get('Location', 'nowhere')[:200]}: it is not the exchange"
         raise MarketError(msg)
     if reply.status != _OK or code is not None:
-        msg = f"{host} refuses (HTTP {reply.status}{_words(reply)})"
+        msg = f"{host} rejects the request (HTTP {reply.status}{_words(reply)})"
         raise MarketError(msg)
     content = _json(reply)
     if content is None:
-        msg = f"{host} answered something that is no JSON"
+        msg = f"{host} sent a response that is not JSON"
         raise TransientError(msg)
     return content
 
@@ -279,9 +279,9 @@ class BinanceMarket:
 
     @property
     def market(self) -> str:
-        """``binance``, or ``replay:NAME`` where the server says that it is one; asks once."""
+        """``binance``, or ``replay:NAME`` where the server announces one; requested once."""
         if self._hosts.market is None:
-            self._hosts.ask("/api/v3/ping")
+            self._hosts.get_json("/api/v3/ping")
         return self._hosts.market or "binance"
 
     def reachable(self, timeout: float = 2.5) -> bool:
@@ -313,10 +313,10 @@ class BinanceMarket:
 
         It is the time at which the exchange answered, so it is never ahead of the exchange.
         """
-        answer = self._hosts.ask("/api/v3/time")
+        answer = self._hosts.get_json("/api/v3/time")
         time = answer.get("serverTime") if isinstance(answer, dict) else None
         if not isinstance(time, int) or not _FIRST_MS <= time < _LAST_MS:
-            msg = f"the exchange does not tell its time: expected serverTime in milliseconds, found {str(time)[:40]}"
+            msg = f"the exchange's time is wrong: expected serverTime in milliseconds, found {str(time)[:40]}"
             raise MarketError(msg)
         return pd.Timestamp(time, unit="ms", tz="UTC").as_unit("us")
 
@@ -337,7 +337,7 @@ class BinanceMarket:
         UsageError
             If the symbol or the interval does not exist.
         BannedError, LocationError, MarketError
-            If the exchange refuses or cannot be reached.
+            If the exchange rejects the request or cannot be reached.
         """
         now = self.now()
         end = min(end, interval_floor(now, interval))
@@ -349,7 +349,8 @@ class BinanceMarket:
         """Return the open time of the first candle of a series and the end of its last; None if it has none."""
         query = {"symbol": symbol, "interval": interval, "limit": "1"}
         edges = [
-            parse_klines(self._hosts.ask("/api/v3/klines", query | more), interval) for more in ({"startTime": "0"}, {})
+            parse_klines(self._hosts.get_json("/api/v3/klines", query | more), interval)
+            for more in ({"startTime": "0"}, {})
         ]
         if edges[0].empty or edges[1].empty:
             return None
@@ -381,7 +382,7 @@ class BinanceMarket:
         answers: list[Any] = []
 
         def _work() -> pd.DataFrame:
-            answers[:] = [self._hosts.ask("/api/v3/klines", query)]
+            answers[:] = [self._hosts.get_json("/api/v3/klines", query)]
             return _page_of(answers[0], interval, start, end)
 
         try:

@@ -93,7 +93,7 @@ class FileMarket:
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """Symbols that the files tell; none where they do not say."""
+        """Symbols that the files name; empty where they do not."""
         return tuple(sorted({symbol for symbol, _ in self.series if symbol}))
 
     def _read(self) -> dict[tuple[str, str], tuple[pd.DataFrame, tuple[str, ...]]]:
@@ -156,7 +156,9 @@ class FileMarket:
         fitting = [name for name in found if delta % interval_delta(name) == pd.Timedelta(0)]
         if not fitting:
             held = ", ".join(found)
-            msg = f"{self.path.name} holds candles of {held}, which make no {interval}: ask for longer ones"
+            msg = (
+                f"{self.path.name} holds candles of {held}, which cannot be resampled to {interval}: give a longer one"
+            )
             raise UsageError(msg)
         best = max(fitting, key=interval_delta)
         return best, found[best]
@@ -177,7 +179,7 @@ def _files(path: Path) -> list[Path]:
 
 @lru_cache(maxsize=4)
 def _load_series(stamps: tuple[tuple[Path, int, int], ...], timezone: str | None) -> dict[tuple[str, str], Loaded]:
-    """Read once per process as long as no file changes: a report asks for the same file often."""
+    """Read once per process as long as no file changes: a report reads the same file often."""
     parts: dict[tuple[str, str], list[tuple[Path, Loaded]]] = {}
     for file, *_ in stamps:
         for found in load_file(file, timezone):

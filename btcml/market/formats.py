@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["SUFFIXES", "Loaded", "load_candles", "load_file", "parse_csv", "parse_zip", "symbol_in"]
 
 _TICK = pd.Timedelta(milliseconds=1)
-_LEAST = 6  # time, four prices, volume
+_MIN = 6  # time, four prices, volume
 _TICKERS = ("symbol", "ticker", "tic", "pair", "unique_id", "instrument", "coin")
 _TIMES = ("open_time", "timestamp", "unix", "time", "datetime", "date", "index", "")
 _ARCHIVE_NAME = re.compile(r"[^-]+-(\d{1,2}[mhdw])-\d{4}-\d{2}(-\d{2})?\.csv")
@@ -83,8 +83,8 @@ def load_file(path: Path, timezone: str | None = None) -> list[Loaded]:
     Parameters
     ----------
     path
-        A file of one of `SUFFIXES`, also compressed (``.gz``). The interval is told by the steps
-        between its candles; where there are fewer than two, by its name or the close time.
+        A file of one of `SUFFIXES`, also compressed (``.gz``). The interval is inferred from the steps between
+        its candles; where there are fewer than two, by its name or the close time.
     timezone
         Zone of times that have none, such as ``America/New_York``; without it they are UTC.
 
@@ -152,10 +152,8 @@ def _read_json(data: bytes) -> pd.DataFrame:
     if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
         return pd.DataFrame(rows)
     widths = {len(row) if isinstance(row, list) else 0 for row in rows} if isinstance(rows, list) else {0}
-    if not widths <= {_LEAST, len(FIELDS)} or len(widths) > 1:
-        msg = (
-            f"expected a list of klines of {len(FIELDS)} fields, or of {_LEAST} (time, open, high, low, close, volume)"
-        )
+    if not widths <= {_MIN, len(FIELDS)} or len(widths) > 1:
+        msg = f"expected a list of klines of {len(FIELDS)} fields, or of {_MIN} (time, open, high, low, close, volume)"
         raise SourceError(msg)
     return pd.DataFrame(rows, columns=list(FIELDS[: max(widths, default=len(FIELDS))]))
 
@@ -204,12 +202,12 @@ def _positions(line: bytes, names: list[str]) -> list[str]:
     if names[-1] in {"true", "false"} or "price" in names:
         msg = "these are trades, not candles: take the archive's files under klines"
         raise SourceError(msg)
-    if not _LEAST <= len(names) <= len(FIELDS) or not names[0][:1].isdigit():
-        msg = f"these are no candles: the first line is {first[:80]!r}{_cure(first)}"
+    if not _MIN <= len(names) <= len(FIELDS) or not names[0][:1].isdigit():
+        msg = f"this is not a file of candles: the first line is {first[:80]!r}{_advice(first)}"
         raise SourceError(msg)
     _check_not_rounded(line + b"\n")
     columns = list(FIELDS[: len(names)])
-    if len(names) == _LEAST + 1 and not is_epoch(names[-1]):  # Kraken's: the seventh is the number of trades
+    if len(names) == _MIN + 1 and not is_epoch(names[-1]):  # Kraken's: the seventh is the number of trades
         columns[-1] = "trades"
     return columns
 
@@ -233,12 +231,12 @@ def _yfinance(data: bytes) -> bytes:
     return header + b"".join(row.strip() + ends for row in rows.splitlines() if row.strip())
 
 
-def _cure(first: str) -> str:
-    """What to do about a line that other separators than commas part."""
+def _advice(first: str) -> str:
+    """Advice for a line with separators other than commas."""
     for name, separator in (("semicolons", ";"), ("tabs", "\t"), ("bars", "|")):
-        if first.count(separator) >= _LEAST - 1:
+        if first.count(separator) >= _MIN - 1:
             return f": its columns are separated by {name}, save it with commas (and points in the numbers)"
-    return f": expected columns {', '.join(FIELDS[:_LEAST])}, separated by commas"
+    return f": expected columns {', '.join(FIELDS[:_MIN])}, separated by commas"
 
 
 def parse_zip(data: bytes) -> pd.DataFrame:
@@ -357,7 +355,7 @@ def _times(raw: pd.DataFrame, timezone: str | None) -> tuple[pd.Series, bool, tu
         closed = parse_times(raw["close_time"], "close_time", timezone)
         return closed - _TICK * int((closed.dt.floor("min") == closed).all()), False, ()
     if not names:
-        msg = f"these are no candles: no column open_time or time among {', '.join(raw.columns)}"
+        msg = f"this is not a file of candles: no column open_time or time among {', '.join(raw.columns)}"
         raise SourceError(msg)
     names.sort(key=lambda name: (not is_epoch(raw[name].iloc[0]), _TIMES.index(name) if name in _TIMES else 99))
     times = parse_times(raw[names[0]], names[0] or "of times", timezone)
@@ -404,7 +402,7 @@ def _interval(frame: pd.DataFrame, path: Path) -> str:
     for name, delta in INTERVALS.items():
         if delta in {length, length - _TICK}:
             return name
-    msg = "the interval cannot be told from one candle: give at least two"
+    msg = "the interval cannot be inferred from one candle: give at least two"
     raise SourceError(msg)
 
 

@@ -1,6 +1,6 @@
 """Kline rows of the exchange, and of programs that rename the columns, into candle frames.
 
-The one place where milliseconds and microseconds exist. The exchange answers rows of twelve
+The only module that deals with milliseconds and microseconds. The exchange answers rows of twelve
 fields (`FIELDS`); its archive writes the same as CSV, in milliseconds until the end of 2024 and in
 microseconds since, sometimes below a header; other programs rename the columns (`ALIASES`).
 """
@@ -78,7 +78,7 @@ def parse_times(column: pd.Series, name: str, timezone: str | None = None) -> pd
     ----------
     column
         Timezone-aware times; naive times; ISO 8601 text; or integers since the
-        epoch, whose unit (s, ms, µs, ns) is told value by value from its magnitude, so that a
+        epoch, whose unit (s, ms, µs, ns) is inferred value by value from its magnitude, so that a
         file may change its unit half-way.
     name
         Name of the column, for the error.
@@ -177,8 +177,8 @@ def parse_columns(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
     Raises
     ------
     SourceError
-        If a required column is missing, or a value is text where a number or a time belongs: the
-        sentence names row (counted from 1) and column.
+        If a required column is missing, or a value is text instead of a number or a time: the message names row
+        (counted from 1) and column.
     """
     return merge_candles([read_columns(frame, interval)])
 
@@ -187,7 +187,7 @@ def read_columns(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
     """Do the same, but keep every row, also several of one open time."""
     known = _renamed(frame)
     if "open_time" not in known:
-        msg = f"these are no candles: no column open_time or time among {', '.join(map(str, frame.columns))}"
+        msg = f"this is not a file of candles: no column open_time or time among {', '.join(map(str, frame.columns))}"
         raise SourceError(msg)
     for name in known.columns:
         known[name] = parse_times(known[name], name) if name.endswith("_time") else _floats(known[name], name)

@@ -1,4 +1,4 @@
-"""Which market a run draws its candles from."""
+"""The market from which a run reads its candles."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def make_source(
         ``binance``, ``simulated``, ``auto`` (Binance where it answers within seconds, else the
         simulated market), or a file or folder of candles.
     store
-        Remembers bans of the exchange.
+        Stores bans of the exchange.
     as_of, timezone
         When a file was written, and the zone of its local times: see `FileMarket`.
 

@@ -185,7 +185,7 @@ def test_the_used_weight_stays_under_half_of_the_limit(truth: pd.DataFrame) -> N
 def test_an_exchange_that_keeps_failing_ends_in_one_sentence() -> None:
     """After bounded tries at every host: what each did, and what to do."""
     with drill(Fault(kind="server_error", route="any", times=0)) as (exchange, market, wall):
-        with pytest.raises(MarketError, match=r"out of order .HTTP 503.: try again later") as caught:
+        with pytest.raises(MarketError, match=r"out of service .HTTP 503.: try again later") as caught:
             fetched(market)
         assert len(exchange.log) == 4
         assert len(wall.slept) == 3
@@ -463,18 +463,18 @@ def answering(status: int, body: str, headers: dict[str, str] | None = None) -> 
 def asked(status: int, body: str, headers: dict[str, str] | None = None, bans: LocalBans | None = None) -> Any:
     """Ask a server that always answers this."""
     with answering(status, body, headers) as url:
-        return Hosts([url], bans, clock=lambda: JANUARY, sleep=lambda _: None, attempts=2).ask("/api/v3/klines")
+        return Hosts([url], bans, clock=lambda: JANUARY, sleep=lambda _: None, attempts=2).get_json("/api/v3/klines")
 
 
 REFUSALS = [
     (400, '{"code":-1121,"msg":"Invalid symbol."}', RejectedError, "Invalid symbol .code -1121."),
-    (404, "<html>no</html>", MarketError, "refuses .HTTP 404."),
-    (403, "", MarketError, "refuses .HTTP 403."),
+    (404, "<html>no</html>", MarketError, "rejects the request .HTTP 404."),
+    (403, "", MarketError, "rejects the request .HTTP 403."),
     (418, '{"code":-1003,"msg":"IP banned until 1767226800000."}', BannedError, "until 2026-01-01 00:20:00 UTC"),
     (418, "", BannedError, "until 2026-01-01 00:10:00 UTC"),
     (451, "{}", LocationError, "data-api"),
-    (500, '{"code":-1000,"msg":"unknown"}', MarketError, "out of order .HTTP 500."),
-    (200, "[[1,", MarketError, "no JSON"),
+    (500, '{"code":-1000,"msg":"unknown"}', MarketError, "out of service .HTTP 500."),
+    (200, "[[1,", MarketError, "not JSON"),
     (
         400,
         '{"code":-1003,"msg":"Too many requests."}',
@@ -488,9 +488,24 @@ REFUSALS = [
         "slow down .HTTP 200: Too many requests, code -1003",
     ),
     (200, '{"code":-1121,"msg":"Invalid symbol."}', RejectedError, "Invalid symbol .code -1121."),
-    (400, '{"code":-1000,"msg":"An unknown error."}', MarketError, "refuses .HTTP 400: An unknown error, code -1000."),
-    (200, '{"code":-1001,"msg":"Disconnected."}', MarketError, "refuses .HTTP 200: Disconnected, code -1001."),
-    (403, '{"code":-2015,"msg":"Invalid API-key."}', MarketError, "refuses .HTTP 403: Invalid API-key, code -2015."),
+    (
+        400,
+        '{"code":-1000,"msg":"An unknown error."}',
+        MarketError,
+        "rejects the request .HTTP 400: An unknown error, code -1000.",
+    ),
+    (
+        200,
+        '{"code":-1001,"msg":"Disconnected."}',
+        MarketError,
+        "rejects the request .HTTP 200: Disconnected, code -1001.",
+    ),
+    (
+        403,
+        '{"code":-2015,"msg":"Invalid API-key."}',
+        MarketError,
+        "rejects the request .HTTP 403: Invalid API-key, code -2015.",
+    ),
     (302, "", MarketError, "redirects to nowhere: it is not the exchange"),
 ]
 
