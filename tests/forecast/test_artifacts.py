@@ -122,7 +122,7 @@ def test_a_zip_bomb_in_the_place_of_a_model_is_refused(saved):
         ({"champion": "oracle"}, "damaged"),
         ({"factors": None}, "damaged"),
         ({"shape": [1]}, "damaged"),
-        ({"files": {"../../etc/passwd": {"bytes": 1, "sha256": ""}}}, "lie in its folder"),
+        ({"files": {"../../etc/passwd": {"bytes": 1, "sha256": ""}}}, "must be in its folder"),
     ],
 )
 def test_an_old_or_foreign_manifest_is_refused_with_the_cure(saved, change, sentence):

@@ -479,13 +479,13 @@ REFUSALS = [
         400,
         '{"code":-1003,"msg":"Too many requests."}',
         MarketError,
-        "slow down .HTTP 400: Too many requests, code -1003",
+        "limiting the rate .HTTP 400: Too many requests, code -1003",
     ),
     (
         200,
         '{"code":-1003,"msg":"Too many requests."}',
         MarketError,
-        "slow down .HTTP 200: Too many requests, code -1003",
+        "limiting the rate .HTTP 200: Too many requests, code -1003",
     ),
     (200, '{"code":-1121,"msg":"Invalid symbol."}', RejectedError, "Invalid symbol .code -1121."),
     (
