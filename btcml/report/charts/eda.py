@@ -52,10 +52,10 @@ def headline(returns: pd.Series) -> say.Claim:
     """The chapter's result: no memory in direction, much in size."""
     sign, size = (exploration.autocorrelation(values, 1)["correlation"].iloc[0] for values in (returns, returns.abs()))
     return say.claim(
-        "The direction of a move says almost nothing about the next one (correlation {sign}); its size says a lot "
+        "The direction of a move predicts almost nothing of the next one (correlation {sign}); its size predicts a lot "
         "({size}).",
         holds=abs(sign) < size,
-        otherwise="The direction of a move (correlation {sign}) says more about the next one than its size ({size}).",
+        otherwise="The direction of a move (correlation {sign}) predicts more of the next one than its size ({size}).",
         sign=say.number(sign, 3),
         size=say.number(size, 3),
     )

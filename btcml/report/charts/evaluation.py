@@ -80,7 +80,7 @@ def verdict(result: Result) -> say.Claim:
         + _worth(result.gain),
         holds=_wins(result),
         otherwise="No: no model beats “no change” on {candles} that it had not seen; the nearest, {model}, has a skill "
-        "of {skill} ({p}). Persistence is what is served.",
+        "of {skill} ({p}). Persistence is served.",
         model=say.model(result.leader),
         skill=say.percent(best["skill"], 2),
         p=say.pvalue(best["p_holm"]),
@@ -258,7 +258,7 @@ def loss_difference(result: Result) -> Chart:
         good=say.count(int((by > 0).sum())),
         months=say.count(len(by), "month"),
     )
-    alt = "Lines of the error saved over persistence since the test began, one a model; rising is better."
+    alt = "Lines of the error saved over persistence since the test began, one per model; rising is better."
     return Chart("loss-difference", figure, shown.rename_axis("open_time").reset_index(), conclusion, alt)
 
 

@@ -93,7 +93,7 @@ def coefficients(autoregression: AutoRegression) -> Table:
     conclusion = say.claim(
         "The last return counts most, with weight {weight}: a rise is followed by a slight fall more often than not.",
         holds=bool(first["coefficient"] < 0 and first["lag"] == largest["lag"]),
-        otherwise="The largest weight is {largest}, on the return {lag} back: the past of the price alone says little.",
+        otherwise="The largest weight is {largest}, on the return {lag} back: past prices alone predict little.",
         weight=say.number(first["coefficient"], 4),
         largest=say.number(largest["coefficient"], 4),
         lag=say.count(largest["lag"], "candle"),
@@ -221,7 +221,7 @@ def seeds(study: Study) -> Table:
     table = work.seed_spread(study)
     table["skill"] = 1 - table["ratio"]
     conclusion = say.claim(
-        "With {seeds}, the same forest has a skill between {low} and {high}: a smaller difference between models says "
+        "With {seeds}, the same forest has a skill between {low} and {high}: a smaller difference between models means "
         "nothing.",
         seeds=say.count(len(table), "different seed"),
         low=say.percent(table["skill"].min(), 2),
