@@ -28,14 +28,14 @@ class FileMarket:
     """The market of a file or folder of candles.
 
     The exchange's own archives and exports of btcml hold final candles only. Of any other file the
-    last candle of each series may still have been open when it was written: it is held back unless
-    `as_of` shows that it had closed, and `notes` says so. The market's clock stands just after the
+    last candle of each series may still have been open when it was written: it is held back, with a note,
+    unless `as_of` shows that it had closed. The market's clock stands just after the
     last final close.
 
     Parameters
     ----------
     path
-        File or folder. The symbol is told by a ticker column or the file's name; a single file that
+        File or folder. The symbol is read from a ticker column or the file's name; a single file that
         tells none serves any symbol.
     name
         Name of the market after ``file:``; by default the name of the file without its suffix and
@@ -83,7 +83,7 @@ class FileMarket:
 
     @property
     def series(self) -> dict[tuple[str, str], pd.DataFrame]:
-        """Final candles by symbol and interval; the symbol is empty where the file does not tell it."""
+        """Final candles by symbol and interval; the symbol is empty where the file does not name it."""
         return {key: frame for key, (frame, _) in self._read().items()}
 
     @property
@@ -130,7 +130,7 @@ class FileMarket:
         Raises
         ------
         UsageError
-            If the file holds another symbol, or only longer candles than asked for.
+            If the file holds another symbol, or only longer candles than requested.
         """
         own, frame = self._source(symbol, interval)
         if own != interval:
@@ -190,7 +190,7 @@ def _load_series(stamps: tuple[tuple[Path, int, int], ...], timezone: str | None
 
 
 def _check_named(parts: dict[tuple[str, str], list[tuple[Path, Loaded]]], files: list[Path]) -> None:
-    """Refuse a folder in which a file does not tell its symbol: it could be merged into any."""
+    """Reject a folder in which a file does not name its symbol: it could be merged into any."""
     nameless = sorted({file.name for key, found in parts.items() if not key[0] for file, _ in found})
     if nameless and len(files) > 1:
         msg = f"whose candles are in {', '.join(nameless[:5])}? Name them such as BTCUSDT-5m.csv, or give one file"

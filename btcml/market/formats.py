@@ -1,8 +1,8 @@
 """Formats of a file of candles: Parquet, Feather, CSV, JSON and the exchange's zips into candle frames.
 
-What other programs write is read where it is certain: other names of columns, date and time in two
-columns, times in the index, a ticker column, stamps of the close. What may be wrong is refused
-with the reason: rows that contradict each other, another order of columns, local times.
+Files of other programs are read where their meaning is certain: other names of columns, date and time in two
+columns, times in the index, a ticker column, stamps of the close. What may be wrong is rejected with the
+reason: rows that contradict each other, another order of columns, local times.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Loaded(NamedTuple):
     Attributes
     ----------
     symbol
-        What a ticker column says, else the file's name; empty where neither does.
+        From a ticker column, else from the file's name; empty where neither has it.
     interval, candles
         Name of the interval, and a candle frame, sorted and unique.
     final
@@ -78,7 +78,7 @@ def load_candles(path: Path) -> tuple[str, pd.DataFrame]:
 
 
 def load_file(path: Path, timezone: str | None = None) -> list[Loaded]:
-    """Candles of one file, one entry a symbol.
+    """Candles of one file, one entry per symbol.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def _read_feather(data: bytes) -> pd.DataFrame:
 
 
 def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
-    """Take times that stand in the index for a column."""
+    """Turn times in the index into a column."""
     return frame if isinstance(frame.index, pd.RangeIndex) else frame.reset_index()
 
 
@@ -224,7 +224,7 @@ def _yfinance(data: bytes) -> bytes:
     names, tickers, index, rows = data.split(b"\n", 3)
     ticker = {part.strip() for part in tickers.split(b",")[1:]}
     if len(ticker) != 1:
-        msg = f"the file holds the tickers {b', '.join(sorted(ticker)).decode()} side by side: save one a file"
+        msg = f"the file holds the tickers {b', '.join(sorted(ticker)).decode()} side by side: save one per file"
         raise SourceError(msg)
     ends = b"," + ticker.pop() + b"\n"
     header = index.split(b",")[0] + names.strip()[len(b"Price") :] + b",ticker\n"
@@ -379,7 +379,7 @@ def _differs(column: pd.Series, times: pd.Series) -> bool:
 
 
 def _unique(frame: pd.DataFrame, *, naive: bool) -> pd.DataFrame:
-    """Drop rows that repeat others exactly; refuse rows of one time that differ."""
+    """Drop exact duplicates; reject different rows of one time."""
     if frame["open_time"].is_unique:
         return frame
     frame = frame.drop_duplicates(ignore_index=True)
@@ -416,7 +416,7 @@ def _opened(times: pd.Series, interval: str) -> pd.Series:
 
 
 def _check_clock_change(times: pd.Series, interval: str) -> None:
-    """Refuse times without a zone that jump by an hour in a Sunday's night, as local times do in spring."""
+    """Reject times without a zone that jump by an hour on a Sunday night, as local times do in spring."""
     if interval_delta(interval) > _HOUR:
         return
     gaps = candle_gaps(times, interval)
@@ -428,7 +428,7 @@ def _check_clock_change(times: pd.Series, interval: str) -> None:
 
 
 def _check_rules(frame: pd.DataFrame, interval: str) -> None:
-    """Refuse a file of which so many rows break a rule that it is most probably read wrongly."""
+    """Reject a file in which so many rows break a rule that it was probably read wrongly."""
     broken = broken_rules(frame, interval)
     if not broken.any(axis=1).all():  # rows without a price are holes, and go to quarantine
         broken = broken[list(_REASONS)]

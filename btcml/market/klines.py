@@ -141,7 +141,7 @@ def _text_times(column: pd.Series, name: str, timezone: str | None) -> pd.Series
 
 
 def _localized(times: pd.Series, timezone: str | None) -> pd.Series:
-    """Times in UTC; without a zone they are of `timezone`, in which an hour that comes twice is told by the order."""
+    """Times in UTC; without a zone they are of `timezone`, in which a repeated hour is resolved by the order."""
     if timezone is None or isinstance(times.dtype, pd.DatetimeTZDtype):
         return pd.to_datetime(times, utc=True)
     falling = len(times) > 1 and times.iloc[0] > times.iloc[-1]
@@ -165,7 +165,7 @@ def parse_columns(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
     Parameters
     ----------
     frame
-        One row a candle; names are `COLUMNS` or their `ALIASES`, in any case; others are ignored.
+        One row per candle; names are `COLUMNS` or their `ALIASES`, in any case; others are ignored.
     interval
         Fills an absent close time.
 
@@ -288,7 +288,7 @@ def merge_candles(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     joined = pd.concat(filled, ignore_index=True) if len(filled) > 1 else filled[0]
     if joined["open_time"].is_unique and joined["open_time"].is_monotonic_increasing:
         return joined.reset_index(drop=True)
-    nowhere = joined["open_time"].isna() & ~joined.duplicated()  # rows without a time are no row's repetition
+    nowhere = joined["open_time"].isna() & ~joined.duplicated()  # rows without a time are never duplicates
     joined = joined[~joined["open_time"].duplicated(keep="last") | nowhere]
     return joined.sort_values("open_time", kind="stable").reset_index(drop=True)
 

@@ -382,7 +382,7 @@ def _revision(connection: Connection) -> str | None:
     return revision if place == SCHEMA else "0"
 
 
-# Until version 0.1 our tables stood in the schema public. They are ours if all of them stand there together.
+# In version 0.1 the tables were in the schema public. They belong to btcml if all of them are there.
 _OURS = ("candles", "candle_revisions", "quarantine", "gaps", "snapshots", "trials", "bans", "alembic_version")
 _FACTS = f"""SELECT count(*) FILTER (WHERE schemaname = '{SCHEMA}') AS tables,
 count(*) FILTER (WHERE schemaname = '{SCHEMA}' AND tablename IN {_OURS}) = {len(_OURS)} AS ours,
