@@ -62,7 +62,14 @@ class Listening:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.server = uvicorn.Server(
-            uvicorn.Config(self.app, port=port, http=TimeoutProtocol, log_config=None, access_log=False)
+            uvicorn.Config(
+                self.app,
+                port=port,
+                http=TimeoutProtocol,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=10,  # as in service: an open connection may not hold it for ever
+            )
         )
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
