@@ -30,33 +30,36 @@ from btcml.store.jobs import append_job, read_job
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as another user of the machine")
 
 
-def _fake_programs(folder, **scripts):
-    """A folder of programs that stand in for PostgreSQL's."""
-    folder.mkdir()
-    for name, script in scripts.items():
-        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
-        (folder / name).chmod(0o755)
-    return folder
+@pytest.fixture
+def fake_programs(monkeypatch):
+    """Make programs that stand in for PostgreSQL's, where every user may run them, so that none is copied for later."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+
+        def _made(**scripts):
+            for name, script in scripts.items():
+                (Path(folder) / name).write_text(f"#!/bin/sh\n{script}\n")
+                (Path(folder) / name).chmod(0o755)
+            monkeypatch.setattr(embedded, "programs_folder", lambda: Path(folder))
+
+        yield _made
 
 
-def test_a_server_that_cannot_start_reports_the_reason(tmp_path, monkeypatch):
+def test_a_server_that_cannot_start_reports_the_reason(tmp_path, fake_programs):
     """The last fatal line that it has added to its log now."""
     initdb = 'touch "$2/PG_VERSION" "$2/pg_hba.conf" "$2/pg_ident.conf"; echo "FATAL:  the last time" > "$2/log"'
     server = 'echo "LOG:  starting"; echo "FATAL:  could not write to file: No space left on device"; exit 1'
-    fake = _fake_programs(tmp_path / "bin", initdb=f"[ $1 = --version ] || {{ {initdb}; }}", postgres=server)
-    monkeypatch.setattr("btcml.store.embedded.programs_folder", lambda: fake)
+    fake_programs(initdb=f"[ $1 = --version ] || {{ {initdb}; }}", postgres=server)
     with pytest.raises(StoreError, match=r"did not start \(could not write to file: No space left on device\): fix"):
         start_embedded(tmp_path / "home")
 
 
-def test_a_full_disk_is_named_when_the_data_are_made(tmp_path, monkeypatch):
+def test_a_full_disk_is_named_when_the_data_are_made(tmp_path, fake_programs):
     """The message of initdb itself, and no log that does not exist; the next start begins again."""
     said = "initdb: error: could not write to file 'x': No space left on device"
-    fake = _fake_programs(tmp_path / "bin", initdb=f'[ "$1" = --version ] && exit; echo "{said}" >&2; exit 1')
-    with monkeypatch.context() as patched:
-        patched.setattr("btcml.store.embedded.programs_folder", lambda: fake)
-        with pytest.raises(StoreError, match="No space left on device") as refused:
-            start_embedded(tmp_path / "home")
+    fake_programs(initdb=f'[ "$1" = --version ] && exit; echo "{said}" >&2; exit 1')
+    with pytest.raises(StoreError, match="No space left on device") as refused:
+        start_embedded(tmp_path / "home")
     assert "log" not in str(refused.value)
     assert use(tmp_path / "home").returncode == 0
 
