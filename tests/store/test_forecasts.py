@@ -170,7 +170,7 @@ def test_time_status_and_hash_are_set_by_the_database(store, owner):
 def test_an_inconsistent_forecast_is_refused(store, owner):
     """A high below the close cannot be sealed."""
     clock(store, owner, TARGET)
-    with pytest.raises(StoreError, match="refused"):
+    with pytest.raises(StoreError, match="rejected the forecast"):
         append_forecasts(store, KEY, [row(high=100.5)])
 
 
