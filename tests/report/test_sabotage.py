@@ -9,9 +9,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +20,7 @@ from btcml.files import folder_lock
 from btcml.report.build import build_report
 from btcml.report.execute import Limits
 
+from ..processes import WAIT_S, started, until  # noqa: TID252 - of all tests
 from .conftest import FINISH, PARAMETERS, write_notebook
 from .test_execute import SABOTAGES
 
@@ -186,17 +185,17 @@ signal.signal(signal.SIGTERM, signal.default_int_handler)
 build_report(Path(sys.argv[1]) / "run", notebooks=Path(sys.argv[1]) / "chapters")"""
 
 
-def start(place: Path, limit: str = "") -> subprocess.Popen[str]:
+def start(place: Path, limit: str = ""):
     code = BUILD.format(limit=limit)
-    return subprocess.Popen([sys.executable, "-c", code, str(place)], stdout=-1, stderr=-1, text=True)
+    return started([sys.executable, "-c", code, str(place)], stdout=-1, stderr=-1, text=True)
 
 
 def test_a_full_disk_yields_no_page_and_no_success(place):
     """Files that may not grow beyond two kilobytes: the build fails, and no half page counts."""
     write_notebook(place / "chapters" / "02-eda.ipynb", FACTS, SHOW % ("<p>long</p>" * 999), FINISH)
     limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))"
-    process = start(place, limit)
-    _, said = process.communicate()
+    with start(place, limit) as process:
+        _, said = process.communicate(timeout=WAIT_S)
     assert process.returncode == 1, said
     for name in ("02-eda.html", "index.html", "manifest.json"):
         assert not (place / "run" / "pages" / name).exists(), name
@@ -210,12 +209,10 @@ def test_an_interrupted_build_ends_at_once_leaves_no_index_and_can_be_made_again
     write_notebook(
         chapter, FACTS, f"open({str(mark)!r}, 'w').write(str(os.getpid()))\nimport time; time.sleep(3600)", FINISH
     )
-    process = start(place)
-    while not (mark.exists() and mark.read_text()):
-        time.sleep(0.05)
-        assert process.poll() is None, process.communicate()
-    process.send_signal(signal.SIGTERM)
-    process.communicate()
+    with start(place) as process:
+        until(lambda: (mark.exists() and mark.read_text()) or process.poll() is not None)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=WAIT_S)
     assert process.returncode != 0
     assert not running(int(mark.read_text()))
     assert not (place / "run" / "pages" / "index.html").exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import socket
 import threading
-import time
 
 import pandas as pd
 import pytest
@@ -22,17 +21,7 @@ from btcml.settings import Settings
 from btcml.store.engine import open_store
 
 from ..pipeline.conftest import forecaster, market, series, trained  # noqa: F401, TID252 - fixtures of the verbs
-
-WAIT_S = 600
-"""Seconds that a test waits for an answer: a busy machine is slow, and no speed is tested here."""
-
-
-def until(happened, *, pause=0.01):
-    """Wait until something is true; fail if it never becomes so."""
-    end = time.monotonic() + WAIT_S
-    while not happened():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(pause)
+from ..processes import WAIT_S, until  # noqa: TID252 - of all tests
 
 
 @dataclasses.dataclass

@@ -11,7 +11,7 @@ import requests
 from btcml.pipeline.jobs import environment, spawn_job
 from btcml.store.jobs import append_job, read_job, read_jobs
 
-from .conftest import WAIT_S, until
+from ..processes import WAIT_S, started, until  # noqa: TID252 - of all tests
 
 
 def test_a_job_is_done_by_a_process_of_its_own(service):
@@ -37,7 +37,7 @@ def test_a_service_that_is_stopped_takes_its_training_along(service):
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     command = [sys.executable, "-m", "btcml.cli", "api", "--port", port]
-    with subprocess.Popen(command, env=environment(service.settings), stderr=subprocess.DEVNULL) as api:
+    with started(command, env=environment(service.settings), stderr=subprocess.DEVNULL) as api:
         url = f"http://127.0.0.1:{port}"
         until(lambda: answers(url))
         job = requests.post(url + "/train?days=9", headers={"Prefer": "respond-async"}, timeout=WAIT_S).json()["id"]
@@ -58,7 +58,7 @@ def test_a_client_that_waits_for_a_training_gets_503_when_the_service_stops(serv
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
     command = [sys.executable, "-m", "btcml.cli", "api", "--port", url.rpartition(":")[2]]
     with (
-        subprocess.Popen(command, env=environment(service.settings), stderr=subprocess.PIPE) as api,
+        started(command, env=environment(service.settings), stderr=subprocess.PIPE) as api,
         ThreadPoolExecutor() as pool,
     ):
         until(lambda: answers(url))

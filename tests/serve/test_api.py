@@ -24,7 +24,8 @@ from btcml.serve.schemas import (
     SeriesResponse,
 )
 
-from .conftest import WAIT_S, Listening, until
+from ..processes import WAIT_S, until  # noqa: TID252 - of all tests
+from .conftest import Listening
 
 
 def test_a_forecast_is_answered_with_all_that_a_client_must_know(service):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import requests
 
-from .conftest import WAIT_S
+from ..processes import WAIT_S  # noqa: TID252 - of all tests
 
 
 def test_system_0s_dashboard_goes_on_working(service):

@@ -32,8 +32,9 @@ from btcml.settings import Settings
 from btcml.store.engine import open_store
 from btcml.testing.exchange import ReplayClock
 
+from ..processes import WAIT_S  # noqa: TID252 - of all tests
 from ..replayed import trained_replay  # noqa: TID252 - where drills begin
-from .conftest import WAIT_S, Listening, Running
+from .conftest import Listening, Running
 
 CHECKS = (
     not_a_server_error,

@@ -10,7 +10,8 @@ from fastapi import FastAPI, Response
 
 from btcml.serve import http_protocol
 
-from .conftest import WAIT_S, Listening
+from ..processes import WAIT_S  # noqa: TID252 - of all tests
+from .conftest import Listening
 
 
 def test_a_client_that_sends_no_request_is_disconnected(monkeypatch):

@@ -5,7 +5,7 @@ from sqlalchemy import text
 
 from btcml.serve.service import ChangeListener
 
-from .conftest import until
+from ..processes import until  # noqa: TID252 - of all tests
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -16,6 +15,8 @@ from btcml.errors import BtcmlError, NotReadyError, UsageError
 from btcml.serve import up
 from btcml.serve.up import _opened, api_answers, commands, run_together, run_up, running_api
 from btcml.settings import Settings
+
+from ..processes import WAIT_S, started, until  # noqa: TID252 - of all tests
 
 
 def alive(tmp_path, name):
@@ -50,11 +51,10 @@ def test_a_stop_stops_all_parts(tmp_path):
         "import os, signal; from btcml.serve.up import run_together; "
         f"signal.signal(signal.SIGTERM, signal.default_int_handler); run_together({parts!r}, os.environ)"
     )
-    whole = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-    while not all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in parts):
-        time.sleep(0.05)
-    whole.send_signal(signal.SIGTERM)
-    assert whole.wait(timeout=600) != 0
+    with started([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as whole:
+        until(lambda: all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in parts))
+        whole.send_signal(signal.SIGTERM)
+        assert whole.wait(WAIT_S) != 0
     assert not any(is_running(tmp_path / name) for name in parts)
 
 

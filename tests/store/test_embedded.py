@@ -27,6 +27,8 @@ from btcml.store.embedded import start_embedded
 from btcml.store.engine import Store, database_lock, open_store
 from btcml.store.jobs import append_job, read_job
 
+from ..processes import started  # noqa: TID252 - of all tests
+
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as another user of the machine")
 
 
@@ -236,7 +238,7 @@ def use(home, **options):
 def test_a_stale_pid_file_neither_blocks_the_start_nor_ends_a_foreign_process(tmp_path, left):
     """After a power cut, or in a restarted container, its process number may belong to another process."""
     assert use(tmp_path).returncode == 0
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as foreign:
+    with started([sys.executable, "-c", "import time; time.sleep(600)"]) as foreign:
         data = tmp_path / "postgres"
         (data / "postmaster.pid").write_text(left.format(other=foreign.pid, data=data))
         done = use(tmp_path)
@@ -277,7 +279,7 @@ def restart(store):
 def test_users_that_were_killed_do_not_keep_the_server_running(tmp_path):
     """A killed process did not release the server: the last one that ends normally stops it all the same."""
     hold = USE + "\nimport time; print('there', flush=True); time.sleep(600)"
-    with subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE) as killed:
+    with started([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE) as killed:
         assert killed.stdout.readline() == b"there\n"
         killed.kill()
     number = int((tmp_path / "postgres" / "postmaster.pid").read_text().splitlines()[0])
