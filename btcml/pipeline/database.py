@@ -105,8 +105,9 @@ def list_models(store: Store, series: str | None) -> pd.DataFrame:
 
 
 def prune_models(store: Store, settings: Settings, series: str | None) -> list[str]:
-    """Delete the files of the trainings of a series that are no longer needed; return their names."""
-    return prune(store, settings, _key(series))
+    """Delete the files of the trainings of a series, or of all, that are no longer needed; return their names."""
+    keys = {_key(series)} if series else {record.key for record in read_models(store, None)}
+    return [name for key in sorted(keys, key=str) for name in prune(store, settings, key)]
 
 
 def roll_back(store: Store, series: str | None, artifact: str | None) -> str:

@@ -46,6 +46,8 @@ _MAX_TEST = 40_000
 _PERMUTED = 12_000
 _WINDOWS_DAYS = (30, 90, 365)
 _STEPS = (64, 16, 4, 1)
+_FEWEST = 500
+"""Rows below which a forest is not fitted for a comparison: its trees would see a handful of them."""
 _HALF_YEAR = 50_000
 _TESTED_LAGS = 24
 
@@ -139,8 +141,10 @@ def learning_curve(study: Study) -> pd.DataFrame:
         ``rows, ratio, fitted``: on the test, and on the rows that it was fitted on.
     """
     found = []
-    for step in _STEPS:
-        rows = study.train[sampled(len(study.train), len(study.train) // step)]
+    for size in sorted({len(study.train) // step for step in _STEPS}):
+        if size < min(_FEWEST, len(study.train)):
+            continue
+        rows = study.train[sampled(len(study.train), size)]
         fitted = study.forest(rows)
         seen = rows[sampled(len(rows), _PERMUTED)]
         found.append((len(rows), study.ratio(fitted), study.ratio(fitted, seen)))
@@ -153,11 +157,13 @@ def window_curve(study: Study) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``days, rows, ratio``, one row per window that the candles can fill.
+        ``days, rows, ratio``: the windows of at most two thirds of the past, then the whole of it.
     """
     day = int(pd.Timedelta(days=1) / interval_delta(study.experiment.interval))
     longest = len(study.train) / day
-    parts = {days: study.train[-days * day :] for days in _WINDOWS_DAYS if days < longest}
+    parts = {
+        days: study.train[-days * day :] for days in _WINDOWS_DAYS if 1.5 * days <= longest and days * day >= _FEWEST
+    }
     parts[round(longest)] = study.train
     found = [(days, len(part), study.ratio(study.forest(part))) for days, part in parts.items()]
     return pd.DataFrame(found, columns=["days", "rows", "ratio"])

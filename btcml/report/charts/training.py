@@ -175,9 +175,12 @@ def learning(study: Study) -> Chart:
     return Chart("learning", figure, table, conclusion, alt)
 
 
-def windows(study: Study) -> Chart:
+def windows(study: Study) -> Chart | say.Claim:
     """Length of the past that the forest needs."""
     table = work.window_curve(study)
+    if len(table) == 1:
+        days = say.count(table["days"].iloc[0], "day")
+        return say.claim("With {days} of training there is no shorter past to compare with.", days=days)
     figure, axes = _skill_line(table, "days", {"ratio": "random forest"})
     axes.set_xlabel("days of training")
     first, last = table.iloc[0], table.iloc[-1]

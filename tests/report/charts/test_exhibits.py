@@ -108,6 +108,35 @@ def test_the_market_is_described(which, request):
     assert all(text_of(item) for item in items)
 
 
+def test_quantiles_claim_nothing_rarer_than_the_returns_show(snapshot):
+    """Of 900 returns the outermost quantile has ten beyond it."""
+    returns = exploration.returns_bp(snapshot.candles, "15m").dropna().iloc[:900]
+    assert text_of(eda.quantiles(returns)).startswith("One move in 90 ")
+
+
+def test_tests_that_disagree_about_prices_are_not_said_to_agree():
+    """KPSS calls the price stationary, ADF does not."""
+    rows = [
+        ("log price", "ADF", 0.5),
+        ("log price", "KPSS", 0.1),
+        ("log return", "ADF", 0.0),
+        ("log return", "KPSS", 0.1),
+    ]
+    tests = pd.DataFrame(rows, columns=["series", "test", "p"]).assign(statistic=1.0)
+    agreed = tests.assign(stationary=[False, False, True, True])
+    assert text_of(eda.stationarity_tests(agreed)).startswith("Returns are stationary and prices are not")
+    assert "do not agree" in text_of(eda.stationarity_tests(tests.assign(stationary=[False, True, True, True])))
+
+
+def test_forests_of_few_rows_are_neither_fitted_nor_compared(snapshot, recwarn):
+    """No conclusion from two equal windows, and no warning of scikit-learn in a notebook."""
+    candles = snapshot.candles.iloc[-2_000:].reset_index(drop=True)
+    study = open_study(candles, Experiment.default(candles, "15m"))
+    assert "no shorter past" in text_of(training.windows(study))
+    assert text_of(training.learning(study))
+    assert not recwarn.list
+
+
 def test_no_order_flow_is_said_not_drawn(snapshot):
     """A source that does not know the taker's side gets a sentence."""
     without = snapshot.candles.assign(taker_buy_base=np.nan)
