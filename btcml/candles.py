@@ -37,8 +37,10 @@ __all__ = [
     "interval_floor",
     "interval_floors",
     "interval_origin",
+    "join_gaps",
     "on_grid_times",
     "resample_candles",
+    "span_gaps",
 ]
 
 TIME: Final = "datetime64[us, UTC]"
@@ -73,6 +75,7 @@ _SUM = ("volume", "quote_volume", "trades", "taker_buy_base", "taker_buy_quote")
 _MONDAY = pd.Timestamp("1970-01-05", tz="UTC")
 _LISTING = pd.Timestamp("2017-08-17", tz="UTC")
 _TICK = pd.Timedelta(milliseconds=1)
+_MICROSECOND = pd.Timedelta(microseconds=1)
 
 
 def check_symbol(text: str) -> str:
@@ -301,9 +304,33 @@ def candle_gaps(open_time: pd.Series, interval: str) -> pd.DataFrame:
         {
             "start": (open_time.shift(1) + delta)[after].astype(TIME),
             "end": open_time[after].astype(TIME),
-            "missing": np.array([round(wait / delta) - 1 for wait in step[after]], dtype="int64"),
+            "missing": np.rint(step[after].to_numpy() / delta.to_timedelta64()).astype("int64") - 1,
         }
     ).reset_index(drop=True)
+
+
+def span_gaps(open_time: pd.Series, start: pd.Timestamp, end: pd.Timestamp, interval: str) -> pd.DataFrame:
+    """Holes of a span, as `candle_gaps` gives them, also before its first candle and after its last.
+
+    Parameters
+    ----------
+    open_time
+        Open times inside the span, ascending.
+    start, end
+        From, to (exclusive).
+    """
+    edges = pd.Series([interval_floor(start - _MICROSECOND, interval), end]).astype(TIME)
+    times = pd.concat([edges[:1], open_time.astype(TIME), edges[1:]], ignore_index=True)
+    return candle_gaps(times, interval)
+
+
+def join_gaps(gaps: pd.DataFrame, within: pd.Timedelta) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
+    """Spans that cover holes, ascending; holes less than `within` apart come as one, for they are one page."""
+    if gaps.empty:
+        return []
+    apart = (gaps["start"] - gaps["end"].shift() >= within).cumsum()
+    joined = gaps.groupby(apart).agg(start=("start", "first"), end=("end", "last"))
+    return list(zip(joined["start"], joined["end"], strict=True))
 
 
 def resample_candles(frame: pd.DataFrame, interval: str) -> pd.DataFrame:

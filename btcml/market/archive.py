@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from btcml.candles import TIME, candle_gaps, interval_delta, interval_floor, on_grid_times
+from btcml.candles import interval_delta, interval_floor, join_gaps, on_grid_times, span_gaps
 from btcml.errors import MarketError, SourceError
 from btcml.files import write_bytes
 from btcml.market import MARKET_HEADER, Clock, utc_now
@@ -41,7 +41,7 @@ _STALE_S = 600.0
 """Age above which a temporary file was left by a killed process: writing takes less."""
 _BY_REST, _BY_REST_DENSE = 30_000, 10_000
 _DENSE_DAY = 1000
-_MICROSECOND = pd.Timedelta(microseconds=1)
+_PAGE = 1000  # candles less than this apart are one request of REST
 _PUBLISHED = pd.Timedelta(days=40)
 
 
@@ -321,14 +321,9 @@ class ArchiveMarket:
 
     def _filled(self, symbol: str, interval: str, piece: Piece, frame: pd.DataFrame) -> pd.DataFrame:
         """Candles of a file, and what REST has in its holes: only what both lack is missing at the exchange."""
-        delta = interval_delta(interval)
-        edges = [interval_floor(piece.start + delta - _MICROSECOND, interval) - delta, piece.end]
-        known = pd.concat([pd.Series(edges[:1]), on_grid_times(frame["open_time"], interval), pd.Series(edges[1:])])
-        gaps = candle_gaps(known.astype(TIME).reset_index(drop=True), interval)
-        holes = [
-            self._rest.fetch_candles(symbol, interval, start, end)
-            for start, end in zip(gaps["start"], gaps["end"], strict=True)
-        ]
+        gaps = span_gaps(on_grid_times(frame["open_time"], interval), piece.start, piece.end, interval)
+        spans = join_gaps(gaps, _PAGE * interval_delta(interval))
+        holes = [self._rest.fetch_candles(symbol, interval, start, end) for start, end in spans]
         return merge_candles([*holes, frame])
 
     def _ahead(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from btcml.candles import TIME, SeriesKey, candle_gaps, interval_delta, interval_floor, on_grid_times
+from btcml.candles import SeriesKey, interval_delta, interval_floor, join_gaps, on_grid_times, span_gaps
 from btcml.continuity import suspect_spans
 from btcml.errors import UsageError
 from btcml.market.archive import ArchiveMarket
@@ -150,7 +150,7 @@ def _broken(store: Store, key: SeriesKey, now: pd.Timestamp) -> list[Span]:
     end = interval_floor(now, key.interval)
     since = interval_floor(now - pd.Timedelta(days=FIRST_DAYS), key.interval)
     known = read_open_times(store, key, since, end)
-    missing = missing_spans(known, read_halts(store, key), (known.iloc[0], end), key.delta) if len(known) else []
+    missing = missing_spans(known, read_halts(store, key), (known.iloc[0], end), key.interval) if len(known) else []
     held = sorted({interval_floor(time, key.interval) for time in read_quarantined(store, key) if time < since})
     return [(time, time + key.delta) for time in held] + missing
 
@@ -236,10 +236,10 @@ def make_span(source: Source, since: pd.Timestamp | None, until: pd.Timestamp | 
 
 def _missing(store: Store, key: SeriesKey, span: Span) -> list[Span]:
     known = read_open_times(store, key, *span)
-    return missing_spans(known, read_halts(store, key), span, interval_delta(key.interval))
+    return missing_spans(known, read_halts(store, key), span, key.interval)
 
 
-def missing_spans(known: pd.Series, halts: set[pd.Timestamp], span: Span, delta: pd.Timedelta) -> list[Span]:
+def missing_spans(known: pd.Series, halts: set[pd.Timestamp], span: Span, interval: str) -> list[Span]:
     """Parts of a span of which no candle is known.
 
     Parameters
@@ -250,30 +250,16 @@ def missing_spans(known: pd.Series, halts: set[pd.Timestamp], span: Span, delta:
         First open times of holes in which the market has nothing: not requested again.
     span
         From, to (exclusive).
-    delta
-        Length of a candle.
+    interval
+        Interval of the candles.
 
     Returns
     -------
     list of (Timestamp, Timestamp)
         Ascending; holes less than `REREAD` candles apart come as one, for they are one page.
     """
-    merged: list[Span] = []
-    for first, last in _holes(known, span, delta):
-        if first in halts:
-            continue
-        if merged and first - merged[-1][1] < REREAD * delta:
-            merged[-1] = (merged[-1][0], last)
-        else:
-            merged.append((first, last))
-    return merged
-
-
-def _holes(known: pd.Series, span: Span, delta: pd.Timedelta) -> list[Span]:
-    """Parts of the span between the known open times, its bounds counting as known."""
-    times = pd.concat([pd.Series([span[0] - delta]), known, pd.Series([span[1]])], ignore_index=True).astype(TIME)
-    after = times.diff() > delta
-    return list(zip((times.shift(1) + delta)[after], times[after], strict=True))
+    gaps = span_gaps(known, *span, interval)
+    return join_gaps(gaps[~gaps["start"].isin(halts)], REREAD * interval_delta(interval))
 
 
 def _fetch(
@@ -287,7 +273,7 @@ def _fetch(
         times = on_grid_times(frame["open_time"], key.interval)
         if len(times):
             end = times.iloc[-1] + key.delta
-            record_gaps(store, key, _nothing_there(times, reached, key.interval), (reached, end), at)
+            record_gaps(store, key, span_gaps(times, reached, end, key.interval), (reached, end), at)
             reached = end
     return done
 
@@ -310,9 +296,3 @@ def _parts(source: Source, key: SeriesKey, span: Span, on_page: OnPage | None) -
 def _shifted_progress(on_page: OnPage | None, before: int, total: int) -> OnPage | None:
     """Report the progress of a part as that of the whole."""
     return None if on_page is None else lambda done, _: on_page(before + done, max(total, before + done))
-
-
-def _nothing_there(open_time: pd.Series, start: pd.Timestamp, interval: str) -> pd.DataFrame:
-    """Holes in an answer, also before its first candle; its end may only be the present."""
-    before = pd.Series([start - interval_delta(interval)]).astype(TIME)
-    return candle_gaps(pd.concat([before, open_time], ignore_index=True), interval)

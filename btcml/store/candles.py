@@ -158,30 +158,32 @@ def _quarantine(
     """Keep each broken row once, however often the exchange repeats it."""
     if bad.empty:
         return 0
-    rows = _keyed(key, bad, source=source, seen_at=at.to_pydatetime())
-    cursor.adbc_ingest("broken", rows, mode="create", temporary=True)
-    columns = ", ".join((*_KEYS, *COLUMNS, "rule", "source", "seen_at"))
-    same = " AND ".join(f"q.{name} IS NOT DISTINCT FROM b.{name}" for name in (*_KEYS, *COLUMNS, "rule"))
-    held = same if ever else f"{same} AND q.released_at IS NULL"
-    cursor.execute(
-        f"INSERT INTO quarantine ({columns}) SELECT {columns} FROM broken b "
-        f"WHERE NOT EXISTS (SELECT FROM quarantine q WHERE {held})"
-    )
+    cursor.adbc_ingest("broken", _keyed(key, bad), mode="create", temporary=True)
+    cursor.execute(_QUARANTINE.format(held="" if ever else "AND q.released_at IS NULL"), (source, at.isoformat()))
     cursor.execute("DROP TABLE broken")
     return len(bad)
 
 
+_ROW = ", ".join((*_KEYS, *COLUMNS, "rule"))
+# EXCEPT takes nulls as equal and hashes, where NOT EXISTS compares every row with every other.
+_QUARANTINE = f"""INSERT INTO quarantine ({_ROW}, source, seen_at)
+SELECT new.*, $1::text, $2::text::timestamptz FROM (SELECT {_ROW} FROM broken EXCEPT SELECT {_ROW} FROM quarantine q
+WHERE (market, symbol, interval) IN (SELECT market, symbol, interval FROM broken LIMIT 1) {{held}}) new
+ORDER BY open_time, rule, close_time"""
+
+
 def _release(cursor: adbc.Cursor, key: SeriesKey, good: pd.Series, at: pd.Timestamp) -> None:
     """Close the quarantine of rows for whose candle a good one has come, also where their time was off the grid."""
-    held_rows = "quarantine WHERE market = $1 AND symbol = $2 AND interval = $3 AND released_at IS NULL"
-    cursor.execute(f"SELECT open_time FROM {held_rows}", tuple(asdict(key).values()))
-    held = cursor.fetch_arrow_table().to_pandas()["open_time"]
-    for time in held[interval_floors(held.astype(TIME), key.interval).isin(good)].unique():
-        cursor.execute(
-            f"UPDATE {held_rows.replace('WHERE', 'SET released_at = $4::text::timestamptz WHERE')} "
-            "AND open_time = $5::text::timestamptz",
-            (*asdict(key).values(), at.isoformat(), time.isoformat()),
-        )
+    query = "SELECT id, open_time FROM quarantine WHERE market = $1 AND symbol = $2 AND interval = $3"
+    cursor.execute(f"{query} AND released_at IS NULL", tuple(asdict(key).values()))
+    held = cursor.fetch_arrow_table().to_pandas()
+    repaired = held["id"][interval_floors(held["open_time"].astype(TIME), key.interval).isin(good)]
+    if len(repaired):
+        cursor.execute(_RELEASE, (at.isoformat(), ",".join(map(str, repaired))))
+
+
+_RELEASE = """UPDATE quarantine SET released_at = $1::text::timestamptz
+WHERE id = ANY (string_to_array($2::text, ',')::bigint[])"""
 
 
 def _analyze(store: Store) -> None:

@@ -269,6 +269,18 @@ def test_a_hole_that_rest_has_too_is_asked_for_once(source: FileMarket, tmp_path
     assert candle_gaps(found["open_time"], "15m")["missing"].tolist() == [96]
 
 
+def test_many_holes_of_a_file_are_asked_for_by_the_page(source: FileMarket, tmp_path: Path) -> None:
+    """Five hundred candles without a neighbour: a page each thousand candles, not one each."""
+    frame = source.fetch_candles("BTCUSDT", "15m", START, NEVER)
+    month = frame["open_time"].dt.strftime("%Y-%m") == "2024-12"
+    frame = frame.drop(index=frame.index[month][1::6])
+    frame.to_parquet(tmp_path / "BTCUSDT-15m.parquet")
+    with drill(FileMarket(tmp_path / "BTCUSDT-15m.parquet"), tmp_path / "cache") as (exchange, market):
+        found = fetched(market)
+        assert len(seen(exchange, "/api/v3/klines")) <= 60
+    assert len(candle_gaps(found["open_time"], "15m")) == 496
+
+
 def test_the_temporary_file_of_a_killed_process_is_deleted(source: FileMarket, tmp_path: Path) -> None:
     """Only when it is old: a new one may be another process.s."""
     folder = tmp_path / "replay-drill" / "monthly"

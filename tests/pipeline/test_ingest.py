@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 
+import adbc_driver_manager.dbapi
 import numpy as np
 import pandas as pd
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from btcml.candles import SeriesKey, as_candles, empty_candles, final_candles, interval_delta
 from btcml.errors import BusyError, MarketError, UsageError
@@ -275,6 +276,45 @@ def test_why_nothing_was_fetched_is_said(store, truth):
     assert "nothing was missing" in backfill(store, market, KEY, (START, at(100))).notes[0]
 
 
+def holed(truth, count):
+    """A hole and a broken row in each of the first `count` groups of six candles."""
+    broken = truth.copy()
+    broken.loc[range(4, 6 * count, 6), "high"] = 1.0
+    return broken.drop(index=range(2, 6 * count, 6)).reset_index(drop=True)
+
+
+def test_holes_and_broken_rows_cost_the_same_statements_however_many(store, truth, monkeypatch):
+    """Fetched, fetched again and repaired: statements to the database by either way, and requests."""
+    counts = []
+    execute = adbc_driver_manager.dbapi.Cursor.execute
+
+    def count(*_):
+        counts[-1] += 1
+
+    def counted(cursor, *args, **kwargs):
+        count()
+        return execute(cursor, *args, **kwargs)
+
+    monkeypatch.setattr(adbc_driver_manager.dbapi.Cursor, "execute", counted)
+    event.listen(store.engine, "before_cursor_execute", count)
+    asked = []
+    try:
+        for symbol, holes in (("BTCUSDT", 3), ("ETHUSDT", 900)):
+            key, span = SeriesKey("simulated", symbol, "5m"), (START, at(5700))
+            counts.append(0)
+            market = Market(holed(truth, holes), clock=at(5700))
+            found = [backfill(store, market, key, span, audit=True) for _ in range(2)]
+            assert [(done.inserted, done.quarantined) for done in found] == [(5700 - 2 * holes, holes), (0, holes)]
+            market.frame = truth
+            assert backfill(store, market, key, span, audit=True).inserted == 2 * holes
+            assert (read_quarantined(store, key), backfill(store, market, key, span).calls) == ([], 0)
+            asked.append(len(market.asked))
+    finally:
+        event.remove(store.engine, "before_cursor_execute", count)
+    assert counts[0] == counts[1]
+    assert asked[0] == asked[1]
+
+
 def test_a_market_with_nothing_is_no_error(store):
     """An empty answer stores nothing and says so."""
     done = ingest(store, Market(empty_candles(), clock=at(10)), KEY)
@@ -284,7 +324,7 @@ def test_a_market_with_nothing_is_no_error(store):
 def test_small_holes_close_together_are_one_call():
     """Holes less than a page apart cost one request, not many."""
     known = pd.Series([at(n) for n in range(1000) if n not in {100, 200, 950}])
-    spans = missing_spans(known.astype("datetime64[us, UTC]"), set(), (at(0), at(1000)), DELTA)
+    spans = missing_spans(known.astype("datetime64[us, UTC]"), set(), (at(0), at(1000)), "5m")
     assert spans == [(at(100), at(201)), (at(950), at(951))]
 
 

@@ -8,10 +8,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
-from btcml.candles import SeriesKey, as_candles, candle_gaps
+from btcml.candles import COLUMNS, SeriesKey, as_candles, candle_gaps
 from btcml.contract import rule_results
 from btcml.market.simulate import SimulatedMarket
 from btcml.store.candles import (
+    _QUARANTINE,
     BanLedger,
     Upserted,
     check_contract,
@@ -103,6 +104,17 @@ def test_a_broken_row_goes_to_quarantine_once_and_the_rest_is_stored(store):
     with store.engine.connect() as connection:
         rows = connection.execute(text("SELECT rule, source, volume FROM quarantine")).all()
     assert [tuple(row) for row in rows] == [("volume_not_negative", "test", -1.0)]
+
+
+def test_broken_rows_are_not_compared_one_by_one_with_those_in_quarantine(store):
+    """32,000 of them twice would be a thousand million comparisons: the plan hashes."""
+    columns = "market, symbol, interval, " + ", ".join(COLUMNS) + ", rule"
+    query = _QUARANTINE.format(held="").replace("$1", "''").replace("$2", "''")
+    with store.engine.connect() as connection:
+        connection.execute(text(f"CREATE TEMPORARY TABLE broken AS SELECT {columns} FROM quarantine"))
+        plan = " ".join(connection.execute(text(f"EXPLAIN {query}")).scalars())
+    assert "SetOp Except" in plan
+    assert "Join Filter" not in plan
 
 
 def test_a_repaired_row_leaves_quarantine(store):
