@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import statistics
 import subprocess
@@ -118,3 +119,13 @@ def test_nothing_is_unpickled():
         if line.lstrip().startswith(("import ", "from ")) and any(word in line for word in words)
     ]
     assert not found
+
+
+def test_no_test_patches_the_standard_library_for_other_threads():
+    """A clock that stands still for one test stops the event loops of all others; the module's own name is patched."""
+    names = "|".join(sorted(sys.stdlib_module_names - {"os"}))  # os.fsync fails for all writers, as a full disk does
+    patch = re.compile(rf"setattr\(\s*(?:[\"'][\w.]+\.(?:{names})\.\w+[\"']|(?:\w+\.)?(?:{names}), [\"'])")
+    assert patch.search('setattr("btcml.serve.up.time.monotonic", clock)')
+    assert patch.search('setattr(up.subprocess, "Popen", None)')
+    found = {path.name for path in (ROOT / "tests").rglob("*.py") if patch.search(path.read_text(encoding="utf-8"))}
+    assert found == {Path(__file__).name}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -93,7 +94,7 @@ def test_a_broken_candle_is_found_and_the_advice_fixes_it(settings, store, owner
 
 def test_a_full_disk_is_bad(settings, store, monkeypatch):  # noqa: ARG001
     """Half a gigabyte is the least."""
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr(doctor, "shutil", SimpleNamespace(disk_usage=lambda _: SimpleNamespace(free=1000)))
     assert found(settings, "disk")[0].status == "bad"
 
 

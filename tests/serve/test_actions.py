@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import psutil
 import requests
@@ -75,7 +76,8 @@ def test_a_client_that_waits_for_a_training_gets_503_when_the_service_stops(serv
 def test_a_job_process_does_not_choose_the_market_again(service, monkeypatch):
     """Where the source is auto, what was decided here holds there."""
     seen = []
-    monkeypatch.setattr("btcml.pipeline.jobs.subprocess.Popen", lambda *_, **options: seen.append(options["env"]))
+    other = SimpleNamespace(Popen=lambda *_, **options: seen.append(options["env"]), DEVNULL=subprocess.DEVNULL)
+    monkeypatch.setattr("btcml.pipeline.jobs.subprocess", other)
     ours = service.settings.model_copy(update={"btcml_source": "auto"})
     for name in ("simulated", "binance", "replay:x"):
         spawn_job(ours, 1, name)

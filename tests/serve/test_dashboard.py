@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
@@ -105,7 +106,7 @@ def test_locked_buttons_reach_no_api():
 def test_the_password_opens_the_buttons_and_nothing_else_does(monkeypatch):
     """A wrong one costs time."""
     waited = []
-    monkeypatch.setattr("btcml.serve.dashboard.time.sleep", waited.append)
+    monkeypatch.setattr("btcml.serve.dashboard.time", SimpleNamespace(sleep=waited.append))
     dashboard = _dashboard(BTCML_DASHBOARD_LOCKED="1", password="a" + "ção")
     assert dashboard.answer("unlock", {"password": "acao"})[0]["locked"]
     assert dashboard.answer("unlock", {})[0]["locked"]
@@ -116,7 +117,7 @@ def test_the_password_opens_the_buttons_and_nothing_else_does(monkeypatch):
 
 def test_without_a_password_the_buttons_stay_locked(monkeypatch):
     """An empty password is none."""
-    monkeypatch.setattr("btcml.serve.dashboard.time.sleep", lambda _: None)
+    monkeypatch.setattr("btcml.serve.dashboard.time", SimpleNamespace(sleep=lambda _: None))
     dashboard = _dashboard(BTCML_DASHBOARD_LOCKED="1")
     assert dashboard.answer("unlock", {"password": ""})[0]["locked"]
     assert not dashboard.answer("hello", {})[0]["password"]

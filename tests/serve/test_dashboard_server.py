@@ -9,6 +9,7 @@ import socket
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
@@ -85,7 +86,7 @@ class _Manager(_Kernels):
 def kernels(monkeypatch):
     """A manager, and a function that lets time pass and checks its kernels."""
     clock = [1000.0]
-    monkeypatch.setattr("btcml.serve.dashboard_server.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("btcml.serve.dashboard_server.time", SimpleNamespace(monotonic=lambda: clock[0]))
     manager = _Manager()
 
     def pass_time(seconds):

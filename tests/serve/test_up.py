@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 
 import pytest
 
@@ -137,14 +138,14 @@ def _nowhere():
 
 def test_an_api_that_answers_is_used(api, monkeypatch):
     """Nothing is started beside it."""
-    monkeypatch.setattr(up.subprocess, "Popen", None)
+    monkeypatch.setattr(up, "subprocess", None)
     with running_api(Settings(api_base_url=api), print):
         assert api_answers(api)
 
 
 def test_an_api_of_another_machine_is_never_started(monkeypatch):
     """The dashboard itself reports that none answers."""
-    monkeypatch.setattr(up.subprocess, "Popen", None)
+    monkeypatch.setattr(up, "subprocess", None)
     monkeypatch.setattr(up, "api_answers", lambda _: False)
     with running_api(Settings(api_base_url="http://api.example:8000"), print):
         pass
@@ -152,24 +153,27 @@ def test_an_api_of_another_machine_is_never_started(monkeypatch):
 
 def test_an_api_of_our_own_ends_with_the_dashboard(monkeypatch, tmp_path):
     """Also when the block ends by an error."""
-    started = []
-    popen = up.subprocess.Popen
+    begun = []
 
     def sleeper(_command, **_):
-        started.append(popen([sys.executable, "-c", "import time; time.sleep(60)"]))
-        return started[0]
+        begun.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+        return begun[0]
 
-    monkeypatch.setattr(up.subprocess, "Popen", sleeper)
+    monkeypatch.setattr(up, "subprocess", SimpleNamespace(Popen=sleeper, DEVNULL=subprocess.DEVNULL))
     monkeypatch.setattr(up, "_wait_for", lambda *_: None)
     with pytest.raises(KeyboardInterrupt), running_api(Settings(api_base_url=_nowhere(), btcml_home=tmp_path), print):
         raise KeyboardInterrupt
-    assert started[0].poll() is not None
+    assert begun[0].poll() is not None
 
 
 def test_an_api_that_ends_at_once_is_one_sentence(monkeypatch, tmp_path):
     """With the last line of its log."""
-    popen, code = up.subprocess.Popen, "import sys; sys.exit('no room left')"
-    monkeypatch.setattr(up.subprocess, "Popen", lambda _, **how: popen([sys.executable, "-c", code], **how))
+
+    def ending(_, **how):
+        return subprocess.Popen([sys.executable, "-c", "import sys; sys.exit('no room left')"], **how)
+
+    other = SimpleNamespace(Popen=ending, DEVNULL=subprocess.DEVNULL)
+    monkeypatch.setattr(up, "subprocess", other)
     settings = Settings(api_base_url=_nowhere(), btcml_home=tmp_path / "new")
     with pytest.raises(NotReadyError, match=r"no room left.*api\.log has more"), running_api(settings, print):
         pytest.fail("it never came up")

@@ -285,6 +285,7 @@ def test_users_that_were_killed_do_not_keep_the_server_running(tmp_path):
     with started([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE) as killed:
         assert killed.stdout.readline() == b"there\n"
         killed.kill()
+        killed.wait()
     number = int((tmp_path / "postgres" / "postmaster.pid").read_text().splitlines()[0])
     assert is_working(number)
     assert use(tmp_path).returncode == 0
