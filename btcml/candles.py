@@ -20,28 +20,6 @@ from btcml.errors import SourceError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = [
-    "COLUMNS",
-    "INTERVALS",
-    "OPTIONAL_COLUMNS",
-    "TIME",
-    "SeriesKey",
-    "as_candles",
-    "candle_gaps",
-    "check_symbol",
-    "content_hash",
-    "empty_candles",
-    "final_candles",
-    "infer_interval",
-    "interval_delta",
-    "interval_floor",
-    "interval_floors",
-    "interval_origin",
-    "join_gaps",
-    "on_grid_times",
-    "resample_candles",
-    "span_gaps",
-]
 
 TIME: Final = "datetime64[us, UTC]"
 """Dtype of every time in a frame."""

@@ -18,8 +18,6 @@ from btcml.errors import BtcmlError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["main", "make_parser"]
-
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one sentence and exit status 2."""

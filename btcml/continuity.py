@@ -19,7 +19,6 @@ from btcml.candles import TIME, interval_delta
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["suspect_rows", "suspect_spans"]
 
 _LEARN_DAYS = 30
 _LEARN_AT_LEAST_DAYS = 7

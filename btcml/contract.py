@@ -24,17 +24,7 @@ from btcml.files import resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-__all__ = [
-    "CONTRACT_FILE",
-    "Column",
-    "Contract",
-    "Rule",
-    "broken_rules",
-    "enforce_contract",
-    "load_contract",
-    "rule_results",
-    "sql_functions",
-]
+
 
 CONTRACT_FILE = "candles.odcs.yaml"
 

@@ -26,22 +26,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = [
-    "ArtifactError",
-    "BannedError",
-    "BtcmlError",
-    "BusyError",
-    "ContractError",
-    "LocationError",
-    "MarketError",
-    "NotFoundError",
-    "NotReadyError",
-    "ReportError",
-    "SourceError",
-    "StoreError",
-    "UsageError",
-]
-
 
 class BtcmlError(Exception):
     """Base of all errors that btcml raises on purpose.

@@ -15,16 +15,6 @@ from btcml.errors import BusyError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = [
-    "file_hash",
-    "folder_lock",
-    "replaced_file",
-    "replaced_folder",
-    "resource",
-    "text_hash",
-    "write_bytes",
-    "write_text",
-]
 
 _INSIDE = {"reports/template": "reports_template"}
 

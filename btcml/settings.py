@@ -16,8 +16,6 @@ from btcml.candles import SeriesKey, check_symbol, interval_delta
 from btcml.errors import UsageError
 from btcml.system import public_url
 
-__all__ = ["RunParameters", "Settings", "duration", "load_settings", "run_parameters"]
-
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 

@@ -18,8 +18,6 @@ from btcml.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["check_port", "end_processes", "is_loopback", "log_json", "public_url"]
-
 
 def end_processes(processes: Iterable[subprocess.Popen[bytes]], wait: float = 8.0) -> None:
     """Terminate processes, wait `wait` seconds for all of them, and kill those that still run."""

@@ -24,8 +24,6 @@ from packaging.version import InvalidVersion, Version
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["audit_offline", "locked", "service_problem"]
-
 ROOT = Path(__file__).parent.parent
 CANARY = "jinja2==2.10"
 """A release with a known vulnerability (CVE-2019-10906)."""

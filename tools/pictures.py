@@ -30,8 +30,6 @@ from btcml.market.files import FileMarket
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["newest_report", "shrink"]
-
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "docs" / "pictures"
 MAX_BYTES = 300_000

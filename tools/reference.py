@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from btcml.store.engine import Store
 
-__all__ = ["architecture", "reference"]
-
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 

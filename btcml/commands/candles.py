@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from btcml.candles import SeriesKey
     from btcml.market import OnPage
 
-__all__ = ["VERBS"]
 
 _BACKFILL_DAYS = 90
 

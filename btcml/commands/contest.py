@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from btcml.forecast.experiment import Experiment
 
-__all__ = ["VERBS"]
-
 
 def _declare(parser: ArgumentParser) -> None:
     declare_series(parser)

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from btcml.store.engine import Store
 
-__all__ = ["VERBS"]
-
 
 def _store() -> Store:
     from btcml.store.engine import open_store

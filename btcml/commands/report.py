@@ -11,8 +11,6 @@ from btcml.settings import load_settings
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-__all__ = ["VERBS"]
-
 
 def _declare_report(parser: ArgumentParser) -> None:
     declare_series(parser)

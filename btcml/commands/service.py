@@ -11,7 +11,6 @@ from btcml.settings import load_settings
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-__all__ = ["VERBS"]
 
 _DAYS = 1095
 

@@ -22,18 +22,6 @@ if TYPE_CHECKING:
     from btcml.market import Source
     from btcml.store.engine import Store
 
-__all__ = [
-    "Session",
-    "Verbs",
-    "declare_series",
-    "open_session",
-    "open_settings",
-    "progress",
-    "render",
-    "require_extra",
-    "say",
-    "utc_time",
-]
 
 Verbs = dict[str, "tuple[Callable[[argparse.ArgumentParser], None], str]"]
 """Name of a verb to the function that declares its options, and one line about it."""

@@ -31,7 +31,6 @@ from btcml.forecast.metrics import FORECAST_COLUMNS, PERSISTENCE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FORMAT", "load_forecaster", "load_result", "save_forecaster", "save_result"]
 
 FORMAT = 1
 """Version of the folder's layout."""

@@ -12,17 +12,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Days = NDArray[np.int64]
 
-__all__ = [
-    "CAUTION",
-    "GRID",
-    "MIN_DAYS",
-    "WINDOW_DAYS",
-    "calibrated",
-    "newest_factor",
-    "probability_losses",
-    "return_losses",
-    "trailing_factor",
-]
 
 GRID = np.round(np.arange(0.4, 2.01, 0.1), 1)
 """Candidate factors."""

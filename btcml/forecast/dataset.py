@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["Dataset", "make_dataset", "scaled_path", "ticks"]
 
 EPOCH = pd.Timestamp(0, tz="UTC")
 

@@ -21,7 +21,6 @@ from btcml.forecast.verdict import plain
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["REPEAT", "SPAN_SCORES", "SpanEvaluation", "evaluate_span", "repeat_last", "rolling_direction"]
 
 REPEAT = "repeat"
 """The baseline that forecasts the last move once more."""

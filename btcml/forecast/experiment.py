@@ -47,7 +47,6 @@ from btcml.forecast.walk import Raw, close_frame, level_frame, walk, walk_all
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["MODELS", "RANGE_MODELS", "SCORES", "Experiment", "Gain", "Result"]
 
 MODELS: tuple[str, ...] = ("lightgbm_mean", "random_forest", "autoreg", "ridge")
 """Challengers of persistence in the published experiment, and the served models."""

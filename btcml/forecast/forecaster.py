@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-__all__ = ["Forecaster", "Prediction", "train_forecaster"]
-
-
 @dataclass(frozen=True)
 class Prediction:
     """One forecast of one candle, made at the close of the candle before.

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["AdaptiveInterval"]
 
 _SIDES = ("both", "lower", "upper")
 _UNIT_LEVEL = 0.9

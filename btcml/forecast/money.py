@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["COSTS_BP", "RULES", "money", "money_curve", "positions"]
 
 RULES = ("sign", "top")
 """Trade every forecast by its sign, or only those larger than nine in ten of the last 1,000."""

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["SPACE", "Trial", "search"]
 
 SPACE: dict[str, list[Any]] = {
     "objective": ["huber", "l1"],

@@ -12,8 +12,6 @@ import pandas as pd
 from btcml.candles import interval_delta
 from btcml.errors import NotReadyError, UsageError
 
-__all__ = ["HORIZON", "Fold", "WalkForward", "span_offset"]
-
 _DAY = pd.Timedelta(days=1)
 
 HORIZON = 1

@@ -23,25 +23,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = [
-    "Comparison",
-    "DirectionTest",
-    "SuperiorAbility",
-    "clark_west",
-    "deflated_sharpe",
-    "diebold_mariano",
-    "expected_maximum_sharpe",
-    "holm",
-    "long_run_variance",
-    "model_confidence_set",
-    "newey_west_lags",
-    "pesaran_timmermann",
-    "probabilistic_sharpe",
-    "sharpe_ratio",
-    "skill_interval",
-    "superior_predictive_ability",
-    "wilson_interval",
-]
 
 _MIN = 2
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["TARGETS", "NextCandle", "Target", "next_value", "price_of", "prices", "target_frame"]
-
 
 def next_value(values: Array, age: NDArray[np.int64]) -> Array:
     """Values of the next candle; NaN in the last row and where a gap follows.

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     Span = tuple[pd.Timestamp, pd.Timestamp]
 
-__all__ = ["LOOKS_A_SPAN", "Verdict", "count_looks", "decision_due", "plain", "verdict"]
 
 LOOKS_A_SPAN = 150
 """Looks of one test span of new candles, with a verdict every day."""

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Rows = NDArray[np.int64]
 
-__all__ = ["Raw", "Walked", "close_frame", "fit_all", "interval_inputs", "level_frame", "raw_move", "walk", "walk_all"]
 
 DAY_US = 86_400_000_000
 

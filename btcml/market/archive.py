@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from btcml.market import OnPage
     from btcml.market.binance import BinanceMarket
 
-__all__ = ["Archive", "ArchiveMarket", "Piece", "plan"]
 
 _LOG = logging.getLogger(__name__)
 _OK, _NOT_FOUND, _BANNED, _TOO_MANY = 200, 404, 418, 429

@@ -28,7 +28,6 @@ from btcml.market.transport import Reply, TransientError, fetch_reply, host_of
 if TYPE_CHECKING:
     from btcml.market import OnPage
 
-__all__ = ["BinanceMarket", "Hosts", "RejectedError"]
 
 _PAGE = 1000
 _OK, _BANNED, _TOO_MANY, _LOCATION, _SERVER = 200, 418, 429, 451, 500

@@ -19,7 +19,6 @@ from btcml.market.klines import merge_candles
 if TYPE_CHECKING:
     from btcml.market import OnPage
 
-__all__ = ["FileMarket"]
 
 _TICK = pd.Timedelta(milliseconds=1)
 

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["SUFFIXES", "Loaded", "load_candles", "load_file", "parse_csv", "parse_zip", "symbol_in"]
 
 _TICK = pd.Timedelta(milliseconds=1)
 _MIN = 6  # time, four prices, volume

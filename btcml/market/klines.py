@@ -18,17 +18,6 @@ from btcml.errors import SourceError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = [
-    "ALIASES",
-    "FIELDS",
-    "format_klines",
-    "is_epoch",
-    "merge_candles",
-    "parse_columns",
-    "parse_klines",
-    "parse_times",
-    "read_columns",
-]
 
 FIELDS: tuple[str, ...] = (*COLUMNS, "ignore")
 """The twelve fields of a kline, in the exchange's order."""

@@ -39,8 +39,6 @@ from btcml.candles import as_candles, empty_candles, final_candles, interval_del
 from btcml.errors import UsageError
 from btcml.market import Clock, OnPage, utc_now
 
-__all__ = ["DEFAULT_END", "ORIGIN", "SYMBOLS", "SimulatedMarket", "attainable_r2", "true_r2"]
-
 Array = npt.NDArray[np.float64]
 
 ORIGIN = pd.Timestamp("2017-08-17", tz="UTC").as_unit("us")

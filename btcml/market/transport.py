@@ -16,18 +16,6 @@ import urllib3
 
 from btcml.errors import MarketError
 
-__all__ = [
-    "LONGEST_WAIT_S",
-    "BanMemory",
-    "LocalBans",
-    "Reply",
-    "TransientError",
-    "fetch_reply",
-    "host_of",
-    "new_session",
-    "with_retries",
-]
-
 T = TypeVar("T")
 
 LONGEST_WAIT_S = 75.0

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from btcml.market import Source
     from btcml.store.engine import Store
 
-__all__ = ["clock_speed", "register_clock"]
 
 _ROUND, _WHOLE = 0.003, 0.015
 _SAMPLES = 4

@@ -15,8 +15,6 @@ from btcml.forecast.models.interface import Sample
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["joblib_backend"]
-
 
 @contextmanager
 def joblib_backend(address: str | None) -> Iterator[Any]:

@@ -20,15 +20,6 @@ if TYPE_CHECKING:
     from btcml.settings import Settings
     from btcml.store.engine import Store
 
-__all__ = [
-    "export_series",
-    "list_models",
-    "migrate_database",
-    "prune_models",
-    "require_contract",
-    "roll_back",
-    "verify_chains",
-]
 
 _PARTS = 3
 _MODEL_COLUMNS = ("artifact", "name", "role", "trained_at", "samples", "bytes")

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from btcml.settings import Settings
 
-__all__ = ["Finding", "examine", "examine_scheduler", "render", "summarize"]
 
 _DISK_BAD, _DISK_LOW = 1 << 29, 1 << 31
 _CLOCK_S = 5.0

@@ -29,17 +29,6 @@ if TYPE_CHECKING:
     from btcml.settings import Settings
     from btcml.store.engine import Store
 
-__all__ = [
-    "evaluate",
-    "gather_candles",
-    "minute_prices",
-    "read_window",
-    "search_before",
-    "series_folder",
-    "series_summary",
-    "walk_forward_file",
-]
-
 
 def series_folder(settings: Settings, key: SeriesKey) -> Path:
     """Folder of a series' models."""

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from btcml.market import Source
     from btcml.store.engine import Store
 
-__all__ = ["NextForecast", "feature_frame", "predict_next", "read_candles"]
-
 
 @contextmanager
 def _opened(

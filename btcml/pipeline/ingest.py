@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from btcml.market import OnPage, Source
     from btcml.store.engine import Store
 
-__all__ = ["Ingested", "Span", "backfill", "check_merge", "ingest", "make_span", "missing_spans"]
 
 Span = tuple[pd.Timestamp, pd.Timestamp]
 """From, to (exclusive), of open times."""

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from btcml.market import Source
     from btcml.store.engine import Store
 
-__all__ = ["INTERRUPTED", "JobContext", "JobError", "environment", "run_job", "spawn_job", "training_facts"]
 
 _WAIT_S = 20.0
 _PAUSE_S = 0.1

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from btcml.settings import Settings
     from btcml.store.engine import Store
 
-__all__ = ["open_lab", "prepare_lab"]
 
 _LINE = re.compile(r"^(\w+): (\w+) = .*?(?=$|  #)", re.MULTILINE)
 

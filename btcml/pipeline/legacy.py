@@ -27,7 +27,6 @@ from btcml.store.jobs import append_imported_jobs
 if TYPE_CHECKING:
     from btcml.store.engine import Store
 
-__all__ = ["LEGACY_TABLES", "Imported", "import_legacy", "load_tables"]
 
 LEGACY_TABLES = ("prices", "btc_candles", "futuros", "job_logs")
 """Tables that are read: the first of system 0, the others of system 1."""

@@ -22,18 +22,6 @@ if TYPE_CHECKING:
     from btcml.settings import Settings
     from btcml.store.engine import Store
 
-__all__ = [
-    "GRACE",
-    "Forecast",
-    "Seal",
-    "Served",
-    "check_fresh",
-    "forecast_rows",
-    "load_served",
-    "predict",
-    "predict_newest",
-    "seal",
-]
 
 GRACE = 0.2
 """Share of a candle for which the forecast of the one before may still be shown while its outcome comes in."""

@@ -33,7 +33,6 @@ from btcml.system import end_processes, log_json
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Due", "Scheduler", "due_now", "run_schedule"]
 
 _log = logging.getLogger("btcml.schedule")
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from btcml.store.engine import Store
     from btcml.store.models import ModelRecord
 
-__all__ = ["ORIGINS", "best_model", "evaluate_series", "point_list", "read_points"]
 
 ORIGINS = ("walk-forward", "sealed")
 """Origin of an out-of-sample forecast."""

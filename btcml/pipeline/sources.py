@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from btcml.settings import Settings
     from btcml.store.engine import Store
 
-__all__ = ["make_source"]
-
 
 def make_source(
     settings: Settings, name: str, store: Store, *, as_of: pd.Timestamp | None = None, timezone: str | None = None

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from btcml.settings import RunParameters, Settings
     from btcml.store.engine import Store
 
-__all__ = ["Plan", "build_story", "load_plan", "plan_story", "save_plan", "snapshot_story"]
-
 
 @dataclass(frozen=True)
 class Plan:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from btcml.settings import Settings
     from btcml.store.engine import Store
 
-__all__ = ["CARD", "Trained", "model_card", "prune", "train"]
 
 CARD = "MODEL_CARD.md"
 """Name of the model card, in the folder of a series' models."""

@@ -25,17 +25,6 @@ from btcml.report.execute import Limits, Progress, no_progress, run_chapter, sto
 from btcml.report.manifest import NOTEBOOKS, Inputs, bundle_facts, chapter_key, gather_inputs, manifest_text, site_of
 from btcml.report.pages import INDEX, SLIDES, Page, chapter_page, check_page, index_page, slides_page
 
-__all__ = [
-    "Run",
-    "adopt_bundle",
-    "build_chapter",
-    "build_index",
-    "build_report",
-    "check_length",
-    "check_request",
-    "open_run",
-]
-
 _DEFAULT_LIMITS = Limits()
 _SHORTEST = 20
 _MIN = 200  # minimum number of candles of a verdict

@@ -22,28 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-__all__ = [
-    "TITLES",
-    "USUAL_FEE_BP",
-    "Card",
-    "Claim",
-    "Quantity",
-    "bp",
-    "claim",
-    "count",
-    "day",
-    "digits",
-    "minute",
-    "model",
-    "number",
-    "percent",
-    "probability",
-    "pvalue",
-    "span",
-    "usd",
-    "verb",
-    "word",
-]
 
 USUAL_FEE_BP = 20.0
 """What a round trip usually costs, in bp: ten to enter and ten to leave."""

@@ -46,20 +46,6 @@ if TYPE_CHECKING:
 
     from nbformat import NotebookNode
 
-__all__ = [
-    "FIXED_ENVIRONMENT",
-    "Limits",
-    "Literal",
-    "Parameter",
-    "Progress",
-    "check_parameters",
-    "failed_path",
-    "load_notebook",
-    "no_progress",
-    "read_parameters",
-    "run_chapter",
-    "stop_kernels",
-]
 
 Literal = str | int | float | bool
 Progress = Callable[[str], None]

@@ -21,18 +21,6 @@ from btcml.forecast.metrics import THIRDS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "autocorrelation",
-    "completeness",
-    "daily_candles",
-    "daily_volatility",
-    "order_flow_deciles",
-    "returns_bp",
-    "sampled",
-    "stationarity",
-    "tail_shares",
-    "weekly_rhythm",
-]
 
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _CHANCE = 0.05

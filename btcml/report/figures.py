@@ -32,27 +32,6 @@ if TYPE_CHECKING:
 
     from btcml.report.claims import Claim
 
-__all__ = [
-    "DIVERGING",
-    "INK",
-    "MUTED",
-    "SEQUENTIAL",
-    "SERIES",
-    "Chart",
-    "Columns",
-    "Table",
-    "candle_bars",
-    "canvas",
-    "date_axis",
-    "dots",
-    "heat_map",
-    "named_rows",
-    "panels",
-    "svg_text",
-    "table_html",
-    "thousands",
-    "zero_line",
-]
 
 _STYLE = mpl.rc_params_from_file(resource("reports/template") / "charts.mplstyle", use_default_template=False)
 

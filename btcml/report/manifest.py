@@ -29,18 +29,6 @@ if TYPE_CHECKING:
 
     from btcml.report.execute import Literal
 
-__all__ = [
-    "NOTEBOOKS",
-    "Difference",
-    "Inputs",
-    "Verification",
-    "bundle_facts",
-    "chapter_key",
-    "gather_inputs",
-    "manifest_text",
-    "site_of",
-    "verify_report",
-]
 
 ROOT = Path(btcml.__file__).resolve().parents[1]
 NOTEBOOKS = resource("notebooks")

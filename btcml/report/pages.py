@@ -28,22 +28,6 @@ from btcml.report.execute import load_notebook
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = [
-    "HEAVIEST",
-    "INDEX",
-    "PICTURES",
-    "SLIDES",
-    "Page",
-    "Site",
-    "banner",
-    "build_gallery",
-    "chapter_page",
-    "check_page",
-    "find_chapters",
-    "index_page",
-    "layout",
-    "slides_page",
-]
 
 TEMPLATE = resource("reports/template")
 """Our template: Jinja, CSS and JavaScript."""

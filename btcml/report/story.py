@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from btcml.report.claims import Card
     from btcml.store.snapshots import Snapshot
 
-__all__ = ["FINISHED", "NONCE", "Story", "csv_text", "open_story"]
 
 FINISHED = "application/vnd.btcml.finished+json"
 """MIME type of what the last cell shows: it marks the chapter as complete."""

@@ -30,16 +30,6 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.int64]
 
-__all__ = [
-    "Study",
-    "learning_curve",
-    "model_sizes",
-    "open_study",
-    "permutation_importance",
-    "residual_tests",
-    "seed_spread",
-    "window_curve",
-]
 
 FOREST = "random_forest"
 _MAX_TEST = 40_000

@@ -25,8 +25,6 @@ from btcml.store.forecasts import count_scored
 from btcml.store.jobs import Job, append_job, finish_job, read_job
 from btcml.store.models import read_champion
 
-__all__ = ["router"]
-
 router = APIRouter(tags=["actions"], dependencies=[Allowed])
 
 _STOPPED = (-signal.SIGTERM, INTERRUPTED)

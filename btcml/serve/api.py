@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from btcml.settings import Settings
     from btcml.store.engine import Store
 
-__all__ = ["check_host", "create_app", "serve_api"]
 
 _log = logging.getLogger("btcml.serve")
 _DESCRIPTION = (

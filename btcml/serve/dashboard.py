@@ -30,22 +30,6 @@ from btcml import __version__
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = [
-    "FILES",
-    "LIBRARY_SHA256",
-    "MODULES",
-    "ROUTES",
-    "STATIC",
-    "Client",
-    "Dashboard",
-    "Outcome",
-    "Route",
-    "assets_hash",
-    "find_report",
-    "module_text",
-    "show",
-    "style_text",
-]
 
 FILES = Path(__file__).parent / "dashboard_files"
 """Folder that Jupyter searches for our template."""

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from btcml.settings import Settings
 
-__all__ = ["DashboardOptions", "DashboardServer", "kernel_environment", "notebook_file", "serve_dashboard"]
 
 _POLICY = (
     "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "

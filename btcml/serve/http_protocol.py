@@ -11,7 +11,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 if TYPE_CHECKING:
     from asyncio import TimerHandle, Transport
 
-__all__ = ["HEADER_TIMEOUT_S", "MAX_HEADER_BYTES", "WRITE_TIMEOUT_S", "TimeoutProtocol"]
 
 HEADER_TIMEOUT_S = 10.0
 """Time in which a client must send the headers of a request."""

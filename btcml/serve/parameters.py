@@ -16,8 +16,6 @@ from btcml.candles import INTERVALS, SeriesKey
 from btcml.serve.service import Service
 from btcml.system import is_loopback
 
-__all__ = ["Allowed", "Async", "End", "Interval", "Key", "Start", "State", "Symbol", "changing", "keyed"]
-
 _bearer = HTTPBearer(auto_error=False, description="BTCML_API_KEY, where the service listens beyond loopback.")
 
 

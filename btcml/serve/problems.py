@@ -18,7 +18,6 @@ from btcml.errors import BannedError, BtcmlError
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
 
-__all__ = ["PROBLEM_TYPE", "Problem", "problem_response", "register_problems", "responses"]
 
 PROBLEM_TYPE = "application/problem+json"
 """Media type of a problem document."""

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from btcml.candles import SeriesKey
     from btcml.serve.service import Service
 
-__all__ = ["exposition", "live_figures", "observe_request"]
 
 _requests = CollectorRegistry()
 _seen = Counter("btcml_requests", "Requests by route and status.", ["method", "route", "status"], registry=_requests)

@@ -17,7 +17,6 @@ from btcml.serve.prometheus import observe_request
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["MAX_BODY_BYTES", "RequestMiddleware"]
 
 MAX_BODY_BYTES = 65_536
 """Largest size of a request's body: every parameter is in the query."""

@@ -40,8 +40,6 @@ from btcml.store.forecasts import read_futuros
 from btcml.store.jobs import KINDS, STATUSES, Job, read_job, read_jobs
 from btcml.store.models import ModelRecord, read_champion, read_models
 
-__all__ = ["candle_router", "forecast_router", "job_facts", "status_router"]
-
 status_router = APIRouter(tags=["status"])
 candle_router = APIRouter(tags=["candles"])
 forecast_router = APIRouter(tags=["forecast"])

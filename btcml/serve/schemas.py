@@ -7,40 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = [
-    "BackfillResponse",
-    "CandleItem",
-    "ChallengerItem",
-    "CountResponse",
-    "DirectionItem",
-    "ErrorItem",
-    "EvaluationResponse",
-    "Figure",
-    "ForecastItem",
-    "ForecastResponse",
-    "FutureItem",
-    "FuturesResponse",
-    "HealthResponse",
-    "IngestResponse",
-    "JobListResponse",
-    "JobResponse",
-    "MetricsResponse",
-    "ModelInfoResponse",
-    "ModelItem",
-    "MoneyItem",
-    "PointItem",
-    "PricesResponse",
-    "ReadyResponse",
-    "ReliabilityItem",
-    "ResponseModel",
-    "RootResponse",
-    "ScoreItem",
-    "SeriesResponse",
-    "TrainResponse",
-    "TrainingFigures",
-    "TrainingItem",
-]
-
 Figure = Annotated[float | None, Field(description="null where it is not known")]
 
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from btcml.settings import Settings
     from btcml.store.engine import Store
 
-__all__ = ["CachedForecast", "ChangeListener", "Service"]
 
 _log = logging.getLogger("btcml.serve")
 _RECONNECT_S = 1.0

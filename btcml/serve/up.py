@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from btcml.serve.dashboard_server import DashboardOptions
     from btcml.settings import Settings
 
-__all__ = ["api_answers", "commands", "run_dashboard", "run_together", "run_up", "running_api"]
 
 _LOOK_S = 0.2
 _START_S = 60.0

@@ -37,7 +37,6 @@ from btcml.store.engine import (
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
 
-__all__ = ["MANIFEST", "backup_database", "load_manifest", "restore_database", "table_hashes"]
 
 DUMP = "database.dump"
 MANIFEST = "manifest.json"

@@ -27,24 +27,6 @@ if TYPE_CHECKING:
 
     from btcml.store.engine import Store
 
-__all__ = [
-    "BanLedger",
-    "Upserted",
-    "check_contract",
-    "export_candles",
-    "list_quarantine",
-    "list_series",
-    "list_suspects",
-    "quarantine_rows",
-    "read_candles",
-    "read_halts",
-    "read_last_candles",
-    "read_open_times",
-    "read_quarantined",
-    "read_series_keys",
-    "record_gaps",
-    "upsert_candles",
-]
 
 _KEYS = ("market", "symbol", "interval")
 _VALUES = COLUMNS[1:]

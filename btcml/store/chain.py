@@ -17,8 +17,6 @@ from btcml.store.forecasts import SEALED_COLUMNS
 if TYPE_CHECKING:
     from btcml.store.engine import Store
 
-__all__ = ["ChainBreak", "chain_head", "chain_keys", "forecast_hash", "verify_chain"]
-
 
 @dataclass(frozen=True)
 class ChainBreak:

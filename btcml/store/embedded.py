@@ -34,7 +34,6 @@ from btcml.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["programs_folder", "start_embedded"]
 
 _USER = "pgserver"
 _ROOT_FOLDER = Path("/var/lib/btcml")
@@ -184,6 +183,8 @@ class _Server:
             if postmaster is not None and postmaster.is_running():
                 postmaster.send_signal(signal.SIGINT)  # ends sessions, loses nothing
                 postmaster.wait(_STOP_S)
+                if self.started is not None:
+                    self.started.poll()  # so that Python does not take it for running
                 for line in lines[4:5]:
                     Path(line.strip()).rmdir()
 

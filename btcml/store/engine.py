@@ -35,26 +35,6 @@ if TYPE_CHECKING:
 
     from btcml.settings import Settings
 
-__all__ = [
-    "APP_ROLE",
-    "IN_SERIES",
-    "READ_ROLE",
-    "SCHEMA",
-    "Store",
-    "connected",
-    "database_lock",
-    "head_revision",
-    "is_current",
-    "known_revisions",
-    "libpq_parameters",
-    "migrate",
-    "open_store",
-    "owner_url",
-    "parse_url",
-    "records",
-    "require_no_sessions",
-    "set_password",
-]
 
 APP_ROLE = "btcml_app"
 """Role of every session of the application: it owns nothing and cannot change the schema."""

@@ -23,20 +23,6 @@ if TYPE_CHECKING:
     from btcml.candles import SeriesKey
     from btcml.store.engine import Store
 
-__all__ = [
-    "SCORED_COLUMNS",
-    "SEALED_COLUMNS",
-    "append_forecasts",
-    "append_imported_forecasts",
-    "count_missing",
-    "count_scored",
-    "live_scores",
-    "market_now",
-    "read_clock_speed",
-    "read_futuros",
-    "read_scored",
-    "record_clock",
-]
 
 _PRICES = ("base", "open", "high", "low", "close", "amp", "lo", "hi", "prob_up")
 

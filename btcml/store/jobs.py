@@ -21,21 +21,6 @@ if TYPE_CHECKING:
 
     from btcml.store.engine import Store
 
-__all__ = [
-    "KINDS",
-    "STATUSES",
-    "Job",
-    "abandon_jobs",
-    "append_imported_jobs",
-    "append_job",
-    "count_jobs",
-    "finish_job",
-    "last_ok",
-    "last_scheduled",
-    "read_job",
-    "read_jobs",
-    "start_job",
-]
 
 KINDS = ("ingest", "train", "backfill", "forecast")
 """Kinds of job."""

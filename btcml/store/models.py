@@ -20,17 +20,6 @@ if TYPE_CHECKING:
 
     from btcml.store.engine import Store
 
-__all__ = [
-    "ModelRecord",
-    "append_trials",
-    "mark_pruned",
-    "prunable_artifacts",
-    "read_champion",
-    "read_models",
-    "read_trials",
-    "record_training",
-    "restore_training",
-]
 
 KEPT_NEWEST = 8
 """Newest trainings that are always kept."""

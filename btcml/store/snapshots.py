@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from btcml.store.engine import Store
 
-__all__ = ["Snapshot", "list_snapshots", "load_snapshot", "read_snapshot", "record_snapshot", "save_snapshot"]
 
 _FORMAT = 2
 

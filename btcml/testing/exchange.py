@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from btcml.market import Source
     from btcml.testing.faults import Row
 
-__all__ = ["Exchange", "Replay", "ReplayClock", "Seen", "running_exchange", "serve_exchange"]
 
 _MAX_PAGE, _DEFAULT_PAGE = 1000, 500
 _FAR_FUTURE = pd.Timestamp("2099-01-01", tz="UTC")

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["KINDS", "RULES", "Fault", "FaultBook", "Row", "load_faults", "parse_faults", "spoil_rows"]
 
 Row = list[Any]
 """One kline as it is served: twelve fields."""

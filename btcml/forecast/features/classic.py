@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__: list[str] = []
-
 SYSTEM0 = "system 0, ML Crypto"
 SYSTEM1 = "system 1, bitcoin-ml"
 

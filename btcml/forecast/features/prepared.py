@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["RANGE_FLOOR", "SCALE_SPAN", "Prepared"]
 
 SCALE_SPAN = 96
 """Span of the exponentially weighted deviation that scales features and targets."""

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["SCALE_MEMORY"]
 
 SCALE_MEMORY = ewm_memory(SCALE_SPAN) + 1
 """Rows on which a feature divided by the scale depends."""

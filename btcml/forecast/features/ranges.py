@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__: list[str] = []
-
 HAR = "Corsi 2009, heterogeneous autoregression, on log ranges"
 SEASON = "intraday season by harmonics: Andersen & Bollerslev 1997"
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     Compute = Callable[[Prepared], NDArray[np.float64]]
 
-__all__ = ["REGISTRY", "SETS", "Feature", "feature", "features_of", "register"]
 
 SETS: dict[str, list[str]] = {"core": [], "all": [], "ohlcv": [], "range": [], "system0": [], "system1": []}
 """Names of the features of each set, in the order of registration."""

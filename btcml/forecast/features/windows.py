@@ -19,16 +19,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Moments = tuple[int, Array, Array]
 
-__all__ = [
-    "ewm",
-    "ewm_memory",
-    "lag",
-    "rolling_max",
-    "rolling_min",
-    "rolling_std",
-    "rolling_sum",
-    "segment_age",
-]
 
 SPANS = 6
 """An exponential window is cut after this many spans; the rest weighs 6 in a million."""

@@ -20,22 +20,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = [
-    "brier",
-    "brier_skill",
-    "brier_z",
-    "calibration_error",
-    "direction",
-    "direction_high",
-    "direction_low",
-    "log_loss",
-    "pt_p",
-    "pt_z",
-    "reliability",
-    "top_direction",
-    "top_gain_bp",
-    "wda",
-]
 
 _TOP = 0.1
 

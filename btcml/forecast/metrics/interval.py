@@ -18,18 +18,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = [
-    "LEVEL",
-    "coverage",
-    "coverage_calm",
-    "coverage_middle",
-    "coverage_storm",
-    "coverage_worst_day",
-    "coverage_worst_month",
-    "pinball_bp",
-    "width_bp",
-    "winkler_bp",
-]
 
 LEVEL = 0.9
 """Nominal coverage of ``lo`` and ``hi`` in a forecast frame without a column ``level``."""

@@ -14,29 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = [
-    "bias_bp",
-    "clark_west_p",
-    "dm_p",
-    "dm_squared_p",
-    "dm_squared_z",
-    "dm_z",
-    "mae_bp",
-    "mae_usd",
-    "mape",
-    "mse_ratio",
-    "qlike",
-    "qlike_z",
-    "r2",
-    "range_r2",
-    "ratio",
-    "rmse_bp",
-    "rmse_usd",
-    "skill",
-    "skill_high",
-    "skill_low",
-    "smape",
-]
 
 _PERCENT = 100
 _UNDEFINED = Comparison(math.nan, math.nan, math.nan, 0, 0)

@@ -19,27 +19,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = [
-    "BP",
-    "FORECAST_COLUMNS",
-    "GROUPS",
-    "LOSSES",
-    "METRICS",
-    "PERSISTENCE",
-    "THIRDS",
-    "Metric",
-    "evaluate",
-    "forecast_frame",
-    "known",
-    "loss_of",
-    "loss_table",
-    "losses",
-    "metric",
-    "metric_names",
-    "metrics_named",
-    "moves",
-    "volatility_third",
-]
 
 Score = Callable[["pd.DataFrame"], float]
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["MODELS", "SETTINGS", "Boosting"]
 
 SETTINGS: dict[str, Any] = {
     "num_leaves": 64,

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["MODELS", "EstimatorModel", "graph_of", "run_graph", "session_of"]
-
 
 def graph_of(estimator: Any, width: int) -> bytes:
     """Convert a fitted estimator on `width` float32 features into an ONNX file."""

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["Model", "Sample"]
-
 
 @dataclass(frozen=True)
 class Sample:

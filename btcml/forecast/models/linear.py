@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["MODELS", "Linear"]
 
 REACH = 5.0
 """Standardised features are clipped to ±REACH, so that no outlier dominates the fit."""

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["HAR_COLUMNS", "MODELS", "Har", "LinearBoosting"]
 
 HAR_COLUMNS = ("range_ratio", "range_mean_12", "range_mean_96")
 EWMA_COLUMNS = ("range_ewm_4", "range_ewm_16", "range_ewm_48")

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["MODELS", "LevelForest", "LevelXgboost"]
 
 WINDOW = 25_906
 """System 1 learns from 90 days of 5-minute candles, as its log shows."""

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["LAGS", "MODELS", "Arma", "AutoRegression", "Drift", "Persistence"]
-
 
 class Persistence(Model):
     """Next close = this close: the scaled move is 0."""

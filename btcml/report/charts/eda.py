@@ -27,19 +27,6 @@ from btcml.report.figures import (
     thousands,
 )
 
-__all__ = [
-    "flow_and_next_return",
-    "headline",
-    "memory",
-    "newest_candles",
-    "price_and_volume",
-    "quantiles",
-    "stationarity_tests",
-    "tails",
-    "volatility_clusters",
-    "week",
-]
-
 _POINTS = 700
 _LAGS, _FAR = 48, 4
 _SEEN = 10

@@ -29,25 +29,6 @@ from btcml.report.figures import (
     zero_line,
 )
 
-__all__ = [
-    "against_persistence",
-    "cards",
-    "coverage",
-    "decision",
-    "direction",
-    "experts",
-    "fees",
-    "loss_difference",
-    "newest_forecasts",
-    "sealed",
-    "signs",
-    "size_forecasts",
-    "size_models",
-    "skill_by",
-    "truth",
-    "verdict",
-]
-
 _POINTS = 500
 _MANY = 8
 _NEAR = 0.03

@@ -11,17 +11,6 @@ from btcml.report import claims as say
 from btcml.report.exploration import sampled
 from btcml.report.figures import MUTED, SERIES, Chart, Columns, Table, canvas, heat_map, named_rows
 
-__all__ = [
-    "catalogue",
-    "correlations",
-    "distributions",
-    "drift",
-    "headline",
-    "information",
-    "look_ahead",
-    "scrambled",
-]
-
 _PARTS = 6
 _SAMPLE = 8_000
 _CUTS = (0.35, 0.65, 0.9)

@@ -12,19 +12,6 @@ from btcml.report.exploration import completeness
 from btcml.report.figures import SERIES, Chart, Columns, Table, canvas
 from btcml.store.snapshots import Snapshot
 
-__all__ = [
-    "calendar",
-    "cards",
-    "headline",
-    "longest_gaps",
-    "origin",
-    "provenance",
-    "quarantined",
-    "revised",
-    "rules_checked",
-    "suspect_spans",
-]
-
 _WEEKS = 53
 _TICKS = (0, 9, 19, 29, 39, 49)
 _FULL = 0.9999

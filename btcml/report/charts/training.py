@@ -15,21 +15,6 @@ from btcml.report import study as work
 from btcml.report.figures import MUTED, SERIES, Chart, Columns, Table, canvas, date_axis, named_rows
 from btcml.report.study import Study
 
-__all__ = [
-    "coefficients",
-    "convergence",
-    "headline",
-    "importance",
-    "learning",
-    "order_by_aic",
-    "plan",
-    "question",
-    "residuals",
-    "seeds",
-    "sizes",
-    "windows",
-]
-
 _ILL_POSED = 1e6
 
 

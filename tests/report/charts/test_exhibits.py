@@ -410,9 +410,3 @@ def test_candles_of_a_day_have_no_hours_to_compare():
         .map(lambda day: pd.Timestamp("2009-01-01", tz="UTC") + day * pd.Timedelta(days=1))
     )
     assert "same hour" in text_of(evaluation.skill_by(result_of(frame), "hour"))
-
-
-def test_every_exhibit_is_exported():
-    """A new chart is in its module's ``__all__``."""
-    for module in (ingest, eda, features, training, evaluation):
-        assert all(callable(getattr(module, name)) for name in module.__all__)
