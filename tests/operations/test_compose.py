@@ -122,6 +122,34 @@ def test_every_command_and_variable_exists_in_btcml():
             assert set(service["environment"]) <= known
 
 
+def test_one_service_builds_the_image_and_all_others_wait_for_it():
+    """Several builds of one tag collide; a service without a build is started after the one that has it."""
+    known = services(ENVIRONMENT)
+    assert [name for name, service in known.items() if "build" in service] == ["migrate"]
+
+    def waits_for(name):
+        return {*(needed := known[name].get("depends_on", {})), *(far for near in needed for far in waits_for(near))}
+
+    ours = [name for name, service in known.items() if service["image"].startswith("btcml:")]
+    assert len(ours) >= 6
+    assert all(name == "migrate" or "migrate" in waits_for(name) for name in ours)
+
+
+def test_a_host_with_one_processor_can_run_every_service():
+    """Docker refuses a limit above what there is."""
+    assert all(
+        float(service["deploy"]["resources"]["limits"]["cpus"]) <= 1 for service in services(ENVIRONMENT).values()
+    )
+    assert services(ENVIRONMENT | {"BTCML_CPUS": "2"})["scheduler"]["deploy"]["resources"]["limits"]["cpus"] == "2"
+
+
+def test_adminer_starts_on_a_read_only_root():
+    """Its entrypoint links a design and plugins into the folder of the program, and ends where it cannot."""
+    adminer = services(ENVIRONMENT)["adminer"]
+    assert adminer["read_only"]
+    assert not {"ADMINER_DESIGN", "ADMINER_PLUGINS"} & adminer["environment"].keys()
+
+
 def test_secrets_reach_only_those_who_need_them():
     """The owner's password is known to db, migrate and backup; the reader's to the two of ours."""
     for name, service in services(ENVIRONMENT).items():
