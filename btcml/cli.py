@@ -14,6 +14,7 @@ from btcml import __version__
 from btcml.commands import VERBS
 from btcml.commands.session import render
 from btcml.errors import BtcmlError, UsageError
+from btcml.system import end_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0, or 2 for the user's mistake, 1 for a failure, always with one sentence.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that locks are released and servers stopped
+    end_with_parent()
     as_json = "--json" in (sys.argv if argv is None else argv)
     try:
         args = make_parser().parse_args(argv)

@@ -2,25 +2,55 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from btcml.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
+
+_WITH_PARENT = "BTCML_WITH_PARENT"
+
+
+def start_child(command: Sequence[str], env: Mapping[str, str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a command line of btcml that ends when this process does, also by ``kill -9``.
+
+    Its standard input is a pipe whose other end is here: the kernel closes it with this process.
+    """
+    marked = dict(env) | {_WITH_PARENT: "1"}
+    return subprocess.Popen(command, env=marked, stdin=subprocess.PIPE, **options)  # noqa: S603 - our own commands
+
+
+def end_with_parent() -> None:
+    """In a process of `start_child`: end, as by SIGTERM, when the process that started it has."""
+    if os.environ.pop(_WITH_PARENT, None):
+        threading.Thread(target=_wait_for_parent, name="btcml-parent", daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def end_processes(processes: Iterable[subprocess.Popen[bytes]], wait: float = 8.0) -> None:
     """Terminate processes, wait `wait` seconds for all of them, and kill those that still run."""
+    processes = list(processes)
     running = [process for process in processes if process.poll() is None]
     for process in running:
         process.terminate()
@@ -31,6 +61,9 @@ def end_processes(processes: Iterable[subprocess.Popen[bytes]], wait: float = 8.
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+    for process in processes:
+        if process.stdin:
+            process.stdin.close()
 
 
 def is_loopback(host: str) -> bool:
@@ -73,8 +106,20 @@ def check_port(name: str, host: str, port: int, option: str = "--port") -> None:
             probe.bind((address[0], port, *address[2:]))  # the port as given: getaddrinfo turns 70000 into 4464
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or str(error)
+        why += _listener(port) if getattr(error, "errno", None) == errno.EADDRINUSE else ""
         msg = f"the {name} cannot listen on {host}:{port} ({why}): choose another {option}, or stop what listens there"
         raise UsageError(msg) from error
+
+
+def _listener(port: int) -> str:
+    """Process that listens on a port, for a message; empty where this user may not see it."""
+    try:
+        listening = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN and one.pid]
+        for number in (one.pid for one in listening if one.laddr.port == port):
+            return f" by process {number}: {' '.join(psutil.Process(number).cmdline())[:80]}"
+    except psutil.Error:
+        pass
+    return ""
 
 
 def public_url(url: str) -> str:

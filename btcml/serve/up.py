@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, BinaryIO
@@ -16,9 +16,10 @@ from btcml.pipeline.jobs import environment
 from btcml.pipeline.sources import make_source
 from btcml.serve.api import check_host
 from btcml.store.engine import open_store
-from btcml.system import check_port, end_processes, is_loopback, public_url
+from btcml.system import check_port, end_processes, is_loopback, public_url, start_child
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
@@ -58,10 +59,7 @@ def run_together(parts: Mapping[str, list[str]], env: Mapping[str, str]) -> None
     BtcmlError
         If one ends by itself; the sentence names it.
     """
-    running = {
-        name: subprocess.Popen(command, env=dict(env), stdin=subprocess.DEVNULL)  # noqa: S603 - our own commands
-        for name, command in parts.items()
-    }
+    running = {name: start_child(command, env) for name, command in parts.items()}
     try:
         while not (ended := [name for name, process in running.items() if process.poll() is not None]):
             time.sleep(_LOOK_S)
@@ -117,9 +115,7 @@ def running_api(settings: Settings, say: Callable[[str], None]) -> Iterator[None
     say(f"no API answers at {public_url(settings.api_base_url)}: starting one (its log: {log})")
     command = [sys.executable, "-m", "btcml.cli", "api", "--host", str(parts.hostname), "--port", str(parts.port or 80)]
     with _opened(log) as lines:
-        process = subprocess.Popen(  # noqa: S603 - ourselves
-            command, stdin=subprocess.DEVNULL, stdout=lines, stderr=lines, start_new_session=True
-        )
+        process = start_child(command, os.environ, stdout=lines, stderr=lines, start_new_session=True)
     try:
         _wait_for(settings.api_base_url, process, log)
         yield

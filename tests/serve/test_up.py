@@ -7,8 +7,8 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from btcml.cli import main
@@ -16,6 +16,7 @@ from btcml.errors import BtcmlError, NotReadyError, UsageError
 from btcml.serve import up
 from btcml.serve.up import _opened, api_answers, commands, run_together, run_up, running_api
 from btcml.settings import Settings
+from btcml.system import start_child
 
 from ..processes import WAIT_S, started, until  # noqa: TID252 - of all tests
 
@@ -59,6 +60,24 @@ def test_a_stop_stops_all_parts(tmp_path):
     assert not any(is_running(tmp_path / name) for name in parts)
 
 
+def test_a_part_ends_when_the_whole_is_killed():
+    """Kill -9 of `btcml up`: a command line of btcml that it had started notices, and ends as by SIGTERM."""
+    port = _nowhere().rpartition(":")[2]
+    parts = {"exchange": [sys.executable, "-m", "btcml.cli", "exchange", "--port", port]}
+    code = f"import os; from btcml.serve.up import run_together; run_together({parts!r}, os.environ)"
+    with started([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as whole:
+        until(lambda: _accepts(int(port)))
+        (part,) = psutil.Process(whole.pid).children()
+        whole.kill()
+        whole.wait()
+    assert not psutil.wait_procs([part], timeout=WAIT_S)[1]
+
+
+def _accepts(port):
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_nothing_is_started_beyond_loopback_without_a_key(tmp_path, monkeypatch):
     """Not even a database: the sentence comes first."""
     monkeypatch.setattr("btcml.serve.up.open_store", lambda _: pytest.fail("something was started"))
@@ -97,7 +116,9 @@ def test_an_api_on_a_taken_port_ends_with_one_sentence(tmp_path, monkeypatch, ca
     assert main(["api", "--port", str(taken)]) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.startswith(f"btcml: the API cannot listen on 127.0.0.1:{taken} (Address already in use): choose")
+    assert said.err.startswith(
+        f"btcml: the API cannot listen on 127.0.0.1:{taken} (Address already in use by process {os.getpid()}: "
+    )
     assert len(said.err.splitlines()) == 1
     assert main(["api", "--port", "70000"]) == 2
 
@@ -138,14 +159,14 @@ def _nowhere():
 
 def test_an_api_that_answers_is_used(api, monkeypatch):
     """Nothing is started beside it."""
-    monkeypatch.setattr(up, "subprocess", None)
+    monkeypatch.setattr(up, "start_child", None)
     with running_api(Settings(api_base_url=api), print):
         assert api_answers(api)
 
 
 def test_an_api_of_another_machine_is_never_started(monkeypatch):
     """The dashboard itself reports that none answers."""
-    monkeypatch.setattr(up, "subprocess", None)
+    monkeypatch.setattr(up, "start_child", None)
     monkeypatch.setattr(up, "api_answers", lambda _: False)
     with running_api(Settings(api_base_url="http://api.example:8000"), print):
         pass
@@ -155,11 +176,11 @@ def test_an_api_of_our_own_ends_with_the_dashboard(monkeypatch, tmp_path):
     """Also when the block ends by an error."""
     begun = []
 
-    def sleeper(_command, **_):
+    def sleeper(*_, **__):
         begun.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
         return begun[0]
 
-    monkeypatch.setattr(up, "subprocess", SimpleNamespace(Popen=sleeper, DEVNULL=subprocess.DEVNULL))
+    monkeypatch.setattr(up, "start_child", sleeper)
     monkeypatch.setattr(up, "_wait_for", lambda *_: None)
     with pytest.raises(KeyboardInterrupt), running_api(Settings(api_base_url=_nowhere(), btcml_home=tmp_path), print):
         raise KeyboardInterrupt
@@ -168,12 +189,8 @@ def test_an_api_of_our_own_ends_with_the_dashboard(monkeypatch, tmp_path):
 
 def test_an_api_that_ends_at_once_is_one_sentence(monkeypatch, tmp_path):
     """With the last line of its log."""
-
-    def ending(_, **how):
-        return subprocess.Popen([sys.executable, "-c", "import sys; sys.exit('no room left')"], **how)
-
-    other = SimpleNamespace(Popen=ending, DEVNULL=subprocess.DEVNULL)
-    monkeypatch.setattr(up, "subprocess", other)
+    ends = [sys.executable, "-c", "import sys; sys.exit('no room left')"]
+    monkeypatch.setattr(up, "start_child", lambda _, env, **how: start_child(ends, env, **how))
     settings = Settings(api_base_url=_nowhere(), btcml_home=tmp_path / "new")
     with pytest.raises(NotReadyError, match=r"no room left.*api\.log has more"), running_api(settings, print):
         pytest.fail("it never came up")
