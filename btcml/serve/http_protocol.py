@@ -18,6 +18,9 @@ HEADER_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 30.0
 """Time after which a client that reads nothing of its response is disconnected."""
 
+MAX_CONNECTIONS = 200
+"""Connections beyond which the one that has been idle for longest is closed; half of what refuses requests."""
+
 MAX_HEADER_BYTES = 65_536
 """Largest size of a request's headers."""
 
@@ -38,14 +41,30 @@ _TOO_LARGE = (
 class TimeoutProtocol(HttpToolsProtocol):
     """uvicorn's protocol; a client that sends no request or reads no response is disconnected."""
 
+    idle_since = 0.0
     _header_bytes = 0
     _timer: TimerHandle | None = None
     _write_timer: TimerHandle | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        """Start the time-out of the headers."""
+        """Start the time-out of the headers; many idle connections make room for a new one."""
         super().connection_made(transport)
+        self.idle_since = self.loop.time()
         self._start_timer()
+        if len(self.connections) > MAX_CONNECTIONS:
+            others = (one for one in self.connections if isinstance(one, TimeoutProtocol) and one is not self)
+            idle = min((one for one in others if one.is_idle()), key=lambda one: one.idle_since, default=None)
+            if idle is not None:
+                idle.transport.abort()
+
+    def is_idle(self) -> bool:
+        """Whether the connection is open and no request is being answered."""
+        return not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete)
+
+    def on_response_complete(self) -> None:
+        """Note since when the connection is idle."""
+        self.idle_since = self.loop.time()
+        super().on_response_complete()
 
     def data_received(self, data: bytes) -> None:
         """Pass data on, unless the headers are too large."""

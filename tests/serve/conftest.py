@@ -45,6 +45,7 @@ class Listening:
     """An application on a free port, in a thread."""
 
     app: object
+    limit_concurrency: int | None = None
 
     def __enter__(self):
         with socket.socket() as probe:
@@ -57,6 +58,7 @@ class Listening:
                 http=TimeoutProtocol,
                 log_config=None,
                 access_log=False,
+                limit_concurrency=self.limit_concurrency,
                 timeout_graceful_shutdown=10,  # as in service: an open connection may not hold it for ever
             )
         )

@@ -29,6 +29,22 @@ def test_a_client_that_sends_no_request_is_disconnected(monkeypatch):
         assert requests.get(url + "/health", timeout=WAIT_S).status_code == 200
 
 
+def test_idle_connections_make_room_for_others(monkeypatch):
+    """Whoever holds hundreds of connections open loses the oldest; requests of others are answered."""
+    monkeypatch.setattr(http_protocol, "MAX_CONNECTIONS", 10)
+    monkeypatch.setattr(http_protocol, "HEADER_TIMEOUT_S", WAIT_S)
+    app = FastAPI()
+    app.add_api_route("/health", lambda: {"status": "ok"})
+    with Listening(app, limit_concurrency=20) as url, contextlib.ExitStack() as stack:
+        host, port = url.removeprefix("http://").split(":")
+        idle = [stack.enter_context(socket.create_connection((host, int(port)), timeout=WAIT_S)) for _ in range(60)]
+        assert requests.get(url + "/health", timeout=WAIT_S).status_code == 200
+        with contextlib.suppress(ConnectionResetError):
+            assert idle[0].recv(1) == b""
+        idle[-1].sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert idle[-1].recv(12) == b"HTTP/1.1 200"
+
+
 def test_headers_without_an_end_are_refused():
     """Ten seconds of headers are a lot of memory: 431 at 64 KiB, whole heads and long bodies pass."""
     app = FastAPI()
