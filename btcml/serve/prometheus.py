@@ -27,6 +27,16 @@ _took = Histogram(
     registry=_requests,
 )
 _SERIES = ["market", "symbol", "interval"]
+SERIES_FIGURES = {
+    "candle_age_seconds": "Time since the newest candle closed.",
+    "model_age_seconds": "Time since the champion was trained.",
+    "walk_forward_skill": "Share of the error of no change that the champion avoids, in its walk-forward.",
+    "forecasts_scored": "Sealed forecasts whose outcome is known.",
+    "forecasts_missed": "Candles since the first sealed forecast that have none.",
+    "live_skill": "Share of the error of no change that the sealed forecasts avoid.",
+    "live_coverage": "Share of the closes inside the sealed intervals.",
+}
+"""What is known of each series, by name."""
 
 
 def observe_request(method: str, route: str, status: int, seconds: float) -> None:
@@ -50,13 +60,10 @@ def exposition(service: Service) -> tuple[bytes, str]:
 
 def _add_series(service: Service, registry: CollectorRegistry) -> None:
     """One gauge per figure, with one sample per series."""
-    gauges: dict[str, Gauge] = {}
+    gauges = {name: Gauge(f"btcml_{name}", words, _SERIES, registry=registry) for name, words in SERIES_FIGURES.items()}
     for symbol in service.settings.btcml_symbols:
         key = service.key(symbol, None)
         for name, value in _series_figures(service, key).items():
-            if name not in gauges:
-                words = f"{name.replace('_', ' ').capitalize()} of a series."
-                gauges[name] = Gauge(f"btcml_{name}", words, _SERIES, registry=registry)
             gauges[name].labels(key.market, key.symbol, key.interval).set(value)
 
 
