@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import logging
 import re
@@ -242,6 +243,13 @@ class ArchiveMarket:
     def __init__(self, rest: BinanceMarket, url: str, cache: Path, workers: int = 4, **options: Any) -> None:
         self._rest, self._workers = rest, workers
         self._archive: Callable[[], Archive] = lambda: Archive(url, cache, rest.market, **options)
+        self._short_by_rest = True
+
+    def by_files(self) -> ArchiveMarket:
+        """Return the same market, but short ranges come by files too: each is compared with its checksum of today."""
+        found = copy.copy(self)
+        found._short_by_rest = False  # noqa: SLF001 - our own class
+        return found
 
     @property
     def market(self) -> str:
@@ -282,7 +290,8 @@ class ArchiveMarket:
         now = self._rest.now()
         end = min(end, interval_floor(now, interval))
         candles, archive = (end - start) // interval_delta(interval), self._archive()
-        if candles <= (_BY_REST_DENSE if _dense(interval) else _BY_REST) or not archive.belongs():
+        short = candles <= (_BY_REST_DENSE if _dense(interval) else _BY_REST)
+        if (short and self._short_by_rest) or not archive.belongs():
             yield self._rest.fetch_candles(symbol, interval, start, end, on_page)
             return
         done = 0

@@ -19,7 +19,7 @@ from btcml.store.candles import BanLedger, check_contract, read_last_candles, re
 from btcml.store.chain import chain_head, chain_keys, verify_chain
 from btcml.store.engine import Store, head_revision, open_store
 from btcml.store.forecasts import market_now
-from btcml.store.jobs import read_jobs
+from btcml.store.jobs import count_audits, read_jobs
 from btcml.store.models import read_champion
 from btcml.system import public_url
 
@@ -230,7 +230,15 @@ def _series(settings: Settings, store: Store, key: SeriesKey) -> list[Finding]:
     found = f"newest candle closed {_age(now - end)} ago"
     cure = "run btcml ingest, or start the scheduler: make up"
     stale = (now - end) / key.delta > _STALE_CANDLES
-    return [_found(f"data {key}", stale, found, cure), _model(settings, store, key, now)]
+    findings = [_found(f"data {key}", stale, found, cure), _model(settings, store, key, now)]
+    return [*findings, _audits(store, key)] if key.market.startswith(("binance", "replay:")) else findings
+
+
+def _audits(store: Store, key: SeriesKey) -> Finding:
+    audits, revised = count_audits(store, key)
+    found = f"{audits} audits of older candles in 31 days, which found {revised} restated"
+    cure = "models and reports made before have the old values (kept as revisions): train and report again"
+    return _found(f"history {key}", revised, found, cure)
 
 
 def _model(settings: Settings, store: Store, key: SeriesKey, now: pd.Timestamp) -> Finding:

@@ -14,6 +14,7 @@ from btcml.market.archive import ArchiveMarket
 from btcml.store.candles import (
     Upserted,
     read_candles,
+    read_first_time,
     read_halts,
     read_last_candles,
     read_open_times,
@@ -38,6 +39,9 @@ REREAD = 720
 
 FIRST_DAYS = 90
 """Days that the first ingest of an empty series fetches."""
+
+_AUDITS = 28
+"""Audits, one a day, in which the whole history is read again."""
 
 _HEALED = 5
 """Maximum number of spans of missing or broken candles that one ingest requests again."""
@@ -176,7 +180,8 @@ def backfill(
     span
         From, to (exclusive). What the market's clock has not closed yet is left to the next ingest.
     audit
-        Read everything again, to find candles that the exchange has restated.
+        Read everything again, to find candles that the exchange has restated: files of its archive where it has
+        them, by their checksums of today, else by REST.
 
     Raises
     ------
@@ -188,6 +193,8 @@ def backfill(
         If the market fails; what was stored before stays, and a second call goes on from there.
     """
     check_merge(source, key)
+    if audit and isinstance(source, ArchiveMarket):
+        source = source.by_files()
     now = source.now()
     start, end = (interval_floor(time, key.interval) for time in (span[0], min(span[1], now)))
     with database_lock(store, f"fetching {key}"):
@@ -215,6 +222,33 @@ def _notes(source: Source, done: Ingested, span: Span) -> tuple[str, ...]:
     if span[0] >= last:
         return (*notes, f"{name} until {last:%Y-%m-%d %H:%M}: the span begins after that")
     return (*notes, f"{name} from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}, but no candle of the span")
+
+
+def audit_span(store: Store, key: SeriesKey, now: pd.Timestamp, after: pd.Timestamp | None) -> Span:
+    """Part of the stored history that an audit reads: whole months, so that 28 audits read all of it.
+
+    Parameters
+    ----------
+    now
+        The market's time. The newest `REREAD` candles are left out: each ingest reads them.
+    after
+        End of the audit before. Where that was no month's beginning, it was the end of the history, and the
+        first month is next.
+
+    Returns
+    -------
+    (Timestamp, Timestamp)
+        From, to (exclusive); empty where nothing is old enough.
+    """
+    end = interval_floor(now, key.interval) - REREAD * key.delta
+    first = read_first_time(store, key) or end
+    begin = after if after is not None and after == _month(after) and first < after < end else first
+    months = (end.year - first.year) * 12 + end.month - first.month + 1
+    return begin, max(begin, min(_month(begin) + pd.DateOffset(months=-(-months // _AUDITS)), end))
+
+
+def _month(time: pd.Timestamp) -> pd.Timestamp:
+    return time.normalize().replace(day=1)
 
 
 def make_span(source: Source, since: pd.Timestamp | None, until: pd.Timestamp | None, days: int) -> Span:

@@ -16,7 +16,7 @@ import pandas as pd
 from btcml.errors import BtcmlError, BusyError, NotFoundError, NotReadyError, SourceError, StoreError, UsageError
 from btcml.forecast.metrics import PERSISTENCE
 from btcml.pipeline.clock import register_clock
-from btcml.pipeline.ingest import Ingested, backfill, ingest
+from btcml.pipeline.ingest import Ingested, audit_span, backfill, ingest
 from btcml.pipeline.predict import Served, seal
 from btcml.pipeline.sources import make_source
 from btcml.pipeline.train import Trained, train
@@ -24,7 +24,7 @@ from btcml.settings import Settings, load_settings
 from btcml.store.chain import chain_head
 from btcml.store.engine import database_lock, open_store
 from btcml.store.forecasts import count_scored
-from btcml.store.jobs import Job, abandon_jobs, finish_job, read_job, start_job
+from btcml.store.jobs import Job, abandon_jobs, finish_job, last_ok, read_job, start_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -169,11 +169,22 @@ def _counts(done: Ingested) -> dict[str, Any]:
 
 
 def _backfill(context: JobContext, job: Job) -> dict[str, Any]:
+    if job.parameters.get("audit"):
+        return _audit(context, job)
     days = int(job.parameters.get("days", 90))
     end = context.source.now()
     with _known_series():
         done = backfill(context.store, context.source, job.key, (end - pd.Timedelta(days=days), end))
     return _counts(done) | {"days": days, "heads": chain_head(context.store, job.key)}
+
+
+def _audit(context: JobContext, job: Job) -> dict[str, Any]:
+    """Read the months after the last audit again."""
+    before = last_ok(context.store, "backfill", job.key, audit=True)
+    after = pd.Timestamp(before.result["until"]) if before and before.result else None
+    span = audit_span(context.store, job.key, context.source.now(), after)
+    done = backfill(context.store, context.source, job.key, span, audit=True)
+    return _counts(done) | {"since": span[0].isoformat(), "until": span[1].isoformat()}
 
 
 def _train(context: JobContext, job: Job) -> dict[str, Any]:

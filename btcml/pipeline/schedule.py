@@ -1,4 +1,4 @@
-"""The scheduler: ingest, forecast and train when due by the market's clock.
+"""The scheduler: ingest, forecast, train and audit when due by the market's clock.
 
 It keeps no plan in memory. Each tick reads from the database what was done last and from the market's
 clock what is due, and runs the difference once: late runs coalesce, a restart catches up, and due
@@ -31,7 +31,7 @@ from btcml.store.models import read_champion
 from btcml.system import end_processes, log_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 _log = logging.getLogger("btcml.schedule")
@@ -42,6 +42,7 @@ FIRST_PAUSE_S = 5.0
 MAX_ATTEMPTS = 6
 _LONGEST_WAIT_S = 1.0
 _SHORTEST_WAIT_S = 0.02
+_DAY = pd.Timedelta(days=1)
 _EPOCH = pd.Timestamp(0, tz="UTC")
 
 
@@ -170,20 +171,25 @@ class Scheduler:
         float
             Seconds until something can be due again, at most one.
         """
-        waits = [_LONGEST_WAIT_S]
-        for key in self.keys:
-            try:
-                if key in self._failed:  # a job may have been cut off, and the server with it
-                    self.context.store.restart_server()
-                    self._recover(key)
-                    self._failed.discard(key)
-                waits.append(self._tick(key))
-            except BtcmlError as error:
-                self._failed.add(key)
-                _log.warning(json.dumps({"event": "tick failed", "series": str(key), "error": str(error)}))
+        waits = [self._attempt(self._tick, key) for key in self.keys]
+        audited = (self._attempt(self._audit, key) for key in self.keys if key not in self._failed)
+        any(wait == 0 for wait in audited)  # one at most, when all forecasts are sealed
         return max(min(waits), _SHORTEST_WAIT_S)
 
+    def _attempt(self, work: Callable[[SeriesKey], float], key: SeriesKey) -> float:
+        """Do work of a series, and return the seconds until more can be due; a failure is logged."""
+        try:
+            return work(key)
+        except BtcmlError as error:
+            self._failed.add(key)
+            _log.warning(json.dumps({"event": "tick failed", "series": str(key), "error": str(error)}))
+            return _LONGEST_WAIT_S
+
     def _tick(self, key: SeriesKey) -> float:
+        if key in self._failed:  # a job may have been cut off, and the server with it
+            self.context.store.restart_server()
+            self._recover(key)
+            self._failed.discard(key)
         now = market_now(self.context.store, key.market)
         self._do("ingest", key, _floor(now, self.ingest_every), self.ingest_every)
         target = interval_floor(market_now(self.context.store, key.market), key.interval)
@@ -192,7 +198,14 @@ class Scheduler:
         self._train(key, _floor(now, self.train_every))
         now = market_now(self.context.store, key.market)
         step = min(self.ingest_every, key.delta)
-        return (_floor(now, step) + step - now).total_seconds() / max(self.speed, 1e-9)
+        return min(_LONGEST_WAIT_S, (_floor(now, step) + step - now).total_seconds() / max(self.speed, 1e-9))
+
+    def _audit(self, key: SeriesKey) -> float:
+        """Read some older months of an exchange's history again, once a day: it may have restated them."""
+        if not key.market.startswith(("binance", "replay:")):
+            return _LONGEST_WAIT_S
+        today = _floor(market_now(self.context.store, key.market), _DAY)
+        return 0.0 if self._do("backfill", key, today, _DAY, audit=True) else _LONGEST_WAIT_S
 
     def _can_forecast(self, key: SeriesKey, target: pd.Timestamp) -> bool:
         """Whether the candle before the target is there, and a model to forecast with."""
@@ -200,7 +213,9 @@ class Scheduler:
         there = len(newest) > 0 and newest["open_time"].iloc[-1] == target - key.delta
         return bool(there) and read_champion(self.context.store, key) is not None
 
-    def _due(self, kind: str, key: SeriesKey, current: pd.Timestamp, every: pd.Timedelta) -> int | None:
+    def _due(
+        self, kind: str, key: SeriesKey, current: pd.Timestamp, every: pd.Timedelta, **parameters: Any
+    ) -> int | None:
         """Number of the job that is due now, written into the log; None where nothing is."""
         last = last_scheduled(self.context.store, kind, key)
         if last is not None and last.status == "running":  # by another scheduler, or it was killed
@@ -214,16 +229,18 @@ class Scheduler:
             kind,
             key,
             asked_by="scheduler",
-            parameters={"days": self.days} if kind == "train" else {},
+            parameters=parameters,
             due_at=due.due_at,
             missed=due.missed,
             attempt=due.attempt,
         )
 
-    def _do(self, kind: str, key: SeriesKey, current: pd.Timestamp, every: pd.Timedelta) -> None:
-        number = self._due(kind, key, current, every)
+    def _do(self, kind: str, key: SeriesKey, current: pd.Timestamp, every: pd.Timedelta, **parameters: Any) -> bool:
+        """Run a job if it is due; return whether it was."""
+        number = self._due(kind, key, current, every, **parameters)
         if number is not None:
             self._report(run_job(self.context, number))
+        return number is not None
 
     def _train(self, key: SeriesKey, current: pd.Timestamp) -> None:
         """Start a training in a process of its own, one at a time."""
@@ -233,7 +250,7 @@ class Scheduler:
             ended, _ = self._training
             self._recover(ended, ["train"])
             self._training = None
-        number = self._due("train", key, current, self.train_every)
+        number = self._due("train", key, current, self.train_every, days=self.days)
         if number is not None:
             self._training = key, spawn_job(self.context.settings, number, key.market)
 
@@ -243,7 +260,8 @@ class Scheduler:
     def _report(self, job: Job) -> None:
         facts: dict[str, Any] = {"event": "job", "job_id": job.id, "kind": job.kind, "series": str(job.key)}
         facts |= {"status": job.status, "missed": job.missed, "attempt": job.attempt, "error": job.error}
-        _log.info(json.dumps(facts | {"result": job.result}, default=str))
+        restated = job.parameters.get("audit") and job.result and job.result["revised"]
+        _log.log(logging.WARNING if restated else logging.INFO, json.dumps(facts | {"result": job.result}, default=str))
 
     def _end(self) -> None:
         """End a training that runs; its job is closed by its own process."""

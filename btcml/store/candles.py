@@ -221,6 +221,12 @@ def read_last_candles(store: Store, key: SeriesKey, n: int) -> pd.DataFrame:
         return cast("pd.DataFrame", table.to_pandas(use_threads=False))  # so few rows are quicker without
 
 
+def read_first_time(store: Store, key: SeriesKey) -> pd.Timestamp | None:
+    """Read the open time of the oldest candle of a series; None where it has none."""
+    found = store.scalar(f"SELECT min(open_time) FROM candles WHERE {IN_SERIES}", asdict(key))
+    return None if found is None else pd.Timestamp(found)
+
+
 def read_open_times(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Timestamp) -> pd.Series:
     """Read the open times of a series with ``start <= open_time < end``, ascending."""
     query = _select(key, start, end - pd.Timedelta(microseconds=1), ("open_time",))

@@ -226,10 +226,22 @@ def last_scheduled(store: Store, kind: str, key: SeriesKey) -> Job | None:
     return _job(rows[0]) if rows else None
 
 
-def last_ok(store: Store, kind: str, key: SeriesKey) -> Job | None:
-    """Newest successful job of a kind."""
-    found = read_jobs(store, key=key, kinds=[kind], statuses=["ok"], limit=1)
-    return found[0] if found else None
+def last_ok(store: Store, kind: str, key: SeriesKey, *, audit: bool = False) -> Job | None:
+    """Newest successful job of a kind; of backfills one that audited, or one that did not."""
+    query = f"{_SELECT} WHERE {_OF_KIND} AND status = 'ok' AND {_IS_AUDIT} = :audit ORDER BY id DESC LIMIT 1"
+    rows = store.fetch(query, asdict(key) | {"kind": kind, "audit": audit})
+    return _job(rows[0]) if rows else None
+
+
+_IS_AUDIT = "coalesce((parameters ->> 'audit')::boolean, false)"
+
+
+def count_audits(store: Store, key: SeriesKey) -> tuple[int, int]:
+    """Count the audits of the last 31 days, and the restated candles that they found."""
+    query = f"""SELECT count(*), coalesce(sum((result ->> 'revised')::bigint), 0) FROM jobs WHERE kind = 'backfill'
+    AND {IN_SERIES} AND status = 'ok' AND {_IS_AUDIT} AND finished_at > clock_timestamp() - interval '31 days'"""
+    ((audits, revised),) = store.fetch(query, asdict(key))
+    return int(audits), int(revised)
 
 
 def count_jobs(store: Store) -> dict[tuple[str, str], int]:

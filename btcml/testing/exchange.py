@@ -202,7 +202,7 @@ class Replay:
             wrong = "symbol" if "symbol" in str(error) else "interval"
             raise _Refusal(-1121 if wrong == "symbol" else -1120, f"Invalid {wrong}.") from error
 
-    def file(self, path: str) -> bytes | None:
+    def file(self, path: str, restated: tuple[Fault, ...] = ()) -> bytes | None:
         """Content of a file of the archive; None where there is none (404).
 
         Parameters
@@ -210,6 +210,8 @@ class Replay:
         path
             ``/data/spot/{monthly,daily}/klines/SYMBOL/INTERVAL/SYMBOL-INTERVAL-DATE.zip`` of a month
             or day that is over, or the same with ``.CHECKSUM``, as ``sha256sum`` writes it.
+        restated
+            Faults of that kind, which are in the file as in a page.
         """
         match = _FILE.fullmatch(path)
         if match is None or (match["period"] == "daily") != (len(match["date"]) == len("2025-01-01")):
@@ -217,16 +219,28 @@ class Replay:
         start = pd.Timestamp(match["date"], tz="UTC")
         end = start + (pd.DateOffset(months=1) if match["period"] == "monthly" else pd.DateOffset(days=1))
         content = (
-            self._zip(match["symbol"], match["interval"], match["name"], start, end) if end <= self.now() else None
+            self._zip(match["symbol"], match["interval"], match["name"], start, end, restated)
+            if end <= self.now()
+            else None
         )
         if content is None or not match["checksum"]:
             return content
         return f"{hashlib.sha256(content).hexdigest()}  {match['name']}.zip\n".encode()
 
-    def _make_zip(self, symbol: str, interval: str, name: str, start: pd.Timestamp, end: pd.Timestamp) -> bytes | None:
+    def _make_zip(
+        self,
+        symbol: str,
+        interval: str,
+        name: str,
+        start: pd.Timestamp,
+        end: pd.Timestamp,
+        restated: tuple[Fault, ...] = (),
+    ) -> bytes | None:
         with contextlib.suppress(_Refusal):
             frame = self.candles(symbol, interval, start.value // 10**6, end.value // 10**6 - 1, 31 * 1440)
             rows = format_klines(frame, interval, "us" if start >= _MICROSECONDS_SINCE else "ms")
+            for fault in restated:
+                rows = spoil_rows(rows, fault)
             text = "".join(",".join("" if value is None else str(value) for value in row) + "\n" for row in rows)
             buffer = io.BytesIO()
             with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -390,7 +404,7 @@ class Exchange:
 
     def _serve(self, route: str, path: str, query: dict[str, str], faults: list[Fault]) -> _Answer:
         if route in {"archive", "checksum"}:
-            content = self.replay.file(path)
+            content = self.replay.file(path, tuple(fault for fault in faults if fault.kind == "restated"))
             if content is None:
                 return _Answer(*_MISSING)
             wrong = any(fault.kind == "wrong_checksum" for fault in faults)

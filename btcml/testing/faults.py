@@ -26,7 +26,7 @@ unordered           the rows of the page in a scrambled order
 bad_row             row ``row`` (0) breaks ``rule``, one of `RULES`
 hole                ``rows`` (3) rows from ``row`` (1) on are missing
 partial             the last two candles of the page are served unfinished
-restated            candles with open time in [start, end) have other values
+restated            candles with open time in [start, end) have other values; route ``any``: in files too
 clock               the exchange's clock is off by ``seconds`` (positive: ahead)
 wrong_checksum      the archive's checksum is another file's
 truncated_zip       half of a zip of the archive
@@ -84,6 +84,7 @@ RULES: dict[str, dict[int, Any]] = {
 
 
 _TIMES = {0, 6}
+_MICROSECONDS = 10**14
 
 
 class Fault(BaseModel):
@@ -217,8 +218,10 @@ def _break(row: Row, rule: str) -> Row:
 
 
 def _within(row: Row, fault: Fault) -> bool:
-    after = fault.start is None or row[0] >= fault.start.timestamp() * 1000
-    return after and (fault.end is None or row[0] < fault.end.timestamp() * 1000)
+    opened = row[0] / (1000 if row[0] < _MICROSECONDS else 10**6)
+    return (fault.start is None or opened >= fault.start.timestamp()) and (
+        fault.end is None or opened < fault.end.timestamp()
+    )
 
 
 def _restate(row: Row) -> Row:

@@ -1,18 +1,32 @@
 from __future__ import annotations
 
+import itertools
+import json
 import subprocess
 import sys
+from collections import Counter
 
 import pandas as pd
 import pytest
+from sqlalchemy import text
 
+from btcml.candles import SeriesKey
 from btcml.errors import MarketError
+from btcml.market.simulate import SimulatedMarket
+from btcml.pipeline.doctor import _audits
+from btcml.pipeline.ingest import audit_span, backfill
 from btcml.pipeline.jobs import JobContext, run_job
 from btcml.pipeline.schedule import MAX_ATTEMPTS, Due, Scheduler, due_now
+from btcml.pipeline.sources import make_source
+from btcml.store.candles import read_candles, upsert_candles
 from btcml.store.chain import verify_chain
 from btcml.store.engine import database_lock
 from btcml.store.forecasts import read_scored
-from btcml.store.jobs import Job, append_job, finish_job, last_scheduled, read_job, read_jobs, start_job
+from btcml.store.jobs import Job, append_job, finish_job, last_ok, last_scheduled, read_job, read_jobs, start_job
+from btcml.testing.exchange import running_exchange
+from btcml.testing.faults import Fault
+
+from ..replayed import TurnedClock, turn_clock  # noqa: TID252 - where drills begin
 
 FIVE = pd.Timedelta("5min")
 NOON = pd.Timestamp("2025-03-01 12:00", tz="UTC")
@@ -87,9 +101,12 @@ def test_each_candle_is_ingested_and_the_next_one_forecast_and_sealed(scheduler,
     assert forecasts["open_time"].diff().dropna().eq(FIVE).all()
     assert verify_chain(store, trained) is None
     jobs = read_jobs(store, limit=100)
-    assert {(found.kind, found.status) for found in jobs} == {("ingest", "ok"), ("forecast", "ok"), ("train", "queued")}
-    assert len([found for found in jobs if found.kind == "ingest"]) == 10
-    assert len([found for found in jobs if found.kind == "forecast"]) == 10
+    assert Counter((found.kind, found.status) for found in jobs) == {
+        ("ingest", "ok"): 10,
+        ("forecast", "ok"): 10,
+        ("train", "queued"): 1,
+        ("backfill", "ok"): 1,
+    }
 
 
 def test_a_scheduler_that_slept_catches_up_once_and_counts_what_it_missed(scheduler, market, trained, store):
@@ -208,3 +225,96 @@ def test_a_series_without_candles_is_filled_at_the_start(store, settings, market
     finish_job(store, append_job(store, "ingest", scheduler.keys[0], asked_by="api"), result={})
     scheduler._begin()
     assert len(read_jobs(store, kinds=["backfill"])) == 1
+
+
+OLD = pd.Timestamp("2024-12-10 05:00", tz="UTC")
+
+
+@pytest.fixture
+def audited(settings, store, owner, tmp_path):
+    """A scheduler of a replay exchange with an archive: 120 days are stored, then one old candle is restated."""
+    clock = TurnedClock(NOON + pd.Timedelta("2s"))
+    with running_exchange(SimulatedMarket(), clock, name="audited") as exchange:
+        hosts = {"btcml_binance_urls": (exchange.url,), "btcml_archive_url": exchange.url}
+        changes = {"btcml_source": "binance", "btcml_interval": "1h", "btcml_home": tmp_path}
+        source = make_source(settings.model_copy(update=hosts | changes), "binance", store)
+        key = SeriesKey("replay:audited", "BTCUSDT", "1h")
+        ours = settings.model_copy(update=hosts | changes)
+        backfill(store, source, key, (clock.time - pd.Timedelta(days=120), clock.time))
+        exchange.faults.add(Fault(kind="restated", route="any", times=0, start=OLD, end=OLD + pd.Timedelta("1h")))
+        scheduler = NoTraining(JobContext(ours, store, source))
+
+        def day():
+            """Tick on the next day, and return the audit and what was asked of the exchange."""
+            clock.time += pd.Timedelta(days=1)
+            turn_clock(store, owner, key.market, clock.time)
+            before = len(exchange.log)
+            scheduler.tick()
+            scheduler.tick()
+            return last_ok(store, "backfill", key, audit=True), list(exchange.log)[before:]
+
+        yield day, key
+
+
+def test_the_scheduler_finds_what_was_restated_long_ago(audited, store, caplog):
+    """A month a day, older than an ingest reads: revised, old values kept, told in job, log and doctor."""
+    day, key = audited
+    old = read_candles(store, key, OLD, OLD + pd.Timedelta("1h"))
+    november, _ = day()
+    assert november.result["until"] == "2024-12-01T00:00:00+00:00"
+    assert (november.result["revised"], read_candles(store, key, OLD).iloc[0]["low"]) == (0, old["low"].iloc[0])
+    december, _ = day()
+    assert (december.parameters, december.result["revised"]) == ({"audit": True}, 1)
+    assert read_candles(store, key, OLD)["low"].iloc[0] == pytest.approx(old["low"].iloc[0] * 0.999)
+    with store.engine.connect() as connection:
+        kept = connection.execute(text("SELECT open_time, low, volume, source FROM candle_revisions")).one()
+    assert kept == (OLD, old["low"].iloc[0], old["volume"].iloc[0], key.market)
+    warnings = [json.loads(record.message) for record in caplog.records if record.levelname == "WARNING"]
+    assert [(said["job_id"], said["result"]["revised"]) for said in warnings] == [(december.id, 1)]
+    finding = _audits(store, key)
+    assert finding.status == "warn"
+    assert "2 audits of older candles in 31 days, which found 1 restated" in finding.found
+
+
+def test_audits_read_the_whole_history_once_in_a_month_by_checksums(audited, store):
+    """By files whose checksum is the known one, nothing but the checksum is asked; then the first month again."""
+    day, key = audited
+    spans, asked = [], []
+    for _ in range(6):
+        audit, seen = day()
+        spans.append((audit.result["since"][:10], audit.result["until"][:10]))
+        asked.append([found.path.rsplit("/", 1)[-1] for found in seen if found.path.startswith("/data/")])
+    first, last = read_candles(store, key)["open_time"].iloc[[0, -1]]
+    edge = last - pd.Timedelta("719h")
+    assert spans[0] == spans[4] == (f"{first:%Y-%m-%d}", "2024-12-01")
+    assert spans[1:3] == [("2024-12-01", "2025-01-01"), ("2025-01-01", "2025-02-01")]
+    assert spans[3][0] == "2025-02-01"
+    assert spans[3][1] < f"{edge:%Y-%m-%d}" < "2025-03-01"
+    assert asked[4] == ["BTCUSDT-1h-2024-11.zip.CHECKSUM"]
+    assert asked[5] == ["BTCUSDT-1h-2024-12.zip.CHECKSUM"]
+
+
+def test_an_audit_that_failed_is_done_again_and_skips_nothing(audited, monkeypatch):
+    """The next one begins where the last that succeeded ended."""
+    day, _ = audited
+    november, _ = day()
+    with monkeypatch.context() as patch:
+        patch.setattr("btcml.pipeline.jobs.backfill", lambda *_, **__: (_ for _ in ()).throw(MarketError("down")))
+        assert day()[0].id == november.id
+    assert day()[0].result["since"] == november.result["until"]
+
+
+def test_audits_cover_any_history_in_28_days(store):
+    """Eight years are four months a day; a history that every ingest reads again needs none."""
+    key, now = SeriesKey("replay:still", "BTCUSDT", "1d"), NOON
+    frame = SimulatedMarket().fetch_candles("BTCUSDT", "1d", pd.Timestamp("2017-08-17", tz="UTC"), now)
+    upsert_candles(store, key, frame, source=key.market, at=now)
+    spans = [audit_span(store, key, now, None)]
+    while spans[-1][1] < now.floor("D") - pd.Timedelta(days=720):
+        spans.append(audit_span(store, key, now, spans[-1][1]))
+    assert spans[0][0] == frame["open_time"].iloc[0]
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(spans))
+    assert len(spans) <= 28
+    assert audit_span(store, key, now, spans[-1][1]) == spans[0]
+    start, end = audit_span(store, SeriesKey("replay:still", "BTCUSDT", "1w"), now, None)
+    assert start == end
