@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,10 @@ from btcml.report.figures import (
     panels,
     thousands,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _POINTS = 700
 _LAGS, _FAR = 48, 4
@@ -53,41 +57,50 @@ def headline(returns: pd.Series) -> say.Claim:
 def price_and_volume(candles: pd.DataFrame) -> Chart:
     """Daily close and volume over the whole span."""
     days = exploration.daily_candles(candles)
-    figure, (upper, lower) = panels(2, 1, 3.9, sharex=True, height_ratios=[3, 1])
+    figure, axes = _price_panels(days["volume"])
     shown = _thinned(days)
-    upper.plot(shown["day"], shown["close"], color=SERIES[0])
-    lower.fill_between(shown["day"], shown["volume"], color=SERIES[6], step="mid", linewidth=0)
-    upper.set_ylabel("close, USD")
-    lower.set_ylabel("volume")
-    thousands(upper)
-    thousands(lower)
-    date_axis(lower)
+    axes[0].plot(shown["day"], shown["close"], color=SERIES[0])
+    axes[0].set_ylabel("close, USD")
+    for lower in axes[1:]:
+        lower.fill_between(shown["day"], shown["volume"], color=SERIES[6], step="mid", linewidth=0)
+        lower.set_ylabel("volume")
+    for part in axes:
+        thousands(part)
+    date_axis(axes[-1])
     conclusion = say.claim(
-        "In this span the price went from {first} to {last}, between {low} and {high}.",
+        "In this span the price went from {first} to {last}, between {low} and {high}."
+        + " The volume of every candle is zero: this source does not record it." * (len(axes) == 1),
         first=say.usd(days["open"].iloc[0], 0),
         last=say.usd(days["close"].iloc[-1], 0),
         low=say.usd(days["low"].min(), 0),
         high=say.usd(days["high"].max(), 0),
     )
-    return Chart(
-        "price-and-volume", figure, days, conclusion, "Line of the daily close above an area of the daily volume."
-    )
+    alt = "Line of the daily close" + " above an area of the daily volume" * (len(axes) - 1) + "."
+    return Chart("price-and-volume", figure, days, conclusion, alt)
+
+
+def _price_panels(volume: pd.Series) -> tuple[Figure, list[Axes]]:
+    """Axes of the price and, where there is any volume, of the volume below it."""
+    rows = 2 if volume.any() else 1
+    return panels(rows, 1, 3.9, sharex=True, height_ratios=[3, 1][:rows])
 
 
 def newest_candles(candles: pd.DataFrame, most: int = 72) -> Chart:
     """The newest candles with their volume."""
     newest = candles.tail(most).reset_index(drop=True)
-    figure, (upper, lower) = panels(2, 1, 3.9, sharex=True, height_ratios=[3, 1])
-    candle_bars(upper, newest)
-    lower.bar(newest.index, newest["volume"], width=0.64, color=SERIES[6])
-    lower.set_ylabel("volume")
+    figure, axes = _price_panels(candles["volume"])
+    candle_bars(axes[0], newest)
+    for lower in axes[1:]:
+        lower.bar(newest.index, newest["volume"], width=0.64, color=SERIES[6])
+        lower.set_ylabel("volume")
     size = (newest["high"] / newest["low"]).apply(np.log).median() * 1e4
     conclusion = say.claim(
         "Half of the newest {rows} span less than {size} from their lowest to their highest price.",
         rows=say.count(len(newest), "candle"),
         size=say.bp(size, 1),
     )
-    alt = "Candles of the newest hours above bars of their volume; rising candles are hollow, falling ones filled."
+    below = " above bars of their volume" * (len(axes) - 1)
+    alt = f"Candles of the newest hours{below}; rising candles are hollow, falling ones filled."
     return Chart("newest-candles", figure, newest, conclusion, alt)
 
 
@@ -193,9 +206,10 @@ def volatility_clusters(days: pd.DataFrame) -> Chart | say.Claim:
 def week(candles: pd.DataFrame, interval: str) -> Chart:
     """Volume and size of moves by hour of the week."""
     table = exploration.weekly_rhythm(candles, interval)
-    figure, axes = panels(1, 2, 2.7, left=0.95, sharey=True)
-    highest = max(table["volume"].max(), table["volatility"].max())
-    days, columns = list(dict.fromkeys(table["weekday"])), ("volume", "volatility")
+    columns = ["volume", "volatility"] if candles["volume"].any() else ["volatility"]
+    figure, axes = panels(1, len(columns), 2.7, left=0.95, sharey=True)
+    highest = max(table[column].max() for column in columns)
+    days = list(dict.fromkeys(table["weekday"]))
     grids = [table.pivot_table(index="weekday", columns="hour", values=column).loc[days] for column in columns]
     heat_map(figure, axes, grids, 0, highest)
     for part, column in zip(axes, columns, strict=True):
@@ -207,7 +221,8 @@ def week(candles: pd.DataFrame, interval: str) -> Chart:
         hour=say.word(f"{top['hour']:02d}:00 UTC"),
         times=say.number(top["volatility"], 1, "times"),
     )
-    alt = "Two heat maps of weekday by hour: volume and size of moves, brighter where there is more."
+    maps = "Two heat maps of weekday by hour: volume and" if len(columns) > 1 else "Heat map of weekday by hour:"
+    alt = f"{maps} size of moves, brighter where there is more."
     return Chart("week", figure, table, conclusion, alt)
 
 

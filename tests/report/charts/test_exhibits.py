@@ -108,6 +108,18 @@ def test_the_market_is_described(which, request):
     assert all(text_of(item) for item in items)
 
 
+def test_a_source_without_volume_has_a_second_chapter_without_volume_figures(snapshot):
+    """Mark prices, indices, currencies: all volumes are zero, and the page says so."""
+    candles = snapshot.candles.assign(volume=0.0, quote_volume=np.nan, taker_buy_base=np.nan)
+    price, newest, week = eda.price_and_volume(candles), eda.newest_candles(candles), eda.week(candles, "15m")
+    assert "The volume of every candle is zero: this source does not record it." in text_of(price)
+    for chart, panels in ((price, 1), (newest, 1), (week, 1)):
+        assert text_of(chart)
+        assert len([axes for axes in chart.figure.axes if axes.get_label() != "<colorbar>"]) == panels
+        assert "volume" not in chart.alt
+    assert "this source does not record which side" not in text_of(eda.price_and_volume(snapshot.candles))
+
+
 def test_quantiles_claim_nothing_rarer_than_the_returns_show(snapshot):
     """Of 900 returns the outermost quantile has ten beyond it."""
     returns = exploration.returns_bp(snapshot.candles, "15m").dropna().iloc[:900]
