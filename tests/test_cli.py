@@ -213,6 +213,17 @@ def test_a_file_that_does_not_say_its_symbol_is_noted(run, csv):
     assert err.startswith("NOTE: mine.csv does not name its symbol, taken as ETHUSDT")
 
 
+def test_a_symbol_that_is_given_wins_over_the_name_of_the_file(run, csv):
+    """And it says so; the symbol that is only the default does not."""
+    named = Path(csv()).rename(Path(csv()).with_name("ETHUSDT-5m.csv"))
+    status, _, err = run("ingest", "--source", str(named))
+    assert (status, "holds ETHUSDT, found symbol 'BTCUSDT': give --symbol ETHUSDT" in err) == (2, True)
+    status, out, err = run("ingest", "--source", str(named), "--symbol", "BTCUSDT", "--json")
+    assert (status, json.loads(out)["key"]["symbol"]) == (0, "BTCUSDT")
+    assert "NOTE: the file's name tells ETHUSDT, its candles are taken as BTCUSDT, as asked for" in err
+    assert "the file's name tells ETHUSDT" in json.loads(out)["notes"][0]
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(verb, capsys):
     """--help ends with 0 and says what each option means."""

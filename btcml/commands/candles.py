@@ -66,10 +66,13 @@ def _for_each_symbol(args: Namespace, work: Callable[[Session, SeriesKey, OnPage
     """Run for one symbol, or for several one after the other within the exchange's limits."""
     from btcml.candles import SeriesKey
 
-    symbols = list(dict.fromkeys(args.symbol.split(",")))
-    args.symbol = symbols[0]
+    symbols = list(dict.fromkeys(args.symbol.split(","))) if args.symbol else []
+    args.symbol = ",".join(symbols[:1]) or None
     session = open_session(args)
-    keys = [SeriesKey(args.market or session.source.market, symbol, session.run.interval) for symbol in symbols]
+    keys = [
+        SeriesKey(args.market or session.source.market, symbol, session.run.interval)
+        for symbol in symbols or [session.run.symbol]
+    ]
     done = [work(session, key, progress(str(key))) for key in keys]
     return done[0] if len(done) == 1 else {"series": done}
 

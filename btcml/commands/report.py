@@ -31,7 +31,7 @@ def _report(args: Namespace) -> Any:
     if args.from_plan:
         plan, settings = load_plan(args.from_plan), load_settings()
         store = open_store(settings)
-        source = make_source(settings, plan.source, store)
+        source = make_source(settings, plan.source, store, symbol=plan.symbol)
     else:
         session = open_session(args)
         settings, store, source = session.settings, session.store, session.source

@@ -67,7 +67,7 @@ def require_extra(verb: str, extra: str) -> None:
 def declare_series(parser: argparse.ArgumentParser, days: int | None = None, *, several: bool = False) -> None:
     """Declare the options that say which series a verb is about."""
     more = ", or several with commas between" if several else ""
-    parser.add_argument("--symbol", default="BTCUSDT", help=f"the exchange's symbol{more} (default BTCUSDT)")
+    parser.add_argument("--symbol", help=f"the exchange's symbol{more} (default BTCUSDT)")
     parser.add_argument("--interval", help="length of a candle, 1m to 1w (default: BTCML_INTERVAL)")
     parser.add_argument("--source", help="binance, simulated, auto, or a file or folder (default: BTCML_SOURCE)")
     parser.add_argument("--days", type=int, default=days, help="span of candles, in days")
@@ -110,7 +110,7 @@ def open_session(args: argparse.Namespace) -> Session:
     settings = load_settings()
     run = _parameters(args, settings)
     store = open_store(settings)
-    about = {name: getattr(args, name, None) for name in ("as_of", "timezone")}
+    about = {name: getattr(args, name, None) for name in ("as_of", "timezone", "symbol")}
     source = make_source(settings, run.source, store, **about)
     if run.source == "auto":
         why = " (Binance did not answer)" if source.market == "simulated" else ""

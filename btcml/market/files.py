@@ -43,6 +43,8 @@ class FileMarket:
         Time at which the file was written: what had closed by then is final.
     timezone
         Zone of times without one, such as ``America/New_York``; by default UTC.
+    symbol
+        Symbol of a single file, which wins over the one in its name, with a note; not over a ticker column.
     clock
         Real time; what has not closed by then is not final.
 
@@ -66,6 +68,7 @@ class FileMarket:
         *,
         as_of: pd.Timestamp | None = None,
         timezone: str | None = None,
+        symbol: str | None = None,
         clock: Clock = utc_now,
     ) -> None:
         self.path = Path(path)
@@ -74,6 +77,7 @@ class FileMarket:
         safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name or stem).strip("-.")[:70] or "candles"
         self._market = f"file:{safe}" if name else f"file:{safe}-{_content(files, timezone)[:8]}"
         self._as_of, self._timezone, self._now = as_of, timezone, clock()
+        self._symbol = symbol if self.path.is_file() else None
 
     @property
     def market(self) -> str:
@@ -97,8 +101,8 @@ class FileMarket:
 
     def _read(self) -> dict[tuple[str, str], tuple[pd.DataFrame, tuple[str, ...]]]:
         stamps = tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in _files(self.path))
-        loaded = _load_series(stamps, self._timezone)
-        found = {key: _finished(series, self._as_of, self._now) for key, series in loaded.items()}
+        loaded = [_renamed(series, self._symbol) for series in _load_series(stamps, self._timezone)]
+        found = {series[:2]: _finished(series, self._as_of, self._now) for series in loaded}
         found = {key: (frame, notes) for key, (frame, notes) in found.items() if len(frame)}
         if not found:
             msg = f"{self.path} holds no {'final ' if loaded else ''}candles"
@@ -177,7 +181,7 @@ def _files(path: Path) -> list[Path]:
 
 
 @lru_cache(maxsize=4)
-def _load_series(stamps: tuple[tuple[Path, int, int], ...], timezone: str | None) -> dict[tuple[str, str], Loaded]:
+def _load_series(stamps: tuple[tuple[Path, int, int], ...], timezone: str | None) -> list[Loaded]:
     """Read once per process as long as no file changes: a report reads the same file often."""
     parts: dict[tuple[str, str], list[tuple[Path, Loaded]]] = {}
     for file, *_ in stamps:
@@ -185,7 +189,15 @@ def _load_series(stamps: tuple[tuple[Path, int, int], ...], timezone: str | None
             if not found.candles.empty:
                 parts.setdefault((found.symbol, found.interval), []).append((file, found))
     _check_named(parts, [file for file, *_ in stamps])
-    return {key: _joined(key, found) for key, found in parts.items()}
+    return [_joined(key, found) for key, found in parts.items()]
+
+
+def _renamed(loaded: Loaded, symbol: str | None) -> Loaded:
+    """Give a series the symbol that the user named, where only the file's name tells another."""
+    if not symbol or loaded.by_column or loaded.symbol in {symbol, ""}:
+        return loaded
+    note = f"the file's name tells {loaded.symbol}, its candles are taken as {symbol}, as asked for"
+    return loaded._replace(symbol=symbol, notes=(*loaded.notes, note))
 
 
 def _check_named(parts: dict[tuple[str, str], list[tuple[Path, Loaded]]], files: list[Path]) -> None:
@@ -216,7 +228,8 @@ def _joined(key: tuple[str, str], found: list[tuple[Path, Loaded]]) -> Loaded:
         loaded.final and frame["open_time"].iloc[-1] == candles["open_time"].iloc[-1]
         for frame, (_, loaded) in zip(frames, found, strict=True)
     )
-    return Loaded(*key, candles, final, tuple(note for _, loaded in found for note in loaded.notes))
+    by_column = any(loaded.by_column for _, loaded in found)
+    return Loaded(*key, candles, final, tuple(note for _, loaded in found for note in loaded.notes), by_column)
 
 
 def _finished(loaded: Loaded, as_of: pd.Timestamp | None, now: pd.Timestamp) -> tuple[pd.DataFrame, tuple[str, ...]]:

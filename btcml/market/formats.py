@@ -62,6 +62,8 @@ class Loaded(NamedTuple):
         Whether the file holds final candles only: an archive of the exchange, or btcml's export.
     notes
         Sentences for the user: what was decided in reading it.
+    by_column
+        Whether a ticker column tells the symbol.
     """
 
     symbol: str
@@ -69,6 +71,7 @@ class Loaded(NamedTuple):
     candles: pd.DataFrame
     final: bool = False
     notes: tuple[str, ...] = ()
+    by_column: bool = False
 
 
 def load_candles(path: Path) -> tuple[str, pd.DataFrame]:
@@ -285,7 +288,8 @@ def _series(raw: pd.DataFrame, path: Path, timezone: str | None) -> Iterator[Loa
         raise SourceError(msg)
     named = raw[tickers[0]].astype("str").str.upper().str.replace(r"[\W_]", "", regex=True)
     for symbol in named.unique():
-        yield _load_one(raw[named == symbol].reset_index(drop=True), symbol, path, timezone, final=final)
+        rows = raw[named == symbol].reset_index(drop=True)
+        yield _load_one(rows, symbol, path, timezone, final=final)._replace(by_column=True)
 
 
 def symbol_in(name: str) -> str:
@@ -360,7 +364,8 @@ def _times(raw: pd.DataFrame, timezone: str | None) -> tuple[pd.Series, bool, tu
     times = parse_times(raw[names[0]], names[0] or "of times", timezone)
     naive = timezone is None and not is_epoch(raw[names[0]].iloc[0]) and not _has_zone(raw[names[0]])
     others = [name for name in names[1:] if _differs(raw[name], times)]
-    notes = tuple(f"the columns {name} and {names[0]} disagree: {names[0]} is taken" for name in others)
+    unit = ", the time since 1970," if is_epoch(raw[names[0]].iloc[0]) else ""
+    notes = tuple(f"the columns {name} and {names[0]} disagree: {names[0]}{unit} is taken" for name in others)
     return times, naive, notes
 
 

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 
 def make_source(
-    settings: Settings, name: str, store: Store, *, as_of: pd.Timestamp | None = None, timezone: str | None = None
+    settings: Settings,
+    name: str,
+    store: Store,
+    *,
+    as_of: pd.Timestamp | None = None,
+    timezone: str | None = None,
+    symbol: str | None = None,
 ) -> Source:
     """Find the market that a source names.
 
@@ -34,8 +40,8 @@ def make_source(
         simulated market), or a file or folder of candles.
     store
         Stores bans of the exchange.
-    as_of, timezone
-        When a file was written, and the zone of its local times: see `FileMarket`.
+    as_of, timezone, symbol
+        When a file was written, the zone of its local times, and whose candles it holds: see `FileMarket`.
 
     Raises
     ------
@@ -59,4 +65,4 @@ def make_source(
     if not path.exists():
         msg = f"expected binance, simulated, auto or a file or folder of candles, found {name!r}, which does not exist"
         raise SourceError(msg)
-    return FileMarket(path, as_of=as_of, timezone=timezone)
+    return FileMarket(path, as_of=as_of, timezone=timezone, symbol=symbol)

@@ -107,7 +107,7 @@ def snapshot_story(
         If the market has no candles in the span.
     """
     backfill(store, source, plan.key, plan.span, on_page=on_page)
-    snapshot = read_snapshot(store, plan.key, *plan.span)
+    snapshot = read_snapshot(store, plan.key, *plan.span, getattr(source, "notes", ()))
     record_snapshot(store, snapshot, source.now())
     return save_snapshot(snapshot, settings.home / "snapshots")
 

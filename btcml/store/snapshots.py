@@ -60,6 +60,8 @@ class Snapshot:
         Sealed forecasts with their outcomes.
     trials
         Tries of models on the series: ``model, test_start, test_end, settings``.
+    notes
+        Sentences about how a file of candles was read.
     """
 
     key: SeriesKey
@@ -75,6 +77,7 @@ class Snapshot:
     suspects: pd.DataFrame
     forecasts: pd.DataFrame
     trials: pd.DataFrame
+    notes: tuple[str, ...] = ()
 
     @property
     def frames(self) -> dict[str, pd.DataFrame]:
@@ -84,7 +87,8 @@ class Snapshot:
     @property
     def facts(self) -> dict[str, Any]:
         """Everything but the frames, as plain JSON values."""
-        return {
+        notes = {"notes": list(self.notes)} if self.notes else {}
+        return notes | {
             "format": _FORMAT,
             **asdict(self.key),
             "start": self.start.isoformat(),
@@ -104,8 +108,15 @@ def _hash(facts: dict[str, Any], frames: dict[str, pd.DataFrame]) -> str:
     return content_hash([("facts", head), *frames.items()])
 
 
-def read_snapshot(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Timestamp) -> Snapshot:
+def read_snapshot(
+    store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Timestamp, notes: tuple[str, ...] = ()
+) -> Snapshot:
     """Gather a snapshot from the database.
+
+    Parameters
+    ----------
+    notes
+        What the source says of itself.
 
     Raises
     ------
@@ -139,6 +150,7 @@ def read_snapshot(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Tim
         suspects=suspect_spans(candles, key.interval),
         forecasts=read_scored(store, key, start, end),
         trials=read_trials(store, key),
+        notes=notes,
     )
 
 
@@ -194,7 +206,8 @@ def load_snapshot(bundle: Path) -> Snapshot:
         frames["trials"] = pd.DataFrame(columns=["model", "test_start", "test_end", "settings"])
     key = SeriesKey(facts["market"], facts["symbol"], facts["interval"])
     start, end = pd.Timestamp(facts["start"]), pd.Timestamp(facts["end"])
-    return Snapshot(key, start, end, facts.get("reigning", "persistence"), facts["heads"], **frames)
+    reigning, notes = facts.get("reigning", "persistence"), tuple(facts.get("notes", ()))
+    return Snapshot(key, start, end, reigning, facts["heads"], **frames, notes=notes)
 
 
 def record_snapshot(store: Store, snapshot: Snapshot, at: pd.Timestamp) -> None:

@@ -145,6 +145,22 @@ def test_a_symbol_is_read_from_any_usual_name(name: str, symbol: str) -> None:
     assert symbol_in(name) == symbol
 
 
+def test_the_symbol_that_is_asked_for_wins_over_the_name_of_a_file(tmp_path: Path) -> None:
+    """With a note; a ticker column, or the names in a folder, tell the truth."""
+    (tmp_path / "ETHUSDT-1h.csv").write_text(table())
+    market = FileMarket(tmp_path / "ETHUSDT-1h.csv", symbol="BTCUSDT")
+    assert len(market.fetch_candles("BTCUSDT", "1h", HOURS[0], CUSTOM)) == 47
+    assert market.notes[0] == "the file's name tells ETHUSDT, its candles are taken as BTCUSDT, as asked for"
+    assert FileMarket(tmp_path / "ETHUSDT-1h.csv", symbol="ETHUSDT").notes == market.notes[1:]
+    with pytest.raises(UsageError, match="holds ETHUSDT, found symbol 'BTCUSDT'"):
+        FileMarket(tmp_path, symbol="BTCUSDT").span("BTCUSDT")
+    (tmp_path / "BTCUSDT-1h.csv").write_text(
+        table(header="open_time,open,high,low,close,volume,ticker", prices=PRICES + ",ETHUSDT")
+    )
+    with pytest.raises(UsageError, match="holds ETHUSDT, found symbol 'BTCUSDT'"):
+        FileMarket(tmp_path / "BTCUSDT-1h.csv", symbol="BTCUSDT").span("BTCUSDT")
+
+
 def test_a_folder_of_several_files_keeps_their_symbols_apart_or_is_refused(tmp_path: Path) -> None:
     """No file without a symbol is merged into another."""
     (tmp_path / "BTCUSDT.csv").write_text(table())
@@ -163,7 +179,7 @@ def test_an_epoch_decides_against_a_local_date(tmp_path: Path) -> None:
     rows = "".join(f"{t.value // 10**9},{t - pd.Timedelta(hours=4):%Y-%m-%d %H:%M},{PRICES}\n" for t in HOURS)
     found = load(tmp_path, "timestamp,date,open,high,low,close,volume\n" + rows)[0]
     assert found.candles["open_time"].tolist() == HOURS.tolist()
-    assert found.notes == ("the columns date and timestamp disagree: timestamp is taken",)
+    assert found.notes == ("the columns date and timestamp disagree: timestamp, the time since 1970, is taken",)
 
 
 AUTUMN = pd.date_range("2024-11-03 00:00", periods=300, freq="5min", tz="America/New_York")

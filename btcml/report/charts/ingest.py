@@ -35,10 +35,12 @@ def provenance(market: str) -> str:
 
 
 def origin(snapshot: Snapshot) -> say.Claim:
-    """Where the candles came from, how many, from when to when."""
+    """Where the candles came from, how many, from when to when, and what was decided in reading a file."""
     candles = snapshot.candles
     return say.claim(
-        "{source} The snapshot holds {rows} of {interval}, from {first} to {last}.",
+        "{source} The snapshot holds {rows} of {interval}, from {first} to {last}."
+        + " In reading the file: {notes}." * bool(snapshot.notes),
+        notes=say.word("; ".join(snapshot.notes) or "nothing"),
         source=say.word(provenance(snapshot.key.market)),
         rows=say.count(len(candles), "final candle"),
         interval=say.word(snapshot.key.interval),

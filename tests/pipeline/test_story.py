@@ -1,0 +1,34 @@
+"""The plan of a report and its snapshot."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from btcml.market.files import FileMarket
+from btcml.market.simulate import SimulatedMarket
+from btcml.pipeline.story import Plan, snapshot_story
+from btcml.report.charts.ingest import origin
+from btcml.store.snapshots import load_snapshot
+
+START = pd.Timestamp("2025-01-01", tz="UTC")
+
+
+def test_what_was_decided_in_reading_a_file_is_on_the_page(store, settings, tmp_path):
+    """Columns of times that disagree: the epoch is taken, and the chapter says so, from the snapshot alone."""
+    frame = SimulatedMarket().fetch_candles("BTCUSDT", "5m", START, START + pd.Timedelta(days=2))
+    local = (frame["open_time"] - pd.Timedelta(hours=4)).dt.strftime("%Y-%m-%d %H:%M")
+    values = frame[["open", "high", "low", "close", "volume"]]
+    file = tmp_path / "BTCUSDT-5m.csv"
+    values.assign(timestamp=frame["open_time"].astype("int64") // 10**6, date=local).to_csv(file, index=False)
+    source = FileMarket(file)
+    plan = Plan(source.market, "BTCUSDT", "5m", 2, source.default_end("BTCUSDT").isoformat(), str(file))
+    snapshot = load_snapshot(snapshot_story(settings, store, source, plan))
+    assert snapshot.candles["open_time"].iloc[0] == START
+    said = str(origin(snapshot))
+    assert "the columns date and timestamp disagree: timestamp, the time since 1970, is taken" in said
+    assert "the last candle, of 2025-01-02 23:55, may have been open" in said
+    assert "notes" not in load_snapshot(snapshot_story(settings, store, SimulatedMarket(), _simulated())).facts
+
+
+def _simulated():
+    return Plan("simulated", "BTCUSDT", "5m", 2, (START + pd.Timedelta(days=2)).isoformat(), "simulated")
