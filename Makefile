@@ -88,7 +88,7 @@ refresh: ## delete stored sources and ends, so that the next report uses the new
 
 # ---- tests ----
 test: $(READY) ## all tests that need nothing but Python packages
-	@$(BIN)/pytest -q -n 2 -m 'not soak and not browser and not tools'
+	@$(BIN)/pytest -q -n 2
 	@echo 'left out: browser and contract tool (make test-all) and the long tests (make soak); skipped: see the reasons above'
 
 test-all: $(READY) .venv/contract/ready ## the same, the browser (needs chromium) and the contract tool
