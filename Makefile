@@ -15,19 +15,19 @@ BTCML_HOME ?= .btcml
 SOAK_SHARE ?= 1
 OSV ?=
 UPGRADE ?=
+override BTCML_HOME := $(value BTCML_HOME)
 export BTCML_HOME
 
 BIN := .venv/bin
 READY := .venv/ready
 CODE := $(shell find btcml notebooks reports/template data_contracts -type f \( -name '*.py' -o -name '*.ipynb' -o -path 'reports/*' -o -name '*.yaml' \) -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*')
-PARAMETERS := --symbol '$(SYMBOL)' --interval '$(INTERVAL)' --days '$(DAYS)' --end '$(END)' --source '$(SOURCE)'
-# Only what the user gave: the settings (environment or .env) have the rest.
-given = $(if $(filter-out file,$(origin $(1))),--$(2) '$($(1))')
+# A value as one word of the shell, whatever it holds: a path may have spaces, quotes, $, & and #.
+quoted = '$(subst ','\'',$(value $(1)))'
+# Only what the user gave: the settings (environment or .env) and files have the rest.
+given = $(if $(filter-out file,$(origin $(1))),--$(2) $(call quoted,$(1)))
 GIVEN = $(call given,SYMBOL,symbol) $(call given,INTERVAL,interval) $(call given,DAYS,days) $(call given,SOURCE,source)
-# Every parameter is in the name of the plan; the market and the end that were found are in the plan.
-SPACE := $(subst ,, )
-SLUG = $(subst $(SPACE),_,$(subst :,,$(subst /,_,$(strip $(1)))))
-PLAN := $(BTCML_HOME)/plans/$(call SLUG,$(SYMBOL)-$(INTERVAL)-$(DAYS)d-$(or $(END),latest)-$(SOURCE)).mk
+option = --$(2) $(call quoted,$(1))
+PARAMETERS = $(call given,SYMBOL,symbol) $(call option,INTERVAL,interval) $(call option,DAYS,days) $(call option,END,end) $(call option,SOURCE,source)
 
 .PHONY: help report refresh verify test test-all test-tools soak check lab api dashboard up bench bench-scale bench-service bench-peers lock env docs pictures sbom audit wheel clean
 
@@ -59,14 +59,17 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 # ---- the report ----
+# Every parameter, and the content of a file or folder, is in the name of the plan; the market and the end are in the plan.
 RUN :=
 ifneq ($(filter report verify,$(MAKECMDGOALS)),)
+PLAN := build/plans/$(firstword $(shell { printf '%s\n' $(PARAMETERS); [ ! -e $(call quoted,SOURCE) ] || \
+  find -L $(call quoted,SOURCE) -maxdepth 1 -type f -exec cksum {} + | sort; } | cksum)).mk
 -include $(PLAN)
-endif
 
-$(PLAN): $(wildcard $(SOURCE)) | $(READY)
-	@mkdir -p '$(@D)'
-	@$(BIN)/btcml report $(PARAMETERS) --plan '$@'
+$(PLAN): | $(READY)
+	@mkdir -p $(@D)
+	@$(BIN)/btcml report $(PARAMETERS) --plan $@
+endif
 
 ifneq ($(RUN),)
 report: $(RUN)/pages/index.html ## the report as HTML pages, from candles to verdict
@@ -76,7 +79,7 @@ verify: $(RUN)/pages/index.html ## build the report again in a clean folder and 
 	@$(BIN)/btcml verify '$(RUN)'
 
 $(RUN)/pages/index.html: $(PLAN) $(CODE) requirements.lock | $(READY)
-	@$(BIN)/btcml report --from-plan '$(PLAN)'
+	@$(BIN)/btcml report --from-plan $(PLAN)
 	@touch $@
 else # no plan could be made, and btcml has printed the reason
 report verify:
@@ -84,7 +87,7 @@ report verify:
 endif
 
 refresh: ## delete stored sources and ends, so that the next report uses the newest candles
-	@rm -rf '$(BTCML_HOME)/plans'
+	@rm -rf build/plans
 
 # ---- tests ----
 test: $(READY) ## all tests that need nothing but Python packages
@@ -118,7 +121,7 @@ bench-service: $(READY) ## latency and throughput of the service on one core, an
 	@$(BIN)/python tests/bench/service_speed.py '$(DAYS)'
 
 bench-peers: $(READY) .venv/peers/ready ## mlforecast and the two previous systems on the same rows, in an environment of their own
-	@PYTHONPATH=. .venv/peers/bin/python tests/bench/peers.py $(filter-out auto simulated binance,$(SOURCE))
+	@PYTHONPATH=. .venv/peers/bin/python tests/bench/peers.py $(if $(filter-out auto simulated binance,$(SOURCE)),$(call quoted,SOURCE))
 
 # ---- ways in ----
 lab: $(READY) ## JupyterLab with the notebooks, ready to run
@@ -169,4 +172,4 @@ wheel: $(READY) ## the package as a wheel and a source archive in dist
 	@ls dist
 
 clean: ## delete what was built, except the database and the environment
-	@rm -rf reports/build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis '$(BTCML_HOME)/plans'
+	@rm -rf reports/build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,12 +12,21 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 BTCML = """#!/bin/bash
 echo "btcml $*" >> calls
+printf '%s\n' "$@" > words
 case "$*" in
   *"--days 0"*) echo 'btcml: days must be at least 1' >&2; exit 2;;
   *--plan*) printf 'RUN := out/run\\n' > "${@: -1}";;
   *--from-plan*) mkdir -p out/run/pages; echo page > out/run/pages/index.html;;
 esac
 """
+
+
+@pytest.fixture
+def tmp_path(tmp_path):
+    """A checkout may lie anywhere."""
+    folder = tmp_path / "my projects"
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture
@@ -59,6 +68,61 @@ def test_a_report_is_planned_and_built_once(make, tmp_path):
     assert make("verify", "DAYS=9", "SOURCE=simulated").returncode == 0
     calls = (tmp_path / "calls").read_text().splitlines()
     assert [call.split()[1] for call in calls] == ["report", "report", "verify"]
+
+
+NAMES = [
+    "my candles.csv",
+    "it's.csv",
+    "x$HOME.csv",
+    "R&D.csv",
+    "a#b.csv",
+    "50%.csv",
+    'say "x".csv',
+    "a:b=c;d|e.csv",
+    "ação 币.csv",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_source_may_have_any_path(make, tmp_path, name):
+    """From a checkout with a space in its path, too: btcml gets the path as it is, in a plan of its own."""
+    (tmp_path / name).write_text("1")
+    for target in ("report", "verify", "report"):
+        done = make(target, f"SOURCE={name}")
+        assert (done.returncode, done.stderr) == (0, "")
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [call.split()[1] for call in calls] == ["report", "report", "verify"]
+    assert f"--source {name} --plan build/plans/" in calls[0]
+    make("up", f"SOURCE={name}")
+    assert (tmp_path / "words").read_text().splitlines() == ["up", "--source", name]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_source_with_another_content_is_another_plan(make, tmp_path, folder):
+    """Rewritten, also inside a folder: no report of an older content; touched it is the same."""
+    source = tmp_path / "my candles" / "x.csv"
+    source.parent.mkdir()
+    given = f"SOURCE={source.parent if folder else source}"
+    for content, plans in (("1", 1), ("2", 2), ("2", 2), ("1", 2)):
+        source.write_text(content)
+        assert make("report", given).returncode == 0
+        assert len(list((tmp_path / "build" / "plans").iterdir())) == plans
+
+
+def test_only_a_symbol_that_was_given_is_passed_on(make, tmp_path):
+    """The default would win over the symbol in the name of a file."""
+    make("report", "SOURCE=x.csv")
+    make("report", "SOURCE=x.csv", "SYMBOL=BTCUSDT")
+    plans = [call for call in (tmp_path / "calls").read_text().splitlines() if "--plan" in call]
+    assert ["--symbol" in call for call in plans] == [False, True]
+
+
+def test_the_state_folder_may_have_any_path(make, tmp_path):
+    """A dollar sign in it is no variable of make."""
+    (tmp_path / ".venv" / "bin" / "btcml").write_text('#!/bin/bash\nprintf %s "$BTCML_HOME" > words\n')
+    for given in ("BTCML_HOME=x$HOME/R&D", "BTCML_HOME=it's"):
+        make("api", given)
+        assert (tmp_path / "words").read_text() == given.removeprefix("BTCML_HOME=")
 
 
 @pytest.mark.parametrize("target", ["lab", "up"])
