@@ -48,7 +48,9 @@ INTERVALS: dict[str, pd.Timedelta] = {
 } | {"1w": pd.Timedelta(days=7)}
 """The exchange's intervals of fixed length, by name."""
 
-_SYMBOL = r"[^\W_]{2,20}"
+SYMBOL = r"[^\W_a-z]{2,20}"
+"""Pattern of a symbol: the exchange has some with letters beyond ASCII."""
+
 _SUM = ("volume", "quote_volume", "trades", "taker_buy_base", "taker_buy_quote")
 _MONDAY = pd.Timestamp("1970-01-05", tz="UTC")
 _LISTING = pd.Timestamp("2017-08-17", tz="UTC")
@@ -71,10 +73,10 @@ def check_symbol(text: str) -> str:
     ...
     btcml.errors.UsageError: a symbol is 2 to 20 capital letters and digits, found 'btc/usdt': write BTCUSDT
     """
-    if re.fullmatch(_SYMBOL, text) and text == text.upper():
+    if re.fullmatch(SYMBOL, text):
         return text
     near = re.sub(r"[\W_]", "", text.upper())
-    advice = f"write {near}" if re.fullmatch(_SYMBOL, near) else "write it as the exchange does, such as BTCUSDT"
+    advice = f"write {near}" if re.fullmatch(SYMBOL, near) else "write it as the exchange does, such as BTCUSDT"
     msg = f"a symbol is 2 to 20 capital letters and digits, found {text!r}: {advice}"
     raise UsageError(msg)
 

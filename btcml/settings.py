@@ -39,13 +39,13 @@ def duration(text: str) -> timedelta:
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-def _text_for(parse: Callable[[str], object]) -> AfterValidator:
+def text_for(parse: Callable[[str], object]) -> AfterValidator:
     """Validator that keeps the text and raises what `parse` raises."""
     return AfterValidator(lambda text: (parse(text), text)[1])
 
 
-_Interval = Annotated[str, _text_for(interval_delta)]
-_Duration = Annotated[str, _text_for(duration)]
+_Interval = Annotated[str, text_for(interval_delta)]
+_Duration = Annotated[str, text_for(duration)]
 
 
 def _urls(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -154,7 +154,7 @@ class RunParameters(BaseModel):
     symbol: Annotated[str, AfterValidator(check_symbol)] = Field("BTCUSDT", description="the exchange's symbol")
     interval: _Interval = Field("5m", description="length of a candle")
     days: int = Field(1095, ge=1, le=20_000, description="span of candles before the end, in days")
-    end: Annotated[str, _text_for(_check_end)] = Field("", description="UTC time; empty: the source's own")
+    end: Annotated[str, text_for(_check_end)] = Field("", description="UTC time; empty: the source's own")
     source: str = Field("auto", min_length=1, description="binance, simulated, auto, or a path")
 
     def key(self, market: str) -> SeriesKey:

@@ -10,7 +10,10 @@ import pytest
 
 from btcml.cli import main
 from btcml.commands import VERBS
+from btcml.market.files import FileMarket
 from btcml.market.simulate import SimulatedMarket
+from btcml.pipeline.story import load_plan
+from btcml.testing.exchange import running_exchange
 
 
 @pytest.fixture
@@ -61,6 +64,10 @@ def test_an_ingest_answers_one_json_object(run):
         (["backfill", "--since", "05/04/2026"], "expected a UTC time such as 2017-08-17"),
         (["ingest", "--interval", "1s"], "the exchange has 1s, btcml does not: give one of 1m"),
         (["ingest", "--interval", "1M"], "the exchange has 1M, btcml does not: give one of 1m"),
+        (["report", "--interval", "1M"], "the exchange has 1M, btcml does not: give one of 1m"),
+        (["evaluate", "--interval", "1s"], "the exchange has 1s, btcml does not: give one of 1m"),
+        (["report", "--end", "05/04/2026"], "expected a UTC time such as 2025-06-30T00:00, found '05/04/2026'"),
+        (["exchange", "--at", "05/04/2026"], "expected a UTC time such as 2017-08-17"),
         (["ingest", "--market", "binance"], "of the market simulated are never stored as binance"),
         (["backfill", "--market", "binance", "--days", "2"], "of the market simulated are never stored as binance"),
         (["ingest", "--as-of", "2025-01-01"], "--as-of and --timezone are about a file of candles"),
@@ -85,6 +92,35 @@ def test_a_mistake_of_the_user_is_one_sentence_and_exit_2(run, argv, says):
     assert says in err
     assert err.startswith("btcml: ")
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("interval", ["1s", "1M"])
+def test_the_setting_of_an_interval_is_refused_by_the_same_sentence(run, monkeypatch, interval):
+    """The variable BTCML_INTERVAL is checked as the option is."""
+    monkeypatch.setenv("BTCML_INTERVAL", interval)
+    status, _, err = run("ingest")
+    assert (status, f"the exchange has {interval}, btcml does not: give one of 1m" in err) == (2, True)
+
+
+def test_a_symbol_beyond_ascii_works_from_the_exchange_to_the_report(run, tmp_path, monkeypatch):
+    """Fetched from a replay exchange and its archive, stored, printed as JSON, exported, and in a run folder's path."""
+    symbol, end = "币安人生USDT", pd.Timestamp("2025-02-02", tz="UTC")
+    frame = SimulatedMarket().fetch_candles("BTCUSDT", "1m", end - pd.Timedelta(days=40), end)
+    frame.to_parquet(tmp_path / f"{symbol}-1m.parquet")
+    source = FileMarket(tmp_path / f"{symbol}-1m.parquet", as_of=end)
+    with running_exchange(source, lambda: end, name="letters", weight_limit=10**9) as exchange:
+        for name, value in (("BINANCE_URLS", exchange.url), ("ARCHIVE_URL", exchange.url), ("SOURCE", "binance")):
+            monkeypatch.setenv(f"BTCML_{name}", value)
+        series = ("--symbol", symbol, "--interval", "1m")
+        done = json.loads(run("backfill", *series, "--days", "40", "--json")[1])
+        assert (done["status"], done["key"]["symbol"], done["inserted"]) == ("ok", symbol, 40 * 1440)
+        assert f"/data/spot/monthly/klines/{symbol}/1m/{symbol}-1m-2025-01.zip" in {seen.path for seen in exchange.log}
+        assert json.loads(run("db", "series", "--json")[1])["rows"][0]["symbol"] == symbol
+        assert run("db", "export", f"replay:letters/{symbol}/1m", str(tmp_path / "x.csv"))[0] == 0
+        assert run("report", *series, "--days", "30", "--plan", str(tmp_path / "plan.mk"))[0] == 0
+    text = (tmp_path / "plan.mk").read_text(encoding="utf-8")
+    assert text.startswith(f"RUN := reports/build/replay-letters/{symbol}/1m/30d-2025-02-02T0000\n")
+    assert load_plan(tmp_path / "plan.mk").symbol == symbol
 
 
 def test_a_text_price_in_a_file_is_named_with_its_place(run, csv):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -9,11 +10,12 @@ from urllib.parse import urlsplit
 import pandas as pd
 from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 from starlette.exceptions import HTTPException
 
-from btcml.candles import INTERVALS, SeriesKey
+from btcml.candles import INTERVALS, SYMBOL, SeriesKey, check_symbol, interval_delta
 from btcml.serve.service import Service
+from btcml.settings import text_for
 from btcml.system import is_loopback
 
 _bearer = HTTPBearer(auto_error=False, description="BTCML_API_KEY, where the service listens beyond loopback.")
@@ -28,13 +30,19 @@ async def service_of(request: Request) -> Service:
 State = Annotated[Service, Depends(service_of)]
 """The service's state."""
 
-Symbol = Annotated[str, Query(pattern=r"^[A-Z0-9]{2,20}$", description="The exchange's symbol.", examples=["BTCUSDT"])]
+
+# The library checks both, with its own sentences; the schema has the patterns.
+Symbol = Annotated[
+    str,
+    text_for(check_symbol),
+    Query(description="The exchange's symbol.", examples=["BTCUSDT"], json_schema_extra={"pattern": f"^{SYMBOL}$"}),
+]
 """A symbol."""
 
-_PATTERN = "^(" + "|".join(INTERVALS) + ")$"
+_INTERVALS = {"pattern": "^(" + "|".join(INTERVALS) + ")$"}
 Interval = Annotated[
-    str | None,
-    Query(pattern=_PATTERN, description="Length of a candle; omitted: the usual one.", examples=["5m"]),
+    Annotated[str, text_for(interval_delta), Field(json_schema_extra=_INTERVALS)] | None,
+    Query(description="Length of a candle; omitted: the usual one.", examples=["5m"]),
 ]
 """An interval, or None for the usual one."""
 
@@ -47,23 +55,18 @@ _CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.][0-9]{1,6})?)?"
 _TIME = f"^{_DAY}(?:[T ]{_CLOCK}(?:Z|[+-](?:0[0-9]|1[0-4]):[0-5][0-9])?)?$"
 
 
-def _time(text: str | None) -> str | None:
-    """Bring a time that matches `_TIME` to UTC."""
-    if text is None:
-        return None
+def _time(text: str) -> str:
+    """Bring a time to UTC."""
+    if not re.fullmatch(_TIME, text):
+        msg = f"expected a UTC time such as 2025-06-30T00:00:00Z, found {text[:40]!r}"
+        raise ValueError(msg)
     stamp = pd.Timestamp(text)
     return str((stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")).isoformat())
 
 
 _Text = Annotated[
-    str | None,
-    Query(
-        pattern=_TIME,
-        max_length=40,
-        description="ISO 8601, from 2000 to 2199; without a zone it is UTC.",
-        examples=["2025-06-30T00:00:00Z"],
-    ),
-    AfterValidator(_time),
+    Annotated[str, AfterValidator(_time), Field(json_schema_extra={"pattern": _TIME, "maxLength": 40})] | None,
+    Query(description="ISO 8601, from 2000 to 2199; without a zone it is UTC.", examples=["2025-06-30T00:00:00Z"]),
 ]
 Start = _Text
 """First open time, or None."""

@@ -88,7 +88,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class only
     found = error.errors()
     where = ", ".join(dict.fromkeys(str(item["loc"][-1]) for item in found)) or "the request"
-    why = "; ".join(dict.fromkeys(str(item["msg"]) for item in found))
+    why = "; ".join(dict.fromkeys(str(item["msg"]).removeprefix("Value error, ") for item in found))
     return problem_response(request, 422, f"{where}: {why}: correct it and try again")
 
 

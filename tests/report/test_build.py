@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from btcml.candles import SeriesKey
 from btcml.errors import NotFoundError, ReportError, UsageError
 from btcml.report.build import (
     adopt_bundle,
@@ -24,6 +25,7 @@ from btcml.report.build import (
     open_run,
 )
 from btcml.report.manifest import gather_inputs, manifest_text, verify_report
+from btcml.report.pages import build_gallery
 from btcml.store.snapshots import save_snapshot
 
 from .conftest import FINISH, TINY, make_snapshot, write_notebook
@@ -337,3 +339,14 @@ def test_an_impossible_report_is_refused_before_anything_is_fetched(days, interv
     check_request(20, "5m", now, now)
     with pytest.raises(UsageError, match=sentence):
         check_request(days, interval, pd.Timestamp(end, tz="UTC"), now)
+
+
+def test_a_report_of_a_symbol_beyond_ascii_is_built_and_verified(tmp_path, chapters):
+    """In a run folder whose path has its letters: pages, manifest, gallery and the comparison of every byte."""
+    snapshot = dataclasses.replace(make_snapshot(), key=SeriesKey("replay:letters", "币安人生USDT", "15m"))
+    run = tmp_path / "build" / "replay-letters" / "币安人生USDT" / "15m" / "30d"
+    build_report(run, bundle=save_snapshot(snapshot, tmp_path / "bundles"), notebooks=chapters)
+    assert "币安人生USDT" in (run / "pages" / "index.html").read_text(encoding="utf-8")
+    assert json.loads((run / "pages" / "manifest.json").read_text(encoding="utf-8"))["parameters"]["symbol"][0] == "币"
+    assert not verify_report(run, chapters).differences
+    assert "币安人生USDT" in build_gallery(tmp_path / "build").read_text(encoding="utf-8")

@@ -8,7 +8,10 @@ import pytest
 import requests
 from pydantic import SecretStr
 
+from btcml.candles import interval_delta
 from btcml.errors import BannedError, UsageError
+from btcml.market.files import FileMarket
+from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.ingest import ingest
 from btcml.pipeline.predict import seal
 from btcml.pipeline.series import evaluate_series, read_points
@@ -23,6 +26,7 @@ from btcml.serve.schemas import (
     PricesResponse,
     SeriesResponse,
 )
+from btcml.testing.exchange import running_exchange
 
 from ..processes import WAIT_S, until  # noqa: TID252 - of all tests
 from .conftest import Listening
@@ -101,6 +105,49 @@ def test_every_error_is_a_problem_document_with_its_true_status(service, method,
     assert problem["status"] == status
     assert isinstance(problem["detail"], str)
     assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize("interval", ["1s", "1M"])
+@pytest.mark.parametrize("route", ["GET /prices/latest", "POST /predict", "POST /ingest/run", "POST /train"])
+def test_an_interval_that_only_the_exchange_has_is_refused_by_one_true_sentence(service, route, interval):
+    """The same one as on the command line."""
+    method, path = route.split()
+    answer = requests.request(method, f"{service.url}{path}?interval={interval}", timeout=WAIT_S)
+    assert answer.status_code == 422
+    with pytest.raises(UsageError) as refused:
+        interval_delta(interval)
+    assert answer.json()["detail"] == str(refused.value)
+    assert f"the exchange has {interval}, btcml does not: give one of 1m, 3m" in str(refused.value)
+
+
+def test_a_time_that_is_not_iso_is_refused_by_one_sentence(service):
+    """Whether the fifth of April or the fourth of May was meant is not guessed."""
+    for path in ("/series?start=05/04/2026", "/futuros?end=05/04/2026"):
+        answer = service.get(path)
+        name = path.split("?")[1].split("=")[0]
+        expected = (
+            f"{name}: expected a UTC time such as 2025-06-30T00:00:00Z, found '05/04/2026': correct it and try again"
+        )
+        assert (answer.status_code, answer.json()["detail"]) == (422, expected)
+
+
+def test_a_symbol_beyond_ascii_works_on_every_route(store, settings, tmp_path):
+    """Fetched from a replay exchange, stored and answered; a spelling mistake gets the same advice as elsewhere."""
+    symbol, end = "币安人生USDT", pd.Timestamp("2025-01-03", tz="UTC")
+    frame = SimulatedMarket().fetch_candles("BTCUSDT", "5m", end - pd.Timedelta(days=2), end)
+    frame.to_parquet(tmp_path / f"{symbol}-5m.parquet")
+    source = FileMarket(tmp_path / f"{symbol}-5m.parquet", as_of=end)
+    with running_exchange(source, lambda: end, name="letters") as exchange:
+        ours = settings.model_copy(update={"btcml_source": "binance", "btcml_binance_urls": (exchange.url,)})
+        with Listening(create_app(ours, store)) as url:
+            ask = {"symbol": symbol, "interval": "5m"}
+            filled = requests.post(url + "/init/backfill", params=ask | {"days": 2}, timeout=WAIT_S).json()
+            latest = requests.get(url + "/prices/latest", params=ask | {"n": 3}, timeout=WAIT_S).json()
+            again = requests.post(url + "/ingest/run", params=ask, timeout=WAIT_S).json()
+            wrong = requests.get(url + "/prices/latest?symbol=btcusdt", timeout=WAIT_S).json()["detail"]
+    assert (filled["status"], filled["inserted"], again["status"]) == ("ok", 576, "ok")
+    assert (latest["symbol"], latest["count"]) == (symbol, 3)
+    assert wrong == "a symbol is 2 to 20 capital letters and digits, found 'btcusdt': write BTCUSDT"
 
 
 def test_the_newest_candles_come_oldest_first(service):
