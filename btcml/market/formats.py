@@ -171,6 +171,8 @@ def parse_csv(data: bytes) -> pd.DataFrame:
     >>> parse_csv(b"1735689600000,1,2,1,2,10").columns.tolist()
     ['open_time', 'open', 'high', 'low', 'close', 'volume']
     """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        data = data.decode("utf-16").encode()
     data = data.removeprefix(b"\xef\xbb\xbf").strip() + b"\n"  # Arrow finds no row in a line without an end
     while data.startswith((b"http", b"#", b'"http')) and b"," not in _first_line(data):
         data = data[data.find(b"\n") + 1 :]
@@ -194,7 +196,7 @@ def _first_line(data: bytes) -> bytes:
 
 def _plain(name: object) -> str:
     """Name of a column in lower case with underscores."""
-    text = re.sub(r"[\s.]+", "_", str(name).strip().strip('"<>').lower()).strip("_")
+    text = re.sub(r"[\s._()]+", "_", str(name).strip().strip('"<>').lower()).strip("_")
     return "" if text.startswith("unnamed:") or text == "none" else text
 
 
@@ -342,7 +344,7 @@ def _volume(name: str, symbol: str) -> str:
     unit = name.removeprefix("volume_").upper()
     if symbol.startswith(unit):
         return "volume"
-    return "quote_volume" if symbol.endswith(unit) else name
+    return "quote_volume" if symbol.endswith(unit) or unit == "CURRENCY" else name
 
 
 def _times(raw: pd.DataFrame, timezone: str | None) -> tuple[pd.Series, bool, tuple[str, ...]]:
@@ -439,7 +441,9 @@ def _check_rules(frame: pd.DataFrame, interval: str) -> None:
     rows = int(broken.any(axis=1).sum())
     if rows >= min(_BROKEN_ROWS, len(frame)) and rows > _BROKEN_SHARE * len(frame):
         rule = str(broken.sum().idxmax())
-        msg = f"{rows / len(frame):.0%} of the rows break the rule {rule}{_REASONS.get(rule, '')}"
+        empty = ", ".join(name for name in COLUMNS[:6] if frame[name].isna().all())
+        reason = f": no value in {empty}" if rule == "required" and empty else _REASONS.get(rule, "")
+        msg = f"{rows / len(frame):.0%} of the rows break the rule {rule}{reason}"
         raise SourceError(msg)
 
 

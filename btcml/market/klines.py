@@ -144,7 +144,9 @@ def _localized(times: pd.Series, timezone: str | None) -> pd.Series:
 
 def _refuse(column: pd.Series, bad: pd.Series, name: str, expected: str) -> None:
     row = int(np.flatnonzero(bad.to_numpy())[0])
-    msg = f"row {row + 1}, column {name}: expected {expected}, found {column.iloc[row]!r}"
+    value = column.iloc[row]
+    found = repr(value) if isinstance(value, str) else value
+    msg = f"row {row + 1}, column {name}: expected {expected}, found {found}"
     raise SourceError(msg)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
@@ -331,6 +332,75 @@ def test_feather_is_read(tmp_path: Path) -> None:
     frame = pd.DataFrame({"date": HOURS, "open": 100.0, "high": 102.0, "low": 99.0, "close": 101.0, "volume": 5.0})
     frame.to_feather(tmp_path / "BTC_USDT-1h.feather")
     assert len(load_file(tmp_path / "BTC_USDT-1h.feather")[0].candles) == 48
+
+
+YAHOO = "Date,Open,High,Low,Close,Adj Close,Volume\n"
+KAGGLE = "Timestamp,Open,High,Low,Close,Volume_(BTC),Volume_(Currency),Weighted_Price\n"
+READ = {
+    "byte order mark": b"\xef\xbb\xbf" + table().encode(),
+    "UTF-16": table().encode("utf-16"),
+    "CRLF": table().replace("\n", "\r\n").encode(),
+    "TradingView": "".join(
+        ["time,open,high,low,close,Volume,Volume MA\n", *(f"{t.value // 10**9},{PRICES},NaN\n" for t in HOURS)]
+    ).encode(),
+    "Yahoo": (YAHOO + "".join(f"{t:%Y-%m-%d %H:%M},100,102,99,101,101,5\n" for t in HOURS)).encode(),
+    "Kaggle": (KAGGLE + "".join(f"{t.value // 10**9},{PRICES},500,100\n" for t in HOURS)).encode(),
+}
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_usual_exports_are_read(tmp_path: Path, kind: str) -> None:
+    """Encodings, ends of lines, and the columns of other programs."""
+    found = load(tmp_path, READ[kind])[0]
+    assert (found.symbol, found.interval) == ("BTCUSDT", "1h")
+    assert found.candles["open_time"].tolist() == HOURS.tolist()
+    assert found.candles[["open", "high", "low", "close", "volume"]].drop_duplicates().to_numpy().tolist() == [
+        [100, 102, 99, 101, 5]
+    ]
+    assert found.candles["quote_volume"].isin([500]).all() == (kind == "Kaggle")
+
+
+@pytest.mark.parametrize("kind", ["Decimal", "New York"])
+def test_types_of_parquet_are_read(tmp_path: Path, kind: str) -> None:
+    """Decimal numbers, and times with a zone of their own."""
+    frame = pd.DataFrame({"open_time": HOURS, "open": 100.0, "high": 102.0, "low": 99.0, "close": 101.0, "volume": 5.0})
+    if kind == "Decimal":
+        frame = frame.assign(**{name: frame[name].map(lambda value: Decimal(str(value))) for name in frame.columns[1:]})
+    else:
+        frame = frame.assign(open_time=HOURS.tz_convert("America/New_York"))
+    frame.to_parquet(tmp_path / "x.parquet")
+    found = load_file(tmp_path / "x.parquet")[0].candles
+    assert (found["open_time"].tolist(), found["close"].unique().tolist()) == (HOURS.tolist(), [101])
+
+
+def test_minutes_without_a_price_are_holes(tmp_path: Path) -> None:
+    """As Kaggle's file of minutes has them: kept for quarantine, the others are candles."""
+    rows = [f"{t:%Y-%m-%d %H:%M},{PRICES if i % 3 else 'NaN,NaN,NaN,NaN,NaN'}\n" for i, t in enumerate(HOURS)]
+    found = load(tmp_path, "open_time,open,high,low,close,volume\n" + "".join(rows))[0].candles
+    assert (len(found), int(found["close"].isna().sum())) == (48, 16)
+
+
+REFUSED = {
+    "days before months": (
+        table([f"{t:%d/%m/%Y %H:%M}" for t in HOURS]),
+        "column open_time: expected a time, found '01/",
+    ),
+    "a page": ("<!DOCTYPE html><html><body>Log in</body></html>\n", "this is not a file of candles: the first line is"),
+    "cut off": (table()[:-8], "cannot be read as csv: CSV parse error: Expected 6 columns, got 4"),
+    "milliseconds of the day, as Lean has them": (
+        f"0,{PRICES}\n60000,{PRICES}\n",
+        "since 1970, in the years 2009 to 2200, found 0",
+    ),
+    "no volume": (table(header="open_time,open,high,low,close", prices="1,1,1,1"), "missing: volume"),
+    "empty volumes": (table(prices="1,1,1,1,"), "100% of the rows break the rule required: no value in volume"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_cannot_be_read_is_refused_by_its_cause(tmp_path: Path, kind: str) -> None:
+    """One sentence with the row, the column or the line."""
+    content, says = REFUSED[kind]
+    assert says in refused(tmp_path, content)
 
 
 def test_times_that_a_spreadsheet_rounded_are_named(tmp_path: Path) -> None:

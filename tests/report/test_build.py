@@ -350,3 +350,14 @@ def test_a_report_of_a_symbol_beyond_ascii_is_built_and_verified(tmp_path, chapt
     assert json.loads((run / "pages" / "manifest.json").read_text(encoding="utf-8"))["parameters"]["symbol"][0] == "币"
     assert not verify_report(run, chapters).differences
     assert "币安人生USDT" in build_gallery(tmp_path / "build").read_text(encoding="utf-8")
+
+
+@pytest.mark.soak
+def test_a_report_of_a_source_without_volume_is_built(tmp_path):
+    """All five chapters over candles of which every volume is zero; the second one says so."""
+    unknown = dict.fromkeys(("quote_volume", "trades", "taker_buy_base", "taker_buy_quote"), float("nan"))
+    snapshot = make_snapshot()
+    silent = dataclasses.replace(snapshot, candles=snapshot.candles.assign(volume=0.0, **unknown))
+    build_report(tmp_path / "run", bundle=save_snapshot(silent, tmp_path / "bundles"))
+    page = (tmp_path / "run" / "pages" / "02-eda.html").read_text(encoding="utf-8")
+    assert "The volume of every candle is zero: this source does not record it." in page
