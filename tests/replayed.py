@@ -12,7 +12,6 @@ from btcml.pipeline.clock import register_clock
 from btcml.pipeline.ingest import backfill
 from btcml.pipeline.sources import make_source
 from btcml.pipeline.train import train
-from btcml.store.forecasts import record_clock
 from btcml.testing.exchange import running_exchange
 
 
@@ -26,12 +25,12 @@ class TurnedClock:
         return self.time
 
 
-def turn_clock(store, owner, market, time):
-    """Set a market's clock in the database, as only the owner can."""
+def turn_clock(owner, market, time, speed=0.0):
+    """Set a market's clock in the database, as only the owner can: a seal's time is still that of a recorded clock."""
+    values = "(market, origin_market, origin_real, speed) VALUES (:market, :time, clock_timestamp(), :speed)"
     with owner.begin() as connection:
-        connection.execute(text("SET LOCAL session_replication_role = replica"))
-        connection.execute(text("DELETE FROM market_clocks"))
-    record_clock(store, market, time, speed=0.0)
+        row = {"market": market, "time": time, "speed": speed}
+        connection.execute(text(f"INSERT INTO market_clocks {values}"), row)
 
 
 @contextlib.contextmanager

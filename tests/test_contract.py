@@ -53,6 +53,7 @@ def insert(owner, frame):
     names = ", ".join(("market", "symbol", "interval", *COLUMNS))
     values = ", ".join(("'binance'", "'BTCUSDT'", "'5m'", *(f":{name}" for name in COLUMNS)))
     with owner.begin() as connection:
+        connection.execute(text("SET LOCAL btcml.source = 'binance'"))
         connection.execute(text(f"INSERT INTO candles ({names}) VALUES ({values})"), row)
 
 
@@ -72,6 +73,7 @@ def test_frame_table_and_query_agree_on_a_row_that_breaks_a_rule(rule, owner):
     assert any(name in str(refused.value) for name in names)
     query = next(item.query for item in load_contract().rules if item.name == rule)
     with owner.connect() as connection:
+        connection.execute(text("SET LOCAL btcml.source = 'binance'"))
         for name in RULES:
             connection.execute(text(f"ALTER TABLE candles DROP CONSTRAINT {name}"))
         row = bad.to_dict("records")[0] | {"market": "binance", "symbol": "BTCUSDT", "interval": "5m"}

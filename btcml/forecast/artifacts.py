@@ -37,6 +37,7 @@ FORMAT = 1
 
 KIND = "btcml forecaster"
 GOLDEN = "golden.f8"
+MANIFEST = "manifest.json"
 GOLDEN_ROWS = 8
 GOLDEN_COLUMNS = tuple(name for name in COLUMNS if name not in {"open_time", "close_time"})
 TOLERANCE = 1e-6
@@ -70,13 +71,23 @@ def save_forecaster(forecaster: Forecaster, folder: Path, golden: pd.DataFrame) 
     files[GOLDEN] = _golden_bytes(tail)
     manifest = _manifest(forecaster, tail, files)
     with replaced_folder(folder) as new:
-        for name, payload in (files | {"manifest.json": manifest}).items():
+        for name, payload in (files | {MANIFEST: manifest}).items():
             (new / name).write_bytes(payload)
     return folder
 
 
-def load_forecaster(folder: Path) -> Forecaster:
+def manifest_hash(folder: Path) -> str:
+    """SHA-256 of a saved forecaster's manifest, which has the hashes of all its files."""
+    return hashlib.sha256(_read_bounded(folder / MANIFEST, MAX_BYTES)).hexdigest()
+
+
+def load_forecaster(folder: Path, digest: str | None = None) -> Forecaster:
     """Read a forecaster and check it on its golden rows.
+
+    Parameters
+    ----------
+    digest
+        The `manifest_hash` that was recorded when it was saved.
 
     Raises
     ------
@@ -84,7 +95,7 @@ def load_forecaster(folder: Path) -> Forecaster:
         If a file is missing, changed, too large or foreign, if the folder is of another format or
         feature definition, or if the golden forecasts differ.
     """
-    manifest = _read_manifest(folder)
+    manifest = _read_manifest(folder, digest)
     try:
         forecaster, tail = _forecaster(manifest, _read_files(folder, manifest))
         _check_golden(manifest["golden"]["forecasts"], _golden_forecasts(forecaster, tail), folder)
@@ -142,8 +153,11 @@ def _golden_forecasts(forecaster: Forecaster, tail: pd.DataFrame) -> dict[str, l
     return {name: rows.tolist() for name, rows in raw.items()} | {"served": [float(move) for move in moves]}
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    payload = _read_bounded(folder / "manifest.json", MAX_BYTES)
+def _read_manifest(folder: Path, digest: str | None) -> dict[str, Any]:
+    payload = _read_bounded(folder / MANIFEST, MAX_BYTES)
+    if digest is not None and hashlib.sha256(payload).hexdigest() != digest:
+        msg = f"{MANIFEST} of {folder.name} must be the one that was recorded in training, found another: train again"
+        raise ArtifactError(msg)
     try:
         manifest = json.loads(payload)
         kind, layout, features = manifest["kind"], manifest["format"], tuple(map(str, manifest["features"]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from btcml.errors import StoreError
-from btcml.store.forecasts import market_now, read_clock_speed, record_clock
+from btcml.store.forecasts import database_now, market_now, read_clock_speed, record_clock
 
 if TYPE_CHECKING:
     from btcml.market import Source
@@ -40,11 +40,13 @@ def register_clock(store: Store, source: Source, *, listen: float = 1.0) -> pd.T
     ------
     StoreError
         If a replay of this name once ran by another clock, or Binance's clock is more than a
-        minute from the database's.
+        minute from the database's or has moved against it.
     """
     market = source.market
+    started, mark = database_now(store), time.monotonic()
     if market == "binance":
-        record_clock(store, market, _measure(source)[0])
+        now, at = _measure(source)
+        record_clock(store, market, now, asked_at=started + pd.Timedelta(seconds=at - mark))
     if not market.startswith("replay:"):
         return source.now()
     speed = read_clock_speed(store, market)
@@ -53,7 +55,7 @@ def register_clock(store: Store, source: Source, *, listen: float = 1.0) -> pd.T
         time.sleep(listen)
         later, then = _measure(source)
         speed = clock_speed((later - first).total_seconds() / (then - at))
-        record_clock(store, market, later + pd.Timedelta(seconds=(time.monotonic() - then) * speed), speed)
+        record_clock(store, market, later, speed, asked_at=started + pd.Timedelta(seconds=then - mark))
     now = source.now()
     apart = (market_now(store, market) - now).total_seconds()
     if abs(apart) > _TOLERANCE_S * max(speed, 1.0):

@@ -10,7 +10,7 @@ from btcml.candles import SeriesKey
 from btcml.errors import ContractError, NotFoundError, StoreError, UsageError
 from btcml.pipeline.train import prune
 from btcml.store.candles import check_contract, export_candles, read_series_keys
-from btcml.store.chain import chain_head, chain_keys, verify_chain
+from btcml.store.chain import chain_head, chain_keys, restated_outcomes, seal_faults, verify_chain
 from btcml.store.engine import APP_ROLE, READ_ROLE, head_revision, migrate, owner_url, set_password
 from btcml.store.models import read_models, restore_training
 
@@ -35,7 +35,7 @@ def _key(series: str | None) -> SeriesKey:
 
 
 def require_contract(store: Store) -> pd.DataFrame:
-    """Run the data contract over everything that is stored.
+    """Run the data contract over everything that is stored, and verify what is sealed.
 
     Returns
     -------
@@ -46,6 +46,8 @@ def require_contract(store: Store) -> pd.DataFrame:
     ------
     ContractError
         If stored candles break a rule.
+    StoreError
+        If a chain of forecasts or outcomes, or what they rest on, was changed.
     """
     results = check_contract(store)
     broken = results[results["broken"] > 0]
@@ -53,6 +55,7 @@ def require_contract(store: Store) -> pd.DataFrame:
         first = broken.iloc[0]
         msg = f"{first['broken']} stored candles break the rule {first['rule']}: run btcml ingest --audit --days 5000"
         raise ContractError(msg)
+    verify_chains(store, None, None)
     return results
 
 
@@ -107,7 +110,7 @@ def roll_back(store: Store, series: str | None, artifact: str | None) -> str:
 
 
 def verify_chains(store: Store, series: str | None, head: str | None) -> dict[str, Any]:
-    """Recompute the chain of sealed forecasts of a series, or of all.
+    """Recompute the chains of sealed forecasts and outcomes of a series, or of all.
 
     Parameters
     ----------
@@ -117,20 +120,24 @@ def verify_chains(store: Store, series: str | None, head: str | None) -> dict[st
     Returns
     -------
     dict
-        The head of each chain by series.
+        The head of each chain of forecasts by series, with its ``restated`` outcomes where there are any.
 
     Raises
     ------
     StoreError
-        If a chain is broken.
+        If a chain is broken, a trigger disabled or a clock moved.
     """
     wanted, found = _head(head) if head else None, {}
+    for fault in seal_faults(store):
+        msg = f"{fault}: restore a backup"
+        raise StoreError(msg)
     for key in [_key(series)] if series else chain_keys(store):
         broken = verify_chain(store, key, wanted)
         if broken is not None:
-            msg = f"the chain of {key} breaks at forecast {broken.seq}: {broken.reason}: restore a backup"
+            msg = f"the chain of {key} {broken}: restore a backup"
             raise StoreError(msg)
-        found[str(key)] = chain_head(store, key) or "no forecasts"
+        restated = restated_outcomes(store, key)
+        found[str(key)] = chain_head(store, key) | ({"restated": restated} if restated else {}) or "no forecasts"
     return found
 
 

@@ -16,7 +16,7 @@ from btcml.market.binance import BinanceMarket
 from btcml.pipeline.predict import load_served
 from btcml.settings import duration
 from btcml.store.candles import BanLedger, check_contract, read_last_candles, read_series_keys
-from btcml.store.chain import chain_head, chain_keys, verify_chain
+from btcml.store.chain import chain_head, chain_keys, restated_outcomes, seal_faults, verify_chain
 from btcml.store.engine import Store, head_revision, open_store
 from btcml.store.forecasts import market_now
 from btcml.store.jobs import count_audits, read_jobs
@@ -74,6 +74,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("database", lambda: _database(settings, store)),
         ("exchange", lambda: _exchange(settings, store)),
         ("contract", lambda: [_contract(store)]),
+        ("seal", lambda: [_seal(store)]),
         ("forecasts", lambda: _chains(store)),
         ("jobs", lambda: [_jobs(store)]),
         *((str(key), lambda key=key: _series(settings, store, key)) for key in _watched(settings, store)),
@@ -168,13 +169,24 @@ def _contract(store: Store) -> Finding:
     return _found("data contract", broken, f"{broken} stored candles break a rule", cure, "bad")
 
 
+def _seal(store: Store) -> Finding:
+    faults = seal_faults(store)
+    cure = "restore the newest backup that btcml db verify-forecasts finds whole (btcml db restore)"
+    return _found(
+        "seal", faults, "; ".join(faults) or "triggers, functions and clocks are as they should be", cure, "bad"
+    )
+
+
 def _chains(store: Store) -> list[Finding]:
     cure = "sealed rows were changed: restore the newest backup whose chain is whole (btcml db restore)"
     findings = []
     for key in chain_keys(store):
         gap = verify_chain(store, key)
-        state = f"breaks at {gap.seq}: {gap.reason}" if gap else f"is whole: {chain_head(store, key)['seq']} rows"
+        state = str(gap) if gap else f"is whole: {chain_head(store, key)['seq']} rows"
         findings.append(_found("forecasts", gap, f"the chain of {key} {state}", cure, "bad"))
+        if restated := restated_outcomes(store, key):
+            found = f"{len(restated)} outcomes of {key} were restated after they were sealed"
+            findings.append(Finding("forecasts", "warn", found, "btcml db verify-forecasts lists them: compare them"))
     return findings or [Finding("forecasts", "ok", "no forecast has been sealed yet")]
 
 

@@ -120,7 +120,7 @@ def load_served(store: Store, settings: Settings, key: SeriesKey, known: Served 
     NotReadyError
         If nothing has been trained yet.
     ArtifactError
-        If its files are missing, damaged or another training's.
+        If its files are missing, changed, damaged or another training's.
     """
     record = read_champion(store, key)
     if record is None:
@@ -128,7 +128,7 @@ def load_served(store: Store, settings: Settings, key: SeriesKey, known: Served 
         raise NotReadyError(msg)
     if known is not None and known.record.artifact == record.artifact:
         return Served(record, known.forecaster)
-    forecaster = load_forecaster(series_folder(settings, key) / record.artifact)
+    forecaster = load_forecaster(series_folder(settings, key) / record.artifact, record.manifest)
     _check_record(record, forecaster)
     return Served(record, forecaster)
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from btcml.candles import SeriesKey, content_hash
 from btcml.files import write_text
-from btcml.forecast.artifacts import save_forecaster, save_result
+from btcml.forecast.artifacts import manifest_hash, save_forecaster, save_result
 from btcml.forecast.experiment import MODELS, Experiment
 from btcml.forecast.forecaster import train_forecaster
 from btcml.forecast.metrics import PERSISTENCE
@@ -78,6 +78,7 @@ class Trained:
     validation_start: str
     window: tuple[str, str]
     snapshot: str
+    manifest: str
     bytes: int
     heads: dict[str, str] = field(default_factory=dict)
 
@@ -141,6 +142,7 @@ def train(
         validation_start=facts["test"][0],
         window=(times.iloc[0].isoformat(), times.iloc[-1].isoformat()),
         snapshot=snapshot,
+        manifest=manifest_hash(folder),
         bytes=sum(file.stat().st_size for file in folder.iterdir()),
         heads=chain_head(store, key),
     )
@@ -193,6 +195,7 @@ def _records(trained: Trained, forecaster: Forecaster, now: pd.Timestamp, judged
             judged_at=judged_at,
             bytes=trained.bytes,
             kept=True,
+            manifest=trained.manifest,
         )
         for name in names
     ]

@@ -45,8 +45,8 @@ class Upserted:
 def upsert_candles(store: Store, key: SeriesKey, candles: pd.DataFrame, *, source: str, at: pd.Timestamp) -> Upserted:
     """Store final candles: insert what is new, revise what differs, quarantine what is broken.
 
-    Old values of a revised candle go to ``candle_revisions``. A null in `candles` means that the source does
-    not have the column: it never replaces a known value.
+    The database puts the old values of a revised candle into ``candle_revisions``. A null in `candles` means that
+    the source does not have the column: it never replaces a known value.
 
     Parameters
     ----------
@@ -59,17 +59,19 @@ def upsert_candles(store: Store, key: SeriesKey, candles: pd.DataFrame, *, sourc
     """
     good, bad = enforce_contract(candles, key.interval)
     with store.bulk() as connection, connection.cursor() as cursor:
-        cursor.execute(f"SELECT pg_advisory_xact_lock(hashtextextended('candles {key}', 0))")
+        lock = f"pg_advisory_xact_lock(hashtextextended('candles {key}', 0))"
+        cursor.execute(f"SELECT {lock}, set_config('btcml.source', $1, true)", (source,))
         cursor.fetchall()
         known = _read(cursor, key, good["open_time"].min(), good["open_time"].max()) if len(good) else empty_candles()
         new, changed = _compare(good, known)
-        _append(cursor, "candles", key, good if new.all() else good[new])
-        revised = _revise(cursor, key, good[changed], known, source, at)
+        _revise(cursor, key, good[changed])
+        if new.any():
+            cursor.adbc_ingest("candles", _keyed(key, good if new.all() else good[new]), mode="append")
         quarantined = _quarantine(cursor, key, bad, source, at)
         _release(cursor, key, good["open_time"], at)
     if new.sum() > _STATISTICS_STALE:
         _analyze(store)
-    return Upserted(int(new.sum()), revised, quarantined)
+    return Upserted(int(new.sum()), int(changed.sum()), quarantined)
 
 
 def _compare(good: pd.DataFrame, known: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -97,29 +99,14 @@ def _keyed(key: SeriesKey, frame: pd.DataFrame, **constants: object) -> pa.Table
     return table
 
 
-def _append(cursor: adbc.Cursor, table: str, key: SeriesKey, frame: pd.DataFrame, **constants: object) -> None:
-    if len(frame):
-        cursor.adbc_ingest(table, _keyed(key, frame, **constants), mode="append")
-
-
-def _revise(
-    cursor: adbc.Cursor,
-    key: SeriesKey,
-    changed: pd.DataFrame,
-    known: pd.DataFrame,
-    source: str,
-    at: pd.Timestamp,
-) -> int:
+def _revise(cursor: adbc.Cursor, key: SeriesKey, changed: pd.DataFrame) -> None:
     if changed.empty:
-        return 0
-    old = known[known["open_time"].isin(changed["open_time"])]
-    _append(cursor, "candle_revisions", key, old, source=source, seen_at=at.to_pydatetime())
+        return
     cursor.adbc_ingest("incoming", _keyed(key, changed), mode="create", temporary=True)
     values = ", ".join(f"{name} = coalesce(i.{name}, c.{name})" for name in _VALUES)
     same = " AND ".join(f"c.{name} = i.{name}" for name in (*_KEYS, "open_time"))
     cursor.execute(f"UPDATE candles c SET {values} FROM incoming i WHERE {same}")
     cursor.execute("DROP TABLE incoming")
-    return len(changed)
 
 
 def quarantine_rows(store: Store, key: SeriesKey, rows: pd.DataFrame, *, source: str, at: pd.Timestamp) -> None:

@@ -1,21 +1,41 @@
-"""The chain of sealed forecasts: every hash is recomputed in Python from the rows alone."""
+"""The chains of sealed forecasts and outcomes: every hash is recomputed in Python from the rows alone.
+
+A row is hashed in the form of its ``hash_version``. Version 1 joins the columns by bars; version 2 writes
+each as its length, a colon and its text, a null as a minus sign, joined by commas. Times are UTC with
+microseconds, floats the hexadecimal digits of their IEEE 754 bytes.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import struct
 from dataclasses import asdict, astuple, dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
+from sqlalchemy import text
 
 from btcml.candles import SeriesKey
 from btcml.store.engine import IN_SERIES
 from btcml.store.forecasts import SEALED_COLUMNS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
     from btcml.store.engine import Store
+
+    Row = Mapping[Any, Any]
+
+
+_FORECAST_1 = tuple(name for name in SEALED_COLUMNS if name != "hash")
+_FORECAST_2 = (
+    *("seq", "open_time", "horizon", "role", "model", "artifact", "cutoff", "base", "open", "high", "low", "close"),
+    *("amp", "lo", "hi", "prob_up", "levels", "quantiles", "made_at", "written_at", "status", "outcome", "previous"),
+)
+_OUTCOME_2 = (
+    *("seq", "open_time", "open", "high", "low", "close", "known_at", "forecast_seq", "forecast_hash", "previous"),
+)
 
 
 @dataclass(frozen=True)
@@ -28,30 +48,52 @@ class ChainBreak:
         Sequence number of the row, or of the row that is missing.
     reason
         What is wrong there.
+    of
+        ``forecast`` or ``outcome``.
     """
 
     seq: int
     reason: str
+    of: str = "forecast"
+
+    def __str__(self) -> str:
+        """Place and reason."""
+        return f"breaks at {self.of} {self.seq}: {self.reason}"
 
 
-def forecast_hash(key: SeriesKey, row: dict[str, Any]) -> str:
-    """SHA-256 of a row's canonical bytes: UTC times, IEEE 754 bits, joined by bars, the hash left out."""
-    parts = [*astuple(key), *(_canonical(row[name]) for name in SEALED_COLUMNS if name != "hash")]
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()
+def forecast_hash(key: SeriesKey, row: Row) -> str:
+    """SHA-256 of the canonical bytes of a sealed forecast, the hash left out."""
+    if row["hash_version"] == 1:
+        parts = [*astuple(key), *(_canonical(row[name]) or "" for name in _FORECAST_1)]
+        return hashlib.sha256("|".join(parts).encode()).hexdigest()
+    return _row_hash("forecast", row["hash_version"], *astuple(key), *(row[name] for name in _FORECAST_2))
 
 
-def _canonical(value: Any) -> str:
-    if isinstance(value, pd.Timestamp):
-        return value.tz_convert("UTC").strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def outcome_hash(key: SeriesKey, row: Row) -> str:
+    """SHA-256 of the canonical bytes of a sealed outcome, the hash left out."""
+    return _row_hash("outcome", row["hash_version"], *astuple(key), *(row[name] for name in _OUTCOME_2))
+
+
+def _row_hash(*values: Any) -> str:
+    parts = ("-" if part is None else f"{len(part)}:{part}" for part in map(_canonical, values))
+    return hashlib.sha256(",".join(parts).encode()).hexdigest()
+
+
+def _canonical(value: Any) -> str | None:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     if isinstance(value, float):
-        return "" if np.isnan(value) else struct.pack(">d", value).hex()
-    return str(value)
+        return struct.pack(">d", value).hex()
+    if isinstance(value, list):
+        return " ".join(struct.pack(">d", item).hex() for item in value)
+    return None if value is None else str(value)
 
 
 def verify_chain(store: Store, key: SeriesKey, head: dict[str, str] | None = None) -> ChainBreak | None:
-    """Recompute a chain from its rows and return the first place where it breaks.
+    """Recompute the chains of a series from their rows and return the first place where one breaks.
 
-    The heads in the log of jobs must all be in it, too.
+    The heads in the log of jobs must all be in it; forecasts and outcomes name each other's hashes; every final
+    candle since the first forecast has an outcome, whose values are the candle's, or those of a revision.
 
     Parameters
     ----------
@@ -62,42 +104,114 @@ def verify_chain(store: Store, key: SeriesKey, head: dict[str, str] | None = Non
     Returns
     -------
     ChainBreak or None
-        None where the chain is intact.
+        None where both chains are intact.
     """
-    query = f"SELECT {', '.join(SEALED_COLUMNS)} FROM forecasts WHERE {IN_SERIES} ORDER BY seq"
-    rows = store.frame(query, asdict(key))
-    previous = ""
-    for expected, row in enumerate(rows.to_dict("records"), start=1):
-        found = _broken(key, {str(name): value for name, value in row.items()}, expected, previous)
-        if found is not None:
-            return found
-        previous = str(row["hash"])
-    if head and (int(head["seq"]) > len(rows) or rows["hash"].iloc[int(head["seq"]) - 1] != head["hash"]):
-        return ChainBreak(int(head["seq"]), "the recorded head is not in the chain")
-    return _missing_head(store, key)
+    queries = (_FORECASTS, _OUTCOMES, _LOST_HEADS, _UNSEALED)
+    with store.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        found = [connection.execute(text(query), asdict(key)).mappings().all() for query in queries]
+    forecasts, outcomes, lost, unsealed = found
+    wanted = [("the recorded head is not in the chain", head)] if head else []
+    wanted += [("a job recorded this head, and it is not in the chain", dict(row)) for row in lost]
+    breaks = chain(
+        _broken_rows("forecast", key, forecasts, forecast_hash),
+        (ChainBreak(int(row["seq"]), reason) for reason, row in wanted if not _holds(forecasts, row)),
+        _broken_rows("outcome", key, outcomes, outcome_hash),
+        _broken_forecasts(key, forecasts, outcomes),
+        _broken_outcomes(forecasts, outcomes),
+        (
+            ChainBreak(len(outcomes) + 1, f"the candle of {row['open_time']} has no outcome", "outcome")
+            for row in unsealed
+        ),
+    )
+    return next(breaks, None)
 
 
-def _missing_head(store: Store, key: SeriesKey) -> ChainBreak | None:
-    """Find the first head in the log of jobs that is not in the chain: the chain was truncated."""
-    seq = store.scalar(_MISSING_HEAD, asdict(key))
-    return None if seq is None else ChainBreak(int(seq), "a job recorded this head, and it is not in the chain")
-
-
-_MISSING_HEAD = f"""SELECT (result -> 'heads' ->> 'seq')::bigint AS seq FROM jobs WHERE {IN_SERIES}
-AND result -> 'heads' ->> 'seq' IS NOT NULL AND NOT EXISTS (
+_CANDLE = ", ".join(f"{{0}}.{name}" for name in ("open", "high", "low", "close"))
+_FORECASTS = f"""SELECT *, CASE WHEN market <> 'binance' THEN seal_time(market, written_at) END AS seal_time
+FROM forecasts WHERE {IN_SERIES} ORDER BY seq"""
+_OUTCOMES = f"""SELECT o.*, c.open_time IS NULL AS gone,
+({_CANDLE.format("o")}) IS DISTINCT FROM ({_CANDLE.format("c")}) AND NOT EXISTS (
+  SELECT FROM candle_revisions r WHERE r.market = o.market AND r.symbol = o.symbol AND r.interval = o.interval
+  AND r.open_time = o.open_time AND ({_CANDLE.format("r")}) = ({_CANDLE.format("o")})) AS changed
+FROM outcomes o LEFT JOIN candles c USING (market, symbol, interval, open_time) WHERE {IN_SERIES} ORDER BY seq"""
+_LOST_HEADS = f"""SELECT (result -> 'heads' ->> 'seq')::bigint AS seq, result -> 'heads' ->> 'hash' AS hash
+FROM jobs WHERE {IN_SERIES} AND result -> 'heads' ->> 'seq' IS NOT NULL AND NOT EXISTS (
   SELECT FROM forecasts f WHERE f.market = jobs.market AND f.symbol = jobs.symbol AND f.interval = jobs.interval
   AND f.seq = (result -> 'heads' ->> 'seq')::bigint AND f.hash = result -> 'heads' ->> 'hash')
 ORDER BY 1 LIMIT 1"""
+_UNSEALED = f"""SELECT open_time FROM candles c WHERE {IN_SERIES}
+AND open_time >= (SELECT min(open_time) FROM forecasts WHERE {IN_SERIES})
+AND (open_time < (SELECT max(open_time) FROM outcomes WHERE {IN_SERIES})
+  OR open_time <= (SELECT market_now(:market) - 2 * interval_length(:interval)))
+AND NOT EXISTS (SELECT FROM outcomes o WHERE o.market = c.market AND o.symbol = c.symbol
+  AND o.interval = c.interval AND o.open_time = c.open_time) ORDER BY 1 LIMIT 1"""
 
 
-def _broken(key: SeriesKey, row: dict[str, Any], expected: int, previous: str) -> ChainBreak | None:
-    if row["seq"] != expected:
-        return ChainBreak(expected, "the row is missing")
-    if row["previous"] != previous:
-        return ChainBreak(expected, "the row does not follow the row before")
-    if forecast_hash(key, row) != row["hash"]:
-        return ChainBreak(expected, "the row's content does not match its hash")
-    return None
+def _broken_rows(
+    of: str, key: SeriesKey, rows: Sequence[Row], digest: Callable[[SeriesKey, Row], str]
+) -> Iterator[ChainBreak]:
+    previous = ""
+    for expected, row in enumerate(rows, start=1):
+        if row["seq"] != expected:
+            yield ChainBreak(expected, "the row is missing", of)
+        if row["previous"] != previous:
+            yield ChainBreak(expected, "the row does not follow the row before", of)
+        if digest(key, row) != row["hash"]:
+            yield ChainBreak(expected, "the row's content does not match its hash", of)
+        previous = row["hash"]
+
+
+def _holds(rows: Sequence[Row], head: Row) -> bool:
+    """Whether a chain without a hole has a row of this number and hash."""
+    return 0 < int(head["seq"]) <= len(rows) and bool(rows[int(head["seq"]) - 1]["hash"] == head["hash"])
+
+
+_AHEAD = timedelta(minutes=1)
+
+
+def _broken_forecasts(key: SeriesKey, forecasts: Sequence[Row], outcomes: Sequence[Row]) -> Iterator[ChainBreak]:
+    """Compare what was sealed since version 2 with the market's clock and the outcomes."""
+    hashes = {"", *(row["hash"] for row in outcomes)}
+    known = {row["open_time"]: row["forecast_seq"] or 0 for row in outcomes}
+    for row in forecasts:
+        if row["seq"] > known.get(row["open_time"], row["seq"]):
+            yield ChainBreak(row["seq"], "it was committed after its outcome was known")
+        if row["hash_version"] == 1:
+            continue
+        made, written = row["made_at"], row["written_at"]
+        if made != row["seal_time"] if key.market != "binance" else not written <= made <= written + _AHEAD:
+            yield ChainBreak(row["seq"], "its time is not that of the market's recorded clock")
+        if row["outcome"] not in hashes:
+            yield ChainBreak(row["seq"], "the outcome before it is not in the chain of outcomes")
+
+
+def _broken_outcomes(forecasts: Sequence[Row], outcomes: Sequence[Row]) -> Iterator[ChainBreak]:
+    for row in outcomes:
+        scored = {"seq": row["forecast_seq"], "hash": row["forecast_hash"]}
+        if scored["seq"] is not None and not _holds(forecasts, scored):
+            yield ChainBreak(row["seq"], "the forecast that it scored is not in the chain", "outcome")
+        if row["gone"]:
+            yield ChainBreak(row["seq"], "its candle was deleted", "outcome")
+        if row["changed"]:
+            yield ChainBreak(row["seq"], "its candle was changed without a revision", "outcome")
+
+
+def restated_outcomes(store: Store, key: SeriesKey) -> list[dict[str, Any]]:
+    """List outcomes whose candle was restated since: the first final value scores, the newest is the candle's.
+
+    Returns
+    -------
+    list of dict
+        ``open_time``, ``scored`` and ``now`` (closes), and the newest revision's ``source`` and ``seen_at``.
+    """
+    return [row._asdict() for row in store.fetch(_RESTATED, asdict(key))]
+
+
+_RESTATED = f"""SELECT o.open_time, o.close AS scored, c.close AS now, r.source, r.seen_at
+FROM outcomes o JOIN candles c USING (market, symbol, interval, open_time) CROSS JOIN LATERAL (
+  SELECT source, seen_at FROM candle_revisions r WHERE r.market = o.market AND r.symbol = o.symbol
+  AND r.interval = o.interval AND r.open_time = o.open_time ORDER BY id DESC LIMIT 1) r
+WHERE {IN_SERIES} AND ({_CANDLE.format("o")}) IS DISTINCT FROM ({_CANDLE.format("c")}) ORDER BY o.open_time"""
 
 
 def chain_head(store: Store, key: SeriesKey) -> dict[str, str]:
@@ -108,9 +222,36 @@ def chain_head(store: Store, key: SeriesKey) -> dict[str, str]:
 
 
 def chain_keys(store: Store) -> list[SeriesKey]:
-    """Keys of all series that have sealed forecasts, or had some by the log of jobs."""
+    """Keys of all series that have sealed forecasts or outcomes, or had some by the log of jobs."""
     return [SeriesKey(*row) for row in store.fetch(_CHAINS)]
 
 
-_CHAINS = """SELECT market, symbol, interval FROM forecasts
+_CHAINS = """SELECT market, symbol, interval FROM forecasts UNION SELECT market, symbol, interval FROM outcomes
 UNION SELECT market, symbol, interval FROM jobs WHERE result -> 'heads' ->> 'seq' IS NOT NULL ORDER BY 1, 2, 3"""
+
+
+def seal_faults(store: Store) -> list[str]:
+    """Find what the seal rests on and is not as it should be: triggers, functions, and clocks that jumped."""
+    ((digest, disabled),) = store.fetch(_GUARDS)
+    faults = [f"the trigger {name} is disabled" for name in disabled or ()]
+    if digest != GUARDS and not faults:
+        faults = ["the triggers or functions of the schema btcml are not those of this version"]
+    return faults + [
+        f"the clock of {row.market} moved against now() at {row.origin_real}" for row in store.fetch(_JUMPS)
+    ]
+
+
+GUARDS = "405cc385fe48f228aef3bf082133ee392a7cdd6ecdab85b1d463b1301abfb47c"
+"""SHA-256 of all triggers and functions of the newest schema, but those of the data contract."""
+
+_GUARDS = """SELECT
+encode(sha256(convert_to(string_agg(part, E'\\n' ORDER BY part COLLATE "C"), 'UTF8')), 'hex') AS digest,
+array_agg(DISTINCT disabled ORDER BY disabled) FILTER (WHERE disabled IS NOT NULL) AS disabled FROM (
+  SELECT concat_ws(' ', c.relname, t.tgname, t.tgtype, t.tgenabled, p.proname) AS part,
+    CASE t.tgenabled WHEN 'D' THEN t.tgname::text END AS disabled
+  FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
+  WHERE NOT t.tgisinternal AND c.relnamespace = 'btcml'::regnamespace
+  UNION ALL
+  SELECT concat_ws(' ', proname, prosecdef, proconfig, prosrc), NULL FROM pg_proc
+  WHERE pronamespace = 'btcml'::regnamespace AND proname NOT IN ('on_grid', 'plausible_close')) parts"""
+_JUMPS = "SELECT market, origin_real FROM market_clocks c WHERE clock_jumps(c) ORDER BY id"

@@ -1,7 +1,8 @@
 """Sealed forecasts: appended before their candle closes, chained by hash, never changed.
 
 The database computes sequence, time, status and hash by a trigger, reads the time from the clock
-of the forecast's market, and rejects UPDATE, DELETE and TRUNCATE; `btcml.store.chain` verifies it.
+of the forecast's market, and rejects UPDATE, DELETE and TRUNCATE. What scores a forecast is sealed by another
+trigger when its candle is final; `btcml.store.chain` verifies both.
 """
 
 from __future__ import annotations
@@ -207,35 +208,43 @@ def market_now(store: Store, market: str) -> pd.Timestamp:
 
 def read_clock_speed(store: Store, market: str) -> float | None:
     """Speed of a market's clock in the database, or None where it has none."""
-    found = store.scalar("SELECT speed FROM market_clocks WHERE market = :market", {"market": market})
+    found = store.scalar("SELECT speed FROM market_clocks WHERE market = :m ORDER BY id DESC LIMIT 1", {"m": market})
     return None if found is None else float(found)
 
 
-def record_clock(store: Store, market: str, now: pd.Timestamp, speed: float = 1.0) -> None:
-    """Record the clock of a market: once for a replay, measured again for Binance.
+def database_now(store: Store) -> pd.Timestamp:
+    """Time of the database's own clock, which bounds every market's."""
+    return pd.Timestamp(store.scalar("SELECT clock_timestamp()")).tz_convert("UTC")
+
+
+def record_clock(
+    store: Store, market: str, now: pd.Timestamp, speed: float = 1.0, *, asked_at: pd.Timestamp | None = None
+) -> None:
+    """Record the measured clock of a market: once for a replay, again for Binance where it moved.
 
     Parameters
     ----------
     now
-        The market's time at this moment.
+        The market's time.
     speed
         Seconds of the market in a second.
+    asked_at
+        When that was, by the database's clock: at most 30 s ago, by default now.
 
     Raises
     ------
     StoreError
-        If Binance's clock is more than a minute away from the database's.
+        If Binance's clock is more than a minute away from the database's, or has moved by more than 5 s
+        against it.
     """
     if not market.startswith(("replay:", "binance")):
         return
-    known = "DO UPDATE SET origin_market = excluded.origin_market, origin_real = excluded.origin_real"
-    query = _CLOCK + (known if market == "binance" else "DO NOTHING")
+    asked_at = database_now(store) if asked_at is None else asked_at
+    values = {"market": market, "now": now.floor("us"), "asked_at": asked_at.floor("us"), "speed": speed}
     try:
-        store.execute(query, {"market": market, "now": now.floor("us").to_pydatetime(), "speed": speed})
+        store.execute("SELECT record_clock(:market, :now, :asked_at, :speed)", values)
     except DBAPIError as error:
+        if getattr(error.orig, "pgcode", None) in {"BT003", "BT005"}:
+            raise StoreError(str(error.orig).splitlines()[0]) from error
         msg = f"the clock of {market} is at {now}, more than a minute away from the database's: set the machine's clock"
         raise StoreError(msg) from error
-
-
-_CLOCK = """INSERT INTO market_clocks (market, origin_market, origin_real, speed)
-VALUES (:market, :now, clock_timestamp(), :speed) ON CONFLICT (market) """

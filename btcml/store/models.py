@@ -26,7 +26,7 @@ KEPT_NEWEST = 8
 
 _COLUMNS = (
     *("artifact", "name", "market", "symbol", "interval", "role", "trained_at", "snapshot", "window_start"),
-    *("window_end", "samples", "metrics", "verdict", "judged_at", "bytes", "kept"),
+    *("window_end", "samples", "metrics", "verdict", "judged_at", "bytes", "kept", "manifest"),
 )
 _TIMES = ("trained_at", "window_start", "window_end", "judged_at")
 
@@ -57,6 +57,8 @@ class ModelRecord:
         Size of the training's files.
     kept
         Whether its files are still there.
+    manifest
+        SHA-256 of the training's ``manifest.json``; None for trainings of version 0.1.
     """
 
     artifact: str
@@ -73,6 +75,7 @@ class ModelRecord:
     judged_at: pd.Timestamp | None
     bytes: int
     kept: bool
+    manifest: str | None = None
 
 
 def record_training(store: Store, records: list[ModelRecord]) -> None:

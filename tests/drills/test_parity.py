@@ -35,7 +35,7 @@ def scored(settings, store, owner):
         scheduler = Scheduler(JobContext(ours, store, source), days=9)
         for step in range(CANDLES):
             clock.time = BEGIN + step * FIVE
-            turn_clock(store, owner, KEY.market, clock.time)
+            turn_clock(owner, KEY.market, clock.time)
             scheduler.tick()
     return read_scored(store, KEY)
 

@@ -67,7 +67,7 @@ def test_after_a_restore_the_seal_still_holds(url, owner, models, tmp_path):
     with pytest.raises(Exception, match="forecasts are sealed"), owner.begin() as connection:
         connection.execute(text("UPDATE forecasts SET close = 1"))
     with owner.connect() as connection:
-        grant = "SELECT has_table_privilege('btcml_app', 'forecasts', :what)"
+        grant = "SELECT has_any_column_privilege('btcml_app', 'forecasts', :what)"
         assert [connection.scalar(text(grant), {"what": what}) for what in ("INSERT", "UPDATE")] == [True, False]
 
 

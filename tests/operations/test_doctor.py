@@ -10,8 +10,10 @@ import pytest
 from sqlalchemy import text
 
 from btcml.cli import main
+from btcml.errors import StoreError
 from btcml.market.transport import host_of
 from btcml.pipeline import doctor
+from btcml.pipeline.database import require_contract
 from btcml.pipeline.doctor import examine, examine_scheduler, render
 from btcml.settings import Settings
 from btcml.store.candles import BanLedger
@@ -63,6 +65,31 @@ def test_a_changed_forecast_breaks_the_chain(settings, store, owner):
         connection.execute(text("UPDATE forecasts SET close = close + 0.1"))
     (finding,) = found(settings, "forecasts")
     assert (finding.status, "db restore" in finding.cure) == ("bad", True)
+
+
+def test_a_disabled_trigger_is_bad(settings, store, owner):
+    """As long as it is off, nothing holds: doctor, db check and verify-forecasts name it."""
+    assert found(settings, "seal")[0].status == "ok"
+    with owner.begin() as connection:
+        connection.execute(text("ALTER TABLE candles DISABLE TRIGGER candles_revised"))
+    try:
+        (finding,) = found(settings, "seal")
+        with pytest.raises(StoreError, match="the trigger candles_revised is disabled"):
+            require_contract(store)
+    finally:
+        with owner.begin() as connection:
+            connection.execute(text("ALTER TABLE candles ENABLE TRIGGER candles_revised"))
+    assert (finding.status, finding.found) == ("bad", "the trigger candles_revised is disabled")
+
+
+def test_a_restated_outcome_is_a_warning(settings, store, monkeypatch):
+    """It is shown beside the chain, and the advice says where they are listed."""
+    fill(store)
+    assert len(found(settings, "forecasts")) == 1
+    monkeypatch.setattr(doctor, "restated_outcomes", lambda *_: [{"open_time": 1}])
+    _, finding = found(settings, "forecasts")
+    assert (finding.status, "1 outcomes" in finding.found) == ("warn", True)
+    assert "verify-forecasts" in finding.cure
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ class StillMarket:
     def turn(self, time):
         """Set the market's clock, and the database's knowledge of it."""
         self.time = time
-        turn_clock(self.store, self.owner, self.market, time)
+        turn_clock(self.owner, self.market, time)
 
 
 @pytest.fixture

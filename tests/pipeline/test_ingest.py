@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import event, text
 
-from btcml.candles import SeriesKey, as_candles, empty_candles, final_candles, interval_delta
+from btcml.candles import COLUMNS, SeriesKey, as_candles, empty_candles, final_candles, interval_delta
 from btcml.errors import BusyError, MarketError, UsageError
 from btcml.market.archive import ArchiveMarket
 from btcml.market.binance import BinanceMarket
@@ -24,6 +24,8 @@ from btcml.testing.exchange import running_exchange
 START = pd.Timestamp("2025-01-01", tz="UTC")
 DELTA = interval_delta("5m")
 KEY = SeriesKey("simulated", "BTCUSDT", "5m")
+INSERT_SELECT = f"""INSERT INTO candles (market, symbol, interval, {", ".join(COLUMNS)})
+SELECT 'binance', 'ETHUSDT', interval, {", ".join(COLUMNS)} FROM candles WHERE market = 'simulated'"""
 
 
 @dataclass
@@ -214,18 +216,26 @@ def test_only_a_file_is_merged_into_another_market(store, truth, market, target)
     assert source.asked == []
 
 
-def test_the_database_refuses_a_revision_by_another_market(store, truth):
-    """Beside the verbs: a row of candle_revisions or quarantine never names a simulated source of real candles."""
+@pytest.mark.parametrize("source", ["simulated", "replay:drill"])
+def test_the_database_refuses_candles_of_another_market(store, truth, source):
+    """Beside the verbs: neither new, changed nor quarantined rows come from a simulated or replayed source."""
     key = SeriesKey("binance", "BTCUSDT", "5m")
     upsert_candles(store, key, truth[:10], source="binance", at=START)
     other = truth[:10].assign(volume=truth["volume"][:10] + 1)
-    for source in ("simulated", "replay:drill"):
+    for frame in (truth[10:20], other, other.assign(high=0.001)):
         with pytest.raises(Exception, match="real_candles_stay_real"):
-            upsert_candles(store, key, other, source=source, at=START)
-        with pytest.raises(Exception, match="real_candles_stay_real"):
-            upsert_candles(store, key, other.assign(high=0.001), source=source, at=START)
+            upsert_candles(store, key, frame, source=source, at=START)
     pd.testing.assert_frame_equal(read_candles(store, key), truth[:10])
     assert upsert_candles(store, key, other, source="file:mine", at=START).revised == 10
+
+
+@pytest.mark.parametrize("statement", [INSERT_SELECT, "UPDATE candles SET close = close WHERE market = 'binance'"])
+def test_a_statement_that_names_no_source_writes_no_real_candle(store, truth, statement):
+    """Whichever way a merge is done, also by hand in SQL, by the owner's connection or the application's."""
+    for market in ("binance", "simulated"):
+        upsert_candles(store, SeriesKey(market, "BTCUSDT", "5m"), truth[:10], source=market, at=START)
+    with pytest.raises(Exception, match="real_candles_stay_real"), store.engine.begin() as connection:
+        connection.execute(text(statement))
 
 
 @pytest.mark.parametrize("how", ["off the grid", "without a time", "without a price"])

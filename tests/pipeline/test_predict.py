@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 
 import pandas as pd
 import pytest
+from sqlalchemy import text
 
 from btcml.candles import SeriesKey
 from btcml.errors import ArtifactError, NotReadyError
-from btcml.forecast.artifacts import load_forecaster
+from btcml.forecast.artifacts import load_forecaster, manifest_hash
+from btcml.pipeline.doctor import examine
 from btcml.pipeline.evaluate import series_folder
 from btcml.pipeline.ingest import ingest
 from btcml.pipeline.predict import Seal, load_served, predict, predict_newest, seal
@@ -84,6 +87,24 @@ def test_a_folder_of_another_training_is_refused(store, settings, trained, chang
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
     with pytest.raises(ArtifactError, match=r"must be of replay:still/BTCUSDT/5m with persistence in service, found"):
         predict(store, settings, trained)
+
+
+def test_an_edited_model_with_a_rewritten_manifest_is_refused(store, settings, owner, trained):
+    """Whole in itself, but the database has the hash of the manifest that the training wrote; doctor says so too."""
+    folder = series_folder(settings, trained) / predict(store, settings, trained).record.artifact
+    with owner.begin() as connection:
+        connection.execute(text("UPDATE models SET manifest = :hash"), {"hash": manifest_hash(folder)})
+    predict(store, settings, trained)
+    leaf, manifest = next(folder.glob("*.json.z"), folder / "golden.f8"), folder / "manifest.json"
+    facts = json.loads(manifest.read_text())
+    facts["factors"] = {name: 1.01 * factor for name, factor in facts["factors"].items()}
+    facts["files"][leaf.name] |= {"sha256": hashlib.sha256(leaf.read_bytes()).hexdigest()}
+    manifest.write_text(json.dumps(facts))
+    with pytest.raises(ArtifactError, match=r"manifest.json of .* must be the one that was recorded in training"):
+        predict(store, settings, trained)
+    changed = settings.model_copy(update={"btcml_source": "simulated"})
+    (finding,) = [found for found in examine(changed) if found.name == f"model {trained}"]
+    assert (finding.status, "recorded in training" in finding.found) == ("bad", True)
 
 
 @pytest.mark.parametrize("wrong", [[1], [None], [[1]], [{}], None, {"a": 1}])

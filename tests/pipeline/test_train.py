@@ -7,7 +7,7 @@ import pytest
 
 from btcml.candles import SeriesKey
 from btcml.errors import NotReadyError
-from btcml.forecast.artifacts import load_result
+from btcml.forecast.artifacts import load_result, manifest_hash
 from btcml.pipeline.evaluate import series_folder, walk_forward_file
 from btcml.pipeline.train import CARD, Trained, model_card, prune, train
 from btcml.store.models import read_champion, read_models, read_trials
@@ -21,7 +21,7 @@ def test_a_training_is_judged_saved_and_put_into_service(store, settings, series
     assert done.judged
     champion = read_champion(store, series)
     assert (champion.artifact, champion.name) == (done.artifact, done.champion)
-    assert (series_folder(settings, series) / done.artifact / "manifest.json").exists()
+    assert champion.manifest == manifest_hash(series_folder(settings, series) / done.artifact)
     assert done.figures["persistence"]["skill"] == 0.0
     assert (done.verdict["champion"] == "persistence") == (done.champion == "persistence")
     assert len(read_trials(store, series)) == 1
@@ -81,6 +81,7 @@ TRAINED = Trained(
     validation_start="2025-05-01T00:00:00+00:00",
     window=("2025-01-01T00:00:00+00:00", "2025-06-30T00:00:00+00:00"),
     snapshot="ab" * 32,
+    manifest="cd" * 32,
     bytes=10,
 )
 

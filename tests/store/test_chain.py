@@ -5,9 +5,12 @@ import pytest
 from sqlalchemy import text
 
 from btcml.candles import SeriesKey
-from btcml.store.chain import chain_head, chain_keys, verify_chain
-from btcml.store.forecasts import append_forecasts, record_clock
+from btcml.store import chain as chain_module
+from btcml.store.chain import GUARDS, chain_head, chain_keys, verify_chain
+from btcml.store.forecasts import append_forecasts
 from btcml.store.jobs import append_job, finish_job
+
+from ..replayed import turn_clock  # noqa: TID252 - a clock that is turned by hand
 
 FIVE = pd.Timedelta("5min")
 TARGET = pd.Timestamp("2025-03-01 12:00", tz="UTC")
@@ -19,10 +22,7 @@ def chain(store, owner):
     """Five sealed forecasts, one candle after the other."""
     for step in range(5):
         target = TARGET + step * FIVE
-        with owner.begin() as connection:
-            connection.execute(text("SET LOCAL session_replication_role = replica"))
-            connection.execute(text("DELETE FROM market_clocks"))
-        record_clock(store, KEY.market, target, speed=0.0)
+        turn_clock(owner, KEY.market, target)
         row = {"open_time": target, "role": "champion", "model": "m", "artifact": "20250301T000000-aaaa"}
         append_forecasts(
             store, KEY, [row | {"cutoff": TARGET - FIVE, "base": 100.0, "close": 100.1 + step, "lo": None}]
@@ -95,3 +95,8 @@ def test_each_series_has_a_chain_of_its_own(chain):
     append_forecasts(chain, other, [row | {"cutoff": TARGET, "base": 1.0, "close": 1.0}])
     assert chain_head(chain, other)["seq"] == "1"
     assert verify_chain(chain, other) is None
+
+
+def test_the_code_knows_the_triggers_and_functions_of_its_schema(store):
+    """After a migration that changes one, this is the value for GUARDS."""
+    assert store.fetch(chain_module._GUARDS)[0].digest == GUARDS

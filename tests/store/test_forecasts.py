@@ -21,18 +21,17 @@ from btcml.store.forecasts import (
     record_clock,
 )
 
+from ..replayed import turn_clock  # noqa: TID252 - a clock that is turned by hand
+
 FIVE = pd.Timedelta("5min")
 THEN = pd.Timestamp("2020-05-01", tz="UTC")
 TARGET = pd.Timestamp("2025-03-01 12:00", tz="UTC")
 KEY = SeriesKey("replay:seal", "BTCUSDT", "5m")
 
 
-def clock(store, owner, now, market=KEY.market):
-    """A market whose clock stands still at a time; only the owner can turn it."""
-    with owner.begin() as connection:
-        connection.execute(text("SET LOCAL session_replication_role = replica"))
-        connection.execute(text("DELETE FROM market_clocks WHERE market = :market"), {"market": market})
-    record_clock(store, market, now, speed=0.0)
+def clock(owner, now):
+    """The market's clock stands still at a time."""
+    turn_clock(owner, KEY.market, now)
 
 
 def row(open_time=TARGET, close=101.0, **values):
@@ -50,7 +49,8 @@ def row(open_time=TARGET, close=101.0, **values):
     return fixed | {"cutoff": open_time - 2 * FIVE, "prob_up": 0.6} | prices | values
 
 
-def candle(store, open_time, close):
+def candle(store, owner, open_time, close):
+    clock(owner, open_time + FIVE)
     frame = pd.DataFrame(
         {"open_time": [open_time], "open": 100.0, "high": 110.0, "low": 90.0, "close": close, "volume": 1.0}
     )
@@ -59,10 +59,10 @@ def candle(store, open_time, close):
 
 def test_a_forecast_made_early_in_its_candle_is_sealed_and_later_scored(store, owner):
     """A forecast before a fifth of its candle has passed is sealed; its score is a join."""
-    clock(store, owner, TARGET + pd.Timedelta("2s"))
+    clock(owner, TARGET + pd.Timedelta("2s"))
     assert append_forecasts(store, KEY, [row()]) == {"sealed": 1, "late": 0}
     assert count_scored(store, KEY) == 0
-    candle(store, TARGET, 101.0)
+    candle(store, owner, TARGET, 101.0)
     scored = read_scored(store, KEY)
     assert scored["error_bp"].tolist() == [0.0]
     assert scored["persistence_error_bp"].iloc[0] == pytest.approx(99.503, abs=1e-3)
@@ -71,9 +71,9 @@ def test_a_forecast_made_early_in_its_candle_is_sealed_and_later_scored(store, o
 
 def test_a_forecast_after_a_fifth_of_its_candle_is_late_and_never_scored(store, owner):
     """A row written at 61 of 300 seconds is late: it stays, without a score."""
-    clock(store, owner, TARGET + pd.Timedelta("61s"))
+    clock(owner, TARGET + pd.Timedelta("61s"))
     assert append_forecasts(store, KEY, [row()]) == {"sealed": 0, "late": 1}
-    candle(store, TARGET, 101.0)
+    candle(store, owner, TARGET, 101.0)
     scored = read_scored(store, KEY)
     assert scored["status"].tolist() == ["late"]
     assert scored["error_bp"].isna().all()
@@ -81,7 +81,7 @@ def test_a_forecast_after_a_fifth_of_its_candle_is_late_and_never_scored(store, 
 
 def test_a_forecast_of_a_closed_candle_is_refused(store, owner):
     """After the close by the market's clock there is no forecast."""
-    clock(store, owner, TARGET + FIVE)
+    clock(owner, TARGET + FIVE)
     with pytest.raises(NotReadyError, match="has closed"):
         append_forecasts(store, KEY, [row()])
     assert read_scored(store, KEY).empty
@@ -89,14 +89,14 @@ def test_a_forecast_of_a_closed_candle_is_refused(store, owner):
 
 def test_a_forecast_of_a_candle_far_ahead_is_refused(store, owner):
     """The chain cannot be filled in advance."""
-    clock(store, owner, TARGET - 2 * FIVE)
+    clock(owner, TARGET - 2 * FIVE)
     with pytest.raises(NotReadyError, match="not the next one"):
         append_forecasts(store, KEY, [row()])
 
 
 def test_a_second_forecast_of_the_same_candle_and_role_changes_nothing(store, owner):
     """One champion a candle: the second one finds the first."""
-    clock(store, owner, TARGET)
+    clock(owner, TARGET)
     append_forecasts(store, KEY, [row(close=101.0)])
     assert append_forecasts(store, KEY, [row(close=99.5, model="autoreg")]) == {"sealed": 0, "late": 0}
     assert read_scored(store, KEY)["close"].tolist() == [101.0]
@@ -104,7 +104,7 @@ def test_a_second_forecast_of_the_same_candle_and_role_changes_nothing(store, ow
 
 def test_challengers_stand_beside_the_champion_marked_as_such(store, owner):
     """Each challenger has its own row in the chain, and none is shown as the forecast."""
-    clock(store, owner, TARGET)
+    clock(owner, TARGET)
     others = [
         {"open_time": TARGET, "role": "challenger", "model": name, "artifact": "20250301T000000-aaaa",
          "cutoff": TARGET - FIVE, "base": 100.0, "close": 100.5}
@@ -117,7 +117,7 @@ def test_challengers_stand_beside_the_champion_marked_as_such(store, owner):
 
 def test_a_page_never_splits_the_forecasts_of_one_time(store, owner):
     """Sealed by us and imported from another system: the page before ends where this one begins."""
-    clock(store, owner, TARGET)
+    clock(owner, TARGET)
     append_forecasts(store, KEY, [row()])
     theirs = pd.DataFrame({"open_time": [TARGET - FIVE, TARGET], "pred_close": 100.7})
     theirs = theirs.assign(real_close=101.0, err_close=-0.3)
@@ -131,7 +131,7 @@ def test_a_page_never_splits_the_forecasts_of_one_time(store, owner):
 @pytest.mark.parametrize("statement", ["UPDATE forecasts SET close = 1", "DELETE FROM forecasts", "TRUNCATE forecasts"])
 def test_the_application_can_neither_change_nor_delete_a_forecast(store, owner, statement):
     """UPDATE, DELETE and TRUNCATE are refused by grants."""
-    clock(store, owner, TARGET)
+    clock(owner, TARGET)
     append_forecasts(store, KEY, [row()])
     with pytest.raises(DBAPIError, match="permission denied"), store.engine.begin() as connection:
         connection.execute(text(statement))
@@ -141,15 +141,15 @@ def test_the_application_can_neither_change_nor_delete_a_forecast(store, owner, 
 @pytest.mark.parametrize("statement", ["UPDATE forecasts SET close = 1", "DELETE FROM forecasts", "TRUNCATE forecasts"])
 def test_even_the_owner_is_refused_by_a_trigger(store, owner, statement):
     """A role with every grant is still refused."""
-    clock(store, owner, TARGET)
+    clock(owner, TARGET)
     append_forecasts(store, KEY, [row()])
     with pytest.raises(DBAPIError, match="forecasts are sealed"), owner.begin() as connection:
         connection.execute(text(statement))
 
 
 def test_time_status_and_hash_are_set_by_the_database(store, owner):
-    """A client that inserts its own sequence, time and hash has them overwritten."""
-    clock(store, owner, TARGET + pd.Timedelta("100s"))
+    """Even the owner's own sequence, time and hash are overwritten; the application may not name them."""
+    clock(owner, TARGET + pd.Timedelta("100s"))
     columns = (
         "market, symbol, interval, seq, open_time, role, model, artifact, cutoff, base, close, "
         "made_at, status, previous, hash"
@@ -159,8 +159,11 @@ def test_time_status_and_hash_are_set_by_the_database(store, owner):
         ":c, 'sealed', 'x', :h"
     )
     given = {"t": TARGET, "c": TARGET - FIVE, "h": "0" * 64}
-    with store.engine.begin() as connection:
-        connection.execute(text(f"INSERT INTO forecasts ({columns}) VALUES ({values})"), given)
+    insert = text(f"INSERT INTO forecasts ({columns}) VALUES ({values})")
+    with pytest.raises(DBAPIError, match="permission denied"), store.engine.begin() as connection:
+        connection.execute(insert, given)
+    with owner.begin() as connection:
+        connection.execute(insert, given)
     found = read_scored(store, KEY).iloc[0]
     assert (found["seq"], found["status"], found["previous"]) == (1, "late", "")
     assert found["made_at"] == TARGET + pd.Timedelta("100s")
@@ -169,26 +172,26 @@ def test_time_status_and_hash_are_set_by_the_database(store, owner):
 
 def test_an_inconsistent_forecast_is_refused(store, owner):
     """A high below the close cannot be sealed."""
-    clock(store, owner, TARGET)
+    clock(owner, TARGET)
     with pytest.raises(StoreError, match="rejected the forecast"):
         append_forecasts(store, KEY, [row(high=100.5)])
 
 
 def test_candles_whose_close_found_no_forecast_are_counted(store, owner):
     """Between two forecasts two candles were missed."""
-    clock(store, owner, TARGET)
+    clock(owner, TARGET)
     append_forecasts(store, KEY, [row()])
-    clock(store, owner, TARGET + 3 * FIVE)
+    clock(owner, TARGET + 3 * FIVE)
     append_forecasts(store, KEY, [row(TARGET + 3 * FIVE)])
     for i in range(4):
-        candle(store, TARGET + i * FIVE, 100.0)
+        candle(store, owner, TARGET + i * FIVE, 100.0)
     assert count_missing(store, KEY) == 2
 
 
 def test_frames_of_forecasts_have_the_same_types_with_and_without_rows(store, owner):
     """A snapshot hashes the same whether it was empty by type or by content."""
     empty = read_scored(store, KEY)
-    clock(store, owner, TARGET)
+    clock(owner, TARGET)
     append_forecasts(store, KEY, [row()])
     full = read_scored(store, KEY)
     assert tuple(empty.columns) == SCORED_COLUMNS
@@ -197,9 +200,9 @@ def test_frames_of_forecasts_have_the_same_types_with_and_without_rows(store, ow
 
 def test_the_views_of_system_1_show_its_columns(store, owner):
     """Adminer's user finds futuros and job_logs as before, and may only read."""
-    clock(store, owner, TARGET)
+    clock(owner, TARGET)
     append_forecasts(store, KEY, [row()])
-    candle(store, TARGET, 100.0)
+    candle(store, owner, TARGET, 100.0)
     with owner.connect() as connection:
         connection.execute(text("SET ROLE btcml_read"))
         found = connection.execute(text("SELECT time, pred_close, real_close, err_close FROM futuros")).one()
@@ -222,14 +225,15 @@ def test_the_simulated_market_is_sealed_by_real_time(store):
     assert counts == {"sealed": int(not late), "late": int(late)}
 
 
-def test_a_replays_clock_is_set_once(store):
-    """A second origin is ignored, and the application cannot change the row."""
+def test_a_replays_clock_is_set_once(store, owner):
+    """A second origin is ignored, and nobody can change the row."""
     record_clock(store, "replay:once", THEN, speed=0.0)
     record_clock(store, "replay:once", THEN + pd.Timedelta("1h"), speed=5.0)
     assert market_now(store, "replay:once") == THEN
     assert read_clock_speed(store, "replay:once") == 0.0
-    with pytest.raises(DBAPIError, match="set once"), store.engine.begin() as connection:
-        connection.execute(text("UPDATE market_clocks SET speed = 2"))
+    for engine, words in ((store.engine, "permission denied"), (owner, "market_clocks are sealed")):
+        with pytest.raises(DBAPIError, match=words), engine.begin() as connection:
+            connection.execute(text("UPDATE market_clocks SET speed = 2"))
 
 
 def test_a_replays_clock_runs_at_its_speed(store):
