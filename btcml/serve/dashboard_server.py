@@ -24,6 +24,7 @@ from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 from traitlets.config import Config
 from voila.app import Voila
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
+from voila.static_file_handler import TemplateStaticFileHandler
 from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
@@ -136,6 +137,22 @@ class _Socket(VoilaKernelWebsocketHandler):  # type: ignore[misc]  # Voilà's ow
         await super().get(*args, **kwargs)
 
 
+class _TemplateFiles(TemplateStaticFileHandler):  # type: ignore[misc]  # Voilà's own class
+    """The static files of templates; any other path is unknown, where Voilà's own handler fails."""
+
+    def parse_url_path(self, url_path: str) -> str:
+        """Refuse what is not ``template/static/file``."""
+        parts = os.path.normpath(url_path).split(os.path.sep, 2)
+        if len(parts) != 3 or parts[1] != "static":  # noqa: PLR2004 - the three parts
+            raise HTTPError(404)
+        return str(super().parse_url_path(url_path))
+
+    def write_error(self, status_code: int, **_: Any) -> None:
+        """Answer an error without a page."""
+        self.set_status(status_code)
+        self.finish()
+
+
 class _Reports(StaticFileHandler):
     """The built reports and documents, under their own policy."""
 
@@ -178,8 +195,12 @@ class DashboardServer(Voila):  # type: ignore[misc]  # Voilà's own class
 
     @staticmethod
     def _ours(handler: tuple[Any, ...]) -> tuple[Any, ...]:
-        ours = {TornadoVoilaHandler: _Page, VoilaKernelWebsocketHandler: _Socket}.get(handler[1], handler[1])
-        return (handler[0], ours, *handler[2:])
+        ours = {
+            TornadoVoilaHandler: _Page,
+            VoilaKernelWebsocketHandler: _Socket,
+            TemplateStaticFileHandler: _TemplateFiles,
+        }
+        return (handler[0], ours.get(handler[1], handler[1]), *handler[2:])
 
 
 def notebook_file() -> Path:

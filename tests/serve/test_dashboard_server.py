@@ -14,13 +14,17 @@ from types import SimpleNamespace
 import pytest
 from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
 from pydantic import SecretStr
+from tornado.httpserver import HTTPServer
+from tornado.web import Application
 
 from btcml.errors import UsageError
+from btcml.serve.dashboard import FILES
 from btcml.serve.dashboard_server import (
     DashboardOptions,
     DashboardServer,
     _configuration,
     _Kernels,
+    _TemplateFiles,
     kernel_environment,
     notebook_file,
     serve_dashboard,
@@ -173,3 +177,36 @@ def test_the_documents_are_linked_where_they_were_built(plain, tmp_path, monkeyp
     (tmp_path / "build" / "docs").mkdir(parents=True)
     (tmp_path / "build" / "docs" / "index.html").touch()
     assert kernel_environment(plain, OPTIONS)["BTCML_DOCUMENTS"] == "documents/index.html"
+
+
+def test_a_path_that_is_no_static_file_of_a_template_is_unknown(monkeypatch):
+    """404 for the template itself and for whatever else: Voilà's own handler fails with 500."""
+    monkeypatch.setenv("JUPYTER_PATH", str(FILES))
+    monkeypatch.setattr("tornado.web.access_log.disabled", True)
+    found = ["btcml/static/icon.svg", "btcml/static/../static/icon.svg"]
+    unknown = [
+        "btcml/index.html.j2",
+        "btcml/static/../index.html.j2",
+        "btcml/static/none.js",
+        "btcml",
+        "",
+        "x/static/y",
+    ]
+    unknown += ["x/static/y", "../../../../etc/passwd", "btcml/static/../../../conf.json"]
+    statuses = asyncio.run(_statuses([f"/voila/templates/{path}" for path in [*found, *unknown]]))
+    assert statuses == [200, 200, *[404] * len(unknown)]
+
+
+async def _statuses(paths):
+    """Status of the answer to each path, which is sent as it is."""
+    server = HTTPServer(Application([(r"/voila/templates/(.*)", _TemplateFiles)]))
+    server.listen(0, "127.0.0.1")
+    (listening,) = server._sockets.values()
+    found = []
+    for path in paths:
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        found.append(int((await reader.readline()).split()[1]))
+        writer.close()
+    server.stop()
+    return found
