@@ -22,7 +22,7 @@ MAX_CONNECTIONS = 200
 """Connections beyond which the one that has been idle for longest is closed; half of what refuses requests."""
 
 MAX_HEADER_BYTES = 65_536
-"""Largest size of a request's headers."""
+"""Largest size of a request but its body: headers, and the sizes, extensions and trailers of its chunks."""
 
 _PROBLEM = json.dumps(
     {
@@ -43,6 +43,7 @@ class TimeoutProtocol(HttpToolsProtocol):
 
     idle_since = 0.0
     _header_bytes = 0
+    _receiving = False
     _timer: TimerHandle | None = None
     _write_timer: TimerHandle | None = None
 
@@ -62,29 +63,53 @@ class TimeoutProtocol(HttpToolsProtocol):
         return not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete)
 
     def on_response_complete(self) -> None:
-        """Note since when the connection is idle."""
+        """Note since when the connection is idle; a client may not go on sending a body for long."""
         self.idle_since = self.loop.time()
         super().on_response_complete()
+        if self._receiving:
+            self._start_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Pass data on, unless the headers are too large."""
+        """Pass data on, unless there is too much of it that is no body."""
+        self._header_bytes += len(data)
         super().data_received(data)
-        if self._timer is not None:
-            self._header_bytes += len(data)
-            if self._header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
-                self.transport.write(_TOO_LARGE)
-                self.transport.close()
+        if self._header_bytes > MAX_HEADER_BYTES:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """Answer 431, unless a response has begun, and disconnect."""
+        if self.transport.is_closing():
+            return
+        if self._timer is not None or not self.cycle.response_started:
+            self.transport.write(_TOO_LARGE)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """Start the time-out of the headers again."""
-        self._header_bytes = 0
         self._start_timer()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Stop the time-out."""
+        """Stop the time-out, and hand the request over unless its headers are too large."""
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEADER_BYTES:
+            self._refuse()
         self._stop_timer()
-        super().on_headers_complete()
+        if not self.transport.is_closing():
+            self._receiving = True
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Count the bytes of a body apart."""
+        self._header_bytes -= len(body)
+        if not self.transport.is_closing():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Begin to count again: the request is there."""
+        self._header_bytes, self._receiving = 0, False
+        self._stop_timer()
+        if not self.transport.is_closing():
+            super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop all timers."""

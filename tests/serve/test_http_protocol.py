@@ -5,12 +5,13 @@ import socket
 import threading
 import time
 
+import pytest
 import requests
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 
 from btcml.serve import http_protocol
 
-from ..processes import WAIT_S  # noqa: TID252 - of all tests
+from ..processes import WAIT_S, until  # noqa: TID252 - of all tests
 from .conftest import Listening
 
 
@@ -88,3 +89,63 @@ def _received(connection):
         while chunk := connection.recv(1 << 20):
             count += len(chunk)
     return count
+
+
+CHUNKED = b"POST /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\n" + b"X-Many: 1\r\n" * 10_000 + b"\r\n",
+        CHUNKED + b"5\r\nabcde\r\n0\r\n" + b"X-Trailer: 1\r\n" * 10_000,
+        CHUNKED + b"5;name=" + b"a" * 100_000,
+        CHUNKED + b"1\r\na\r\n" * 20_000,
+    ],
+    ids=["one header", "many headers", "trailers", "a chunk's extension", "small chunks"],
+)
+def test_what_is_no_body_has_a_limit_wherever_it_stands(flood):
+    """Whole in one piece, behind a chunked body or between its chunks: 431, and the connection ends."""
+    app = FastAPI()
+
+    @app.api_route("/health", methods=["GET", "POST"])
+    async def health(request: Request):
+        await request.body()
+
+    with Listening(app) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=WAIT_S) as client:
+            with contextlib.suppress(OSError):
+                client.sendall(flood)
+            assert _first(client) in {b"HTTP/1.1 431 ", b""}  # reset, where the client was still sending
+        assert requests.post(url + "/health", data=iter([b"a" * 1000] * 100), timeout=WAIT_S).status_code == 200
+
+
+def _first(connection):
+    """The beginning of the answer; nothing where the connection was reset."""
+    with contextlib.suppress(ConnectionResetError):
+        return connection.recv(13)
+    return b""
+
+
+def test_a_body_that_goes_on_after_its_response_is_cut(monkeypatch):
+    """A client may not hold a connection by sending what nobody reads."""
+    monkeypatch.setattr(http_protocol, "HEADER_TIMEOUT_S", 0.3)
+    app = FastAPI()
+    app.add_api_route("/health", lambda: {"status": "ok"}, methods=["POST"])
+    with Listening(app) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=WAIT_S) as endless:
+            endless.sendall(b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+            assert endless.recv(100).startswith(b"HTTP/1.1 200 ")
+            until(lambda: not _sent(endless))
+
+
+def _sent(connection):
+    """Whether more can be sent."""
+    try:
+        connection.sendall(b"x")
+    except OSError:
+        return False
+    return True
