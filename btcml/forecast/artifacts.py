@@ -246,6 +246,7 @@ def _check_golden(expected: Mapping[str, list[float]], found: Mapping[str, list[
 
 
 _RESULT = b"btcml.result"
+_ROWS_IN_GROUP = 16_384  # what is read for a short span; their statistics say which span and model they hold
 
 
 def save_result(result: Result, file: Path) -> Path:
@@ -256,8 +257,37 @@ def save_result(result: Result, file: Path) -> Path:
     facts = {"experiment": asdict(result.experiment), "looks": result.looks, "reigning": result.reigning}
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _RESULT: json.dumps(facts).encode()})
     with replaced_file(file) as new:
-        pq.write_table(table, new, compression="zstd")
+        pq.write_table(
+            table, new, compression="zstd", use_dictionary=["model", "target"], row_group_size=_ROWS_IN_GROUP
+        )
     return file
+
+
+def load_forecasts(file: Path, model: str, span: tuple[pd.Timestamp, pd.Timestamp]) -> pd.DataFrame:
+    """Read one model's forecasts of the close with ``start <= open_time < end``, and little else of the file.
+
+    Returns
+    -------
+    DataFrame
+        Rows of a result's ``forecasts``; empty where there is no file.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is damaged.
+    """
+    if not file.exists():
+        return pd.DataFrame(columns=list(FORECAST_COLUMNS))
+    try:
+        target = [("target", "==", "close")] if "target" in pq.read_schema(file).names else []  # 0.1 had no other
+        times = [("open_time", ">=", span[0]), ("open_time", "<", span[1])]
+        return pq.read_table(file, filters=[("model", "==", model), *times, *target]).to_pandas()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(f"{file.name} must hold the result of an experiment, found {error}: delete it and train again")
 
 
 def load_result(file: Path) -> Result | None:
@@ -283,8 +313,7 @@ def load_result(file: Path) -> Result | None:
         close = parts["close"].reset_index(drop=True)
         ranges = parts["log_range"].reset_index(drop=True)[list(FORECAST_COLUMNS)]
     except (pa.ArrowException, OSError, ValueError, KeyError, BtcmlError) as error:
-        msg = f"{file.name} must hold the result of an experiment, found {error}: delete it and train again"
-        raise ArtifactError(msg) from error
+        raise _damaged(file, error) from error
     return Result(Experiment(**experiment), close, ranges, facts["looks"], facts["reigning"])
 
 

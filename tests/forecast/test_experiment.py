@@ -6,10 +6,12 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from btcml.errors import ArtifactError, NotReadyError, UsageError
-from btcml.forecast.artifacts import load_result, save_result
+from btcml.forecast import artifacts
+from btcml.forecast.artifacts import load_forecasts, load_result, save_result
 from btcml.forecast.experiment import Experiment, Result
 from btcml.forecast.metrics import forecast_frame
 
@@ -148,3 +150,29 @@ def test_the_first_look_is_one_and_the_next_day_adds_a_part_of_one(candles):
     assert standard.looks(candles, before) == 2
     other = own.assign(settings='{"window": "12 months"}')
     assert standard.looks(candles, pd.concat([own, other])) == 2
+
+
+def test_one_models_forecasts_of_a_span_are_read_without_the_rest(result, tmp_path):
+    """As the whole result has them, also from a file of 0.1; row groups are small enough to skip most of the file."""
+    new, old = save_result(result, tmp_path / "result.parquet"), tmp_path / "old.parquet"
+    result.forecasts.astype({"model": "str"}).to_parquet(old)
+    times = result.forecasts["open_time"]
+    span = times.min() + pd.Timedelta(hours=3), times.min() + pd.Timedelta(hours=9)
+    expected = result.forecasts[(result.forecasts["model"] == "ridge") & times.ge(span[0]) & times.lt(span[1])]
+    assert len(expected) == 72
+    for file in (new, old):
+        found = load_forecasts(file, "ridge", span)[list(expected.columns)]
+        pd.testing.assert_frame_equal(found, expected.astype({"model": "str"}).reset_index(drop=True))
+    assert load_forecasts(new, "nobody", span).empty
+    assert load_forecasts(tmp_path / "none.parquet", "ridge", span).empty
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ArtifactError, match="delete it and train again"):
+        load_forecasts(tmp_path / "torn.parquet", "ridge", span)
+
+
+def test_a_file_of_a_result_has_small_row_groups(result, tmp_path, monkeypatch):
+    """Each knows its models and times: a reader skips the others."""
+    monkeypatch.setattr(artifacts, "_ROWS_IN_GROUP", 500)
+    metadata = pq.ParquetFile(save_result(result, tmp_path / "result.parquet")).metadata
+    assert metadata.num_row_groups == -(-metadata.num_rows // 500) > 3
+    assert all(metadata.row_group(n).column(1).statistics.has_min_max for n in range(metadata.num_row_groups))
