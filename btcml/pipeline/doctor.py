@@ -201,13 +201,19 @@ def _jobs(store: Store) -> Finding:
 
 
 def examine_scheduler(settings: Settings) -> Finding:
-    """Whether a scheduler has run within three of its own pauses, or is running now."""
+    """Open the database for `scheduler_finding`."""
     try:
         store = open_store(settings)
-        ((running, since),) = store.fetch(_LAST_WORK)
+        finding = scheduler_finding(settings, store)
         store.close()
     except (BtcmlError, SQLAlchemyError) as error:
         return Finding("scheduler", "bad", " ".join(str(error).split())[:300], "start the database, then the scheduler")
+    return finding
+
+
+def scheduler_finding(settings: Settings, store: Store) -> Finding:
+    """Whether a scheduler has run within three of its own pauses, or is running now."""
+    ((running, since),) = store.fetch(_LAST_WORK)
     if running:
         return Finding("scheduler", "ok", "running")
     age = None if since is None else pd.Timedelta(since)

@@ -1,26 +1,38 @@
-"""Routes that change something: ingest, backfill, train. Each is a job of the log."""
+"""Routes that change something: ingest, backfill, train, each a job of the log; forecast, seal, export."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import signal
+from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from btcml.candles import SeriesKey
 from btcml.errors import BtcmlError, NotReadyError
+from btcml.files import replaced_file
+from btcml.pipeline.evaluate import series_folder
 from btcml.pipeline.jobs import INTERRUPTED, JobContext, JobError, run_job, spawn_job
 from btcml.pipeline.predict import seal
-from btcml.pipeline.series import read_points
-from btcml.serve.parameters import Allowed, Async, Key, State
+from btcml.pipeline.series import read_series
+from btcml.serve.parameters import Allowed, Async, Bearer, Interval, Key, State, Symbol, changing
 from btcml.serve.problems import responses
-from btcml.serve.routes import job_facts
-from btcml.serve.schemas import BackfillResponse, CountResponse, IngestResponse, JobResponse, TrainResponse
-from btcml.serve.service import Service
+from btcml.serve.routes import forecast_router, job_facts
+from btcml.serve.schemas import (
+    BackfillResponse,
+    CountResponse,
+    ExportResponse,
+    ForecastResponse,
+    IngestResponse,
+    JobResponse,
+    TrainResponse,
+)
+from btcml.serve.service import CachedForecast, Service
+from btcml.store.candles import read_last_candles
 from btcml.store.forecasts import count_scored
 from btcml.store.jobs import Job, append_job, finish_job, read_job
 from btcml.store.models import read_champion
@@ -29,6 +41,7 @@ router = APIRouter(tags=["actions"], dependencies=[Allowed])
 
 _STOPPED = (-signal.SIGTERM, INTERRUPTED)
 _ACCEPTED: dict[int | str, dict[str, Any]] = {202: {"model": JobResponse, "description": "Accepted as a job."}}
+_Limit = Annotated[int, Query(ge=1, le=1000, description="Accepted; what is new is always fetched whole.")]
 _PROBLEMS = responses(401, 403, 404, 409, 500, 502)
 
 
@@ -49,6 +62,7 @@ async def _run_in_process(service: Service, job_id: int) -> Job:
     finally:
         if process.poll() is not None:
             service.children.discard(process)
+        service.changes.touch()  # the notifications of the database may come later than the response
     job = await run_in_threadpool(read_job, service.store, job_id)
     if job.status in {"queued", "running"}:
         sentence = f"the process of job {job_id} ended with status {process.returncode} before the job did"
@@ -82,13 +96,17 @@ def ingest_run(
     service: State,
     request: Request,
     key: Key,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Accepted; what is new is always fetched whole.")] = 1000,
+    limit: _Limit = 1000,
 ) -> dict[str, Any]:
     """Fetch new and restated candles, and seal the next forecast where there is a model."""
+    return _ingested(service, request, key, limit)
+
+
+def _ingested(service: Service, request: Request, key: SeriesKey, limit: int) -> dict[str, Any]:
     context = JobContext(service.settings, service.store, service.source)
     job = run_job(context, _append(service, request, "ingest", key, limit=limit), wait=True)
     service.changes.touch("candles")
-    result = _result(job)
+    result = _result(job) | {"symbol": key.symbol, "interval": key.interval, "limit": limit}
     if read_champion(service.store, key) is not None:
         with contextlib.suppress(BtcmlError):  # the ingest went well: /ready and /predict report what did not
             _sealed(service, key)
@@ -136,23 +154,88 @@ async def train(
 ) -> Any:
     """Train on the last `days`, judge at most once a day; with ``Prefer: respond-async`` 202 and a job."""
     job_id = await run_in_threadpool(_append, service, request, "train", key, days=days)
-    return await _long(service, request, job_id, at_once=at_once)
+    found = await _long(service, request, job_id, at_once=at_once)
+    return found if at_once else await run_in_threadpool(_with_files, service, key, found)
 
 
-@router.post("/series/rebuild", response_model=CountResponse, responses=_PROBLEMS)
-@router.post("/train/apply", response_model=CountResponse, responses=_PROBLEMS)
+def _with_files(service: Service, key: SeriesKey, result: dict[str, Any]) -> dict[str, Any]:
+    """Facts of a training under the names of ML Crypto."""
+    facts = {
+        "version": result["artifact"],
+        "model_path": str(series_folder(service.settings, key) / result["artifact"]),
+    }
+    return result | facts | {"n_rows": result["samples"], "n_features": len(service.served(key).forecaster.features)}
+
+
+@router.post("/series/rebuild", response_model=CountResponse, response_model_exclude_none=True, responses=_PROBLEMS)
+@router.post("/train/apply", response_model=CountResponse, response_model_exclude_none=True, responses=_PROBLEMS)
 def series_rebuild(service: State, key: Key, days: Annotated[int, Query(ge=1, le=5000)] = 90) -> CountResponse:
-    """Count the out-of-sample points of the last `days`: they are joined on request, never rebuilt."""
+    """Count the points of the last `days` that ``/series`` answers: they are joined on request, never rebuilt."""
     now = service.now(key)
     champion = read_champion(service.store, key)
     span = (now - key.delta * int(days * 86_400 / key.delta.total_seconds() + 1), now)
-    points = read_points(service.store, service.settings, key, span, champion.name if champion else None)
-    return CountResponse(count=len(points))
+    rows = read_series(service.store, service.settings, key, span, champion.name if champion else None)
+    return CountResponse(count=len(rows), materialized=len(rows))
 
 
-@router.post("/futuros/update", response_model=CountResponse, responses=_PROBLEMS)
-@router.post("/futures/update", response_model=CountResponse, responses=_PROBLEMS)
+@router.post("/futuros/update", response_model=CountResponse, response_model_exclude_none=True, responses=_PROBLEMS)
+@router.post("/futures/update", response_model=CountResponse, response_model_exclude_none=True, responses=_PROBLEMS)
 def futuros_update(service: State, key: Key) -> CountResponse:
     """Seal the next forecast if it can still be, and count the sealed ones with an outcome."""
     sealed = _sealed(service, key)
-    return CountResponse.model_validate({"count": count_scored(service.store, key), "sealed": sealed})
+    return CountResponse(count=count_scored(service.store, key), updated=sealed)
+
+
+@router.post("/export/parquet", response_model=ExportResponse, response_model_exclude_none=True, responses=_PROBLEMS)
+def export_parquet(service: State, key: Key, n: Annotated[int, Query(ge=1, le=500_000)] = 10_000) -> ExportResponse:
+    """Write the newest `n` candles to a Parquet file in the folder ``exports`` of BTCML_HOME."""
+    candles = read_last_candles(service.store, key, n)
+    if candles.empty:
+        return ExportResponse(ok=False, message=f"no candles of {key} yet: POST /init/backfill, or btcml backfill")
+    names = {"open_time": "ts"} | {name: name for name in ("open", "high", "low", "close", "volume")}
+    table = candles[list(names)].rename(columns=names)
+    table.insert(0, "symbol", key.symbol)
+    name = f"{key.symbol}_{key.interval}_{candles['open_time'].iloc[-1]:%Y%m%d_%H%M%S}.parquet"
+    file = service.settings.home / "exports" / key.market.replace(":", "-") / name
+    with replaced_file(file) as new:
+        table.to_parquet(new, index=False)
+    return ExportResponse(ok=True, path=str(file), rows=len(table))
+
+
+@forecast_router.post("/predict", response_model=ForecastResponse, responses=responses(401, 403, 404, 409, 500, 502))
+async def predict(
+    service: State,
+    request: Request,
+    given: Bearer,
+    symbol: Symbol = "BTCUSDT",
+    interval: Interval = None,
+    ingest_interval: Interval = None,
+    ingest_limit: Annotated[int | None, Query(ge=1, le=1000, description="As that of /ingest/run.")] = None,
+) -> Response:
+    """Return the forecast of the next candle: close, whole candle, 90 % interval, probability up, model, seal.
+
+    With `ingest_interval`, which then is the interval, or `ingest_limit`, candles are fetched first, which
+    needs the rights for it; where the exchange does not answer, the forecast is of the candles that are there.
+    """
+    interval = ingest_interval or interval
+    if ingest_interval is not None or ingest_limit is not None:
+        await changing(request, service, given)
+        await run_in_threadpool(_ingested_if_possible, service, request, symbol, interval, ingest_limit or 1000)
+    cached = service.cached_forecast(symbol, interval)
+    if cached is None:
+        cached = await run_in_threadpool(service.new_forecast, symbol, interval)
+    return Response(_with_age(cached), media_type="application/json")
+
+
+def _ingested_if_possible(service: Service, request: Request, symbol: str, interval: str | None, limit: int) -> None:
+    """Fetch; a failure of the exchange does not matter here, a mistake of the client does."""
+    try:
+        _ingested(service, request, service.key(symbol, interval), limit)
+    except JobError as error:
+        if error.status in {HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY}:
+            raise
+
+
+def _with_age(cached: CachedForecast) -> bytes:
+    age = max(cached.clock.now() - cached.trained, 0.0)
+    return b'%s, "model_age_seconds": %.3f}' % (cached.body, age)

@@ -9,20 +9,18 @@ from typing import Annotated, Any, Literal
 
 import pandas as pd
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
-from fastapi.concurrency import run_in_threadpool
 
 from btcml import __version__
 from btcml.candles import SeriesKey
 from btcml.errors import ArtifactError, BtcmlError, NotReadyError
 from btcml.pipeline.evaluate import series_folder
 from btcml.pipeline.predict import check_fresh
-from btcml.pipeline.series import best_model, evaluate_series, point_list, read_points
-from btcml.serve.parameters import End, Interval, Key, Start, State, Symbol
+from btcml.pipeline.series import best_model, evaluate_series, point_list, read_points, read_series
+from btcml.serve.parameters import End, Key, Start, State
 from btcml.serve.problems import responses
 from btcml.serve.prometheus import exposition
 from btcml.serve.schemas import (
     EvaluationResponse,
-    ForecastResponse,
     FuturesResponse,
     HealthResponse,
     JobListResponse,
@@ -34,18 +32,26 @@ from btcml.serve.schemas import (
     RootResponse,
     SeriesResponse,
 )
-from btcml.serve.service import CachedForecast, Service
+from btcml.serve.service import Service
 from btcml.store.candles import read_last_candles
 from btcml.store.forecasts import read_futuros
 from btcml.store.jobs import KINDS, STATUSES, Job, read_job, read_jobs
 from btcml.store.models import ModelRecord, read_champion, read_models
 
+
+async def _conditional(
+    if_none_match: Annotated[str | None, Header(description="ETag of what the client has already.")] = None,
+) -> None:
+    """Describe the header: `ResponseCache` compares it."""
+
+
 status_router = APIRouter(tags=["status"])
-candle_router = APIRouter(tags=["candles"])
+candle_router = APIRouter(tags=["candles"], dependencies=[Depends(_conditional)])
+"""Routes whose responses follow from the tables and the query alone: they are kept until a table changes."""
 forecast_router = APIRouter(tags=["forecast"])
 
 _TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
-_ALIVE = b'{"status":"ok"}'
+_ALIVE = {True: b'{"status":"ok","scheduler":true}', False: b'{"status":"ok","scheduler":false}'}
 
 
 @status_router.get("/", response_model=RootResponse)
@@ -55,9 +61,9 @@ async def root() -> RootResponse:
 
 
 @status_router.get("/health", response_model=HealthResponse)
-async def health() -> Response:
-    """Report that the process runs; does not use the database."""
-    return Response(_ALIVE, media_type="application/json")
+async def health(service: State) -> Response:
+    """Report that the process runs, and whether a scheduler does; does not use the database."""
+    return Response(_ALIVE[service.changes.scheduler], media_type="application/json")
 
 
 @status_router.get(
@@ -127,16 +133,12 @@ ModelName = Annotated[
     str | None,
     Query(pattern=r"^[A-Za-z][A-Za-z0-9_.]*$", max_length=120, description="Another model than the champion's."),
 ]
-IfNoneMatch = Annotated[str | None, Header(description="ETag of what the client has already.")]
 
 
-def _sent(content: dict[str, Any], known: str | None) -> Response:
-    """Respond with an ETag, or with 304 where the client has it already."""
+def _sent(content: dict[str, Any]) -> Response:
+    """Respond with an ETag."""
     body = json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
-    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": "no-cache"}
-    if known is not None and tag in [part.strip().removeprefix("W/") for part in known.split(",")]:
-        return Response(status_code=304, headers=headers)
+    headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"', "Cache-Control": "no-cache"}
     return Response(body, media_type="application/json", headers=headers)
 
 
@@ -152,7 +154,6 @@ def prices_latest(
     service: State,
     key: Key,
     n: Annotated[int, Query(ge=1, le=10_000)] = 100,
-    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Return the newest `n` final candles, oldest first."""
     frame = read_last_candles(service.store, key, n)
@@ -161,8 +162,12 @@ def prices_latest(
         raise NotReadyError(msg)
     values = frame[["open", "high", "low", "close", "volume"]].to_dict("records")
     items = [{"time": time} | row for time, row in zip(_times(frame["open_time"]), values, strict=True)]
-    head = {"symbol": key.symbol, "interval": key.interval, "market": key.market, "count": len(items)}
-    return _sent(head | {"items": items}, if_none_match)
+    data = [{"ts": item["time"], "close": item["close"]} for item in items]
+    return _sent(_head(key) | {"count": len(items), "items": items, "data": data})
+
+
+def _head(key: SeriesKey) -> dict[str, Any]:
+    return {"market": key.market, "symbol": key.symbol, "interval": key.interval}
 
 
 def _span(
@@ -189,20 +194,18 @@ def series(
     span: Span,
     limit: Annotated[int, Query(ge=1, le=50_000)] = 30_000,
     model: ModelName = None,
-    if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Return out-of-sample forecasts against reality: walk-forward ones, and sealed ones over them.
+    """Return candles, each with the out-of-sample forecast of the next one: a walk-forward's, or the sealed one.
 
-    They are the champion's, or those of `model`, which need not be served.
+    The forecasts are the champion's, or those of `model`, which need not be served. A candle without a
+    forecast of its own is there where the one before it forecast it.
     """
     champion = read_champion(service.store, key)
     name = model or (champion.name if champion else None)
-    points = read_points(service.store, service.settings, key, span, name, own=model is not None)
-    page, rest = points.iloc[:limit], points.iloc[limit:]
-    following = _times(rest["open_time"].head(1))
-    content: dict[str, Any] = {"market": key.market, "symbol": key.symbol, "interval": key.interval, "model": name}
-    content |= {"points": point_list(page), "next_start": following[0] if following else None}
-    return _sent(content, if_none_match)
+    rows = read_series(service.store, service.settings, key, span, name, own=model is not None)
+    following = _times(rows["open_time"].iloc[limit : limit + 1])
+    found = {"model": name, "points": point_list(rows.iloc[:limit]), "next_start": following[0] if following else None}
+    return _sent(_head(key) | found)
 
 
 @dataclass(frozen=True)
@@ -222,17 +225,15 @@ def evaluation(
     key: Key,
     span: Span,
     wanted: Annotated[_EvaluationOptions, Depends()],
-    if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Return the figures of the forecasts that ``/series`` returns: scores, reliability, money, rolling direction."""
+    """Return the figures of the forecasts of a span's candles: scores, reliability, money, rolling direction."""
     champion = read_champion(service.store, key)
     served = champion.name if champion else None
     model, costs = wanted.model or served, {"cost_bp": wanted.cost_bp, "threshold_bp": wanted.threshold_bp}
     points = read_points(service.store, service.settings, key, span, model, own=wanted.model is not None)
     found = evaluate_series(points, model or "none", origin=wanted.origin, **costs)
-    content: dict[str, Any] = {"market": key.market, "symbol": key.symbol, "interval": key.interval, "model": model}
-    content |= {"champion": served, "best": best_model(champion), "origin": wanted.origin}
-    return _sent(content | found.to_dict(curves=wanted.curves), if_none_match)
+    content = {"model": model, "champion": served, "best": best_model(champion), "origin": wanted.origin}
+    return _sent(_head(key) | content | found.to_dict(curves=wanted.curves))
 
 
 @candle_router.get("/futuros", response_model=FuturesResponse, responses=responses() | _NOT_MODIFIED)
@@ -243,7 +244,6 @@ def futuros(
     start: Start = None,
     end: End = None,
     limit: Annotated[int, Query(ge=1, le=50_000, description="What is of one time stays together.")] = 5_000,
-    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Return the sealed forecasts against reality; ``real_close`` is null while the candle is open."""
     span = (pd.Timestamp(start) if start else _EPOCH, pd.Timestamp(end) if end else _END)
@@ -259,28 +259,16 @@ def futuros(
     names = ["time", "pred_close", "real_close", "err_close", "base", "err_base", "lo", "hi", "prob_up"]
     rows = frame[[*names, "model", "status", "made_at"]].astype(object)
     before = frame["time"].iloc[0] if len(frame) >= limit else None
-    return _sent({"points": rows.where(rows.notna(), None).to_dict("records"), "next_end": before}, if_none_match)
-
-
-@forecast_router.post("/predict", response_model=ForecastResponse, responses=responses(409, 500))
-async def predict(service: State, symbol: Symbol = "BTCUSDT", interval: Interval = None) -> Response:
-    """Return the forecast of the next candle: close, whole candle, 90 % interval, probability up, model, seal."""
-    cached = service.cached_forecast(symbol, interval)
-    if cached is None:
-        cached = await run_in_threadpool(service.new_forecast, symbol, interval)
-    return Response(_with_age(cached), media_type="application/json")
-
-
-def _with_age(cached: CachedForecast) -> bytes:
-    age = max(cached.clock.now() - cached.trained, 0.0)
-    return b'%s, "model_age_seconds": %.3f}' % (cached.body, age)
+    return _sent({"points": rows.where(rows.notna(), None).to_dict("records"), "next_end": before})
 
 
 def _training(job: Job) -> dict[str, Any]:
     facts = job.result or {}
     own = facts.get("models", {}).get(facts.get("champion"), {})
     times = {"started_at": job.started_at, "finished_at": job.finished_at}
-    return {"ratio": own.get("ratio")} | facts | {"status": job.status} | times
+    older = {"model_version": facts.get("artifact"), "created_at": job.finished_at}
+    older["train_end_ts"] = facts["window"][1] if facts.get("window") else None
+    return {"ratio": own.get("ratio")} | facts | {"status": job.status} | times | older
 
 
 @forecast_router.get("/metrics", response_model=MetricsResponse, responses=responses())
@@ -296,11 +284,13 @@ def model_info(service: State, key: Key) -> dict[str, Any]:
     """Return the models of a series and the folder of their files."""
     folder = series_folder(service.settings, key)
     models = read_models(service.store, key)
-    files = sorted(str(file.relative_to(folder)) for file in folder.glob("*/*") if file.is_file())
+    champion = folder / next((record.artifact for record in models if record.role == "champion"), "")
     return {
         "models_dir": str(service.settings.models),
-        "exists": folder.is_dir(),
-        "files": files,
+        "model_path": str(champion),
+        "exists": champion.is_dir(),
+        "listing": sorted(path.name for path in folder.glob("[!.]*")),
+        "files": sorted(str(file.relative_to(folder)) for file in folder.glob("*/*") if file.is_file()),
         "models": [_model(record) for record in models],
     }
 

@@ -26,9 +26,10 @@ class RootResponse(ResponseModel):
 
 
 class HealthResponse(ResponseModel):
-    """The process runs; nothing else is checked."""
+    """The process runs; nothing is checked for it."""
 
     status: Literal["ok"] = "ok"
+    scheduler: bool = Field(description="Whether a scheduler was at work when the database was last asked.")
 
 
 class ReadyResponse(ResponseModel):
@@ -39,6 +40,14 @@ class ReadyResponse(ResponseModel):
     missing: list[str] = Field(description="What is missing, each with what to do; empty when ready.")
     candles_until: datetime | None = Field(None, description="Close of the newest final candle.")
     champion: str | None = None
+
+
+class _OfSeries(ResponseModel):
+    """About one series."""
+
+    market: str
+    symbol: str
+    interval: str
 
 
 class CandleItem(ResponseModel):
@@ -52,33 +61,43 @@ class CandleItem(ResponseModel):
     volume: float
 
 
-class PricesResponse(ResponseModel):
+class CloseItem(ResponseModel):
+    """Open time and close of a candle."""
+
+    ts: datetime
+    close: float
+
+
+class PricesResponse(_OfSeries):
     """The newest final candles, oldest first."""
 
-    symbol: str
-    interval: str
-    market: str
     count: int
     items: list[CandleItem]
+    data: list[CloseItem] = Field(description="The same candles as ML Crypto named them.")
 
 
-class IngestResponse(ResponseModel):
-    """What an ingest did, in candles."""
+class _Fetched(ResponseModel):
+    """What came in, in candles."""
 
     status: Literal["ok"] = "ok"
     fetched: int
     inserted: int
+
+
+class IngestResponse(_Fetched):
+    """What an ingest did, in candles."""
+
+    symbol: str
+    interval: str
+    limit: int = Field(description="As given.")
     revised: int
     quarantined: int
     futures_updated: int = Field(description="Sealed forecasts whose outcome came in.")
 
 
-class BackfillResponse(ResponseModel):
+class BackfillResponse(_Fetched):
     """What a backfill did, in candles."""
 
-    status: Literal["ok"] = "ok"
-    fetched: int
-    inserted: int
     calls: int = Field(description="Parts that were requested: a range by REST, or a file of the archive.")
     days: int
 
@@ -88,6 +107,17 @@ class CountResponse(ResponseModel):
 
     status: Literal["ok"] = "ok"
     count: int
+    materialized: int | None = Field(None, description="The points that /series answers.")
+    updated: int | None = Field(None, description="Forecasts that were sealed just now.")
+
+
+class ExportResponse(ResponseModel):
+    """Where candles were written, or why none were."""
+
+    ok: bool
+    path: str | None = None
+    rows: int | None = None
+    message: str | None = None
 
 
 _JUDGED = "Whether that walk-forward was run for this training; at most one is, each day."
@@ -122,6 +152,9 @@ class TrainingItem(TrainingFigures):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     validation_start: datetime | None = None
+    model_version: str | None = None
+    train_end_ts: datetime | None = Field(None, description="Open time of the last candle that was trained on.")
+    created_at: datetime | None = None
 
 
 class TrainResponse(TrainingFigures):
@@ -130,6 +163,10 @@ class TrainResponse(TrainingFigures):
     status: str = "ok"
     samples: int
     champion: str = Field(description="The served model; persistence where none has proven skill.")
+    version: str
+    model_path: str
+    n_rows: int
+    n_features: int
 
 
 class MetricsResponse(TrainingItem):
@@ -138,15 +175,12 @@ class MetricsResponse(TrainingItem):
     items: list[TrainingItem] = []
 
 
-class JobResponse(ResponseModel):
+class JobResponse(_OfSeries):
     """A job of the log."""
 
     id: int
     kind: str
     status: Literal["queued", "running", "ok", "error", "missed", "abandoned"]
-    market: str
-    symbol: str
-    interval: str
     asked_by: str
     request_id: str | None = None
     due_at: datetime | None = None
@@ -188,7 +222,9 @@ class ModelInfoResponse(ResponseModel):
     """Where the models are, and what they are."""
 
     models_dir: str
-    exists: bool
+    model_path: str = Field(description="Folder of the training in service.")
+    exists: bool = Field(description="Whether that folder is there.")
+    listing: list[str] = Field(description="What is in the folder of the series.")
     files: list[str]
     models: list[ModelItem]
 
@@ -201,18 +237,17 @@ class ChallengerItem(ResponseModel):
     predicted_close: float
 
 
-class ForecastResponse(ResponseModel):
+class ForecastResponse(_OfSeries):
     """The forecast of the next candle."""
 
-    market: str
-    symbol: str
-    interval: str
     time: datetime = Field(description="Open time of the candle that is forecast, UTC.")
     last_time: datetime = Field(description="Open time of the newest final candle.")
     last_close: float
     predicted_close: float
+    predicted_next_close: float = Field(description="The same, as ML Crypto named it.")
     delta: float
-    delta_pct: float
+    delta_pct: float = Field(description="delta as a fraction of last_close.")
+    delta_bp: float = Field(description="The same in basis points.")
     predicted_open: float
     predicted_high: float
     predicted_low: float
@@ -226,6 +261,9 @@ class ForecastResponse(ResponseModel):
     artifact: str
     skill: Figure = Field(None, description="Of the served model in walk-forward; 0 for persistence.")
     verdict: str = Field(description="Why this model is served, in one sentence.")
+    model_version: str = Field(description="The artifact.")
+    last_ts: datetime = Field(description="last_time.")
+    predicted_at: datetime = Field(description="When this forecast was computed, by the market's clock.")
     trained_at: datetime
     model_age_seconds: float
     sealed: bool = Field(description="Whether this forecast is sealed.")
@@ -288,23 +326,20 @@ class ErrorItem(BaseModel):
 
 
 class PointItem(BaseModel):
-    """One out-of-sample forecast against reality; ``time`` of ``real`` is the forecast candle's."""
+    """A candle and the out-of-sample forecast of the next one; null where there is none."""
 
     real: CandleItem
-    pred: ForecastItem
-    cls: DirectionItem
-    err: ErrorItem
+    pred: ForecastItem | None = Field(description="Of the next candle.")
+    cls: DirectionItem | None = Field(description="Of the next candle.")
+    err: ErrorItem | None = Field(description="Of the next candle; null until it has closed.")
     lo: float | None
     hi: float | None
-    origin: Literal["walk-forward", "sealed"]
+    origin: Literal["walk-forward", "sealed"] | None
 
 
-class SeriesResponse(ResponseModel):
+class SeriesResponse(_OfSeries):
     """Out-of-sample forecasts against reality, oldest first."""
 
-    market: str
-    symbol: str
-    interval: str
     model: str | None
     points: list[PointItem]
     next_start: datetime | None = Field(None, description="Give it as start= for the next page.")
@@ -347,12 +382,9 @@ class MoneyItem(ResponseModel):
     net_bp: float = Field(description="Sum after costs.")
 
 
-class EvaluationResponse(ResponseModel):
+class EvaluationResponse(_OfSeries):
     """Figures of out-of-sample forecasts; with curves also ``rolling`` and ``candles``, as columns."""
 
-    market: str
-    symbol: str
-    interval: str
     model: str | None
     champion: str | None
     best: str | None = Field(description="The champion, or the best challenger where persistence serves.")

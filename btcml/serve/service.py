@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import psycopg2
+from sqlalchemy.exc import SQLAlchemyError
 
 from btcml.candles import SeriesKey
 from btcml.errors import NotReadyError, StoreError
+from btcml.pipeline.doctor import scheduler_finding
 from btcml.pipeline.predict import GRACE, Forecast, Served, check_fresh, load_served, predict_newest
 from btcml.pipeline.sources import make_source
 from btcml.store.candles import read_series_keys
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("btcml.serve")
 _RECONNECT_S = 1.0
 _TABLES = ("candles", "models", "forecasts")
+_OLDER_NAMES = {"predicted_next_close": "predicted_close", "model_version": "artifact", "last_ts": "last_time"}
+_SCHEDULER_EVERY_S = 5.0
 
 
 class ChangeListener:
@@ -47,20 +51,24 @@ class ChangeListener:
     ----------
     store
         The database.
+    settings
+        Frozen settings.
 
     Attributes
     ----------
     alive
         Whether it is connected; while it is not, no cache may be used.
+    scheduler
+        Whether a scheduler was at work a few seconds ago.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store, url = store, store.engine.url
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store, self._settings, url = store, settings, store.engine.url
         self._where = url.translate_connect_args(username="user", database="dbname") | dict(url.query)
         self._stop = threading.Event()
         self._changes: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="btcml-changes", daemon=True)
-        self.alive = False
+        self.alive = self.scheduler = False
 
     def start(self) -> None:
         """Start the thread."""
@@ -83,9 +91,9 @@ class ChangeListener:
         while not self._stop.is_set():
             try:
                 self._listen()
-            except psycopg2.Error as error:
+            except (psycopg2.Error, StoreError, SQLAlchemyError) as error:
                 _log.warning("no connection to the database: %s", str(error).strip())
-            self.alive = False
+            self.alive = self.scheduler = False
             self.touch()
             if not self._stop.wait(_RECONNECT_S):
                 self._revive()
@@ -105,7 +113,11 @@ class ChangeListener:
                 cursor.execute("LISTEN btcml")
             self.touch()  # changes may have been missed before
             self.alive = True
+            look = 0.0
             while not self._stop.is_set():
+                if time.monotonic() >= look:
+                    look = time.monotonic() + _SCHEDULER_EVERY_S
+                    self.scheduler = scheduler_finding(self._settings, self._store).status == "ok"
                 if select.select([connection], [], [], 0.5)[0]:
                     connection.poll()
                     while connection.notifies:
@@ -163,7 +175,7 @@ class Service:
 
     def __init__(self, settings: Settings, store: Store, *, key_required: bool = False) -> None:
         self.settings, self.store, self.key_required = settings, store, key_required
-        self.changes = ChangeListener(store)
+        self.changes = ChangeListener(store, settings)
         self._served: dict[SeriesKey, Served] = {}
         self._forecasts: dict[tuple[str, str | None], CachedForecast] = {}
         self._lock = threading.Lock()
@@ -227,7 +239,9 @@ class Service:
         still = key.market.startswith("file:")
         speed = 0.0 if still else read_clock_speed(self.store, key.market) or 1.0
         until = forecast.prediction.open_time + (1 + GRACE) * key.delta
-        body = json.dumps(forecast.to_dict(), allow_nan=False).encode()[:-1]
+        facts = forecast.to_dict()
+        facts |= {name: facts[ours] for name, ours in _OLDER_NAMES.items()} | {"predicted_at": now.isoformat()}
+        body = json.dumps(facts, allow_nan=False).encode()[:-1]
         return CachedForecast(
             body,
             forecast.record.trained_at.timestamp(),

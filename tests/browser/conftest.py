@@ -15,6 +15,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from urllib.parse import parse_qs, urlsplit
 
 import pandas as pd
@@ -146,11 +147,11 @@ class StubApi:
 
     def _series(self, query):
         points, model = [], query.get("model", self.model)
-        for row in [] if self.empty or not self.trained else self.candles(800):
+        for real, row in [] if self.empty or not self.trained else pairwise(self.candles(801)):
             guess, up = self._guess(row, model)
             points.append(
                 {
-                    "real": row | {"time": iso(row["time"])},
+                    "real": real | {"time": iso(real["time"])},
                     "pred": {
                         "open_next": row["open"],
                         "high_next": guess + 30,
@@ -241,7 +242,8 @@ class StubApi:
             "last_close": close,
             "predicted_close": guess,
             "delta": guess - close,
-            "delta_pct": 100 * (guess / close - 1),
+            "delta_pct": guess / close - 1,
+            "delta_bp": 1e4 * (guess / close - 1),
             "predicted_open": close,
             "predicted_high": guess + 30,
             "predicted_low": close - 30,

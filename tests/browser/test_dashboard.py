@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -100,6 +101,11 @@ def test_times_are_the_viewers_and_hover_shows_utc(browser, dashboard, stub):
     browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": box[0], "y": box[1]})
     legend = until(browser, "return document.querySelector('#btcml-main .legend').textContent")
     assert all(word in legend for word in ("UTC", "real", "forecast", "error", "bp"))
+    plain = legend.replace("\N{MINUS SIGN}", "-").replace(",", "")
+    close, forecast, error = (
+        float(re.search(rf"{word} ([+-]?[\d.]+)", plain)[1]) for word in (" C", "forecast", "error")
+    )
+    assert error == pytest.approx(forecast - close, abs=0.02)  # of this candle, whose forecast the one before it has
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

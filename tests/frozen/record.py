@@ -289,6 +289,8 @@ ACTIONS = (
     "/futures/update",
     "/train?days=0",
     "/train?days=8",
+    "/export/parquet?symbol=BTCUSDT&interval=5m&n=5",
+    "/export/parquet?symbol=ETHUSDT",
     "/health",
 )
 HEADERS = (

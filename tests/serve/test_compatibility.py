@@ -1,56 +1,182 @@
-"""Calls as the clients of the two systems before would make them."""
+"""Calls as the clients of the two systems before make them: recorded contracts, and both clients' own flows."""
 
 from __future__ import annotations
 
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+import pytest
 import requests
 
+from btcml.candles import SeriesKey
+from btcml.errors import MarketError
+from btcml.market.simulate import SimulatedMarket
+from btcml.pipeline.ingest import backfill
+from btcml.pipeline.series import evaluate_series, read_points
+from btcml.serve.api import create_app
+from btcml.settings import Settings
+from btcml.store.engine import open_store
+
 from ..processes import WAIT_S  # noqa: TID252 - of all tests
+from .clients.system_0 import Page
+from .clients.system_1 import Site
+from .conftest import Listening, Running
+
+CONTRACTS = json.loads((Path(__file__).parent / "contracts.json").read_text("utf-8"))
+ROWS = [(system, call) for system, calls in CONTRACTS.items() for call in calls]
 
 
-def test_system_0s_dashboard_goes_on_working(service):
-    """Ingest, latest prices, predict, metrics, model info, with its parameters and field names."""
-    base = service.url
-    before = stored(base)
-    ingest = requests.post(
-        f"{base}/ingest/run", params={"symbol": "BTCUSDT", "interval": "5m", "limit": 500}, timeout=WAIT_S
-    )
-    assert ingest.json()["inserted"] == stored(base) - before
-    assert ingest.json()["fetched"] > 0
-    prices = requests.get(
-        f"{base}/prices/latest", params={"symbol": "BTCUSDT", "interval": "5m", "n": 50}, timeout=WAIT_S
-    )
-    assert set(prices.json()["items"][0]) >= {"time", "open", "high", "low", "close", "volume"}
-    made = requests.post(f"{base}/predict", params={"symbol": "BTCUSDT", "interval": "5m"}, timeout=WAIT_S).json()
-    assert set(made) >= {"symbol", "interval", "last_close", "predicted_close", "delta", "delta_pct"}
-    assert "items" in requests.get(f"{base}/metrics", params={"limit": 10}, timeout=WAIT_S).json()
-    assert {"models_dir", "exists", "files"} <= set(requests.get(f"{base}/model/info", timeout=WAIT_S).json())
-    wrong = requests.post(f"{base}/predict", params={"interval": "7x"}, timeout=WAIT_S)
-    assert isinstance(wrong.json()["detail"], str)
+@pytest.fixture(scope="module")
+def old_clients(tmp_path_factory):
+    """A service with nine days of candles, trained over HTTP as an older client does it."""
+    settings = Settings(database_url=None, btcml_home=tmp_path_factory.mktemp("clients"), btcml_source="simulated")
+    store, key = open_store(settings), SeriesKey("simulated", "BTCUSDT", "5m")
+    now = SimulatedMarket().now()
+    backfill(store, SimulatedMarket(), key, (now - pd.Timedelta(days=9), now))
+    with Listening(create_app(settings, store)) as url:
+        assert requests.post(url + "/train?days=9", timeout=WAIT_S).status_code == 200
+        yield Running(url, settings, store, key)
+    store.close()
 
 
-def test_system_1s_site_goes_on_working(service):
-    """Backfill, series, rebuild, metrics and futuros, with its parameters and field names."""
-    base = service.url
-    options = {"days": 1, "symbol": "BTCUSDT", "interval": "5m", "sleep_ms": 0, "limit": 1000}
-    backfilled = requests.post(f"{base}/init/backfill", params=options, timeout=WAIT_S).json()
-    assert set(backfilled) >= {"status", "fetched", "inserted", "calls", "days"}
-    ingested = requests.post(f"{base}/ingest", timeout=WAIT_S).json()
-    assert set(ingested) >= {"status", "fetched", "inserted", "futures_updated"}
-    for path in ("/series/rebuild", "/train/apply"):
-        assert requests.post(f"{base}{path}", params={"days": 90}, timeout=WAIT_S).json()["count"] > 0
-    for path in ("/series", "/series/cached"):
-        point = requests.get(f"{base}{path}", params={"fallback_days": 7}, timeout=WAIT_S).json()["points"][0]
-        assert set(point["real"]) == {"time", "open", "high", "low", "close", "volume"}
-        assert set(point["pred"]) == {"open_next", "high_next", "low_next", "close_next", "amp_next"}
-        assert set(point["cls"]) == {"dir_next", "prob_up", "prob_down"}
-        assert set(point["err"]) >= {"close_abs", "close_signed", "amp_abs"}
-    assert requests.get(f"{base}/metrics", timeout=WAIT_S).json()["status"] in {"ok", "empty"}
-    futures = requests.get(f"{base}/futuros", timeout=WAIT_S).json()["points"]
-    assert all({"time", "pred_close", "real_close", "err_close"} <= set(point) for point in futures)
-    assert requests.post(f"{base}/futuros/update", timeout=WAIT_S).json()["status"] == "ok"
+def at(body, place):
+    """Value at a place such as ``points.0.real``."""
+    for name in place.split("."):
+        body = body[int(name)] if isinstance(body, list) else body[name]
+    return body
 
 
-def stored(base):
-    """Candles that the service has."""
-    options = {"symbol": "BTCUSDT", "interval": "5m", "n": 10_000}
-    return requests.get(f"{base}/prices/latest", params=options, timeout=WAIT_S).json()["count"]
+@pytest.mark.parametrize(("system", "call"), ROWS, ids=[f"{system} {call}" for system, call in ROWS])
+def test_every_field_of_the_recorded_contract_is_there(old_clients, system, call):
+    """By name and type; a question mark allows null."""
+    if "/futures" in call:
+        old_clients.post("/futures/update")  # the first forecast is sealed
+    method, path = call.split(" ", 1)
+    answer = requests.request(method, old_clients.url + path, timeout=WAIT_S)
+    assert answer.status_code == 200, answer.text
+    for place, kind in CONTRACTS[system][call].items():
+        value = at(answer.json(), place)
+        if value is None:
+            assert kind.endswith("?"), place
+        else:
+            assert type(value).__name__ == kind.removesuffix("?"), place
+
+
+def test_the_page_of_ml_crypto_works(old_clients):
+    """Ingest, train, predict, prices, metrics, model info, export, in this order."""
+    page = Page(old_clients.url, "BTCUSDT", "5m")
+    symbol, interval, limit, inserted = page.ingest(500)
+    assert (symbol, interval, limit) == ("BTCUSDT", "5m", 500)
+    assert inserted >= 0
+    trained = page.train()
+    assert Path(trained["model_path"]).is_dir()
+    assert trained["rmse"] >= trained["mae"] > 0
+    made = page.predict(ingest_interval="5m", ingest_limit=5)
+    assert made["model"] == trained["version"]
+    assert page.predict() == made
+    prices = page.prices(720)
+    assert len(prices) == 720
+    assert prices.index.is_monotonic_increasing
+    assert f"{prices.iloc[-1]:.2f}" == made["last"]
+    metrics = page.metrics()
+    assert metrics["model_version"].iloc[0] == trained["version"]
+    assert (pd.to_datetime(metrics["train_end_ts"]) < pd.to_datetime(metrics["created_at"])).all()
+    folder, path, exists, listing = page.model()
+    assert (path, exists) == (trained["model_path"], True)
+    assert Path(path).is_relative_to(folder)
+    assert trained["version"] in listing
+    assert page.scheduler() == ("ok", False)
+
+
+def test_delta_pct_is_a_fraction(old_clients):
+    """ML Crypto's page multiplies it by 100; basis points stand beside it."""
+    made = old_clients.post("/predict").json()
+    assert made["delta_pct"] == pytest.approx(made["predicted_close"] / made["last_close"] - 1, abs=1e-12)
+    assert made["delta_bp"] == pytest.approx(1e4 * made["delta_pct"], abs=1e-9)
+
+
+def test_predict_ingests_only_where_it_is_asked_to(old_clients):
+    """An ingest is a job of the log; its interval is that of the forecast."""
+    newest = old_clients.get("/jobs?limit=1").json()["items"][0]["id"]
+    assert old_clients.post("/predict").status_code == 200
+    assert old_clients.get("/jobs?limit=1").json()["items"][0]["id"] == newest
+    for query, interval in (("ingest_limit=5", "5m"), ("ingest_interval=5m", "5m"), ("ingest_interval=1h", "1h")):
+        answer = old_clients.post(f"/predict?{query}")
+        assert answer.status_code == (200 if interval == "5m" else 409), answer.text
+        job = old_clients.get("/jobs?limit=1").json()["items"][0]
+        assert (job["kind"], job["interval"], job["id"] > newest) == ("ingest", interval, True)
+    assert old_clients.post("/predict?symbol=NOPE&ingest_limit=5").status_code == 404
+
+
+def test_predict_answers_although_the_exchange_does_not(service):
+    """As in ML Crypto: the forecast is of the candles that are there."""
+
+    class Silent(SimulatedMarket):
+        def fetch_candles(self, *_args, **_options):
+            msg = "the exchange does not answer"
+            raise MarketError(msg)
+
+    service.post("/ingest/run")
+    app = create_app(service.settings, service.store)
+    app.state.service.source = Silent()
+    with Listening(app) as url:
+        assert requests.post(url + "/ingest/run", timeout=WAIT_S).status_code == 502
+        assert requests.post(url + "/predict?ingest_limit=5", timeout=WAIT_S).status_code == 200
+
+
+def test_an_export_stays_in_its_folder(old_clients):
+    """ML Crypto's columns, the newest candles, below the home; no name leads out of it."""
+    path, rows = Page(old_clients.url, "BTCUSDT", "5m").export(20)
+    assert Path(path).parent == old_clients.settings.home / "exports" / "simulated"
+    table = pd.read_parquet(path)
+    assert list(table.columns) == ["symbol", "ts", "open", "high", "low", "close", "volume"]
+    assert len(table) == rows == 20
+    prices = old_clients.get("/prices/latest?n=20").json()["data"]
+    assert table["close"].tolist() == [item["close"] for item in prices]
+    assert old_clients.post("/export/parquet", params={"symbol": "../../x"}).status_code == 422
+    assert "no candles" in Page(old_clients.url, "ETHUSDT", "5m").export(20)
+
+
+def test_the_site_of_bitcoin_ml_works(old_clients):
+    """Backfill, ingest, train, charts, metrics, futures."""
+    site = Site(old_clients.url)
+    points, done = site.backfill_job(9)
+    assert points > 100
+    assert (done["status"], done["days"]) == ("ok", 9)
+    status, inserted, updated = site.ingest_job()
+    assert (status, inserted >= 0, updated >= 0) == ("ok", True, True)
+    trained, counts = site.train_job(9)
+    assert trained["status"] == "ok"
+    assert all(status == "ok" and count >= points for status, count in counts)
+    mae, *_, start = site.metrics_box()
+    assert mae == f"{trained['mae']:.2f}"
+    assert start > pd.Timestamp("2020", tz="UTC")
+    assert site.update_futures()[0] == "ok"
+    futures, errors = site.futures()
+    assert len(futures) >= len(errors)
+
+
+@pytest.mark.parametrize("path", ["/series", "/series/cached"])
+def test_the_pairing_of_the_charts_page_shows_the_librarys_error(old_clients, path):
+    """``pts[i-1].pred`` beside ``pts[i].real``: each error, their number and their mean are the library's."""
+    rows = [row for row in Site(old_clients.url).charts(path) if "forecast" in row]
+    span = pd.Timestamp(rows[0]["time"]), pd.Timestamp(rows[-1]["time"]) + old_clients.key.delta
+    model = old_clients.get("/series?limit=1").json()["model"]
+    points = read_points(old_clients.store, old_clients.settings, old_clients.key, span, model)
+    assert [pd.Timestamp(row["time"]) for row in rows] == points["open_time"].tolist()
+    ours, theirs = points["close"] - points["real_close"], pd.DataFrame(rows)
+    assert (theirs["forecast"] - theirs["close"]).tolist() == pytest.approx(ours.tolist(), abs=1e-5)
+    assert [row["said"]["close_signed"] for row in rows] == pytest.approx(ours.tolist(), abs=1e-5)
+    scores = evaluate_series(points, model).scores.set_index("model")
+    assert (theirs["forecast"] - theirs["close"]).abs().mean() == pytest.approx(scores.loc[model, "mae_usd"], rel=1e-7)
+
+
+def test_points_follow_each_other_without_a_hole(old_clients):
+    """Where a point has a forecast, the next point is the candle that it is about."""
+    points = old_clients.get("/series?fallback_days=90").json()["points"]
+    for before, after in pairwise(points):
+        if before["pred"]:
+            times = [pd.Timestamp(point["real"]["time"]) for point in (before, after)]
+            assert times[1] - times[0] == old_clients.key.delta

@@ -9,8 +9,8 @@ from ..processes import until  # noqa: TID252 - of all tests
 
 
 @pytest.fixture
-def watch(store):
-    found = ChangeListener(store)
+def watch(store, settings):
+    found = ChangeListener(store, settings)
     found.start()
     until(lambda: found.alive)
     yield found

@@ -350,7 +350,7 @@ class Dashboard {
     if (answer.code !== "ok") { this.refused("predict", answer); return; }
     this.heard("predict", answer);
     const { predicted_close: close, delta, delta_pct: percent } = answer.data;
-    const values = { close: this.f.price(close), delta: this.f.signed(delta), pct: this.f.signedPercent3(percent / 100), seal: `${this.sealWords()}.` };
+    const values = { close: this.f.price(close), delta: this.f.signed(delta), pct: this.f.signedPercent3(percent), seal: `${this.sealWords()}.` };
     this.notice("predict", "good", this.t("done_predict", values), answer);
   }
 
@@ -483,8 +483,9 @@ class Dashboard {
 
   // ---- drawing ----
 
+  /** Forecasts with an outcome, each at the candle that it is about: a point has the forecast of the next one. */
   rows() {
-    return [...this.points].map(([time, { real, pred, lo, hi, err, origin }]) => ({ time, real, pred, lo, hi, origin, close: real.close, forecast: pred.close_next, error: err.close_signed }));
+    return [...this.points].filter(([, point]) => point.err).map(([time, { pred, lo, hi, err, origin }]) => ({ time: time + this.step, pred, lo, hi, origin, forecast: pred.close_next, error: err.close_signed }));
   }
 
   /** Sealed forecasts with an outcome, each with its figures. */
@@ -515,7 +516,7 @@ class Dashboard {
     const lastClose = p?.last_close ?? last?.close, closed = (p ? second(p.last_time) : newest) + this.step;
     this.card("lastClose", f.price(lastClose), lastClose === undefined ? "" : t("candleOf", { time: f.hour(closed) }));
     this.card("nextCloseCard", p ? f.price(p.predicted_close) : "–", p ? (Number.isFinite(p.lo) ? t("interval90", { lo: f.price(p.lo), hi: f.price(p.hi) }) : t("noInterval")) : "", p ? `${t("forCandle", { time: f.moment(second(p.time) + this.step) })} · ${this.sealWords()}` : "");
-    this.card("delta", p ? f.signed(p.delta) : "–", p ? (plain ? t("persistenceShort") : f.signedPercent3(p.delta_pct / 100)) : "");
+    this.card("delta", p ? f.signed(p.delta) : "–", p ? (plain ? t("persistenceShort") : f.signedPercent3(p.delta_pct)) : "");
     const way = p && p.delta !== 0 ? (p.delta > 0 ? "up" : "down") : "";
     this.$("card-delta").dataset.way = way;
     this.card("probUp", p && p.prob_up !== null ? f.percent(p.prob_up) : "–", p ? (p.prob_up === null ? t("upNone") : t("upLine", { down: f.percent(p.prob_down) })) : "");
