@@ -52,6 +52,17 @@ def test_an_ingest_answers_one_json_object(run):
 
 
 @pytest.mark.parametrize(
+    "argv",
+    ["ingest --days 2", "backfill --days 2", "ingest --symbol BTCUSDT,ETHUSDT --days 2", "doctor"]
+    + [f"db {action}" for action in ("series", "quarantine", "suspects", "check", "snapshots", "models")],
+)
+def test_every_json_answer_has_a_status(run, argv):
+    """Of a success too, whatever its form."""
+    status, out, _ = run(*argv.split(), "--json")
+    assert (status, json.loads(out)["status"]) == (0, "ok")
+
+
+@pytest.mark.parametrize(
     ("argv", "says"),
     [
         (["ingest", "--days", "0"], "days"),
