@@ -39,6 +39,7 @@ _MAX_FAILURES = 3
 _PROBE_S, _DEFAULT_BAN_S = 2.5, 600.0
 _STALE_S = 600.0
 """Age above which a temporary file was left by a killed process: writing takes less."""
+_SOON = {"attempts": 2, "timeout": 20.0}
 _BY_REST, _BY_REST_DENSE = 30_000, 10_000
 _DENSE_DAY = 1000
 _PAGE = 1000  # candles less than this apart are one request of REST
@@ -242,13 +243,17 @@ class ArchiveMarket:
 
     def __init__(self, rest: BinanceMarket, url: str, cache: Path, workers: int = 4, **options: Any) -> None:
         self._rest, self._workers = rest, workers
-        self._archive: Callable[[], Archive] = lambda: Archive(url, cache, rest.market, **options)
+        self._archive: Callable[..., Archive] = lambda **more: Archive(url, cache, rest.market, **(options | more))
         self._short_by_rest = True
 
     def by_files(self) -> ArchiveMarket:
-        """Return the same market, but short ranges come by files too: each is compared with its checksum of today."""
+        """Return the same market, but short ranges come by files too: each is compared with its checksum of today.
+
+        An archive that does not answer is soon left alone: nobody waits for an audit.
+        """
         found = copy.copy(self)
         found._short_by_rest = False  # noqa: SLF001 - our own class
+        found._archive = partial(self._archive, **_SOON)  # noqa: SLF001
         return found
 
     @property

@@ -281,6 +281,24 @@ def test_many_holes_of_a_file_are_asked_for_by_the_page(source: FileMarket, tmp_
     assert len(candle_gaps(found["open_time"], "15m")) == 496
 
 
+def test_an_audit_takes_short_ranges_by_file_and_leaves_a_failing_archive_soon(
+    source: FileMarket, truth: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scheduler waits for it: two tries of three files, then REST."""
+    monkeypatch.setattr(module, "_BY_REST_DENSE", 10**6)
+    start, end = (pd.Timestamp(day, tz="UTC") for day in ("2024-12-01", "2025-01-01"))
+    month = truth[truth["open_time"].between(start, end, inclusive="left")].reset_index(drop=True)
+    down = Fault(kind="server_error", route="checksum", after=1, times=0)
+    with drill(source, tmp_path, down) as (exchange, market):
+        for files, asked in ((["BTCUSDT-15m-2024-12.zip"], 1), ([], 6)):
+            before = len(exchange.log)
+            found = market.by_files().fetch_candles("BTCUSDT", "15m", start, end)
+            pd.testing.assert_frame_equal(found, month, check_exact=True)
+            paths = [entry.path.rsplit("/", 1)[-1] for entry in list(exchange.log)[before:] if "/data/" in entry.path]
+            assert len([path for path in paths if path.endswith("CHECKSUM")]) == asked
+            assert [path for path in paths if path.endswith("zip")] == files
+
+
 def test_the_temporary_file_of_a_killed_process_is_deleted(source: FileMarket, tmp_path: Path) -> None:
     """Only when it is old: a new one may be another process.s."""
     folder = tmp_path / "replay-drill" / "monthly"

@@ -247,7 +247,7 @@ def audited(settings, store, owner, tmp_path):
         def day():
             """Tick on the next day, and return the audit and what was asked of the exchange."""
             clock.time += pd.Timedelta(days=1)
-            turn_clock(store, owner, key.market, clock.time)
+            turn_clock(owner, key.market, clock.time)
             before = len(exchange.log)
             scheduler.tick()
             scheduler.tick()
