@@ -202,9 +202,11 @@ def restated_outcomes(store: Store, key: SeriesKey) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``open_time``, ``scored`` and ``now`` (closes), and the newest revision's ``source`` and ``seen_at``.
+        ``open_time``, ``scored`` and ``now`` (closes), and the newest revision's ``source`` and ``seen_at``; times
+        in the form of ISO 8601.
     """
-    return [row._asdict() for row in store.fetch(_RESTATED, asdict(key))]
+    rows = [row._asdict() for row in store.fetch(_RESTATED, asdict(key))]
+    return [row | {name: row[name].isoformat() for name in ("open_time", "seen_at")} for row in rows]
 
 
 _RESTATED = f"""SELECT o.open_time, o.close AS scored, c.close AS now, r.source, r.seen_at

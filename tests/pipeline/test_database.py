@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 from sqlalchemy import text
 
-from btcml.candles import SeriesKey
+from btcml.candles import SeriesKey, as_candles
 from btcml.cli import main
+from btcml.store.candles import upsert_candles
 from btcml.store.forecasts import append_forecasts, record_clock
 from btcml.store.models import ModelRecord, read_champion, record_training
+
+from ..replayed import turn_clock  # noqa: TID252 - a clock that is turned by hand
 
 AT = pd.Timestamp("2025-03-01 12:00", tz="UTC")
 KEY = SeriesKey("replay:cli", "BTCUSDT", "5m")
@@ -52,6 +55,23 @@ def test_a_broken_chain_is_a_failure_that_names_the_place(owner, capsys):
         connection.execute(text("UPDATE forecasts SET close = 2"))
     assert main(["db", "verify-forecasts"]) == 1
     assert "breaks at forecast 1" in capsys.readouterr().err
+
+
+def test_restated_outcomes_are_listed_with_both_closes(sealed, owner, monkeypatch, capsys):
+    """Beside the head, where there are any; that the test turned the clock is another finding."""
+    turn_clock(owner, KEY.market, AT + KEY.delta)
+    assert main(["db", "check"]) == 1
+    assert f"the clock of {KEY.market} moved against now()" in capsys.readouterr().err
+    monkeypatch.setattr("btcml.pipeline.database.seal_faults", lambda _: [])
+    prices = {"open": 1.0, "high": 3.0, "low": 0.5, "volume": 1.0, "open_time": AT}
+    for close in (1.0, 2.0):
+        frame = as_candles(pd.DataFrame([prices | {"close": close}]), KEY.interval)
+        upsert_candles(sealed, KEY, frame, source=KEY.market, at=AT + KEY.delta)
+    capsys.readouterr()
+    assert main(["db", "verify-forecasts", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)[str(KEY)]["restated"]
+    assert (row["scored"], row["now"], row["source"]) == (1.0, 2.0, KEY.market)
+    assert row["open_time"] == "2025-03-01T12:00:00+00:00"
 
 
 def test_models_are_listed_and_rolled_back_by_one_command(sealed, capsys):

@@ -126,7 +126,7 @@ def test_a_restatement_by_the_exchange_is_shown_as_such(record):
     before = live_scores(record, RECORD)
     upsert_candles(record, RECORD, one_candle(TARGET, 105.0), source=RECORD.market, at=AFTER)
     (shown,) = faults(record)
-    assert (shown["open_time"], shown["scored"], shown["now"]) == (TARGET, 101.0, 105.0)
+    assert (shown["open_time"], shown["scored"], shown["now"]) == (TARGET.isoformat(), 101.0, 105.0)
     assert shown["source"] == RECORD.market
     assert live_scores(record, RECORD) == before
     assert read_candles(record, RECORD)["close"][0] == 105.0
