@@ -10,6 +10,7 @@ from pathlib import Path
 import adbc_driver_postgresql.dbapi as adbc
 import pandas as pd
 import pyarrow as pa
+from psycopg2.extensions import make_dsn
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
@@ -17,7 +18,7 @@ from btcml.candles import COLUMNS, SeriesKey
 from btcml.market.simulate import SimulatedMarket
 from btcml.settings import Settings
 from btcml.store.candles import read_candles, read_last_candles, upsert_candles
-from btcml.store.engine import open_store, owner_url
+from btcml.store.engine import libpq_parameters, open_store, owner_url
 
 ROWS = 500_000
 ROUNDS = 5
@@ -58,8 +59,7 @@ class Database:
 
     def copy_to_heap(self):
         """Raw Arrow COPY into a table without key or checks."""
-        uri = self.owner.set(drivername="postgresql").render_as_string(hide_password=False)
-        with adbc.connect(uri) as connection, connection.cursor() as cursor:
+        with adbc.connect(make_dsn(**libpq_parameters(self.owner))) as connection, connection.cursor() as cursor:
             cursor.adbc_ingest("heap", self.keyed(), mode="append")
             connection.commit()
 
