@@ -179,6 +179,15 @@ def test_a_series_that_the_client_has_already_is_not_sent_again(service):
     assert service.get("/series", params=span, headers={"If-None-Match": '"x"'}).status_code == 200
 
 
+def test_ninety_days_of_the_series_take_less_than_three_megabytes_on_the_wire(service):
+    """25,920 points, by the size of those that are there."""
+    answer = service.get("/series?fallback_days=90", stream=True)
+    sent = len(answer.raw.read(decode_content=False))
+    points = service.get("/series?fallback_days=90").json()["points"]
+    assert len(points) > 500
+    assert sent / len(points) * 25_920 < 3_000_000
+
+
 @pytest.mark.parametrize("path", ["/prices/latest?n=50", "/futuros", "/series/cached"])
 def test_every_long_answer_has_a_tag(service, path):
     """A client that polls gets 304 when nothing is new."""
@@ -386,6 +395,8 @@ def test_beyond_loopback_changing_routes_need_the_key(service, service_settings)
     settings = service_settings.model_copy(update={"btcml_api_key": SecretStr("a-long-key")})
     with Listening(create_app(settings, service.store, key_required=True)) as url:
         assert requests.post(url + "/ingest/run", timeout=WAIT_S).status_code == 401
+        assert requests.post(url + "/predict?ingest_limit=5", timeout=WAIT_S).status_code == 401
+        assert requests.post(url + "/predict", timeout=WAIT_S).status_code == 200
         for token, status in (("wrong", 401), ("a-long-key", 200)):
             answer = requests.post(url + "/ingest/run", headers={"Authorization": f"Bearer {token}"}, timeout=WAIT_S)
             assert answer.status_code == status
