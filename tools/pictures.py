@@ -39,8 +39,9 @@ _DAYS = "400"
 _REPLAYED = pd.Timedelta(hours=12)
 _SPEED = "40"
 _SEALED = 30
-_PAINTED = """document.querySelector('.btcml')?.dataset.painted === 'all'
- && ![...document.querySelectorAll('.btcml .cards .value:not([hidden])')].some((card) => card.innerText === '\u2013')
+_PAINTED = """document.querySelector('#btcml-trainings .btcml-say')?.innerText
+ && performance.getEntriesByName('btcml-first').length
+ && ![...document.querySelectorAll('#btcml-cards .value')].some((card) => card.innerText === '\u2013')
  && !document.querySelector('#btcml-notices li')"""
 
 

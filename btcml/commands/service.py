@@ -62,6 +62,12 @@ def _api(args: Namespace) -> None:
     serve_api(load_settings(), args.host, args.port)
 
 
+def _root_path(given: str) -> str:
+    """A path that starts with a slash and ends without; empty: none."""
+    path = given.strip("/")
+    return f"/{path}" if path else ""
+
+
 def _declare_schedule(parser: ArgumentParser) -> None:
     parser.add_argument("--days", type=int, default=_DAYS, help="days of candles to have and to train on")
     parser.set_defaults(run=_schedule)
@@ -78,6 +84,8 @@ def _declare_dashboard(parser: ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8866, help="port to listen on (default 8866)")
     parser.add_argument("--warm", type=int, default=2, help="kernels kept ready for visitors (default 2)")
     parser.add_argument("--visitors", type=int, default=24, help="most visitors at a time (default 24)")
+    parser.add_argument("--visitors-per-address", type=int, default=12, help="most from one address (default 12)")
+    parser.add_argument("--root-path", default="", help="path below which a proxy serves the page, such as /btcml")
     parser.add_argument("--sleep", type=int, default=600, help="seconds that a hidden tab keeps its kernel")
     parser.add_argument("--no-api", action="store_true", help="never start an API, only use the one that answers")
     parser.add_argument("--reports", type=Path, default=Path("reports/build"), help="where reports are built")
@@ -91,7 +99,9 @@ def _dashboard(args: Namespace) -> None:
     from btcml.system import is_loopback
 
     locked = not is_loopback(args.host)
-    options = DashboardOptions(args.host, args.port, locked, args.warm, args.visitors, args.reports, args.sleep)
+    limits = {"most": args.visitors, "most_per_address": args.visitors_per_address, "sleep_s": args.sleep}
+    place = {"root_path": _root_path(args.root_path), "reports": args.reports}
+    options = DashboardOptions(args.host, args.port, locked, args.warm, **limits, **place)
     run_dashboard(load_settings(), options, own_api=not args.no_api, say=say)
 
 

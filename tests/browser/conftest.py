@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -15,7 +16,6 @@ import threading
 import time
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import pairwise
 from urllib.parse import parse_qs, urlsplit
 
 import pandas as pd
@@ -147,38 +147,28 @@ class StubApi:
 
     def _series(self, query):
         points, model = [], query.get("model", self.model)
-        for real, row in [] if self.empty or not self.trained else pairwise(self.candles(801)):
-            guess, up = self._guess(row, model)
+        rows = [] if self.empty or not self.trained else self.candles(801)
+        for row, after in itertools.pairwise(rows):
+            guess, up = self._guess(after, model)
+            names = {"open": after["open"], "high": guess + 30, "low": guess - 30, "close": guess, "amp": 60.0}
             points.append(
                 {
-                    "real": real | {"time": iso(real["time"])},
-                    "pred": {
-                        "open_next": row["open"],
-                        "high_next": guess + 30,
-                        "low_next": guess - 30,
-                        "close_next": guess,
-                        "amp_next": 60.0,
-                    },
+                    "real": row | {"time": iso(row["time"])},
+                    "pred": {f"{name}_next": value for name, value in names.items()},
                     "cls": {"dir_next": 1, "prob_up": up, "prob_down": 1 - up},
                     "err": {
                         "close_abs": 1.0,
-                        "close_signed": guess - row["close"],
+                        "close_signed": guess - after["close"],
                         "amp_abs": 1.0,
                         "persistence_abs": 1.0,
                     },
                     "lo": guess - 90,
                     "hi": guess + 90,
-                    "origin": "sealed" if row["time"] > self.last - 40 * STEP else "walk-forward",
+                    "origin": "sealed" if after["time"] > self.last - 40 * STEP else "walk-forward",
                 }
             )
-        return {
-            "market": self.market,
-            "symbol": "BTCUSDT",
-            "interval": "5m",
-            "model": model,
-            "points": points,
-            "next_start": None,
-        }
+        head = {"market": self.market, "symbol": "BTCUSDT", "interval": "5m", "model": model}
+        return head | {"points": points, "next_start": None}
 
     def frame(self, model, *, sealed=False):
         """Forecast frame of what `_series` answers, or of the sealed forecasts."""
@@ -281,6 +271,7 @@ class StubApi:
             "samples": 25000,
             "split_train": 20000,
             "split_total": 25000,
+            "train_end_ts": iso(self.last - age),
             "started_at": iso(self.last - age - 30),
             "finished_at": iso(self.last - age),
             "validation_start": iso(self.last - 9000),
@@ -355,13 +346,13 @@ def stub(_stub_server):
 
 
 @contextlib.contextmanager
-def running_dashboard(api_url, *arguments, **variables):
+def running_dashboard(api_url, *arguments, stderr=None, **variables):
     """Run `btcml dashboard`; yields its address and process, and stops it as a user would."""
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BTCML_")}
     environment |= {"API_BASE_URL": api_url, "OMP_NUM_THREADS": "1", **variables}
     command = [sys.executable, "-m", "btcml.cli", "dashboard", "--port", str(port), *arguments]
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=stderr)
     url = f"http://127.0.0.1:{port}/"
     try:
         _wait(url, process)
@@ -434,7 +425,21 @@ def until(browser, script, seconds=20):
     pytest.fail(f"never true: {script}\nthe page shows:\n{shown}")
 
 
-def painted(browser, url, what="all"):
+ALL = (
+    "return performance.getEntriesByName('btcml-first').length > 0 && document.querySelector('#btcml-score') !== null"
+    " && ['direction', 'money', 'trainings']"
+    ".every(name => document.querySelector(`#btcml-${name} .btcml-say`)?.innerText)"
+)
+"""Whether everything is drawn: cards, charts and tables."""
+
+
+def painted(browser, url):
     """Open the page and wait until it is drawn."""
     browser.get(url)
-    until(browser, f"return document.querySelector('.btcml')?.dataset.painted === '{what}'", 40)
+    until(browser, ALL, 60)
+
+
+def console(browser):
+    """Errors and warnings of the console, but for what Voilà's own packages say of each other's versions."""
+    found = [entry for entry in browser.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}]
+    return [entry for entry in found if "atisf" not in entry["message"]]

@@ -183,9 +183,10 @@ def _visit(folder, environment):
             assert process.poll() is None, "the dashboard ended by itself"
             time.sleep(0.5)
         page = _get(f"{own}/")
-        assert json.loads(page.split('id="btcml-kernel">')[1].split("</script>")[0])["model"]
+        assert "kernelId" in page
+        assert "vnd.jupyter.widget-view+json" in page
         static = "voila/templates/btcml/static/"
-        assert all(len(_get(f"{own}/{static}{name}")) > 1000 for name in ("dashboard.js", "lightweight-charts.js"))
+        assert all(len(_get(f"{own}/{static}{name}")) > 1000 for name in ("chart.js", "lightweight-charts.js"))
         assert "swagger" in _get(f"{api}/docs").lower()
         assert json.loads(_get(f"{api}/prices/latest?n=1"))["items"]
         assert "report" in _get(f"{own}/reports/index.html").lower()

@@ -5,23 +5,23 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import re
 import socket
-from concurrent.futures import Future
-from datetime import UTC, datetime
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
 from pydantic import SecretStr
 from tornado.httpserver import HTTPServer
-from tornado.web import Application
+from tornado.web import Application, HTTPError
 
 from btcml.errors import UsageError
-from btcml.serve.dashboard import FILES
+from btcml.serve.dashboard import CHARTS
 from btcml.serve.dashboard_server import (
     DashboardOptions,
     DashboardServer,
+    _address,
     _configuration,
     _Kernels,
     _TemplateFiles,
@@ -29,6 +29,7 @@ from btcml.serve.dashboard_server import (
     notebook_file,
     serve_dashboard,
 )
+from btcml.serve.dashboard_widgets import FILES
 from btcml.settings import Settings
 
 OPTIONS = DashboardOptions("127.0.0.1", 8866, locked=False, warm=2, most=5, reports=Path("reports/build"))
@@ -78,11 +79,22 @@ def test_a_ping_that_is_not_answered_at_once_closes_no_socket():
 class _Manager(_Kernels):
     """A manager without processes: kernels are names."""
 
+    notebook_path = "dashboard.ipynb"
+
     def __init__(self):
-        self._kernels, self._pools, self._kernel_connections, self._unconnected = {}, {}, {}, {}
+        self._kernels, self._kernel_connections, self._visits, self.opening = {}, {}, {}, Counter()
+        self.filled = []
+
+    def add(self, kernel_id):
+        self._kernels[kernel_id], self._kernel_connections[kernel_id] = object(), 0
+
+    def fill_if_needed(self, *, notebook_name):
+        self.filled.append(notebook_name)
 
     async def shutdown_kernel(self, kernel_id, *, now):
         assert now
+        if kernel_id not in self._kernels:
+            raise HTTPError(404)
         del self._kernels[kernel_id]
 
 
@@ -103,55 +115,63 @@ def kernels(monkeypatch):
     return manager, pass_time
 
 
-def _started():
-    """A kernel that has started long ago, by its own last activity."""
-    kernel = ServerKernelManager()
-    kernel.last_activity = datetime(2020, 1, 1, tzinfo=UTC)
-    return kernel
-
-
-def _pooled(kernel_id):
-    """An item of the pool as Voilà keeps it."""
-    task = Future()
-    task.set_result({"kernel_id": kernel_id})
-    return task
-
-
 def test_a_kernel_of_the_pool_does_not_age(kernels):
-    """It waits for a visitor without a time limit; one that is still starting is kept too."""
+    """It waits for a visitor without a time limit."""
     manager, pass_time = kernels
-    manager._kernels |= {"warm": _started(), "new": ServerKernelManager()}
-    manager._pools = {"dashboard.ipynb": [_pooled("warm")]}
-    assert pass_time(600) == {"warm", "new"}
+    manager.add("warm")
+    assert pass_time(600) == {"warm"}
+    assert manager.visitors() == 0
 
 
-def test_a_kernel_that_waited_long_has_all_of_its_time_when_a_visitor_comes(kernels):
-    """The time in the pool does not count: it ends only when no socket came within the time-out."""
+def test_a_page_that_opens_no_socket_within_twenty_seconds_loses_its_kernel(kernels):
+    """However long the kernel waited in the pool; another takes its place there."""
     manager, pass_time = kernels
-    manager._kernels["warm"] = _started()
-    manager._pools = {"dashboard.ipynb": [_pooled("warm")]}
+    manager.add("k")
     pass_time(600)
-    manager._pools["dashboard.ipynb"].clear()
-    assert pass_time(25) == {"warm"}
-    assert pass_time(10) == set()
+    manager.hand_out("k", "10.0.0.1")
+    assert pass_time(20) == {"k"}
+    assert manager.visitors("10.0.0.1") == 1
+    assert pass_time(2) == set()
+    assert manager.visitors("10.0.0.1") == 0
+    assert manager.filled == ["dashboard.ipynb"]
 
 
 def test_an_idle_kernel_lives_while_its_socket_is_open_and_through_a_reconnection(kernels):
     """Hours without a message do no harm; after the last socket the whole time-out is left."""
     manager, pass_time = kernels
-    manager._kernels["k"] = _started()
+    manager.add("k")
+    manager.hand_out("k", "10.0.0.1")
     for _ in range(2):
-        manager._kernel_connections["k"] = 1
+        manager.notify_connect("k")
         assert pass_time(3600) == {"k"}
-        manager._kernel_connections["k"] = 0
-        assert pass_time(25) == {"k"}
+        manager.notify_disconnect("k")
+        assert pass_time(29) == {"k"}
     assert pass_time(10) == set()
+
+
+def test_a_kernel_that_died_is_forgotten_and_replaced(kernels):
+    """Also one in the pool, which no visitor shall get."""
+    manager, _ = kernels
+    manager.hand_out("gone", "10.0.0.1")
+    asyncio.run(manager._end("gone"))
+    assert manager.visitors() == 0
+    assert manager.filled == ["dashboard.ipynb"]
+    assert _configuration(OPTIONS).KernelRestarter.restart_limit == 0  # Jupyter's own restart is an empty kernel
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [("10.0.0.1", "", "10.0.0.1"), ("10.0.0.1", "1.2.3.4", "10.0.0.1"), ("127.0.0.1", "6.6.6.6, 1.2.3.4", "1.2.3.4")],
+)
+def test_only_a_proxy_on_this_machine_names_the_visitor(peer, forwarded, address):
+    """A visitor cannot choose an address to pass the limit."""
+    assert _address(SimpleNamespace(remote_ip=peer, headers={"X-Forwarded-For": forwarded})) == address
 
 
 def test_voila_runs_no_server_extension_of_the_user():
     """Only our configuration counts: no file of a home folder changes the page."""
     assert _configuration(OPTIONS).Voila.config_file_paths == []
-    assert DashboardServer.most > 0
+    assert DashboardServer.__mro__[1].__module__.startswith("voila")
 
 
 def test_a_taken_port_is_one_sentence(plain):
@@ -162,11 +182,15 @@ def test_a_taken_port_is_one_sentence(plain):
             serve_dashboard(plain, options, lambda: None)
 
 
-def test_the_notebook_is_thin_and_carries_no_outputs():
-    """One import, one call; the story in Markdown."""
+def test_the_notebook_arranges_widgets_in_cells_that_can_be_edited():
+    """Controls, cards and charts stand in its own cells; it defines nothing and carries no outputs."""
     cells = json.loads(notebook_file().read_text())["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    assert code == ["from btcml.serve.dashboard import show", "show()"]
+    assert len(code) > 4
+    assert not any(re.search(r"^\s*(def|class) ", cell, re.MULTILINE) for cell in code)
+    names = set(re.findall(r"page\.(\w+)", "".join(code)))
+    assert {"symbol", "interval", "span", "compare", "ingest", "train", "predict", "cards", "charts", "visit"} <= names
+    assert all(f'page.charts["{name}"]' in "".join(code) for name in CHARTS)
     assert all(cell.get("outputs", []) == [] for cell in cells)
 
 
