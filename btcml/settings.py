@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -15,6 +15,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from btcml.candles import SeriesKey, check_symbol, interval_delta
 from btcml.errors import UsageError
 from btcml.system import public_url
+
+About = Literal["champion", "coverage", "dead feed", "missed forecast", "forecast"]
+ABOUT: tuple[About, ...] = get_args(About)
+"""What an alert can be about."""
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -92,6 +96,14 @@ class Settings(BaseSettings):
     btcml_source: str = Field("auto", description="binance, simulated, auto, or a file or folder of candles.")
     btcml_ingest_every: _Duration = Field("5m", description="Pause between ingests.")
     btcml_train_every: _Duration = Field("15m", description="Pause between trainings.")
+    btcml_alerts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Addresses that alerts are sent to: webhooks, or addresses of apprise (the extra alerts)."
+    )
+    btcml_alert_key: SecretStr | None = Field(None, description="Key that signs the webhooks of alerts.")
+    btcml_alert_about: Annotated[tuple[About, ...], NoDecode] = Field(
+        ABOUT[:-1], description=f"What alerts are sent about: of {', '.join(ABOUT)}."
+    )
+    btcml_alert_every: _Duration = Field("1h", description="Shortest pause between two alerts about the same.")
     btcml_app_password: SecretStr | None = Field(
         None, description="Password that btcml db migrate gives the role btcml_app on a server."
     )
@@ -99,7 +111,10 @@ class Settings(BaseSettings):
         None, description="Password that btcml db migrate gives btcml_read, the role that may only read."
     )
 
-    @field_validator("btcml_binance_urls", "btcml_symbols", "btcml_cors_origins", mode="before")
+    @field_validator(
+        *("btcml_binance_urls", "btcml_symbols", "btcml_cors_origins", "btcml_alerts", "btcml_alert_about"),
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -12,16 +12,20 @@ import json
 import logging
 import subprocess
 import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from sqlalchemy.exc import SQLAlchemyError
 
 from btcml.candles import SeriesKey, interval_floor
 from btcml.errors import BtcmlError, BusyError
+from btcml.pipeline.alerts import send_alerts
 from btcml.pipeline.clock import register_clock
 from btcml.pipeline.jobs import JobContext, run_job, spawn_job
-from btcml.pipeline.sources import make_source
+from btcml.pipeline.sources import shared_source
 from btcml.settings import Settings, duration
 from btcml.store.candles import read_last_candles
 from btcml.store.engine import database_lock, open_store
@@ -42,6 +46,7 @@ FIRST_PAUSE_S = 5.0
 MAX_ATTEMPTS = 6
 _LONGEST_WAIT_S = 1.0
 _SHORTEST_WAIT_S = 0.02
+_ALERTS_S = 10.0
 _DAY = pd.Timedelta(days=1)
 _EPOCH = pd.Timestamp(0, tz="UTC")
 
@@ -121,6 +126,9 @@ class Scheduler:
         self._training: tuple[SeriesKey, subprocess.Popen[bytes]] | None = None
         self._failed: set[SeriesKey] = set()
         self.speed = 1.0
+        self._sender = ThreadPoolExecutor(1, thread_name_prefix="btcml-alerts")
+        self._sending: Future[None] | None = None
+        self._next_alerts = 0.0
 
     def run(self) -> None:
         """Run until `stop` is set or the process is interrupted; no job is left open."""
@@ -174,7 +182,25 @@ class Scheduler:
         waits = [self._attempt(self._tick, key) for key in self.keys]
         audited = (self._attempt(self._audit, key) for key in self.keys if key not in self._failed)
         any(wait == 0 for wait in audited)  # one at most, when all forecasts are sealed
+        self._alert()
         return max(min(waits), _SHORTEST_WAIT_S)
+
+    def _alert(self) -> None:
+        """Send alerts in a thread: a slow receiver delays no forecast."""
+        busy = self._sending is not None and not self._sending.done()
+        if self.context.settings.btcml_alerts and not busy and time.monotonic() >= self._next_alerts:
+            self._next_alerts = time.monotonic() + _ALERTS_S
+            self._sending = self._sender.submit(self._send_alerts)
+
+    def _send_alerts(self) -> None:
+        for key in self.keys:
+            try:
+                sent = send_alerts(self.context.store, self.context.settings, key)
+            except (BtcmlError, SQLAlchemyError) as error:
+                _log.warning(json.dumps({"event": "alerts failed", "series": str(key), "error": str(error)}))
+            else:
+                for alert in sent:
+                    _log.info(json.dumps({"event": "alert", "about": alert.about, "text": alert.text}))
 
     def _attempt(self, work: Callable[[SeriesKey], float], key: SeriesKey) -> float:
         """Do work of a series, and return the seconds until more can be due; a failure is logged."""
@@ -265,6 +291,7 @@ class Scheduler:
 
     def _end(self) -> None:
         """End a training that runs; its job is closed by its own process."""
+        self._sender.shutdown(wait=False, cancel_futures=True)
         if self._training is not None:
             end_processes([self._training[1]])
 
@@ -277,5 +304,5 @@ def run_schedule(settings: Settings, days: int = 1095) -> None:
     """Keep everything fresh until stopped."""
     log_json()
     store = open_store(settings)
-    source = make_source(settings, settings.btcml_source, store)
+    source = shared_source(settings, store, anew=True)
     Scheduler(JobContext(settings, store, source), days).run()

@@ -11,6 +11,7 @@ from btcml.market.binance import BinanceMarket
 from btcml.market.files import FileMarket
 from btcml.market.simulate import SimulatedMarket
 from btcml.store.candles import BanLedger
+from btcml.store.market_choice import read_choice, record_choice
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,3 +67,23 @@ def make_source(
         msg = f"expected binance, simulated, auto or a file or folder of candles, found {name!r}, which does not exist"
         raise SourceError(msg)
     return FileMarket(path, as_of=as_of, timezone=timezone, symbol=symbol)
+
+
+def shared_source(settings: Settings, store: Store, *, anew: bool = False) -> Source:
+    """Find the market of a service; with the source ``auto`` all processes on the database use the same.
+
+    Parameters
+    ----------
+    anew
+        Look again whether Binance answers, as the scheduler does when it starts; the others follow.
+    """
+    if settings.btcml_source != "auto":
+        return make_source(settings, settings.btcml_source, store)
+    known = None if anew else read_choice(store)
+    if known is None:
+        source = make_source(settings, "auto", store)
+        found = "simulated" if source.market == "simulated" else "binance"
+        known = record_choice(store, found, replace=anew)
+        if known == found:
+            return source
+    return make_source(settings, known, store)

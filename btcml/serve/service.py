@@ -13,7 +13,6 @@ import select
 import threading
 import time
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -24,7 +23,7 @@ from btcml.candles import SeriesKey
 from btcml.errors import NotReadyError, StoreError
 from btcml.pipeline.doctor import scheduler_finding
 from btcml.pipeline.predict import GRACE, Forecast, Served, check_fresh, load_served, predict_newest
-from btcml.pipeline.sources import make_source
+from btcml.pipeline.sources import shared_source
 from btcml.store.candles import read_series_keys
 from btcml.store.forecasts import market_now, read_clock_speed
 from btcml.system import end_processes
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("btcml.serve")
 _RECONNECT_S = 1.0
-_TABLES = ("candles", "models", "forecasts")
+_TABLES = ("candles", "models", "forecasts", "market_choice")
 _OLDER_NAMES = {"predicted_next_close": "predicted_close", "model_version": "artifact", "last_ts": "last_time"}
 _SCHEDULER_EVERY_S = 5.0
 
@@ -178,13 +177,17 @@ class Service:
         self.changes = ChangeListener(store, settings)
         self._served: dict[SeriesKey, Served] = {}
         self._forecasts: dict[tuple[str, str | None], CachedForecast] = {}
+        self._source: tuple[tuple[int, ...], Source] | None = None
         self._lock = threading.Lock()
         self.children: set[subprocess.Popen[bytes]] = set()
 
-    @cached_property
+    @property
     def source(self) -> Source:
-        """The market, decided once; determined again only after a failure."""
-        return make_source(self.settings, self.settings.btcml_source, self.store)
+        """The market; where the scheduler finds another one for the source ``auto``, that one."""
+        version = self.changes.version("market_choice") if self.settings.btcml_source == "auto" else ()
+        if self._source is None or self._source[0] != version:
+            self._source = version, shared_source(self.settings, self.store)
+        return self._source[1]
 
     def key(self, symbol: str, interval: str | None) -> SeriesKey:
         """Series of a request; an omitted interval is the usual one, or the only one with candles."""

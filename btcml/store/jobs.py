@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from btcml.store.engine import Store
 
 
-KINDS = ("ingest", "train", "backfill", "forecast")
+KINDS = ("ingest", "train", "backfill", "forecast", "alert")
 """Kinds of job."""
 
 STATUSES = ("queued", "running", "ok", "error", "missed", "abandoned")

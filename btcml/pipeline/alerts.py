@@ -1,0 +1,220 @@
+"""Alerts: what an operator should learn at once, sent to signed webhooks and other services.
+
+An alert is a job of the kind ``alert``: the log shows what was sent, and keeps the pause between two of a kind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pandas as pd
+import requests
+from scipy import stats
+
+from btcml.errors import BusyError, NotReadyError
+from btcml.forecast.metrics.interval import LEVEL
+from btcml.market import utc_now
+from btcml.settings import duration
+from btcml.store.candles import read_last_candles
+from btcml.store.engine import database_lock
+from btcml.store.forecasts import market_now, read_scored
+from btcml.store.jobs import append_job, finish_job, read_jobs, start_job
+from btcml.store.models import read_champion
+
+if TYPE_CHECKING:
+    from btcml.candles import SeriesKey
+    from btcml.settings import Settings
+    from btcml.store.engine import Store
+
+SIGNATURE = "X-Btcml-Signature"
+"""Header of a webhook: ``t=SECONDS,v1=HEX``, the HMAC-SHA256 of ``SECONDS.BODY`` under ``BTCML_ALERT_KEY``."""
+
+STALE_CANDLES = 3
+"""Age of the newest candle, in candles, from which a feed counts as dead."""
+
+_COVERED = 500
+_FEWEST = 200
+_CHANCE = 0.999
+_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One thing to tell.
+
+    Attributes
+    ----------
+    about
+        One of `btcml.settings.ABOUT`.
+    text
+        One sentence.
+    facts
+        The same as plain values.
+    once
+        Identity of an event that is told once; empty for a state, which is told again after each pause.
+    """
+
+    about: str
+    series: str
+    text: str
+    facts: dict[str, Any]
+    once: str = ""
+
+
+def find_alerts(store: Store, key: SeriesKey) -> list[Alert]:
+    """What there is to tell of a series now."""
+    newest = read_last_candles(store, key, 1)
+    if newest.empty or key.market.startswith("file:"):
+        return []
+    last = newest["open_time"].iloc[-1]
+    start = last - (_COVERED - 1) * key.delta
+    forecasts = read_scored(store, key, start, last + 2 * key.delta, "champion")
+    found = (_feed(store, key, last), _missed(store, key, last, forecasts), _coverage(key, forecasts))
+    return [alert for alert in (*found, _champion(store, key), _forecast(key, last, forecasts)) if alert is not None]
+
+
+def _feed(store: Store, key: SeriesKey, last: pd.Timestamp) -> Alert | None:
+    age = (market_now(store, key.market) - last) / key.delta - 1
+    if age <= STALE_CANDLES:
+        return None
+    text = f"{key}: no new candle since {last + key.delta:%Y-%m-%d %H:%M} UTC, {age:.0f} candles ago: run btcml doctor"
+    return Alert("dead feed", str(key), text, {"newest": last.isoformat(), "candles": round(age, 1)})
+
+
+def _missed(store: Store, key: SeriesKey, last: pd.Timestamp, forecasts: pd.DataFrame) -> Alert | None:
+    champion = read_champion(store, key)
+    if champion is None or champion.trained_at >= last:
+        return None
+    rows = forecasts[forecasts["open_time"] == last]
+    if (rows["status"] == "sealed").any():
+        return None
+    text = f"{key}: the candle of {last:%Y-%m-%d %H:%M} UTC closed without a sealed forecast: see GET /jobs"
+    return Alert("missed forecast", str(key), text, {"open_time": last.isoformat()}, last.isoformat())
+
+
+def _coverage(key: SeriesKey, forecasts: pd.DataFrame) -> Alert | None:
+    """Share of closes inside the newest sealed intervals, outside of what chance allows."""
+    known = forecasts.dropna(subset=["error_bp", "lo", "hi"])
+    if len(known) < _FEWEST:
+        return None
+    share = float(known["real_close"].between(known["lo"], known["hi"]).mean())
+    low, high = (bound / len(known) for bound in stats.binom.interval(_CHANCE, len(known), LEVEL))
+    if low <= share <= high:
+        return None
+    text = (
+        f"{key}: {share:.1%} of the newest {len(known)} closes lie inside the {LEVEL:.0%} interval, "
+        f"where chance allows {low:.1%} to {high:.1%}"
+    )
+    return Alert("coverage", str(key), text, {"coverage": share, "rows": len(known), "low": low, "high": high})
+
+
+def _champion(store: Store, key: SeriesKey) -> Alert | None:
+    champion = read_champion(store, key)
+    if champion is None:
+        return None
+    text = f"{key}: {champion.name} is champion: {champion.verdict.get('reason', 'not judged yet')}"
+    return Alert("champion", str(key), text, {"champion": champion.name}, champion.name)
+
+
+def _forecast(key: SeriesKey, last: pd.Timestamp, forecasts: pd.DataFrame) -> Alert | None:
+    rows = forecasts[(forecasts["open_time"] == last + key.delta) & (forecasts["status"] == "sealed")]
+    if rows.empty:
+        return None
+    row = rows.iloc[-1]
+    move = 1e4 * float(np.log(row["close"] / row["base"]))
+    names = ("model", "base", "close", "lo", "hi", "prob_up")
+    facts = {name: None if pd.isna(row[name]) else row[name] for name in names}
+    when = (last + key.delta).isoformat()
+    text = f"{key}: {row['model']} expects {row['close']:.2f} at the close of {when}, {move:+.2f} bp"
+    return Alert("forecast", str(key), text, {"open_time": when, **facts}, when)
+
+
+def send_alerts(store: Store, settings: Settings, key: SeriesKey) -> list[Alert]:
+    """Send what is due of a series to every address of the settings, and log it.
+
+    Returns
+    -------
+    list of Alert
+        Those that were sent now; none where no address is set, or another process is sending.
+    """
+    if not settings.btcml_alerts:
+        return []
+    try:
+        with database_lock(store, f"alert of {key}"):
+            due = [alert for alert in find_alerts(store, key) if _is_due(store, settings, key, alert)]
+            return [alert for alert in due if _logged(store, settings, key, alert)]
+    except BusyError:
+        return []
+
+
+def _is_due(store: Store, settings: Settings, key: SeriesKey, alert: Alert) -> bool:
+    if alert.about not in settings.btcml_alert_about:
+        return False
+    earlier = [job for job in read_jobs(store, key=key, kinds=["alert"]) if job.parameters["about"] == alert.about]
+    sent = next((job for job in earlier if job.status == "ok"), None)
+    if alert.once and sent is not None and sent.parameters["once"] == alert.once:
+        return False
+    pause = pd.Timedelta(duration(settings.btcml_alert_every))
+    return not earlier or utc_now() - earlier[0].created_at >= pause
+
+
+def _logged(store: Store, settings: Settings, key: SeriesKey, alert: Alert) -> bool:
+    """Send one alert as a job; whether any address took it."""
+    facts = {"about": alert.about, "text": alert.text, "once": alert.once}
+    number = append_job(store, "alert", key, asked_by="scheduler", parameters=facts)
+    start_job(store, number or 0)
+    failed = [error for error in (_sent(settings, address, alert) for address in settings.btcml_alerts) if error]
+    taken = len(settings.btcml_alerts) - len(failed)
+    error = "; ".join(failed) if not taken else None
+    finish_job(store, number or 0, result={"sent": taken, "failed": failed}, error=error)
+    return taken > 0
+
+
+def _sent(settings: Settings, address: str, alert: Alert) -> str:
+    """Send an alert to one address; the reason where that failed. Paths may be secrets: hosts are named alone."""
+    where = urlsplit(address).hostname or urlsplit(address).scheme
+    try:
+        if address.startswith(("http://", "https://")):
+            request = _request(settings, alert)
+            requests.post(address, **request, timeout=_TIMEOUT_S, allow_redirects=False).raise_for_status()
+        elif not _apprise(address).notify(title=f"btcml: {alert.about}", body=alert.text):
+            return f"{where} refused the alert"
+    except requests.HTTPError as error:
+        return f"{where} answered with status {error.response.status_code}"
+    except requests.RequestException as error:
+        return f"{where} does not answer ({type(error).__name__})"
+    except NotReadyError as error:
+        return str(error)
+    return ""
+
+
+def _request(settings: Settings, alert: Alert) -> dict[str, Any]:
+    """Body and headers of a webhook."""
+    facts = {"about": alert.about, "series": alert.series, "text": alert.text, "facts": alert.facts}
+    body = json.dumps(facts, default=str).encode()
+    headers = {"Content-Type": "application/json"}
+    if settings.btcml_alert_key is not None:
+        now = str(int(time.time())).encode()
+        key = settings.btcml_alert_key.get_secret_value().encode()
+        headers[SIGNATURE] = f"t={now.decode()},v1={hmac.new(key, now + b'.' + body, hashlib.sha256).hexdigest()}"
+    return {"data": body, "headers": headers}
+
+
+def _apprise(address: str) -> Any:
+    try:
+        import apprise  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        msg = f"alerts to {urlsplit(address).scheme} need apprise: pip install 'btcml[alerts]'"
+        raise NotReadyError(msg) from error
+    service = apprise.Apprise()
+    if not service.add(address):
+        msg = f"apprise does not know the address {urlsplit(address).scheme}: see its list of services"
+        raise NotReadyError(msg)
+    return service
