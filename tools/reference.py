@@ -49,6 +49,7 @@ TABLES = {
     "imported_forecasts": "Forecasts of other systems: shown as imported, never scored.",
     "job_logs": "View with bitcoin-ml's columns: the log of jobs.",
     "jobs": "Log of ingest, backfill, train and forecast runs.",
+    "market_choice": "The market that processes with the source `auto` share.",
     "market_clocks": "Measured clocks; the newest row of a market is its clock, and forecasts are sealed by it.",
     "models": "Trainings: window, figures, verdict, role.",
     "outcomes": "Candles as they were first known to be final, chained by hash: they score the forecasts.",

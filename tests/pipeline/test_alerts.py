@@ -135,6 +135,7 @@ def test_a_receiver_that_fails_is_logged_without_its_address_and_tried_again(
     assert len(send_alerts(store, alerting, trained)) == 1
 
 
+@pytest.mark.filterwarnings("ignore:'imghdr':DeprecationWarning")  # apprise's own import
 def test_other_services_are_reached_by_apprise(store, alerting, receiver, trained):
     """Its own generic JSON address stands for mail, Telegram and the rest; an unknown one is one sentence."""
     there = receiver.url.replace("http://", "json://")

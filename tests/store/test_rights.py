@@ -22,6 +22,7 @@ RIGHTS = {
     "imported_forecasts": ("", "", False),
     "jobs": ("", "status started_at finished_at result error error_status", False),
     "market_clocks": (ALL, "", False),
+    "market_choice": ("one found_at", "market found_at", False),
     "models": ("", "role kept", False),
     "outcomes": (ALL, "", False),
     "quarantine": ("", "released_at", False),

@@ -18,7 +18,7 @@ def upgrade() -> None:
         "market text NOT NULL, found_at timestamptz NOT NULL DEFAULT clock_timestamp())"
     )
     op.execute("GRANT SELECT ON market_choice TO btcml_app, btcml_read")
-    op.execute("GRANT INSERT, UPDATE ON market_choice TO btcml_app")
+    op.execute("GRANT INSERT (market), UPDATE (market, found_at) ON market_choice TO btcml_app")
     op.execute(
         "CREATE TRIGGER market_choice_tell AFTER INSERT OR UPDATE ON market_choice "
         "FOR EACH STATEMENT EXECUTE FUNCTION tell_change()"
