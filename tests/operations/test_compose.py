@@ -75,7 +75,8 @@ def test_no_secret_has_a_default():
         services({})
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     named = set(re.findall(r"\$\{(BTCML_\w*(?:PASSWORD|KEY))[:}]", text))
-    assert named == SECRETS
+    assert named == SECRETS | {"BTCML_ALERT_KEY"}
+    assert "${BTCML_ALERT_KEY:-}" in text  # optional: alerts are sent unsigned without it
     assert all(f"${{{name}:-" not in text for name in SECRETS)
     example = load_env(ROOT / ".env.example")
     assert {name for name, value in example.items() if not value} == SECRETS
