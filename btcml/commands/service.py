@@ -52,6 +52,7 @@ def _declare_address(parser: ArgumentParser) -> None:
 
 def _declare_api(parser: ArgumentParser) -> None:
     _declare_address(parser)
+    parser.add_argument("--root-path", default="", help="path below which a proxy serves the API, such as /api")
     parser.set_defaults(run=_api)
 
 
@@ -59,7 +60,7 @@ def _api(args: Namespace) -> None:
     require_extra("api", "serve")
     from btcml.serve.api import serve_api
 
-    serve_api(load_settings(), args.host, args.port)
+    serve_api(load_settings(), args.host, args.port, root_path=_root_path(args.root_path))
 
 
 def _root_path(given: str) -> str:

@@ -21,7 +21,7 @@ from btcml.errors import BtcmlError, UsageError
 from btcml.serve import actions
 from btcml.serve.http_protocol import TimeoutProtocol
 from btcml.serve.problems import Problem, register_problems
-from btcml.serve.request_middleware import RequestMiddleware, ResponseCache
+from btcml.serve.request_middleware import RequestMiddleware, ResponseCache, RootPath
 from btcml.serve.routes import candle_router, forecast_router, status_router
 from btcml.serve.service import Service
 from btcml.store.engine import open_store
@@ -57,7 +57,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await asyncio.to_thread(service.stop)
 
 
-def create_app(settings: Settings, store: Store, *, key_required: bool = False) -> FastAPI:
+def create_app(settings: Settings, store: Store, *, key_required: bool = False, root_path: str = "") -> FastAPI:
     """Make the application.
 
     Parameters
@@ -68,6 +68,8 @@ def create_app(settings: Settings, store: Store, *, key_required: bool = False) 
         The database.
     key_required
         Whether changing routes require ``BTCML_API_KEY``.
+    root_path
+        Path below which a proxy serves the API, such as ``/api``; it may take the path away, or not.
     """
     app = FastAPI(
         title="btcml",
@@ -83,7 +85,9 @@ def create_app(settings: Settings, store: Store, *, key_required: bool = False) 
     for router in (status_router, candle_router, forecast_router, actions.router):
         app.include_router(router)
     register_problems(app)
-    _add_documents(app)
+    _add_documents(app, root_path)
+    if root_path:
+        app.add_middleware(RootPath, path=root_path)
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=_COMPRESSION)
     app.add_middleware(
         ResponseCache, paths={route.path for route in candle_router.routes if isinstance(route, APIRoute)}
@@ -99,7 +103,7 @@ def create_app(settings: Settings, store: Store, *, key_required: bool = False) 
     return app
 
 
-def _add_documents(app: FastAPI) -> None:
+def _add_documents(app: FastAPI, root: str) -> None:
     """Serve Swagger UI from this machine, and a schema that names the problem documents."""
     app.mount("/docs/static", StaticFiles(packages=[("fastapi_swagger", "resources")]), name="swagger")
     plain = app.openapi
@@ -120,11 +124,11 @@ def _add_documents(app: FastAPI) -> None:
     def documents() -> HTMLResponse:
         """Show the routes."""
         return get_swagger_ui_html(
-            openapi_url="/openapi.json",
+            openapi_url=f"{root}/openapi.json",
             title="btcml",
-            swagger_js_url="/docs/static/swagger-ui-bundle.js",
-            swagger_css_url="/docs/static/swagger-ui.css",
-            swagger_favicon_url="/docs/static/favicon-32x32.png",
+            swagger_js_url=f"{root}/docs/static/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}/docs/static/swagger-ui.css",
+            swagger_favicon_url=f"{root}/docs/static/favicon-32x32.png",
         )
 
 
@@ -164,7 +168,7 @@ class _Server(uvicorn.Server):
         threading.Thread(target=self._service.end_jobs, daemon=True).start()
 
 
-def serve_api(settings: Settings, host: str = "127.0.0.1", port: int = 8000) -> None:
+def serve_api(settings: Settings, host: str = "127.0.0.1", port: int = 8000, *, root_path: str = "") -> None:
     """Serve until stopped.
 
     Raises
@@ -175,7 +179,7 @@ def serve_api(settings: Settings, host: str = "127.0.0.1", port: int = 8000) -> 
     key_required = check_host(settings, host)
     check_port("API", host, port)
     log_json()
-    app = create_app(settings, open_store(settings), key_required=key_required)
+    app = create_app(settings, open_store(settings), key_required=key_required, root_path=root_path)
     config = uvicorn.Config(
         app,
         host,

@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jupyter_core.utils import run_sync
+from jupyter_server.base.handlers import FileFindHandler
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.ioloop import IOLoop
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 from traitlets.config import Config
 from voila.app import Voila
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
-from voila.static_file_handler import TemplateStaticFileHandler
+from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFileHandler
 from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
@@ -57,6 +58,7 @@ KERNEL_TIMEOUT_S = 30.0
 """Time after its last socket after which a kernel ends."""
 
 _CHECK_S = 5
+_KEPT_S = 3600  # as long as an update of Voilà may go unnoticed by a browser
 _DEATH_S = 1.0  # how often a kernel's process is looked at: a page whose kernel died opens again within three seconds
 _PING_S = 10
 _PONG_TIMEOUT_S = 45
@@ -231,6 +233,23 @@ class _TemplateFiles(TemplateStaticFileHandler):  # type: ignore[misc]  # Voilà
         self.finish()
 
 
+class _Kept(StaticFileHandler):
+    """Files of Voilà's own front end: a hundred, which a browser need not ask about at every visit."""
+
+    def set_headers(self) -> None:
+        """Let a browser keep them for a while."""
+        super().set_headers()
+        self.set_header("Cache-Control", f"max-age={_KEPT_S}")
+
+
+class _VoilaFiles(_Kept, MultiStaticFileHandler):  # type: ignore[misc]  # Voilà's own class
+    """Voilà's scripts."""
+
+
+class _Extensions(_Kept, FileFindHandler):
+    """Front ends of the widgets."""
+
+
 class _Reports(StaticFileHandler):
     """The built reports and documents, under their own policy."""
 
@@ -279,6 +298,8 @@ class DashboardServer(Voila):  # type: ignore[misc]  # Voilà's own class
             VoilaKernelWebsocketHandler: _Socket,
             VoilaShutdownKernelHandler: _Leave,
             TemplateStaticFileHandler: _TemplateFiles,
+            MultiStaticFileHandler: _VoilaFiles,
+            FileFindHandler: _Extensions,
         }
         return (handler[0], ours.get(handler[1], handler[1]), *handler[2:])
 

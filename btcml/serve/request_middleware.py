@@ -240,3 +240,25 @@ class ResponseCache:
             while len(self._kept) > _MAX_KEPT or sum(len(one.body) for one in self._kept.values()) > _MAX_KEPT_BYTES:
                 del self._kept[next(iter(self._kept))]
         return found
+
+
+class RootPath:
+    """ASGI middleware for an application below a path, which a proxy may take away or leave.
+
+    Parameters
+    ----------
+    app
+        The application.
+    path
+        The path, such as ``/api``.
+    """
+
+    def __init__(self, app: ASGIApp, path: str) -> None:
+        self._app, self._path = app, path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Name the path as the place of the application."""
+        if scope["type"] == "http":
+            below = scope["path"] if f"{scope['path']}/".startswith(f"{self._path}/") else self._path + scope["path"]
+            scope = {**scope, "root_path": self._path, "path": below}
+        await self._app(scope, receive, send)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -362,6 +363,18 @@ def test_the_documents_ask_no_foreign_host(service):
     assert service.get("/docs/static/swagger-ui-bundle.js").status_code == 200
     assert "url: '/openapi.json'" in page
     assert service.get("/openapi.json").json()["openapi"].startswith("3.1.")
+
+
+def test_below_a_path_the_documents_find_their_files(service):
+    """Whether the proxy takes the path away or leaves it."""
+    with Listening(create_app(service.settings, service.store, root_path="/tools/api")) as url:
+        for path in ("", "/tools/api"):
+            page = requests.get(f"{url}{path}/docs", timeout=WAIT_S).text
+            files = re.findall(r"['\"](/[\w./-]+)['\"]", page)
+            assert files
+            assert all(name.startswith("/tools/api/") for name in files)
+            assert all(requests.get(f"{url}{name}", timeout=WAIT_S).ok for name in files)
+            assert requests.get(f"{url}{path}/health", timeout=WAIT_S).ok
 
 
 def test_a_large_body_is_refused_before_it_is_read(service):
