@@ -37,6 +37,7 @@ _INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h
 _SPANS = (0.25, 1.0, 3.0, 7.0, 30.0, 90.0, 365.0, 1095.0)
 _FEW, _MANY, _USUAL = 24, 9900, 600
 _ZONES = ("UTC", "America/Sao_Paulo", "America/New_York", "Europe/London", "Europe/Berlin", "Asia/Tokyo")
+_PRICES = ("open", "high", "low", "close", "volume")
 _CHOICES = (
     "symbol", "interval", "span", "compare", "language", "zone", "theme", "unit", "auto", "boxes", "cost", "threshold",
 )  # fmt: skip
@@ -392,7 +393,9 @@ class Dashboard:
     def _heard_prices(self, data: dict[str, Any]) -> None:
         facts = self.facts
         facts.market = data["market"]
-        facts.candles = [item | {"time": second(item["time"])} for item in data["items"]]
+        facts.candles = [
+            {"time": second(item["time"])} | {name: item[name] for name in _PRICES} for item in data["items"]
+        ]
         self._dirty |= {"candles"}
         if facts.newest is not None:
             start = _iso(facts.candles[0]["time"] - facts.step)

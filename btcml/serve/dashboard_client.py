@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _SERIES = ("symbol", "interval")
 _BAD = 400
+_PARSING = threading.Lock()  # one body at a time: a kernel is small
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,8 @@ class Client:
 def _outcome(answer: requests.Response) -> Outcome:
     request_id, status = answer.headers.get("X-Request-ID", ""), answer.status_code
     try:
-        facts = answer.json() if "json" in answer.headers.get("Content-Type", "") else None
+        with _PARSING:
+            facts = answer.json() if "json" in answer.headers.get("Content-Type", "") else None
     except ValueError:
         facts = None
     if not isinstance(facts, dict):
