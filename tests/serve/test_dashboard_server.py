@@ -25,6 +25,7 @@ from btcml.serve.dashboard_server import (
     _configuration,
     _Kernels,
     _TemplateFiles,
+    _VoilaFiles,
     kernel_environment,
     notebook_file,
     serve_dashboard,
@@ -219,6 +220,25 @@ def test_a_path_that_is_no_static_file_of_a_template_is_unknown(monkeypatch):
     unknown += ["x/static/y", "../../../../etc/passwd", "btcml/static/../../../conf.json"]
     statuses = asyncio.run(_statuses([f"/voila/templates/{path}" for path in [*found, *unknown]]))
     assert statuses == [200, 200, *[404] * len(unknown)]
+
+
+def test_a_browser_keeps_the_files_of_voilas_front_end(tmp_path):
+    """A hundred of them: a second visit does not ask for each whether it is still the same."""
+    (tmp_path / "voila.js").write_text("1")
+    application = Application([(r"/(.*)", _VoilaFiles, {"paths": [str(tmp_path)]})])
+
+    async def header():
+        server = HTTPServer(application)
+        server.listen(0, "127.0.0.1")
+        (listening,) = server._sockets.values()
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        writer.write(b"GET /voila.js HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        found = await reader.read()
+        writer.close()
+        server.stop()
+        return found.decode()
+
+    assert "Cache-Control: max-age=3600" in asyncio.run(header())
 
 
 async def _statuses(paths):
