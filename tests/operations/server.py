@@ -10,8 +10,10 @@ import socket
 import socketserver
 import ssl
 import subprocess
+import tempfile
 import threading
 import time
+import weakref
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,20 +26,27 @@ def _as_nobody(folder):
     """Arguments of subprocess that leave root behind: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
-    for parent in folder.parents:
-        if not parent.stat().st_mode & 1:
-            parent.chmod(parent.stat().st_mode | 1)
     shutil.chown(folder, "nobody")
     return {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
 
 
-class Server:
-    """One cluster in a folder; `start` and `stop` as often as one likes."""
+def folder_of(owner):
+    """Make a folder that other users may enter, and that goes with its owner.
 
-    def __init__(self, folder, port, user, password, options=(), tools=BIN):
-        self.folder, self.port, self.user, self.password = Path(folder), port, user, password
+    Pytest closes the folder above its own whenever it starts, also to a server that is not root and has its data there.
+    """
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o711)
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+class Server:
+    """One cluster in a folder of its own; `start` and `stop` as often as one likes."""
+
+    def __init__(self, port, user, password, options=(), tools=BIN):
+        self.folder, self.port, self.user, self.password = folder_of(self), port, user, password
         self.options, self.tools = list(options), Path(tools)
-        self.folder.mkdir(parents=True)
         self._who = _as_nobody(self.folder)
         secret = self.folder / "password"
         secret.write_text(password, encoding="utf-8")

@@ -24,9 +24,9 @@ PRINTABLE = "".join(sorted(set(string.printable) - set(string.whitespace))) + " 
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server():
     """A PostgreSQL over TCP with passwords."""
-    found = Server(tmp_path_factory.mktemp("server") / "s", free_port(), "owner", "owner-word")
+    found = Server(free_port(), "owner", "owner-word")
     found.start()
     yield found
     found.stop()

@@ -164,16 +164,16 @@ def test_interpolation_is_that_of_compose():
     assert interpolate(["${A}", "${B:-b}", "$$C", {"x": "${A:?no}"}], {"A": "a"}) == ["a", "b", "$C", {"x": "a"}]
 
 
-def database(folder):
+def database():
     """A server with the very options of the db service, on a port of its own."""
     options = services(ENVIRONMENT)["db"]["command"][1:]
-    return Server(folder, free_port(), "btcml_owner", ENVIRONMENT["BTCML_OWNER_PASSWORD"], options)
+    return Server(free_port(), "btcml_owner", ENVIRONMENT["BTCML_OWNER_PASSWORD"], options)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server():
     """A server as the db service is: TCP, SCRAM passwords, an owner of its own."""
-    made = database(tmp_path_factory.mktemp("pg") / "s")
+    made = database()
     made.start()
     yield made
     made.stop()
@@ -278,7 +278,7 @@ def kept(server):
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_the_services_run_as_processes_and_a_restart_loses_nothing(tls, tmp_path):
     """Migrate, API, scheduler, dashboard and report: each with its own command, environment and health check."""
-    server = database(tmp_path / "pg")
+    server = database()
     server.start()
     environment = ENVIRONMENT | {"BTCML_SOURCE": "simulated", "BTCML_DAYS": "30", "BTCML_TRAIN_EVERY": "1h"}
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from .compose import BIN, free_port
-from .server import Server, own_authority
+from .server import Server, folder_of, own_authority
 
 SYSTEM = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
 pytestmark = pytest.mark.skipif(not SYSTEM, reason="no PostgreSQL server of the system, which could speak TLS")
@@ -25,11 +25,11 @@ WORDS = {"BTCML_APP_PASSWORD": "app-word", "BTCML_READ_PASSWORD": "read-word"}
 class Encrypted:
     """A server that requires TLS, and its certificate authority."""
 
-    def __init__(self, folder):
-        self.folder = folder
-        self.ca, key, cert = own_authority(folder)
+    def __init__(self):
+        self.folder = folder_of(self)
+        self.ca, key, cert = own_authority(self.folder)
         options = ["-cssl=on", f"-cssl_cert_file={cert}", f"-cssl_key_file={key}"]
-        self.server = Server(folder / "s", free_port(), "btcml_owner", "owner-word", options, SYSTEM[-1].parent)
+        self.server = Server(free_port(), "btcml_owner", "owner-word", options, SYSTEM[-1].parent)
         if os.geteuid() == 0:
             for file in (key, cert):
                 shutil.chown(file, "nobody")
@@ -50,9 +50,9 @@ class Encrypted:
 
 
 @pytest.fixture(scope="module")
-def encrypted(tmp_path_factory):
+def encrypted():
     """The server after a migration by its owner over TLS."""
-    found = Encrypted(tmp_path_factory.mktemp("tls"))
+    found = Encrypted()
     done = found.btcml("btcml_owner", "owner-word", f"sslmode=verify-full&sslrootcert={found.ca}", "db", "migrate")
     assert done.returncode == 0, done.stderr
     yield found

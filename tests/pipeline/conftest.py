@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import pandas as pd
 import pytest
@@ -75,6 +76,7 @@ def forecaster():
 def trained(store, settings, series, market, forecaster):
     """The series with that training in service; persistence is its champion."""
     fitted, candles = forecaster
+    shutil.rmtree(series_folder(settings, series), ignore_errors=True)  # of an earlier test
     name = f"{market.time:%Y%m%dT%H%M%S}-test"
     save_forecaster(fitted, series_folder(settings, series) / name, candles)
     shared = {"artifact": name, "key": series, "trained_at": market.time, "snapshot": "0" * 64, "samples": 2500}

@@ -196,15 +196,14 @@ def test_every_long_answer_has_a_tag(service, path):
     assert service.get(path, headers={"If-None-Match": tag}).status_code == 304
 
 
-def test_sealed_forecasts_come_in_pages(store, settings, trained, market):
+def test_sealed_forecasts_come_in_pages(store, settings, trained, market, monkeypatch):
     """The newest first; the page before ends where this one began."""
     for _ in range(5):
         seal(store, settings, trained)
         market.turn(market.time + trained.delta)
         ingest(store, market, trained)
-    app = create_app(settings, store)
-    app.state.service.source = market
-    with Listening(app) as url:
+    monkeypatch.setattr("btcml.serve.service.shared_source", lambda *_: market)
+    with Listening(create_app(settings, store)) as url:
         whole, first = (
             requests.get(f"{url}/futuros", params=page, timeout=WAIT_S).json() for page in ({}, {"limit": 3})
         )

@@ -110,7 +110,7 @@ def test_predict_ingests_only_where_it_is_asked_to(old_clients):
     assert old_clients.post("/predict?symbol=NOPE&ingest_limit=5").status_code == 404
 
 
-def test_predict_answers_although_the_exchange_does_not(service):
+def test_predict_answers_although_the_exchange_does_not(service, monkeypatch):
     """As in ML Crypto: the forecast is of the candles that are there."""
 
     class Silent(SimulatedMarket):
@@ -119,9 +119,8 @@ def test_predict_answers_although_the_exchange_does_not(service):
             raise MarketError(msg)
 
     service.post("/ingest/run")
-    app = create_app(service.settings, service.store)
-    app.state.service.source = Silent()
-    with Listening(app) as url:
+    monkeypatch.setattr("btcml.serve.service.shared_source", lambda *_: Silent())
+    with Listening(create_app(service.settings, service.store)) as url:
         assert requests.post(url + "/ingest/run", timeout=WAIT_S).status_code == 502
         assert requests.post(url + "/predict?ingest_limit=5", timeout=WAIT_S).status_code == 200
 

@@ -114,7 +114,7 @@ def test_broken_rows_are_not_compared_one_by_one_with_those_in_quarantine(store)
         connection.execute(text(f"CREATE TEMPORARY TABLE broken AS SELECT {columns} FROM quarantine"))
         plan = " ".join(connection.execute(text(f"EXPLAIN {query}")).scalars())
     assert "SetOp Except" in plan
-    assert "Join Filter" not in plan
+    assert "Anti Join" not in plan
 
 
 def test_a_repaired_row_leaves_quarantine(store):
