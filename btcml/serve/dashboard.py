@@ -392,7 +392,7 @@ class Dashboard:
 
     def _heard_prices(self, data: dict[str, Any]) -> None:
         facts = self.facts
-        facts.market = data["market"]
+        self._find_report(data["market"])
         facts.candles = [
             {"time": second(item["time"])} | {name: item[name] for name in _PRICES} for item in data["items"]
         ]
@@ -419,7 +419,8 @@ class Dashboard:
         self._dirty |= {"sealed"}
 
     def _heard_predict(self, data: dict[str, Any]) -> None:
-        self.facts.prediction, self.facts.market = data, data["market"]
+        self.facts.prediction = data
+        self._find_report(data["market"])
         offset = second(data["trained_at"]) + data["model_age_seconds"] - time.time()
         self._offset = 0.0 if abs(offset) < 3 else offset  # noqa: PLR2004 - a market may have a clock of its own
         self._dirty |= {"candles"}
@@ -431,11 +432,17 @@ class Dashboard:
     def _heard_model(self, data: dict[str, Any]) -> None:
         self.facts.models = data["models"]
         self._fill_choices()
-        window = next((model["window"] for model in data["models"] if model["champion"]), ["", ""])
-        folder, market = self.environment.get("BTCML_REPORTS_DIR", ""), self.facts.market
-        self._report = (
-            find_report(folder, **self._series(), market=market, start=window[0], end=window[1]) if market else {}
-        )
+        self._report = {}
+        self._find_report(self.facts.market)
+
+    def _find_report(self, market: str) -> None:
+        """Find the report of the champion's candles, once both market and models are known: in whatever order."""
+        self.facts.market = market
+        if self._report or not market or self.facts.models is None:
+            return
+        window = next((model["window"] for model in self.facts.models if model["champion"]), ["", ""])
+        folder = self.environment.get("BTCML_REPORTS_DIR", "")
+        self._report = find_report(folder, **self._series(), market=market, start=window[0], end=window[1])
 
     def _heard_card(self, symbol: str, outcome: Outcome) -> None:
         self._cards_of[symbol] = outcome.data if outcome.code == "ok" else {}

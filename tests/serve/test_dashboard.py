@@ -531,6 +531,23 @@ def test_without_one_the_newest_of_the_series_is_named_as_such(tmp_path):
     assert (found["path"].split("/")[3], found["exact"]) == ("30d-a", False)
 
 
+@pytest.mark.parametrize("first", ["model", "market"])
+def test_the_report_is_linked_whichever_answer_comes_first(tmp_path, first):
+    """The models name its candles, the prices its market: on a busy machine in either order."""
+    pages = tmp_path / "simulated" / "BTCUSDT" / "5m" / "30d" / "pages"
+    pages.mkdir(parents=True)
+    (pages / "index.html").touch()
+    page = _dashboard(BTCML_REPORTS_DIR=str(tmp_path))
+    answers = {
+        "model": lambda: page._heard_model({"models": [{"name": "m", "champion": True, "window": ["", ""]}]}),
+        "market": lambda: page._find_report("simulated"),
+    }
+    answers.pop(first)()
+    assert "reports/" not in page._links_html()
+    answers.popitem()[1]()
+    assert 'href="reports/simulated/BTCUSDT/5m/30d/pages/index.html"' in page._links_html()
+
+
 def test_a_report_whose_snapshot_is_broken_or_gone_is_found_and_not_exact(tmp_path):
     """And nothing fails."""
     _run(tmp_path, "60d-a", "2025-05-02T00:00:00+00:00", "2025-07-01T00:00:00+00:00")
