@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.browser
 NOTICES = "[...document.querySelectorAll('#btcml-notices li')].map(li => li.innerText).join('\\n')"
 KERNEL = "return JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId"
 THREE = ("lastClose", "nextCloseCard", "delta")
+
+STAY_S = float(os.environ.get("STAY_SECONDS", "1800"))
 
 
 def _text(browser, selector):
@@ -144,7 +147,7 @@ def test_a_page_stays_open(stub, tmp_path, dashboard, width, busy):
 def test_a_page_stays_open_for_half_an_hour(stub, tmp_path, width, busy):
     """Idle and busy: no reload, no lost socket, no error in the console."""
     with running_dashboard(stub.url) as (url, _), running_browser(tmp_path, width=width, height=844) as browser:
-        _stay(browser, stub, url, 1800, busy=busy)
+        _stay(browser, stub, url, STAY_S, busy=busy)
 
 
 def _visit_after_idle(stub, browser, log, *, idle, visits):
