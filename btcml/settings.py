@@ -16,9 +16,9 @@ from btcml.candles import SeriesKey, check_symbol, interval_delta
 from btcml.errors import UsageError
 from btcml.system import public_url
 
-About = Literal["champion", "coverage", "dead feed", "missed forecast", "forecast"]
-ABOUT: tuple[About, ...] = get_args(About)
-"""What an alert can be about."""
+Topic = Literal["champion", "coverage", "dead feed", "missed forecast", "forecast"]
+TOPICS: tuple[Topic, ...] = get_args(Topic)
+"""Topics of alerts."""
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -100,10 +100,10 @@ class Settings(BaseSettings):
         (), description="Addresses that alerts are sent to: webhooks, or addresses of apprise (the extra alerts)."
     )
     btcml_alert_key: SecretStr | None = Field(None, description="Key that signs the webhooks of alerts.")
-    btcml_alert_about: Annotated[tuple[About, ...], NoDecode] = Field(
-        ABOUT[:-1], description=f"What alerts are sent about: of {', '.join(ABOUT)}."
+    btcml_alert_topics: Annotated[tuple[Topic, ...], NoDecode] = Field(
+        TOPICS[:-1], description=f"Topics that alerts are sent about, of {', '.join(TOPICS)}."
     )
-    btcml_alert_every: _Duration = Field("1h", description="Shortest pause between two alerts about the same.")
+    btcml_alert_every: _Duration = Field("1h", description="Shortest pause between two alerts of a topic.")
     btcml_app_password: SecretStr | None = Field(
         None, description="Password that btcml db migrate gives the role btcml_app on a server."
     )
@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        *("btcml_binance_urls", "btcml_symbols", "btcml_cors_origins", "btcml_alerts", "btcml_alert_about"),
+        *("btcml_binance_urls", "btcml_symbols", "btcml_cors_origins", "btcml_alerts", "btcml_alert_topics"),
         mode="before",
     )
     @classmethod

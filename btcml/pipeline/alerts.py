@@ -1,6 +1,6 @@
-"""Alerts: what an operator should learn at once, sent to signed webhooks and other services.
+"""Alerts for an operator, sent to signed webhooks and other services.
 
-An alert is a job of the kind ``alert``: the log shows what was sent, and keeps the pause between two of a kind.
+An alert is a job of the kind ``alert``: the log shows what was sent, and keeps the pause between two of a topic.
 """
 
 from __future__ import annotations
@@ -21,23 +21,22 @@ from scipy import stats
 from btcml.errors import BusyError, NotReadyError
 from btcml.forecast.metrics.interval import LEVEL
 from btcml.market import utc_now
+from btcml.pipeline.predict import STALE_CANDLES
 from btcml.settings import duration
 from btcml.store.candles import read_last_candles
 from btcml.store.engine import database_lock
 from btcml.store.forecasts import market_now, read_scored
-from btcml.store.jobs import append_job, finish_job, read_jobs, start_job
+from btcml.store.jobs import append_job, finish_job, last_alert, start_job
 from btcml.store.models import read_champion
 
 if TYPE_CHECKING:
     from btcml.candles import SeriesKey
     from btcml.settings import Settings
     from btcml.store.engine import Store
+    from btcml.store.models import ModelRecord
 
 SIGNATURE = "X-Btcml-Signature"
 """Header of a webhook: ``t=SECONDS,v1=HEX``, the HMAC-SHA256 of ``SECONDS.BODY`` under ``BTCML_ALERT_KEY``."""
-
-STALE_CANDLES = 3
-"""Age of the newest candle, in candles, from which a feed counts as dead."""
 
 _COVERED = 500
 _FEWEST = 200
@@ -47,37 +46,39 @@ _TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class Alert:
-    """One thing to tell.
+    """One message.
 
     Attributes
     ----------
-    about
-        One of `btcml.settings.ABOUT`.
+    topic
+        One of `btcml.settings.TOPICS`.
     text
         One sentence.
     facts
         The same as plain values.
-    once
-        Identity of an event that is told once; empty for a state, which is told again after each pause.
+    event
+        Identity of what happened, so that it is sent once; empty for a state, which is sent again after each pause.
     """
 
-    about: str
+    topic: str
     series: str
     text: str
     facts: dict[str, Any]
-    once: str = ""
+    event: str = ""
 
 
 def find_alerts(store: Store, key: SeriesKey) -> list[Alert]:
-    """What there is to tell of a series now."""
+    """Find all that there is to send about a series now."""
     newest = read_last_candles(store, key, 1)
     if newest.empty or key.market.startswith("file:"):
         return []
     last = newest["open_time"].iloc[-1]
     start = last - (_COVERED - 1) * key.delta
-    forecasts = read_scored(store, key, start, last + 2 * key.delta, "champion")
-    found = (_feed(store, key, last), _missed(store, key, last, forecasts), _coverage(key, forecasts))
-    return [alert for alert in (*found, _champion(store, key), _forecast(key, last, forecasts)) if alert is not None]
+    forecasts, champion = read_scored(store, key, start, last + 2 * key.delta, "champion"), read_champion(store, key)
+    found = [_feed(store, key, last), _coverage(key, forecasts), _forecast(key, last, forecasts)]
+    if champion is not None:
+        found += [_champion(champion), _missed(champion, last, forecasts)]
+    return [alert for alert in found if alert is not None]
 
 
 def _feed(store: Store, key: SeriesKey, last: pd.Timestamp) -> Alert | None:
@@ -88,13 +89,11 @@ def _feed(store: Store, key: SeriesKey, last: pd.Timestamp) -> Alert | None:
     return Alert("dead feed", str(key), text, {"newest": last.isoformat(), "candles": round(age, 1)})
 
 
-def _missed(store: Store, key: SeriesKey, last: pd.Timestamp, forecasts: pd.DataFrame) -> Alert | None:
-    champion = read_champion(store, key)
-    if champion is None or champion.trained_at >= last:
+def _missed(champion: ModelRecord, last: pd.Timestamp, forecasts: pd.DataFrame) -> Alert | None:
+    sealed = (forecasts["open_time"] == last) & (forecasts["status"] == "sealed")
+    if champion.trained_at >= last or sealed.any():
         return None
-    rows = forecasts[forecasts["open_time"] == last]
-    if (rows["status"] == "sealed").any():
-        return None
+    key = champion.key
     text = f"{key}: the candle of {last:%Y-%m-%d %H:%M} UTC closed without a sealed forecast: see GET /jobs"
     return Alert("missed forecast", str(key), text, {"open_time": last.isoformat()}, last.isoformat())
 
@@ -115,12 +114,9 @@ def _coverage(key: SeriesKey, forecasts: pd.DataFrame) -> Alert | None:
     return Alert("coverage", str(key), text, {"coverage": share, "rows": len(known), "low": low, "high": high})
 
 
-def _champion(store: Store, key: SeriesKey) -> Alert | None:
-    champion = read_champion(store, key)
-    if champion is None:
-        return None
-    text = f"{key}: {champion.name} is champion: {champion.verdict.get('reason', 'not judged yet')}"
-    return Alert("champion", str(key), text, {"champion": champion.name}, champion.name)
+def _champion(champion: ModelRecord) -> Alert:
+    text = f"{champion.key}: {champion.name} is champion: {champion.verdict.get('reason', 'not judged yet')}"
+    return Alert("champion", str(champion.key), text, {"champion": champion.name}, champion.name)
 
 
 def _forecast(key: SeriesKey, last: pd.Timestamp, forecasts: pd.DataFrame) -> Alert | None:
@@ -149,42 +145,41 @@ def send_alerts(store: Store, settings: Settings, key: SeriesKey) -> list[Alert]
     try:
         with database_lock(store, f"alert of {key}"):
             due = [alert for alert in find_alerts(store, key) if _is_due(store, settings, key, alert)]
-            return [alert for alert in due if _logged(store, settings, key, alert)]
+            return [alert for alert in due if _send(store, settings, key, alert)]
     except BusyError:
         return []
 
 
 def _is_due(store: Store, settings: Settings, key: SeriesKey, alert: Alert) -> bool:
-    if alert.about not in settings.btcml_alert_about:
+    if alert.topic not in settings.btcml_alert_topics:
         return False
-    earlier = [job for job in read_jobs(store, key=key, kinds=["alert"]) if job.parameters["about"] == alert.about]
-    sent = next((job for job in earlier if job.status == "ok"), None)
-    if alert.once and sent is not None and sent.parameters["once"] == alert.once:
+    tried, sent = (last_alert(store, key, alert.topic, sent=sent) for sent in (False, True))
+    if alert.event and sent is not None and sent.parameters["event"] == alert.event:
         return False
     pause = pd.Timedelta(duration(settings.btcml_alert_every))
-    return not earlier or utc_now() - earlier[0].created_at >= pause
+    return tried is None or utc_now() - tried.created_at >= pause
 
 
-def _logged(store: Store, settings: Settings, key: SeriesKey, alert: Alert) -> bool:
-    """Send one alert as a job; whether any address took it."""
-    facts = {"about": alert.about, "text": alert.text, "once": alert.once}
+def _send(store: Store, settings: Settings, key: SeriesKey, alert: Alert) -> bool:
+    """Send one alert as a job of the log; return whether any address accepted it."""
+    facts = {"topic": alert.topic, "text": alert.text, "event": alert.event}
     number = append_job(store, "alert", key, asked_by="scheduler", parameters=facts)
     start_job(store, number or 0)
-    failed = [error for error in (_sent(settings, address, alert) for address in settings.btcml_alerts) if error]
-    taken = len(settings.btcml_alerts) - len(failed)
-    error = "; ".join(failed) if not taken else None
-    finish_job(store, number or 0, result={"sent": taken, "failed": failed}, error=error)
-    return taken > 0
+    failed = [error for error in (_deliver(settings, address, alert) for address in settings.btcml_alerts) if error]
+    accepted = len(settings.btcml_alerts) - len(failed)
+    error = "; ".join(failed) if not accepted else None
+    finish_job(store, number or 0, result={"sent": accepted, "failed": failed}, error=error)
+    return accepted > 0
 
 
-def _sent(settings: Settings, address: str, alert: Alert) -> str:
-    """Send an alert to one address; the reason where that failed. Paths may be secrets: hosts are named alone."""
+def _deliver(settings: Settings, address: str, alert: Alert) -> str:
+    """Send an alert to one address; return why that failed, or nothing. Paths may be secret: only hosts are named."""
     where = urlsplit(address).hostname or urlsplit(address).scheme
     try:
         if address.startswith(("http://", "https://")):
             request = _request(settings, alert)
             requests.post(address, **request, timeout=_TIMEOUT_S, allow_redirects=False).raise_for_status()
-        elif not _apprise(address).notify(title=f"btcml: {alert.about}", body=alert.text):
+        elif not _apprise(address).notify(title=f"btcml: {alert.topic}", body=alert.text):
             return f"{where} refused the alert"
     except requests.HTTPError as error:
         return f"{where} answered with status {error.response.status_code}"
@@ -197,7 +192,7 @@ def _sent(settings: Settings, address: str, alert: Alert) -> str:
 
 def _request(settings: Settings, alert: Alert) -> dict[str, Any]:
     """Body and headers of a webhook."""
-    facts = {"about": alert.about, "series": alert.series, "text": alert.text, "facts": alert.facts}
+    facts = {"topic": alert.topic, "series": alert.series, "text": alert.text, "facts": alert.facts}
     body = json.dumps(facts, default=str).encode()
     headers = {"Content-Type": "application/json"}
     if settings.btcml_alert_key is not None:

@@ -128,8 +128,8 @@ def verify_chains(store: Store, series: str | None, head: str | None) -> dict[st
         If a chain is broken, a trigger disabled or a clock moved.
     """
     wanted, found = _head(head) if head else None, {}
-    for fault in seal_faults(store):
-        msg = f"{fault}: restore a backup"
+    if faults := seal_faults(store):
+        msg = f"{'; '.join(faults)}: restore a backup"
         raise StoreError(msg)
     for key in [_key(series)] if series else chain_keys(store):
         broken = verify_chain(store, key, wanted)

@@ -13,7 +13,7 @@ from btcml.candles import SeriesKey
 from btcml.errors import BtcmlError
 from btcml.market import utc_now
 from btcml.market.binance import BinanceMarket
-from btcml.pipeline.predict import load_served
+from btcml.pipeline.predict import STALE_CANDLES, load_served
 from btcml.settings import duration
 from btcml.store.candles import BanLedger, check_contract, read_last_candles, read_series_keys
 from btcml.store.chain import chain_head, chain_keys, restated_outcomes, seal_faults, verify_chain
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _DISK_BAD, _DISK_LOW = 1 << 29, 1 << 31
 _CLOCK_S = 5.0
-_STALE_CANDLES = 3
 _MODEL_DAYS = 2
 _LOG_BYTES = 100 << 20
 
@@ -172,9 +171,8 @@ def _contract(store: Store) -> Finding:
 def _seal(store: Store) -> Finding:
     faults = seal_faults(store)
     cure = "restore the newest backup that btcml db verify-forecasts finds whole (btcml db restore)"
-    return _found(
-        "seal", faults, "; ".join(faults) or "triggers, functions and clocks are as they should be", cure, "bad"
-    )
+    found = "; ".join(faults) or "triggers, functions and clocks are as they should be"
+    return _found("seal", faults, found, cure, "bad")
 
 
 def _chains(store: Store) -> list[Finding]:
@@ -225,7 +223,8 @@ def scheduler_finding(settings: Settings, store: Store) -> Finding:
 
 _PAUSES, _MIN_LIMIT = 3, pd.Timedelta(minutes=3)
 _LAST_WORK = """SELECT coalesce(bool_or(status = 'running'), false) AS running,
-clock_timestamp() - max(coalesce(finished_at, started_at, created_at)) AS age FROM jobs WHERE asked_by = 'scheduler'"""
+clock_timestamp() - max(coalesce(finished_at, started_at, created_at)) AS age
+FROM (SELECT * FROM jobs ORDER BY id DESC LIMIT 5000) newest WHERE asked_by = 'scheduler'"""
 
 
 def _watched(settings: Settings, store: Store) -> list[SeriesKey]:
@@ -247,7 +246,7 @@ def _series(settings: Settings, store: Store, key: SeriesKey) -> list[Finding]:
     now = end if key.market.startswith("file:") else market_now(store, key.market)
     found = f"newest candle closed {_age(now - end)} ago"
     cure = "run btcml ingest, or start the scheduler: make up"
-    stale = (now - end) / key.delta > _STALE_CANDLES
+    stale = (now - end) / key.delta > STALE_CANDLES
     findings = [_found(f"data {key}", stale, found, cure), _model(settings, store, key, now)]
     return [*findings, _audits(store, key)] if key.market.startswith(("binance", "replay:")) else findings
 

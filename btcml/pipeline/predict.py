@@ -173,6 +173,10 @@ def _seal_of(store: Store, key: SeriesKey, made: Prediction, artifact: str) -> S
     return Seal(row["status"] == "sealed", row["made_at"], str(row["status"]))
 
 
+STALE_CANDLES = 3
+"""Age of the newest candle, in candles, above which a series counts as not fed any more."""
+
+
 def check_fresh(key: SeriesKey, candle_time: pd.Timestamp, now: pd.Timestamp) -> None:
     """Reject a forecast of a candle that has closed already.
 

@@ -15,7 +15,7 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 from sqlalchemy.exc import SQLAlchemyError
@@ -37,6 +37,8 @@ from btcml.system import end_processes, log_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+
+T = TypeVar("T")
 
 _log = logging.getLogger("btcml.schedule")
 
@@ -179,11 +181,12 @@ class Scheduler:
         float
             Seconds until something can be due again, at most one.
         """
-        waits = [self._attempt(self._tick, key) for key in self.keys]
-        audited = (self._attempt(self._audit, key) for key in self.keys if key not in self._failed)
-        any(wait == 0 for wait in audited)  # one at most, when all forecasts are sealed
+        waits = [wait for key in self.keys if (wait := self._attempt(self._tick, key)) is not None]
+        for key in self.keys:  # when all forecasts are sealed
+            if key not in self._failed and self._attempt(self._audit, key):
+                break  # one at a time
         self._alert()
-        return max(min(waits), _SHORTEST_WAIT_S)
+        return max(min(waits, default=_LONGEST_WAIT_S), _SHORTEST_WAIT_S)
 
     def _alert(self) -> None:
         """Send alerts in a thread: a slow receiver delays no forecast."""
@@ -200,18 +203,19 @@ class Scheduler:
                 _log.warning(json.dumps({"event": "alerts failed", "series": str(key), "error": str(error)}))
             else:
                 for alert in sent:
-                    _log.info(json.dumps({"event": "alert", "about": alert.about, "text": alert.text}))
+                    _log.info(json.dumps({"event": "alert", "topic": alert.topic, "text": alert.text}))
 
-    def _attempt(self, work: Callable[[SeriesKey], float], key: SeriesKey) -> float:
-        """Do work of a series, and return the seconds until more can be due; a failure is logged."""
+    def _attempt(self, work: Callable[[SeriesKey], T], key: SeriesKey) -> T | None:
+        """Do work of a series; a failure is logged, and None returned."""
         try:
             return work(key)
         except BtcmlError as error:
             self._failed.add(key)
             _log.warning(json.dumps({"event": "tick failed", "series": str(key), "error": str(error)}))
-            return _LONGEST_WAIT_S
+            return None
 
     def _tick(self, key: SeriesKey) -> float:
+        """Do what is due of a series, and return the seconds until more can be."""
         if key in self._failed:  # a job may have been cut off, and the server with it
             self.context.store.restart_server()
             self._recover(key)
@@ -226,12 +230,12 @@ class Scheduler:
         step = min(self.ingest_every, key.delta)
         return min(_LONGEST_WAIT_S, (_floor(now, step) + step - now).total_seconds() / max(self.speed, 1e-9))
 
-    def _audit(self, key: SeriesKey) -> float:
+    def _audit(self, key: SeriesKey) -> bool:
         """Read some older months of an exchange's history again, once a day: it may have restated them."""
         if not key.market.startswith(("binance", "replay:")):
-            return _LONGEST_WAIT_S
+            return False
         today = _floor(market_now(self.context.store, key.market), _DAY)
-        return 0.0 if self._do("backfill", key, today, _DAY, audit=True) else _LONGEST_WAIT_S
+        return self._do("backfill", key, today, _DAY, audit=True)
 
     def _can_forecast(self, key: SeriesKey, target: pd.Timestamp) -> bool:
         """Whether the candle before the target is there, and a model to forecast with."""

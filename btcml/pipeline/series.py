@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from btcml.store.engine import Store
     from btcml.store.models import ModelRecord
 
+    Span = tuple[pd.Timestamp, pd.Timestamp]
+
 
 ORIGINS = ("walk-forward", "sealed")
 """Origin of an out-of-sample forecast."""
@@ -35,7 +37,7 @@ def read_points(
     store: Store,
     settings: Settings,
     key: SeriesKey,
-    span: tuple[pd.Timestamp, pd.Timestamp],
+    span: Span,
     model: str | None,
     *,
     own: bool = False,
@@ -69,13 +71,7 @@ def _real(candles: pd.DataFrame) -> pd.DataFrame:
 
 
 def _forecasts(
-    store: Store,
-    settings: Settings,
-    key: SeriesKey,
-    span: tuple[pd.Timestamp, pd.Timestamp],
-    model: str | None,
-    *,
-    own: bool,
+    store: Store, settings: Settings, key: SeriesKey, span: Span, model: str | None, *, own: bool
 ) -> pd.DataFrame:
     """Forecasts of the candles of a span, one a candle."""
     sealed = read_scored(store, key, *span, role=None if own else "champion")
@@ -93,7 +89,7 @@ def read_series(
     store: Store,
     settings: Settings,
     key: SeriesKey,
-    span: tuple[pd.Timestamp, pd.Timestamp],
+    span: Span,
     model: str | None,
     *,
     own: bool = False,

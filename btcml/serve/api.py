@@ -86,12 +86,12 @@ def create_app(settings: Settings, store: Store, *, key_required: bool = False, 
         app.include_router(router)
     register_problems(app)
     _add_documents(app, root_path)
-    if root_path:
-        app.add_middleware(RootPath, path=root_path)
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=_COMPRESSION)
     app.add_middleware(
         ResponseCache, paths={route.path for route in candle_router.routes if isinstance(route, APIRoute)}
     )
+    if root_path:  # outside of what compares paths
+        app.add_middleware(RootPath, path=root_path)
     if settings.btcml_cors_origins:
         app.add_middleware(
             CORSMiddleware,

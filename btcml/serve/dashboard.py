@@ -48,7 +48,7 @@ _CONFLICT, _ACCEPTED, _FAILED = 409, 202, 500
 _OUT_OF_REACH = ("unreachable", "foreign", "slow")
 _NAMED = {"unreachable": "p_unreachable", "slow": "p_slow", "foreign": "p_foreign", "locked": "p_locked"}
 _KNOWN = (401, 404, 409, 422, 500, 502, 503)
-_GOING = ("queued", "running")
+_UNFINISHED = ("queued", "running")
 
 
 def _iso(at: float) -> str:
@@ -122,14 +122,14 @@ class Dashboard:
         self._dirty: set[str] = set()
         self._turn = self._failures = 0
         self._looked = self._drawn = self._offset = 0.0
-        self._asked = ""
+        self._requested = ""
         self._visible, self._filling = True, False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drawing = False
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="btcml-ask")
         self._make_controls()
         self._make_outputs()
-        self.visit.on_msg(lambda _, content, __: self._heard(content))
+        self.visit.on_msg(lambda _, content, __: self._on_message(content))
 
     # ---- widgets ----
 
@@ -201,7 +201,7 @@ class Dashboard:
         self.unlock.description, self.password.placeholder = t("unlock"), t("password")
         self.password.tooltip = t("password")
         for name in ("ingest", "train", "predict"):
-            self._face(name)
+            self._label_button(name)
         self._filling = False
 
     @staticmethod
@@ -212,7 +212,7 @@ class Dashboard:
         control.options = options
         control.value = value
 
-    def _face(self, name: str) -> None:
+    def _label_button(self, name: str) -> None:
         button, busy = getattr(self, name), name in self._busy
         button.description = self.text(f"busy{name.title()}" if busy else name)
         button.disabled = busy
@@ -225,18 +225,18 @@ class Dashboard:
             self._loop.call_soon_threadsafe(self._run, task)
 
     def _run(self, task: Callable[[], None]) -> None:
-        """Do one thing, and show what it changed after the others that wait; an error is said on the page."""
+        """Do one thing, and show what it changed after the others that wait; an error is shown on the page."""
         try:
             task()
         except Exception as error:  # noqa: BLE001 - the page goes on
-            said = f"{type(error).__name__}: {error}"
-            self._notice("unexpected", "bad", lambda: said)
+            sentence = f"{type(error).__name__}: {error}"
+            self._notice("unexpected", "bad", lambda: sentence)
         if self._loop is not None and self._dirty and not self._drawing:
             self._drawing = True
             self._loop.call_soon(self.draw)
 
-    def _heard(self, content: Any) -> None:
-        """A message of the browser, which is not trusted."""
+    def _on_message(self, content: Any) -> None:
+        """Handle a message of the browser, which is not trusted."""
         if not isinstance(content, dict):
             return
         if isinstance(content.get("hello"), dict):
@@ -258,7 +258,7 @@ class Dashboard:
             state |= part if isinstance(part, dict) else {}
         self.browser_zone, self.host = Text("en", str(zone or "UTC")).zone, str(browser.get("host") or "")
         self._restore({name: str(value) for name, value in state.items()})
-        self._speak()
+        self._apply_text()
         self._resume()
         self.refresh()
 
@@ -284,7 +284,7 @@ class Dashboard:
         self.text = Text(self.language.value, self.zone.value)
 
     def state(self) -> dict[str, str]:
-        """What the address says: enough to show the same again."""
+        """State of the page for its address: enough to show the same again."""
         names = {"symbol": "symbol", "interval": "interval", "span": "span", "lang": "language", "zone": "zone"}
         found = {key: getattr(self, name).value for key, name in names.items()} | {"span": f"{self.span.value:g}"}
         usual = {"theme": "auto", "unit": "bp", "compare": ""}
@@ -297,19 +297,19 @@ class Dashboard:
 
     def _follow_choice(self, name: str) -> None:
         if name in {"symbol", "interval", "span"}:
-            self._forget()
+            self._begin_series()
         elif name == "compare":
-            self.facts.other, self.facts.rival, self._asked = None, [], ""
+            self.facts.other, self.facts.rival, self._requested = None, [], ""
             for key in ("rival", "evaluation other"):
                 self._problems.pop(key, None)
-            self._ask_figures()
+            self._request_figures()
         elif name in {"cost", "threshold"}:
-            self._asked = ""
-            self._ask_figures()
-        self._speak()
+            self._requested = ""
+            self._request_figures()
+        self._apply_text()
 
-    def _speak(self) -> None:
-        """Say everything in the chosen language, zone and theme."""
+    def _apply_text(self) -> None:
+        """Apply the chosen language, time zone and theme."""
         self.text = Text(self.language.value, self.zone.value)
         self._fill_choices()
         t = self.text
@@ -323,25 +323,25 @@ class Dashboard:
         } | words
         self._dirty |= {"figures", *CHARTS}
 
-    def _forget(self) -> None:
-        """Another series or span: nothing of the last one stays, its notices neither."""
+    def _begin_series(self) -> None:
+        """Begin with another series or span: discard what is known of the last one, and its notices."""
         self._turn += 1
         self.facts = Facts(step=seconds_of(self.interval.value))
         self._problems.clear()
         self._notices.clear()
         self._waiting.clear()
-        self._asked, self._report, self._looked = "", {}, 0.0
+        self._requested, self._report, self._looked = "", {}, 0.0
         self._fill_choices()
         self.refresh()
 
     # ---- requests ----
 
-    def _ask(
-        self, name: str, query: Mapping[str, Any], then: Callable[[Outcome], None], *, patient: bool = False
+    def _request(
+        self, name: str, query: Mapping[str, Any], then: Callable[[Outcome], None], *, any_series: bool = False
     ) -> None:
-        """Ask the API beside the thread; the answer to a read is dropped when another series is shown by then."""
+        """Send a request from a thread; the response to a read is dropped when another series is shown by then."""
         turn, token = self._turn, object()
-        if not patient:
+        if not any_series:
             self._waiting[token] = time.monotonic()
 
         def _send() -> None:
@@ -353,7 +353,7 @@ class Dashboard:
 
         def _then(outcome: Outcome) -> None:
             self._waiting.pop(token, None)
-            if patient or turn == self._turn:
+            if any_series or turn == self._turn:
                 then(outcome)
 
         self._pool.submit(_send)
@@ -362,22 +362,22 @@ class Dashboard:
         return {"symbol": self.symbol.value, "interval": self.interval.value}
 
     def refresh(self) -> None:
-        """Ask for everything that is shown."""
+        """Request everything that is shown."""
         if self._waiting:
             return
         self.facts.step = seconds_of(self.interval.value)
         days, key = self.span.value, self._series()
         span = min(int(days * _DAY / self.facts.step) + 2, _MANY)
-        self._ask("prices", key | {"n": span}, lambda o: self._keep("prices", o, self._heard_prices))
-        self._ask("predict", key, lambda o: self._keep("predict", o, self._heard_predict))
-        self._ask("metrics", key | {"limit": 50}, lambda o: self._keep("metrics", o, self._heard_metrics))
-        self._ask("model", key, lambda o: self._keep("model", o, self._heard_model))
+        self._request("prices", key | {"n": span}, lambda o: self._on_answer("prices", o, self._on_prices))
+        self._request("predict", key, lambda o: self._on_answer("predict", o, self._on_predict))
+        self._request("metrics", key | {"limit": 50}, lambda o: self._on_answer("metrics", o, self._on_metrics))
+        self._request("model", key, lambda o: self._on_answer("model", o, self._on_model))
         for symbol in self.symbols if len(self.symbols) > 1 else ():
-            self._ask("predict", key | {"symbol": symbol}, lambda o, symbol=symbol: self._heard_card(symbol, o))  # type: ignore[misc]
+            self._request("predict", key | {"symbol": symbol}, lambda o, symbol=symbol: self._on_card(symbol, o))  # type: ignore[misc]
         self._dirty.add("figures")
 
-    def _keep(self, name: str, outcome: Outcome, then: Callable[[Any], None]) -> None:
-        """Keep an answer, or its problem until the next answer."""
+    def _on_answer(self, name: str, outcome: Outcome, then: Callable[[Any], None]) -> None:
+        """Use a response, or keep its problem until the next one."""
         self._looked = time.time()
         good = outcome.code == "ok"
         self._problems[name] = None if good else outcome
@@ -390,7 +390,7 @@ class Dashboard:
         elif name == "predict":
             self.facts.prediction = None
 
-    def _heard_prices(self, data: dict[str, Any]) -> None:
+    def _on_prices(self, data: dict[str, Any]) -> None:
         facts = self.facts
         self._find_report(data["market"])
         facts.candles = [
@@ -399,37 +399,37 @@ class Dashboard:
         self._dirty |= {"candles"}
         if facts.newest is not None:
             start = _iso(facts.candles[0]["time"] - facts.step)
-            self._ask(
-                "series", self._series() | {"start": start}, lambda o: self._keep("series", o, self._heard_series)
+            self._request(
+                "series", self._series() | {"start": start}, lambda o: self._on_answer("series", o, self._on_series)
             )
             week = self._series() | {"start": _iso(facts.newest - 7 * _DAY), "limit": 20_000}
-            self._ask("futures", week, lambda o: self._keep("futures", o, self._heard_futures))
-            self._ask_figures()
+            self._request("futures", week, lambda o: self._on_answer("futures", o, self._on_futures))
+            self._request_figures()
 
-    def _heard_series(self, data: dict[str, Any]) -> None:
+    def _on_series(self, data: dict[str, Any]) -> None:
         self.facts.points = point_rows(data["points"], self.facts.step)
         self._dirty |= {"candles"}
 
-    def _heard_rival(self, data: dict[str, Any]) -> None:
+    def _on_rival(self, data: dict[str, Any]) -> None:
         self.facts.rival = point_rows(data["points"], self.facts.step)
         self._dirty |= {"candles"}
 
-    def _heard_futures(self, data: dict[str, Any]) -> None:
+    def _on_futures(self, data: dict[str, Any]) -> None:
         self.facts.futures = [point | {"time": second(point["time"])} for point in data["points"]]
         self._dirty |= {"sealed"}
 
-    def _heard_predict(self, data: dict[str, Any]) -> None:
+    def _on_predict(self, data: dict[str, Any]) -> None:
         self.facts.prediction = data
         self._find_report(data["market"])
         offset = second(data["trained_at"]) + data["model_age_seconds"] - time.time()
         self._offset = 0.0 if abs(offset) < 3 else offset  # noqa: PLR2004 - a market may have a clock of its own
         self._dirty |= {"candles"}
 
-    def _heard_metrics(self, data: dict[str, Any]) -> None:
+    def _on_metrics(self, data: dict[str, Any]) -> None:
         self.facts.trainings = data["items"]
         self._dirty |= {"trainings"}
 
-    def _heard_model(self, data: dict[str, Any]) -> None:
+    def _on_model(self, data: dict[str, Any]) -> None:
         self.facts.models = data["models"]
         self._fill_choices()
         self._report = {}
@@ -444,11 +444,11 @@ class Dashboard:
         folder = self.environment.get("BTCML_REPORTS_DIR", "")
         self._report = find_report(folder, **self._series(), market=market, start=window[0], end=window[1])
 
-    def _heard_card(self, symbol: str, outcome: Outcome) -> None:
+    def _on_card(self, symbol: str, outcome: Outcome) -> None:
         self._cards_of[symbol] = outcome.data if outcome.code == "ok" else {}
         self._dirty.add("figures")
 
-    def _ask_figures(self) -> None:
+    def _request_figures(self) -> None:
         """Ask for the figures of the span and of the sealed forecasts, where there is something new."""
         facts = self.facts
         if facts.newest is None:
@@ -456,9 +456,9 @@ class Dashboard:
         trade = {"cost_bp": self.cost.value, "threshold_bp": self.threshold.value}
         span = self._series() | trade | {"start": _iso(facts.candles[0]["time"])}
         asked = repr((span, facts.newest, self.compare.value, (facts.prediction or {}).get("artifact")))
-        if asked == self._asked:
+        if asked == self._requested:
             return
-        self._asked = asked
+        self._requested = asked
         sealed = self._series() | {"origin": "sealed"}
         self._evaluate("own", span)
         self._evaluate("week", sealed | {"start": _iso(facts.newest - 7 * _DAY)})
@@ -466,7 +466,7 @@ class Dashboard:
         if model := self.compare.value:
             self._evaluate("other", span | {"model": model, "curves": False})
             rival = self._series() | {"start": _iso(facts.candles[0]["time"] - facts.step), "model": model}
-            self._ask("series", rival, lambda o: self._keep("rival", o, self._heard_rival))
+            self._request("series", rival, lambda o: self._on_answer("rival", o, self._on_rival))
 
     def _evaluate(self, name: str, query: Mapping[str, Any]) -> None:
         def _then(data: dict[str, Any]) -> None:
@@ -480,7 +480,7 @@ class Dashboard:
                 self._fill_choices()
             self._dirty.update(CHARTS)
 
-        self._ask("evaluation", query, lambda o: self._keep(f"evaluation {name}", o, _then))
+        self._request("evaluation", query, lambda o: self._on_answer(f"evaluation {name}", o, _then))
 
     def now(self) -> float:
         """Time of the market's clock."""
@@ -524,17 +524,17 @@ class Dashboard:
             self._refused(name, Outcome("locked", 401))
             return
         self._busy.add(name)
-        self._face(name)
+        self._label_button(name)
         self._notices.pop(name, None)
         asked = {"train": {"days": 1095}}.get(name, {})
-        self._ask(name, self._series() | asked, getattr(self, f"_done_{name}"), patient=True)
+        self._request(name, self._series() | asked, getattr(self, f"_done_{name}"), any_series=True)
 
     def _done(self, name: str) -> None:
         self._busy.discard(name)
-        self._face(name)
+        self._label_button(name)
         self._waiting.clear()
         self._turn += 1
-        self._asked = ""
+        self._requested = ""
         self.refresh()
 
     def _done_ingest(self, outcome: Outcome) -> None:
@@ -551,7 +551,7 @@ class Dashboard:
 
     def _done_predict(self, outcome: Outcome) -> None:
         if outcome.code == "ok":
-            self._keep("predict", outcome, self._heard_predict)
+            self._on_answer("predict", outcome, self._on_predict)
             self._notice("predict", "good", self._predicted)
         else:
             self._refused("predict", outcome)
@@ -583,17 +583,17 @@ class Dashboard:
                     self.interval.value,
                 ) and "train" not in self._busy:
                     self._busy.add("train")
-                    self._face("train")
+                    self._label_button("train")
                     self._follow(job, time.time(), time.time())
 
-        self._ask("jobs", {"kind": "train", "status": "running", "limit": 1}, _then, patient=True)
+        self._request("jobs", {"kind": "train", "status": "running", "limit": 1}, _then, any_series=True)
 
     def _follow(self, job: dict[str, Any], begun: float, known: float) -> None:
         """Follow a job to its end; an API that is gone for a minute ends the waiting, not the job."""
         if job["status"] == "ok":
             self._trained(job["result"] or {}, self._lasted(job))
             return
-        if job["status"] not in _GOING:
+        if job["status"] not in _UNFINISHED:
             facts = {"id": job["id"], "status": self.text(f"st_{job['status']}"), "error": job.get("error") or ""}
             self._notice("train", "bad", lambda: self.text("jobLost", **facts), job.get("request_id") or "")
             self._done("train")
@@ -610,7 +610,7 @@ class Dashboard:
                 self._follow(job, begun, known)
 
         if self._loop is not None:
-            self._loop.call_later(_POLL_S, lambda: self._ask("job", {"id": job["id"]}, _then, patient=True))
+            self._loop.call_later(_POLL_S, lambda: self._request("job", {"id": job["id"]}, _then, any_series=True))
 
     def _lasted(self, job: Mapping[str, Any]) -> float | None:
         times = [job.get(name) for name in ("started_at", "finished_at")]

@@ -77,7 +77,7 @@ class _Visit:
 
     address: str
     since: float
-    patience_s: float
+    timeout_s: float
     sockets: int = 0
 
 
@@ -99,7 +99,7 @@ class _Kernels(AsyncMappingKernelManager):
             return len(open_) + self.opening.total()
         return sum(visit.address == address for visit in open_) + self.opening[address]
 
-    def hand_out(self, kernel_id: str, address: str) -> None:
+    def assign(self, kernel_id: str, address: str) -> None:
         """Note that the page of a kernel was sent to an address."""
         self._visits[kernel_id] = _Visit(address, time.monotonic(), FIRST_SOCKET_S)
 
@@ -112,7 +112,7 @@ class _Kernels(AsyncMappingKernelManager):
         """Note a closed socket."""
         super().notify_disconnect(kernel_id)  # type: ignore[no-untyped-call]
         if visit := self._visits.get(kernel_id):
-            visit.sockets, visit.since, visit.patience_s = visit.sockets - 1, time.monotonic(), KERNEL_TIMEOUT_S
+            visit.sockets, visit.since, visit.timeout_s = visit.sockets - 1, time.monotonic(), KERNEL_TIMEOUT_S
 
     async def start_kernel(self, **kwargs: Any) -> str:  # type: ignore[override]
         """Start a kernel whose death is noticed wherever it is: in the pool it is replaced."""
@@ -123,7 +123,7 @@ class _Kernels(AsyncMappingKernelManager):
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
         """End a kernel that a visitor got, and that has had no socket for longer than its patience."""
         visit = self._visits.get(kernel_id)
-        if visit and visit.sockets <= 0 and time.monotonic() - visit.since > visit.patience_s:
+        if visit and visit.sockets <= 0 and time.monotonic() - visit.since > visit.timeout_s:
             await self._end(kernel_id)
 
     async def _end(self, kernel_id: str) -> None:
@@ -175,7 +175,7 @@ class _Page(TornadoVoilaHandler):  # type: ignore[misc]  # Voilà's own class
     async def _send_page(self, address: str) -> None:
         async for html in self.get_generator():
             if found := _KERNEL_ID.search(html):
-                self.kernel_manager.hand_out(found[1], address)
+                self.kernel_manager.assign(found[1], address)
             self.write(html)
             self.flush()
 

@@ -168,8 +168,8 @@ class _Plane:
     """Where shares between two bounds stand in the drawing."""
 
     def __init__(self, bins: Sequence[dict[str, float]]) -> None:
-        said = [bin_[name] for bin_ in bins for name in ("probability", "low", "high")]
-        self.low, self.high = max(0.0, min(0.45, *said) - 0.01), min(1.0, max(0.55, *said) + 0.01)
+        bounds = [bin_[name] for bin_ in bins for name in ("probability", "low", "high")]
+        self.low, self.high = max(0.0, min(0.45, *bounds) - 0.01), min(1.0, max(0.55, *bounds) + 0.01)
 
     def x(self, value: float) -> float:
         """From the left."""

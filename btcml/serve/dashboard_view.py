@@ -188,14 +188,14 @@ class View:
     def _candle_rows(self, rows: list[Row], oldest: int) -> dict[str, Row]:
         facts, forecast, error = self.facts, self.facts.forecast(), "error_bp" if self.unit == "bp" else "error_pct"
         newest = facts.newest or 0
-        said = [row for row in rows if row["time"] <= newest] + ([forecast] if forecast else [])
+        shown = [row for row in rows if row["time"] <= newest] + ([forecast] if forecast else [])
         errors = [row for row in _rows(facts.own, "candles") if row[error] is not None]
         tones = ["s3:.55" if row["close"] >= row["open"] else "s4:.55" for row in facts.candles]
         return {
             "real": columns(facts.candles, "time", "open", "high", "low", "close"),
-            "forecast": _line(said, "value"),
-            "candle": columns(said, "time", "open", "high", "low", "close"),
-            "interval": columns(said, "time", "lo", "hi"),
+            "forecast": _line(shown, "value"),
+            "candle": columns(shown, "time", "open", "high", "low", "close"),
+            "interval": columns(shown, "time", "lo", "hi"),
             "other": _line([row for row in facts.rival if oldest <= row["time"] <= newest], "value"),
             "error": _line(errors, error) | {"tone": ["s2:.55" if row["inside"] else "s2" for row in errors]},
             "volume": _line(facts.candles, "volume") | {"tone": tones},

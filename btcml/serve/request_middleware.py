@@ -19,6 +19,7 @@ from starlette.requests import Request
 
 from btcml.serve.problems import problem_response
 from btcml.serve.prometheus import observe_request
+from btcml.serve.service import SHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -35,7 +36,6 @@ BODY_TIMEOUT_S = 10.0
 """Time in which a client must send a body whose length it does not announce."""
 
 _MAX_KEPT, _MAX_KEPT_BYTES = 256, 64 * 2**20
-_TABLES = ("candles", "models", "forecasts", "imported_forecasts")
 _log = logging.getLogger("btcml.access")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -202,11 +202,12 @@ class ResponseCache:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request with the kept response, or compute it."""
-        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"] not in self._paths:
+        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        if path not in self._paths or scope["method"] != "GET":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        key = scope["path"], scope["query_string"], "gzip" in headers.get("accept-encoding", "")
+        key = path, scope["query_string"], "gzip" in headers.get("accept-encoding", "")
         changes: ChangeListener = scope["app"].state.service.changes
         found = self._find(key, changes)
         if found is None:
@@ -216,15 +217,15 @@ class ResponseCache:
         await found.send(headers.get("if-none-match"), send)
 
     def _find(self, key: tuple[Any, ...], changes: ChangeListener) -> _Response | None:
-        if not changes.alive or self._version != changes.version(*_TABLES):
+        if not changes.alive or self._version != changes.version(*SHOWN):
             self._kept.clear()
-            self._version = changes.version(*_TABLES)
+            self._version = changes.version(*SHOWN)
         return self._kept.get(key)
 
     async def _compute(
         self, key: tuple[Any, ...], changes: ChangeListener, scope: Scope, receive: Receive
     ) -> _Response:
-        version = changes.version(*_TABLES)
+        version = changes.version(*SHOWN)
         messages: list[Message] = []
 
         async def keep(message: Message) -> None:
@@ -234,7 +235,7 @@ class ResponseCache:
         await self._app(scope, receive, keep)
         body = b"".join(message.get("body", b"") for message in messages[1:])
         found = _Response(messages[0], body, scope.get("route"))
-        same = changes.alive and version == self._version == changes.version(*_TABLES)
+        same = changes.alive and version == self._version == changes.version(*SHOWN)
         if same and found.start["status"] == HTTPStatus.OK:
             self._kept[key] = found
             while len(self._kept) > _MAX_KEPT or sum(len(one.body) for one in self._kept.values()) > _MAX_KEPT_BYTES:

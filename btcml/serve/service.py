@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("btcml.serve")
 _RECONNECT_S = 1.0
-_TABLES = ("candles", "models", "forecasts", "market_choice")
+SHOWN = ("candles", "models", "forecasts", "imported_forecasts", "market_choice")
+"""Tables from which responses are made: a change of one makes what is kept old."""
+
 _OLDER_NAMES = {"predicted_next_close": "predicted_close", "model_version": "artifact", "last_ts": "last_time"}
 _SCHEDULER_EVERY_S = 5.0
 
@@ -215,7 +217,7 @@ class Service:
     def cached_forecast(self, symbol: str, interval: str | None) -> CachedForecast | None:
         """Return the cached forecast, where nothing has changed and its candle is not over."""
         answer = self._forecasts.get((symbol, interval))
-        if answer is None or not self.changes.alive or answer.version != self.changes.version(*_TABLES):
+        if answer is None or not self.changes.alive or answer.version != self.changes.version(*SHOWN):
             return None
         return answer if answer.clock.now() <= answer.fresh_until else None
 
@@ -227,7 +229,7 @@ class Service:
         NotReadyError
             If there are no candles, stale ones, or no training yet.
         """
-        version = self.changes.version(*_TABLES)  # before reading: a change in between makes the cache old
+        version = self.changes.version(*SHOWN)  # before reading: a change in between makes the cache old
         key = self.key(symbol, interval)
         forecast = predict_newest(self.store, key, self.served(key))
         now = self.now(key)

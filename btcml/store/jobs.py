@@ -233,6 +233,14 @@ def last_ok(store: Store, kind: str, key: SeriesKey, *, audit: bool = False) -> 
     return _job(rows[0]) if rows else None
 
 
+def last_alert(store: Store, key: SeriesKey, topic: str, *, sent: bool) -> Job | None:
+    """Newest alert of a topic, or the newest one that was sent."""
+    query = f"{_SELECT} WHERE {_OF_KIND} AND parameters ->> 'topic' = :topic"
+    query += " AND status = 'ok'" if sent else ""
+    rows = store.fetch(query + " ORDER BY id DESC LIMIT 1", asdict(key) | {"kind": "alert", "topic": topic})
+    return _job(rows[0]) if rows else None
+
+
 _IS_AUDIT = "coalesce((parameters ->> 'audit')::boolean, false)"
 
 

@@ -15,8 +15,8 @@ from btcml.pipeline import alerts
 from btcml.pipeline.alerts import SIGNATURE, find_alerts, send_alerts
 from btcml.pipeline.ingest import ingest
 from btcml.pipeline.predict import seal
-from btcml.settings import ABOUT, Settings
-from btcml.store.jobs import read_jobs
+from btcml.settings import TOPICS, Settings
+from btcml.store.jobs import append_job, finish_job, read_jobs
 
 from .conftest import NOW
 
@@ -54,56 +54,68 @@ def receiver():
 @pytest.fixture
 def alerting(settings, receiver):
     """Settings that send every alert to the receiver, signed."""
-    values = {"btcml_alerts": (receiver.url,), "btcml_alert_key": SecretStr("key"), "btcml_alert_about": ABOUT}
+    values = {"btcml_alerts": (receiver.url,), "btcml_alert_key": SecretStr("key"), "btcml_alert_topics": TOPICS}
     return settings.model_copy(update=values)
 
 
-def about(store, key):
-    return [alert.about for alert in find_alerts(store, key)]
+def topics(store, key):
+    return [alert.topic for alert in find_alerts(store, key)]
 
 
 def test_a_champion_is_told_once_signed_and_logged(store, alerting, receiver, trained):
     """The receiver can check who sent it, and when; the same champion is not told again."""
     (alert,) = send_alerts(store, alerting, trained)
     ((headers, body),) = receiver.got
-    assert json.loads(body) == {"about": "champion", "series": str(trained), "text": alert.text, "facts": alert.facts}
+    assert json.loads(body) == {"topic": "champion", "series": str(trained), "text": alert.text, "facts": alert.facts}
     seconds, mac = (part.partition("=")[2] for part in headers[SIGNATURE].split(","))
     assert mac == hmac.new(b"key", f"{seconds}.".encode() + body, hashlib.sha256).hexdigest()
     (job,) = read_jobs(store, kinds=["alert"])
-    assert (job.status, job.parameters["about"], job.result["sent"]) == ("ok", "champion", 1)
+    assert (job.status, job.parameters["topic"], job.result["sent"]) == ("ok", "champion", 1)
     assert send_alerts(store, alerting, trained) == []
     assert len(receiver.got) == 1
+
+
+def test_a_champion_is_told_once_however_many_alerts_came_since(store, alerting, trained, monkeypatch):
+    """Also where a message for every forecast has filled the log."""
+    send_alerts(store, alerting, trained)
+    facts = {"topic": "forecast", "event": "x"}
+    for _ in range(60):
+        number = append_job(store, "alert", trained, asked_by="scheduler", parameters=facts)
+        finish_job(store, number, result={"sent": 1, "failed": []})
+    later = alerts.utc_now() + pd.Timedelta(hours=2)
+    monkeypatch.setattr(alerts, "utc_now", lambda: later)
+    assert "champion" not in [alert.topic for alert in send_alerts(store, alerting, trained)]
 
 
 def test_a_dead_feed_is_told_again_after_each_pause(store, alerting, receiver, market, trained, monkeypatch):
     """Three candles without news; a pause lies between two messages."""
     market.turn(NOW + 4.5 * trained.delta)
-    assert "dead feed" in [alert.about for alert in send_alerts(store, alerting, trained)]
+    assert "dead feed" in [alert.topic for alert in send_alerts(store, alerting, trained)]
     assert send_alerts(store, alerting, trained) == []
     later = alerts.utc_now() + pd.Timedelta(hours=2)
     monkeypatch.setattr(alerts, "utc_now", lambda: later)
-    assert [alert.about for alert in send_alerts(store, alerting, trained)] == ["dead feed"]
+    assert [alert.topic for alert in send_alerts(store, alerting, trained)] == ["dead feed"]
     assert "no new candle since" in json.loads(receiver.got[-1][1])["text"]
 
 
 def test_a_candle_without_a_sealed_forecast_is_told(store, settings, market, trained):
     """Also where the forecast came too late; one that was sealed in time is no miss."""
-    assert "missed forecast" not in about(store, trained)
+    assert "missed forecast" not in topics(store, trained)
     seal(store, settings, trained, {})
     market.turn(NOW + trained.delta)
     ingest(store, market, trained)
-    assert "missed forecast" not in about(store, trained)
+    assert "missed forecast" not in topics(store, trained)
     market.turn(NOW + 2 * trained.delta)
     ingest(store, market, trained)
-    assert "missed forecast" in about(store, trained)
+    assert "missed forecast" in topics(store, trained)
 
 
 def test_a_forecast_is_told_where_it_is_wanted(store, alerting, receiver, trained):
     """Off by default: one for every candle is a lot of mail."""
     seal(store, alerting, trained, {})
-    assert "forecast" not in Settings().btcml_alert_about
-    assert {alert.about for alert in send_alerts(store, alerting, trained)} == {"champion", "forecast"}
-    told = next(json.loads(body) for _, body in receiver.got if json.loads(body)["about"] == "forecast")
+    assert "forecast" not in Settings().btcml_alert_topics
+    assert {alert.topic for alert in send_alerts(store, alerting, trained)} == {"champion", "forecast"}
+    told = next(json.loads(body) for _, body in receiver.got if json.loads(body)["topic"] == "forecast")
     assert " expects " in told["text"]
     assert 0 < told["facts"]["prob_up"] < 1
 
@@ -156,4 +168,4 @@ def test_nothing_is_sent_without_an_address(store, settings, trained):
 def test_an_unknown_subject_is_refused():
     """The setting names what can be told."""
     with pytest.raises(ValidationError, match="champion"):
-        Settings(btcml_alert_about="weather")
+        Settings(btcml_alert_topics="weather")

@@ -85,7 +85,7 @@ def test_a_message_of_any_shape_ends_nothing(content, monkeypatch):
     """What a browser sends is not trusted."""
     page = _dashboard()
     monkeypatch.setattr("btcml.serve.dashboard.asyncio", SimpleNamespace(get_running_loop=lambda: page._loop))
-    page._heard(content)
+    page._on_message(content)
     if isinstance(content, dict) and isinstance(content.get("hello"), dict):
         page.hello(content["hello"])
     _work(page)
@@ -539,7 +539,7 @@ def test_the_report_is_linked_whichever_answer_comes_first(tmp_path, first):
     (pages / "index.html").touch()
     page = _dashboard(BTCML_REPORTS_DIR=str(tmp_path))
     answers = {
-        "model": lambda: page._heard_model({"models": [{"name": "m", "champion": True, "window": ["", ""]}]}),
+        "model": lambda: page._on_model({"models": [{"name": "m", "champion": True, "window": ["", ""]}]}),
         "market": lambda: page._find_report("simulated"),
     }
     answers.pop(first)()

@@ -129,7 +129,7 @@ def test_a_page_that_opens_no_socket_within_twenty_seconds_loses_its_kernel(kern
     manager, pass_time = kernels
     manager.add("k")
     pass_time(600)
-    manager.hand_out("k", "10.0.0.1")
+    manager.assign("k", "10.0.0.1")
     assert pass_time(20) == {"k"}
     assert manager.visitors("10.0.0.1") == 1
     assert pass_time(2) == set()
@@ -141,7 +141,7 @@ def test_an_idle_kernel_lives_while_its_socket_is_open_and_through_a_reconnectio
     """Hours without a message do no harm; after the last socket the whole time-out is left."""
     manager, pass_time = kernels
     manager.add("k")
-    manager.hand_out("k", "10.0.0.1")
+    manager.assign("k", "10.0.0.1")
     for _ in range(2):
         manager.notify_connect("k")
         assert pass_time(3600) == {"k"}
@@ -153,7 +153,7 @@ def test_an_idle_kernel_lives_while_its_socket_is_open_and_through_a_reconnectio
 def test_a_kernel_that_died_is_forgotten_and_replaced(kernels):
     """Also one in the pool, which no visitor shall get."""
     manager, _ = kernels
-    manager.hand_out("gone", "10.0.0.1")
+    manager.assign("gone", "10.0.0.1")
     asyncio.run(manager._end("gone"))
     assert manager.visitors() == 0
     assert manager.filled == ["dashboard.ipynb"]

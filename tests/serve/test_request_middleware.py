@@ -12,7 +12,7 @@ from fastapi import FastAPI, Response
 from fastapi.middleware.gzip import GZipMiddleware
 
 from btcml.serve import request_middleware
-from btcml.serve.request_middleware import MAX_BODY_BYTES, RequestMiddleware, ResponseCache
+from btcml.serve.request_middleware import MAX_BODY_BYTES, RequestMiddleware, ResponseCache, RootPath
 
 from ..processes import WAIT_S, until  # noqa: TID252 - of all tests
 from .conftest import Listening
@@ -27,8 +27,8 @@ class Changes:
         return (self.number,)
 
 
-@pytest.fixture
-def kept():
+@pytest.fixture(params=["", "/below"])
+def kept(request):
     """A service with one kept route, which counts its computations and waits where it is told to."""
     app, changes = FastAPI(), Changes()
     state = SimpleNamespace(count=0, status=200, go=threading.Event(), begun=threading.Event())
@@ -45,9 +45,11 @@ def kept():
     app.state.service = SimpleNamespace(changes=changes)
     app.add_middleware(GZipMiddleware)
     app.add_middleware(ResponseCache, paths={"/kept"})
+    if request.param:
+        app.add_middleware(RootPath, path=request.param)
     app.add_middleware(RequestMiddleware)
     with Listening(app) as url:
-        yield SimpleNamespace(url=url, state=state, changes=changes)
+        yield SimpleNamespace(url=url + request.param, state=state, changes=changes)
 
 
 def test_a_response_is_computed_once_until_a_table_changes(kept):

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from btcml.serve.service import ChangeListener
+from btcml.serve.service import SHOWN, ChangeListener
+from btcml.store.market_choice import record_choice
 
 from ..processes import until  # noqa: TID252 - of all tests
 
@@ -27,6 +28,13 @@ def test_a_change_of_a_table_is_notified(watch, store):
         connection.execute(text(query))
     until(lambda: watch.version("jobs") != before)
     assert watch.version("candles") == others
+
+
+def test_another_market_makes_what_is_kept_old(watch, store):
+    """The scheduler has found Binance: nothing of the simulated market is answered any more."""
+    before = watch.version(*SHOWN)
+    record_choice(store, "simulated", replace=True)
+    until(lambda: watch.version(*SHOWN) != before)
 
 
 def test_a_cut_connection_invalidates_everything_until_it_is_restored(watch, owner):
