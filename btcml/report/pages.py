@@ -251,10 +251,10 @@ PICTURES: tuple[tuple[str, str, str], ...] = (
     ("eda", "memory", "The size of moves is predictable, their direction hardly"),
     ("features", "information", "What a model may know"),
     ("evaluation", "loss-difference", "The test"),
-    ("evaluation", "direction-calibration", "Up or down"),
+    ("evaluation", "direction-calibration", "Direction"),
     ("evaluation", "size-forecasts", "How large the move will be"),
-    ("evaluation", "coverage", "How sure"),
-    ("evaluation", "fees", "Is it money"),
+    ("evaluation", "coverage", "Prediction intervals"),
+    ("evaluation", "fees", "Is it profitable?"),
 )
 """Chapter, picture and heading of each slide after the first."""
 

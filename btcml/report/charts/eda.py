@@ -42,7 +42,7 @@ def _thinned(frame: pd.DataFrame, most: int = _POINTS) -> pd.DataFrame:
 
 
 def headline(returns: pd.Series) -> say.Claim:
-    """The chapter's result: no memory in direction, much in size."""
+    """The chapter's result: autocorrelation of direction and of size."""
     sign, size = (exploration.autocorrelation(values, 1)["correlation"].iloc[0] for values in (returns, returns.abs()))
     return say.claim(
         "The direction of a move predicts almost nothing of the next one (correlation {sign}); its size predicts a lot "
@@ -164,7 +164,7 @@ def memory(returns: pd.Series) -> Chart:
         axes.set(title=title, xlabel="candles between the two", xlim=(0, _LAGS + 1))
     left.set_ylabel("correlation")
     conclusion = say.claim(
-        "What comes after a rise is nearly open (largest correlation {sign}, beyond chance at {surprises}), but a "
+        "Returns are almost uncorrelated (largest correlation {sign}, beyond chance at {surprises}), but a "
         "large move is followed by large ones (beyond chance at {outside}).",
         sign=say.number(both["correlation"].iloc[both["correlation"].abs().argmax()], 3),
         surprises=_of(int((both["correlation"].abs() > both["bound"]).sum()), len(both)),
@@ -181,7 +181,7 @@ def _of(some: int, lags: int) -> say.Quantity:
 def volatility_clusters(days: pd.DataFrame) -> Chart | say.Claim:
     """Volatility by day (`btcml.report.exploration.daily_volatility`) with its three regimes."""
     if days["third"].nunique() < len(THIRDS):
-        return say.claim("The span has too few days to separate calm, middle and storm.")
+        return say.claim("The span has too few days to divide them into thirds of volatility.")
     shown = _thinned(days)
     figure, axes = canvas(3.0)
     axes.plot(shown["day"], shown["volatility_bp"], color=INK, linewidth=0.8)
@@ -194,7 +194,7 @@ def volatility_clusters(days: pd.DataFrame) -> Chart | say.Claim:
     date_axis(axes)
     middle = days.groupby("third")["volatility_bp"].median()
     conclusion = say.claim(
-        "Volatility comes in clusters: a stormy day moves {times} as much as a calm one. Later chapters judge the "
+        "Volatility comes in clusters: a volatile day moves {times} as much as a calm one. Later chapters judge the "
         "forecasts in each third separately.",
         times=say.number(middle["storm"] / middle["calm"], 1, "times"),
     )
@@ -216,7 +216,7 @@ def week(candles: pd.DataFrame, interval: str) -> Chart:
         part.set(title=f"{column}, over its mean", xlabel="hour, UTC")
     top = table.iloc[int(table["volatility"].argmax())]
     conclusion = say.claim(
-        "The market has a rhythm: moves are largest on {weekday} around {hour}, {times} the average hour.",
+        "Moves are largest on {weekday} around {hour}, {times} the average hour.",
         weekday=say.word(f"{top['weekday']}s"),
         hour=say.word(f"{top['hour']:02d}:00 UTC"),
         times=say.number(top["volatility"], 1, "times"),

@@ -60,7 +60,7 @@ def verdict(result: Result) -> say.Claim:
         "Yes, a little: {model} takes {skill} off the error of “no change” ({p}) on {candles} that it had not seen. "
         + _worth(result.gain),
         holds=_wins(result),
-        otherwise="No: no model beats “no change” on {candles} that it had not seen; the nearest, {model}, has a skill "
+        otherwise="No: no model beats “no change” on {candles} that it had not seen; the best, {model}, has a skill "
         "of {skill} ({p}). Persistence is served.",
         model=say.model(result.leader),
         skill=say.percent(best["skill"], 2),
@@ -73,9 +73,9 @@ def verdict(result: Result) -> say.Claim:
 def _worth(gain: Gain) -> str:
     """End of the verdict: what the skill is worth, as far as that is significant."""
     if not gain.proven:
-        return "That is skill, not money: what its strongest forecasts earn may be luck."
+        return "That is skill, not profit: what its strongest forecasts earn may be luck."
     if gain.bp < say.USUAL_FEE_BP:
-        return "That is skill, not money: a fee above {fee} a round trip exceeds it."
+        return "That is skill, not profit: a fee above {fee} a round trip exceeds it."
     return "Its strongest forecasts earn {fee} a round trip before fees."
 
 
@@ -85,7 +85,7 @@ def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
     note = "beats “no change” by a rule fixed in advance" if wins else "no model beats it by the rule fixed in advance"
     alone = "{low} to {high} taken alone; {p} with every model and try counted"
     skill = say.claim(
-        alone if wins else "of the nearest model, {model}: " + alone,
+        alone if wins else "of the best model, {model}: " + alone,
         model=say.model(result.leader),
         low=say.percent(best["skill_low"], 2),
         high=say.percent(best["skill_high"], 2),
@@ -138,9 +138,10 @@ def decision(result: Result) -> say.Claim:
     """The served model, and the rule that decides it."""
     return say.claim(
         "{champion} is served. The rule was fixed before any result was seen: among the models that beat “no change” "
-        "over the whole test and over its last half year, or all of a shorter one, with a p-value below {level}, the "
+        "over the whole test and over its last six months, or all of a shorter one, with a p-value below {level}, the "
         "one with the smallest error; if there is none, persistence. The p-values count {models} and {looks} at these "
-        "data; {tries} are on record, those of this report included.",
+        "data; {tries} are on record, those of this report included. A champion in service stays while its p-value at "
+        "one look is below {level}, unless another model beats both “no change” and it.",
         champion=say.model(result.verdict.champion),
         level=say.number(result.verdict.alpha, 2),
         models=say.count(len(result.verdict.table) - 1, "model"),
@@ -156,9 +157,9 @@ def against_persistence(result: Result) -> Table:
     table = result.scores().merge(result.verdict.table[["model", "p_holm"]], on="model")
     table.loc[table["model"] == PERSISTENCE, ["skill_low", "skill_high", "p_holm"]] = np.nan
     conclusion = say.claim(
-        "{model} errs by {error} where “no change” errs by {base}: chance alone would hardly do that ({p}).",
+        "The error of {model} is {error}, that of “no change” {base}: the difference is significant ({p}).",
         holds=_wins(result),
-        otherwise="No model beats persistence by the rule; the nearest is {model} with {error} against {base} ({p}).",
+        otherwise="No model beats persistence by the rule; the best is {model} with {error} against {base} ({p}).",
         model=say.model(result.leader),
         error=say.bp(best["mae_bp"], 3),
         base=say.bp(result.figures[PERSISTENCE]["mae_bp"], 3),
@@ -172,7 +173,7 @@ def against_persistence(result: Result) -> Table:
         "interval": "95 % interval",
         "p_holm": ("p-value, all counted", say.probability),
         "direction": ("Right signs", say.percent),
-        "wda": ("by size of move", say.percent),
+        "wda": ("weighted by size", say.percent),
     }
     shown = table.assign(title=[str(say.model(name)) for name in table["model"]], interval=_intervals(table))
     return Table("against-persistence", shown, conclusion, columns, strong=(str(say.model(result.verdict.champion)),))
@@ -226,11 +227,11 @@ def loss_difference(result: Result) -> Chart:
     date_axis(axes)
     by = _skill_by(result, "month")["skill"]
     part = "every one of the {months}" if (by > 0).all() else "{good} of {months}"
-    lead = "The lead of {model} grows: it errs less than “no change” in " + part + "."
-    unsure = "No lead is sure: {model} errs less than “no change” in {good} of {months}."
+    lead = "{model} has a smaller error than “no change” in " + part + "."
+    unsure = "No advantage is significant: {model} has a smaller error than “no change” in {good} of {months}."
     if len(by) == 1:
-        lead = "{model} errs less than “no change”, and its lead is beyond chance."
-        unsure = "No lead is sure: that of {model} over “no change” may be luck."
+        lead = "{model} has a smaller error than “no change”, and the difference is significant."
+        unsure = "No advantage is significant: that of {model} over “no change” may be luck."
     conclusion = say.claim(
         lead,
         holds=_wins(result),
@@ -324,13 +325,13 @@ def newest_forecasts(result: Result, candles: pd.DataFrame, most: int = 36) -> C
     return Chart("newest-forecasts", figure, joined, conclusion, alt)
 
 
-# ---- up or down ----
+# ---- direction ----
 def signs(result: Result) -> say.Claim:
     """Share of right signs: of all forecasts, of the strongest ones, and by size of move."""
     best = _leader(result)
     return say.claim(
         "The sign is right for {all} of the candles ({low} to {high}), and for {top} of the tenth with the strongest "
-        "forecasts. Counted by the size of the move it is {weighted}: that is the figure that could be worth money.",
+        "forecasts. Weighted by the size of the move it is {weighted}, the figure that matters for trading.",
         all=say.percent(best["direction"]),
         low=say.percent(best["direction_low"]),
         high=say.percent(best["direction_high"]),
@@ -354,11 +355,11 @@ def direction(result: Result) -> Chart | say.Claim:
     axes.legend()
     inside = int(bins["probability"].between(bins["low"], bins["high"]).sum())
     conclusion = say.claim(
-        "Forecast probabilities of a rise, {low} to {high}, come true: {inside} of {bins} lie on the line within "
+        "Forecast probabilities of a rise, {low} to {high}, are calibrated: {inside} of {bins} lie on the line within "
         "chance.",
         holds=inside >= _MAJORITY * len(bins),
-        otherwise="Forecast probabilities of a rise, {low} to {high}, do not come true well: only {inside} of {bins} "
-        "lie on the line within chance.",
+        otherwise="Forecast probabilities of a rise, {low} to {high}, are not well calibrated: only {inside} of "
+        "{bins} lie on the line within chance.",
         low=say.percent(bins["probability"].min(), 0),
         high=say.percent(bins["probability"].max(), 0),
         inside=say.count(inside),
@@ -433,19 +434,19 @@ def size_forecasts(ranges: pd.DataFrame) -> Chart:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
     axes.legend()
-    calm, storm = table.iloc[0], table.iloc[-1]
+    smallest, largest = table.iloc[0], table.iloc[-1]
     conclusion = say.claim(
-        "Where the smallest ranges are forecast ({calm} from lowest to highest price) the median one is {calm_real}; "
-        "where the largest are ({storm}) it is {storm_real}.",
-        calm=say.bp(calm["said_bp"], 1),
-        calm_real=say.bp(calm["real_bp"], 1),
-        storm=say.bp(storm["said_bp"], 1),
-        storm_real=say.bp(storm["real_bp"], 1),
+        "Where the smallest ranges are forecast ({low} from lowest to highest price) the median one is {low_real}; "
+        "where the largest are ({high}) it is {high_real}.",
+        low=say.bp(smallest["said_bp"], 1),
+        low_real=say.bp(smallest["real_bp"], 1),
+        high=say.bp(largest["said_bp"], 1),
+        high_real=say.bp(largest["real_bp"], 1),
     )
     return Chart("size-forecasts", figure, table, conclusion, "Groups of real ranges along a rising diagonal line.")
 
 
-# ---- how sure, and what it is worth ----
+# ---- prediction intervals, and results of trading ----
 def coverage(result: Result) -> Chart | say.Claim:
     """Coverage of the intervals, overall and by volatility third."""
     held, level = result.interval, result.experiment.level
@@ -503,8 +504,8 @@ def _left(gain: Gain) -> say.Claim:
         luck = "What a round trip on the strongest forecasts earns before fees, {fee}, may be luck "
         return say.claim(luck + "({low} to {high}).", **values)
     return say.claim(
-        "Skill is not money: at a fee of {fee} a round trip on the strongest forecasts has nothing left, and to enter "
-        "and to leave usually costs {usual}.",
+        "Skill is not profit: at a fee of {fee} a round trip on the strongest forecasts earns nothing, and entering "
+        "and leaving usually costs {usual}.",
         holds=gain.bp < say.USUAL_FEE_BP,
         otherwise="Nothing is left of a round trip only at a fee of {fee}, above the usual {usual}; whether orders "
         "would be filled at these prices is not known.",
@@ -524,7 +525,7 @@ def experts(result: Result) -> Table:
     """Tests that allow for many models at once, for experts."""
     table = result.joint_tests().dropna(subset="value").reset_index(drop=True)
     answers: dict[str, Callable[[Mapping[Any, Any]], str]] = {
-        "spa": lambda row: "hardly" if row["value"] < _CHANCE else "yes",
+        "spa": lambda row: "unlikely" if row["value"] < _CHANCE else "yes",
         "confidence_set": lambda row: ", ".join(str(say.model(name)) for name in row["models"].split(", ")),
         "deflated_sharpe": lambda row: "most likely" if row["value"] > 1 - _CHANCE else "not shown",
     }

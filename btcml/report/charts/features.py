@@ -43,7 +43,7 @@ def catalogue(names: str) -> Table:
     items = features_of(names)
     data = pd.DataFrame([{column: getattr(item, column) for column in columns} for item in items])
     conclusion = say.claim(
-        "{features}, most of them divided by the current volatility s, so that they mean the same in calm and storm.",
+        "{features}, most of them divided by the current volatility s, so that they mean the same at any volatility.",
         features=say.count(len(items), "feature"),
     )
     return Table("catalogue", data, conclusion, columns)

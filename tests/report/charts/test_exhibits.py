@@ -340,7 +340,7 @@ def test_what_is_earned_is_not_called_more_than_luck_unless_it_is():
     cards = cards_of(result_of(forecasts(0.0)))
     assert str(cards["Break-even fee"].value) == "not shown"
     assert "may be luck" in cards["Break-even fee"].note
-    assert "nearest model" in cards["Skill"].note
+    assert "best model" in cards["Skill"].note
     sure = cards_of(result_of(forecasts(0.5)))
     assert str(sure["Break-even fee"].value).endswith("bp")
     assert "nearest" not in sure["Skill"].note
@@ -392,7 +392,7 @@ def test_every_fee_is_that_of_a_round_trip():
     chart = evaluation.fees(result)
     assert chart.figure.axes[0].get_ylabel() == "left of a round trip, bp"
     assert (
-        text_of(chart).replace("\N{NARROW NO-BREAK SPACE}", " ").endswith("to enter and to leave usually costs 20 bp.")
+        text_of(chart).replace("\N{NARROW NO-BREAK SPACE}", " ").endswith("entering and leaving usually costs 20 bp.")
     )
 
 
@@ -405,7 +405,7 @@ def test_the_plan_names_the_stretch_that_is_not_judged(snapshot):
     assert "light blue stretch is the burn-in" in text_of(training.plan(folds))
 
 
-@pytest.mark.parametrize(("skill", "sentence"), [(0.2, "its lead is beyond chance."), (0.0, "may be luck.")])
+@pytest.mark.parametrize(("skill", "sentence"), [(0.2, "the difference is significant."), (0.0, "may be luck.")])
 def test_a_lead_within_one_month_is_not_counted_in_months(skill, sentence):
     """“In one of one month” is no sentence."""
     frame = forecasts(skill)
