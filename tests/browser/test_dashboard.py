@@ -282,11 +282,11 @@ def test_while_persistence_serves_the_best_challengers_directions_are_shown_as_s
             browser,
             f"const t = document.querySelector('#btcml-{name} .btcml-say').innerText; return /ridge/.test(t) && t",
         )
-        assert "Persistence serves and forecasts no direction: this is ridge" in said
+        assert "Persistence is served and forecasts no direction: this is ridge" in said
         assert "it is not served" in said
     assert "ridge, not served" in _text(browser, "#btcml-reliability p")
     assert "not served" in _text(browser, "#btcml-score thead")
-    assert "Persistence serves" in _text(browser, "#btcml-candles .btcml-say")
+    assert "Persistence is served" in _text(browser, "#btcml-candles .btcml-say")
     stub.model = "lightgbm_mean"
     browser.refresh()
     until(browser, "return /signs right/.test(document.querySelector('#btcml-direction .btcml-say')?.innerText)")

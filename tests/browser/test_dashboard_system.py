@@ -75,7 +75,7 @@ def test_the_whole_flow_against_an_exchange_that_replays(browser, replay, tmp_pa
             until(browser, f"return {NOTICES}.includes('Ingested')", 120)
         _press(browser, "train")
         said = until(browser, f"return {NOTICES}.includes('against persistence') && {NOTICES}", 240)
-        assert all(word in said for word in ("MAE", "MAPE", "candles", "Serves:"))
+        assert all(word in said for word in ("MAE", "MAPE", "candles", "In service:"))
         closes = [_forecast(browser)]
         end = time.monotonic() + 600
         while closes[-1] == closes[0]:
