@@ -257,7 +257,7 @@ def test_a_file_that_does_not_say_its_symbol_is_noted(run, csv):
     plain = Path(named).rename(Path(named).with_name("mine.csv"))
     status, _, err = run("ingest", "--source", str(plain), "--symbol", "ETHUSDT", "--days", "2")
     assert status == 0
-    assert err.startswith("NOTE: mine.csv does not name its symbol, taken as ETHUSDT")
+    assert err.startswith("NOTE: mine.csv does not name its symbol: stored as ETHUSDT")
 
 
 def test_a_symbol_that_is_given_wins_over_the_name_of_the_file(run, csv):
@@ -267,8 +267,8 @@ def test_a_symbol_that_is_given_wins_over_the_name_of_the_file(run, csv):
     assert (status, "holds ETHUSDT, found symbol 'BTCUSDT': give --symbol ETHUSDT" in err) == (2, True)
     status, out, err = run("ingest", "--source", str(named), "--symbol", "BTCUSDT", "--json")
     assert (status, json.loads(out)["key"]["symbol"]) == (0, "BTCUSDT")
-    assert "NOTE: the file's name tells ETHUSDT, its candles are taken as BTCUSDT, as asked for" in err
-    assert "the file's name tells ETHUSDT" in json.loads(out)["notes"][0]
+    assert "NOTE: the file's name says ETHUSDT; its candles are stored as BTCUSDT, as requested" in err
+    assert "the file's name says ETHUSDT" in json.loads(out)["notes"][0]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -79,10 +79,10 @@ def _for_each_symbol(args: Namespace, work: Callable[[Session, SeriesKey, OnPage
 
 def _declare_exchange(parser: ArgumentParser) -> None:
     parser.add_argument("--source", default="simulated", help="simulated, or a file or folder of candles")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine only)")
-    parser.add_argument("--port", type=int, default=8090, help="port to listen at (default 8090)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8090, help="port to listen on (default 8090)")
     parser.add_argument("--at", type=utc_time, help="UTC time of its clock at the start (default: the source's own)")
-    parser.add_argument("--speed", type=float, default=1.0, help="seconds of its clock in a second (default 1)")
+    parser.add_argument("--speed", type=float, default=1.0, help="speed of its clock (default 1: real time)")
     parser.add_argument("--faults", type=Path, help="YAML or JSON file of faults to inject")
     parser.set_defaults(run=_exchange)
 
@@ -104,7 +104,7 @@ def _exchange(args: Namespace) -> None:
 
 VERBS: Verbs = {
     "ingest": (_declare_ingest, "fetch new, restated and doubtful candles"),
-    "backfill": (_declare_backfill, "fetch what is missing of a longer span"),
-    "exchange": (_declare_exchange, "serve candles as Binance does, with a clock and faults of its own"),
+    "backfill": (_declare_backfill, "fetch missing candles of a longer span"),
+    "exchange": (_declare_exchange, "serve candles as Binance's API does, with faults on demand"),
 }
 """What each verb takes, and one line about it."""

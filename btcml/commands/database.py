@@ -106,7 +106,7 @@ def _restore(args: Namespace) -> Any:
 
 def _restore_arguments(parser: ArgumentParser) -> None:
     _backup_arguments(parser)
-    parser.add_argument("--replace", action="store_true", help="drop what the database holds")
+    parser.add_argument("--replace", action="store_true", help="delete the present content of the database")
 
 
 def _import(args: Namespace) -> Any:
@@ -120,7 +120,7 @@ def _import(args: Namespace) -> Any:
 
 def _import_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("source", help="a folder of CSV dumps, one dump, or the postgresql:// address of the database")
-    parser.add_argument("--market", default="file:imported", help="binance to merge with what Binance gave")
+    parser.add_argument("--market", default="file:imported", help="market of the candles; binance merges them")
     parser.add_argument("--symbol", default="BTCUSDT", help="symbol of rows that name none (default BTCUSDT)")
     parser.add_argument("--interval", help="interval of rows that name none (default: BTCML_INTERVAL)")
 
@@ -150,18 +150,18 @@ def _verify(args: Namespace) -> Any:
 
 def _verify_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("series", nargs="?", help="MARKET/SYMBOL/INTERVAL (default: all)")
-    parser.add_argument("--head", help="SEQ:HASH that was written down earlier: the chain must still contain it")
+    parser.add_argument("--head", help="SEQ:HASH noted earlier: the chain must still contain it")
 
 
 ACTIONS: dict[str, tuple[Callable[[Namespace], Any], Callable[[ArgumentParser], None], str]] = {
-    "series": (_series, _nothing, "list the series, their spans and holes"),
+    "series": (_series, _nothing, "list the series, their spans and gaps"),
     "snapshots": (_snapshots, _nothing, "list the snapshots"),
-    "quarantine": (_quarantine, _nothing, "list the rows that broke the contract, and when a good one came"),
+    "quarantine": (_quarantine, _nothing, "list the rows that broke the contract, and when a valid one replaced them"),
     "suspects": (_suspects, _nothing, "list the spans that look unfinished, which training leaves out"),
-    "check": (_check, _nothing, "run the data contract over everything"),
+    "check": (_check, _nothing, "check all stored candles against the data contract"),
     "migrate": (_migrate, _nothing, "bring the schema up to date as the owner, and set the roles' passwords"),
     "backup": (_backup, _backup_arguments, "write everything into one file, and test that it restores"),
-    "restore": (_restore, _restore_arguments, "put a backup in place of what the database holds"),
+    "restore": (_restore, _restore_arguments, "replace the content of the database by a backup"),
     "import": (_import, _import_arguments, "read the tables of ML Crypto or bitcoin-ml"),
     "export": (_export, _export_arguments, "write a series to a file"),
     "models": (_models, _models_arguments, "list, prune or roll back models"),
@@ -201,6 +201,6 @@ def _doctor(args: Namespace) -> Any:
 
 VERBS: Verbs = {
     "db": (_declare_db, "maintain the database"),
-    "doctor": (_declare_doctor, "check everything that can be wrong, and say what to do"),
+    "doctor": (_declare_doctor, "check data, models, forecasts and services, and say what to do"),
 }
 """What each verb takes, and one line about it."""

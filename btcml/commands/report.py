@@ -17,7 +17,7 @@ def _declare_report(parser: ArgumentParser) -> None:
     parser.add_argument("--end", help="UTC time at which the report ends (default: the source's own)")
     parser.add_argument("--out", type=Path, default=Path("reports/build"), help="where reports are built")
     parser.add_argument("--plan", type=Path, help="only decide market and end, and write them to this file")
-    parser.add_argument("--from-plan", type=Path, help="build the report of such a file")
+    parser.add_argument("--from-plan", type=Path, help="build the report of a file written by --plan")
     parser.set_defaults(run=_report)
 
 
@@ -61,8 +61,8 @@ def _verify(args: Namespace) -> Any:
 def _declare_lab(parser: ArgumentParser) -> None:
     declare_series(parser)
     parser.add_argument("--end", help="UTC time at which the candles end (default: the source's own)")
-    parser.add_argument("--out", type=Path, default=Path("lab"), help="where the notebooks are put (default lab)")
-    parser.add_argument("--prepare", action="store_true", help="only put notebooks and snapshot there")
+    parser.add_argument("--out", type=Path, default=Path("lab"), help="folder of the notebooks (default lab)")
+    parser.add_argument("--prepare", action="store_true", help="only write notebooks and snapshot")
     parser.set_defaults(run=_lab)
 
 
@@ -83,7 +83,7 @@ def _lab(args: Namespace) -> Any:
 
 VERBS: Verbs = {
     "report": (_declare_report, "build the report as HTML pages"),
-    "verify": (_declare_verify, "make a report again and compare every byte"),
+    "verify": (_declare_verify, "build a report again and compare every byte"),
     "lab": (_declare_lab, "open the notebooks in JupyterLab, ready to run"),
 }
 """What each verb takes, and one line about it."""

@@ -70,7 +70,7 @@ def _root_path(given: str) -> str:
 
 
 def _declare_schedule(parser: ArgumentParser) -> None:
-    parser.add_argument("--days", type=int, default=_DAYS, help="days of candles to have and to train on")
+    parser.add_argument("--days", type=int, default=_DAYS, help="days of candles to fetch and to train on")
     parser.set_defaults(run=_schedule)
 
 
@@ -84,8 +84,8 @@ def _declare_dashboard(parser: ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8866, help="port to listen on (default 8866)")
     parser.add_argument("--warm", type=int, default=2, help="kernels kept ready for visitors (default 2)")
-    parser.add_argument("--visitors", type=int, default=24, help="most visitors at a time (default 24)")
-    parser.add_argument("--visitors-per-address", type=int, default=12, help="most from one address (default 12)")
+    parser.add_argument("--visitors", type=int, default=24, help="maximum number of visitors (default 24)")
+    parser.add_argument("--visitors-per-address", type=int, default=12, help="maximum from one address (default 12)")
     parser.add_argument("--root-path", default="", help="path below which a proxy serves the page, such as /btcml")
     parser.add_argument("--sleep", type=int, default=600, help="seconds that a hidden tab keeps its kernel")
     parser.add_argument("--no-api", action="store_true", help="never start an API, only use the one that answers")
@@ -111,7 +111,7 @@ def _declare_up(parser: ArgumentParser) -> None:
     parser.add_argument("--symbol", help="the exchange's symbol (default: BTCML_SYMBOLS)")
     parser.add_argument("--interval", help="length of a candle, 1m to 1w (default: BTCML_INTERVAL)")
     parser.add_argument("--source", help="binance, simulated, auto, or a file or folder (default: BTCML_SOURCE)")
-    parser.add_argument("--days", type=int, default=_DAYS, help="days of candles to have and to train on")
+    parser.add_argument("--days", type=int, default=_DAYS, help="days of candles to fetch and to train on")
     parser.add_argument("--dashboard-port", type=int, default=8866, help="port of the dashboard")
     parser.add_argument("--no-dashboard", action="store_true", help="API and scheduler only")
     parser.set_defaults(run=_up)
@@ -131,6 +131,6 @@ VERBS: Verbs = {
     "api": (_declare_api, "serve forecasts over HTTP"),
     "schedule": (_declare_schedule, "ingest, forecast and train when they are due"),
     "up": (_declare_up, "run API, scheduler and dashboard together"),
-    "dashboard": (_declare_dashboard, "open the dashboard, and the API where none answers"),
+    "dashboard": (_declare_dashboard, "serve the dashboard, and start the API if none answers"),
 }
 """What each verb takes, and one line about it."""

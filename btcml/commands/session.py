@@ -66,7 +66,7 @@ def require_extra(verb: str, extra: str) -> None:
 
 def declare_series(parser: argparse.ArgumentParser, days: int | None = None, *, several: bool = False) -> None:
     """Declare the options that say which series a verb is about."""
-    more = ", or several with commas between" if several else ""
+    more = ", or several, comma-separated" if several else ""
     parser.add_argument("--symbol", help=f"the exchange's symbol{more} (default BTCUSDT)")
     parser.add_argument("--interval", help="length of a candle, 1m to 1w (default: BTCML_INTERVAL)")
     parser.add_argument("--source", help="binance, simulated, auto, or a file or folder (default: BTCML_SOURCE)")
@@ -125,7 +125,7 @@ def _note_symbol(source: Source, symbol: str) -> None:
 
     if isinstance(source, FileMarket) and not source.symbols:
         named = f"{symbol}-5m.csv"
-        say(f"NOTE: {source.path.name} does not name its symbol, taken as {symbol} (a name like {named} would)")
+        say(f"NOTE: {source.path.name} does not name its symbol: stored as {symbol} (or name it {named})")
     for note in getattr(source, "notes", ()):
         say(f"NOTE: {note}")
 

@@ -270,7 +270,7 @@ class ArchiveMarket:
         return self._rest.default_end(symbol)
 
     def extent(self, symbol: str, interval: str) -> tuple[pd.Timestamp, pd.Timestamp] | None:
-        """Return the span of all candles, as REST tells it."""
+        """Return the span of all candles, from REST."""
         return self._rest.extent(symbol, interval)
 
     def fetch_candles(

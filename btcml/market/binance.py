@@ -290,7 +290,7 @@ class BinanceMarket:
         ------
         BannedError
             If this address is banned: then no request is sent, and the simulated market must not
-            replace the exchange in silence.
+            replace the exchange unnoticed.
         """
         end = self._hosts.ban_end()
         if end is not None:

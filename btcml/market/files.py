@@ -28,14 +28,14 @@ class FileMarket:
 
     The exchange's own archives and exports of btcml hold final candles only. Of any other file the
     last candle of each series may still have been open when it was written: it is held back, with a note,
-    unless `as_of` shows that it had closed. The market's clock stands just after the
+    unless `as_of` shows that it had closed. The market's clock is just after the
     last final close.
 
     Parameters
     ----------
     path
-        File or folder. The symbol is read from a ticker column or the file's name; a single file that
-        tells none serves any symbol.
+        File or folder. The symbol is read from a ticker column or the file's name; a single file without
+        either serves any symbol.
     name
         Name of the market after ``file:``; by default the name of the file without its suffix and
         eight digits of the hash of its content, so that two files of one name never mix.
@@ -193,10 +193,10 @@ def _load_series(stamps: tuple[tuple[Path, int, int], ...], timezone: str | None
 
 
 def _renamed(loaded: Loaded, symbol: str | None) -> Loaded:
-    """Give a series the symbol that the user named, where only the file's name tells another."""
+    """Give a series the symbol that the user named, where only the file's name gives another."""
     if not symbol or loaded.by_column or loaded.symbol in {symbol, ""}:
         return loaded
-    note = f"the file's name tells {loaded.symbol}, its candles are taken as {symbol}, as asked for"
+    note = f"the file's name says {loaded.symbol}; its candles are stored as {symbol}, as requested"
     return loaded._replace(symbol=symbol, notes=(*loaded.notes, note))
 
 
@@ -204,7 +204,7 @@ def _check_named(parts: dict[tuple[str, str], list[tuple[Path, Loaded]]], files:
     """Reject a folder in which a file does not name its symbol: it could be merged into any."""
     nameless = sorted({file.name for key, found in parts.items() if not key[0] for file, _ in found})
     if nameless and len(files) > 1:
-        msg = f"whose candles are in {', '.join(nameless[:5])}? Name them such as BTCUSDT-5m.csv, or give one file"
+        msg = f"the symbol of {', '.join(nameless[:5])} is not known: name them as BTCUSDT-5m.csv, or give one file"
         raise SourceError(msg)
 
 

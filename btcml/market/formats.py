@@ -63,7 +63,7 @@ class Loaded(NamedTuple):
     notes
         Sentences for the user: what was decided in reading it.
     by_column
-        Whether a ticker column tells the symbol.
+        Whether the symbol comes from a ticker column.
     """
 
     symbol: str

@@ -170,17 +170,17 @@ def _contract(store: Store) -> Finding:
 
 def _seal(store: Store) -> Finding:
     faults = seal_faults(store)
-    cure = "restore the newest backup that btcml db verify-forecasts finds whole (btcml db restore)"
-    found = "; ".join(faults) or "triggers, functions and clocks are as they should be"
+    cure = "restore the newest backup that btcml db verify-forecasts finds intact (btcml db restore)"
+    found = "; ".join(faults) or "triggers, functions and clocks are as expected"
     return _found("seal", faults, found, cure, "bad")
 
 
 def _chains(store: Store) -> list[Finding]:
-    cure = "sealed rows were changed: restore the newest backup whose chain is whole (btcml db restore)"
+    cure = "sealed rows were changed: restore the newest backup whose chain is intact (btcml db restore)"
     findings = []
     for key in chain_keys(store):
         gap = verify_chain(store, key)
-        state = str(gap) if gap else f"is whole: {chain_head(store, key)['seq']} rows"
+        state = str(gap) if gap else f"is intact: {chain_head(store, key)['seq']} rows"
         findings.append(_found("forecasts", gap, f"the chain of {key} {state}", cure, "bad"))
         if restated := restated_outcomes(store, key):
             found = f"{len(restated)} outcomes of {key} were restated after they were sealed"

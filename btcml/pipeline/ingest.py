@@ -211,7 +211,7 @@ def _notes(source: Source, done: Ingested, span: Span) -> tuple[str, ...]:
     if done.fetched or not hasattr(source, "extent"):
         return notes
     if not done.calls:
-        return (*notes, "nothing was missing in the span: nothing was asked for")
+        return (*notes, "no candle is missing in the span: no request was sent")
     extent = source.extent(done.key.symbol, done.key.interval)
     name = f"{source.market} has {done.key.symbol} {done.key.interval}"
     if extent is None:

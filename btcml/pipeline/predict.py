@@ -188,8 +188,8 @@ def check_fresh(key: SeriesKey, candle_time: pd.Timestamp, now: pd.Timestamp) ->
     closes = candle_time + 2 * key.delta
     if now > closes + GRACE * key.delta:
         msg = (
-            f"the newest candle of {key} closed at {closes - key.delta:%Y-%m-%d %H:%M} UTC and the next one is over "
-            f"too, at {now:%Y-%m-%d %H:%M} UTC: POST /ingest/run, or btcml ingest, first"
+            f"the newest stored candle of {key} closed at {closes - key.delta:%Y-%m-%d %H:%M} UTC, and by "
+            f"{now:%Y-%m-%d %H:%M} UTC the next one has closed too: POST /ingest/run, or btcml ingest, first"
         )
         raise NotReadyError(msg)
 

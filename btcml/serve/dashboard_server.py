@@ -121,7 +121,7 @@ class _Kernels(AsyncMappingKernelManager):
         return kernel_id
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
-        """End a kernel that a visitor got, and that has had no socket for longer than its patience."""
+        """End a kernel that a visitor got, and that has had no socket for longer than its timeout."""
         visit = self._visits.get(kernel_id)
         if visit and visit.sockets <= 0 and time.monotonic() - visit.since > visit.timeout_s:
             await self._end(kernel_id)
@@ -314,7 +314,7 @@ def notebook_file() -> Path:
     """
     found = resource("notebooks") / "dashboard.ipynb"
     if not found.is_file():
-        msg = f"{found} belongs to btcml and is not there: install btcml again"
+        msg = f"{found} belongs to btcml and is missing: install btcml again"
         raise NotFoundError(msg)
     return found
 

@@ -66,7 +66,7 @@ def run_together(parts: Mapping[str, list[str]], env: Mapping[str, str]) -> None
     finally:
         end_processes(running.values(), _STOP_S)
     status = running[ended[0]].returncode
-    msg = f"{ended[0]} ended with status {status}, so the others were stopped: see its lines above"
+    msg = f"{ended[0]} ended with status {status}, so the others were stopped: see its log lines above"
     raise BtcmlError(msg)
 
 
@@ -137,7 +137,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         if process.poll() is not None or time.monotonic() > end:
             last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] or ["no message"]
             where, why = public_url(url), last[0][:300]
-            msg = f"the API did not come up at {where} ({why}): {log} has more; btcml doctor looks further"
+            msg = f"the API did not start at {where} ({why}): see {log}, or run btcml doctor"
             raise NotReadyError(msg)
         time.sleep(_LOOK_S)
 

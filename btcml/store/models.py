@@ -130,7 +130,7 @@ def restore_training(store: Store, key: SeriesKey, artifact: str | None = None) 
         query = f"SELECT name, verdict ->> 'champion' FROM models WHERE {IN_SERIES} AND artifact = :artifact AND kept"
         rows = connection.execute(text(query), asdict(key) | {"artifact": chosen}).fetchall()
         if not rows:
-            msg = f"there is no kept training {artifact or 'before the one in service'} of {key}: btcml db models lists"
+            msg = f"there is no kept training {artifact or 'before the one in service'} of {key}: see btcml db models"
             raise NotFoundError(msg)
         _retire(connection, key)
         for name, champion in rows:

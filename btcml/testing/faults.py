@@ -169,7 +169,7 @@ def parse_faults(data: Any) -> tuple[Fault, ...]:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the top"
-        msg = f"the file of faults has a mistake at {place}: {first['msg']}"
+        msg = f"the file of faults has an error at {place}: {first['msg']}"
         raise UsageError(msg) from error
 
 

@@ -151,7 +151,7 @@ def test_the_symbol_that_is_asked_for_wins_over_the_name_of_a_file(tmp_path: Pat
     (tmp_path / "ETHUSDT-1h.csv").write_text(table())
     market = FileMarket(tmp_path / "ETHUSDT-1h.csv", symbol="BTCUSDT")
     assert len(market.fetch_candles("BTCUSDT", "1h", HOURS[0], CUSTOM)) == 47
-    assert market.notes[0] == "the file's name tells ETHUSDT, its candles are taken as BTCUSDT, as asked for"
+    assert market.notes[0] == "the file's name says ETHUSDT; its candles are stored as BTCUSDT, as requested"
     assert FileMarket(tmp_path / "ETHUSDT-1h.csv", symbol="ETHUSDT").notes == market.notes[1:]
     with pytest.raises(UsageError, match="holds ETHUSDT, found symbol 'BTCUSDT'"):
         FileMarket(tmp_path, symbol="BTCUSDT").span("BTCUSDT")
@@ -168,7 +168,7 @@ def test_a_folder_of_several_files_keeps_their_symbols_apart_or_is_refused(tmp_p
     (tmp_path / "ETHUSDT.csv").write_text(table(prices="2300,2302,2299,2301,5"))
     assert FileMarket(tmp_path).symbols == ("BTCUSDT", "ETHUSDT")
     (tmp_path / "more.csv").write_text(table())
-    with pytest.raises(SourceError, match=r"whose candles are in more\.csv"):
+    with pytest.raises(SourceError, match=r"the symbol of more\.csv is not known"):
         FileMarket(tmp_path).now()
 
 

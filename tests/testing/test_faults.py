@@ -34,7 +34,7 @@ def test_yaml_and_json_are_read_alike(tmp_path: Path) -> None:
 )
 def test_a_mistake_is_named_by_its_place(data: object, place: str) -> None:
     """Exit 2 with one sentence, before the exchange opens."""
-    with pytest.raises(UsageError, match=f"a mistake at {place}"):
+    with pytest.raises(UsageError, match=f"an error at {place}"):
         parse_faults(data)
 
 
