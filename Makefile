@@ -23,7 +23,7 @@ READY := .venv/ready
 CODE := $(shell find btcml notebooks reports/template data_contracts -type f \( -name '*.py' -o -name '*.ipynb' -o -path 'reports/*' -o -name '*.yaml' \) -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*')
 # A value as one word of the shell, whatever it holds: a path may have spaces, quotes, $, & and #.
 quoted = '$(subst ','\'',$(value $(1)))'
-# Only what the user gave: the settings (environment or .env) and files have the rest.
+# Only parameters that the user gave: the others come from the settings (environment or .env) and files.
 given = $(if $(filter-out file,$(origin $(1))),--$(2) $(call quoted,$(1)))
 GIVEN = $(call given,SYMBOL,symbol) $(call given,INTERVAL,interval) $(call given,DAYS,days) $(call given,SOURCE,source)
 option = --$(2) $(call quoted,$(1))
@@ -31,7 +31,7 @@ PARAMETERS = $(call given,SYMBOL,symbol) $(call option,INTERVAL,interval) $(call
 
 .PHONY: help report refresh verify test test-all test-tools soak check lab api dashboard up bench bench-scale bench-service bench-peers lock env docs pictures sbom audit wheel clean
 
-help: ## this list
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo 'Parameters: SYMBOL=$(SYMBOL) INTERVAL=$(INTERVAL) DAYS=$(DAYS) END=$(END) SOURCE=$(SOURCE)'
 
@@ -46,7 +46,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --no-build-isolation --no-deps --editable .
 	@touch $@
 
-# The tool of the data contract standard needs other versions than btcml: an environment of its own.
+# The tool of the data contract standard needs other versions than btcml: a separate environment.
 .venv/contract/ready: data_contracts/tool.lock | $(READY)
 	@$(PYTHON) -m venv .venv/contract
 	@$(BIN)/uv pip sync --quiet --system-certs --require-hashes --python .venv/contract/bin/python data_contracts/tool.lock
@@ -94,7 +94,7 @@ test: $(READY) ## all tests that need nothing but Python packages
 	@$(BIN)/pytest -q -n 2
 	@echo 'left out: browser and contract tool (make test-all) and the long tests (make soak); skipped: see the reasons above'
 
-test-all: $(READY) .venv/contract/ready ## the same, the browser (needs chromium) and the contract tool
+test-all: $(READY) .venv/contract/ready ## the same, the browser (needs chromium) and the data contract's tool
 	@$(BIN)/pytest -q -n 2 -m 'not soak'
 	@echo 'left out: the long tests (make soak); skipped: see the reasons above'
 
@@ -111,32 +111,32 @@ check: $(READY) ## lint, format, types, layers, notebooks without outputs
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/nbstripout --verify --keep-id $$(git ls-files '*.ipynb')
 
-bench: $(READY) ## speed, as ratios within one run
+bench: $(READY) ## benchmarks, as ratios within one run
 	@$(BIN)/python tests/bench
 
 bench-scale: $(READY) ## features and one fit on 4.35 million candles
 	@$(BIN)/python tests/bench/scale.py
 
-bench-service: $(READY) ## latency and throughput of the service on one core, and a training of DAYS
+bench-service: $(READY) ## latency and throughput of the service on one core, and a training on DAYS of candles
 	@$(BIN)/python tests/bench/service_speed.py '$(DAYS)'
 
-bench-peers: $(READY) .venv/peers/ready ## mlforecast and the two previous systems on the same rows, in an environment of their own
+bench-peers: $(READY) .venv/peers/ready ## mlforecast, ML Crypto and bitcoin-ml on the same rows, in an environment of their own
 	@PYTHONPATH=. .venv/peers/bin/python tests/bench/peers.py $(if $(filter-out auto simulated binance,$(SOURCE)),$(call quoted,SOURCE))
 
-# ---- ways in ----
+# ---- notebooks and services ----
 lab: $(READY) ## JupyterLab with the notebooks, ready to run
 	@$(BIN)/btcml lab $(GIVEN) $(call given,END,end)
 
 api: $(READY) ## the HTTP service
 	@$(BIN)/btcml api
 
-dashboard: $(READY) ## the dashboard, and the API where none answers
+dashboard: $(READY) ## the dashboard, and the API if none answers
 	@$(BIN)/btcml dashboard
 
 up: $(READY) ## API, scheduler and dashboard together, without Docker
 	@$(BIN)/btcml up $(GIVEN)
 
-# ---- upkeep ----
+# ---- maintenance ----
 LOCK = $(BIN)/uv pip compile --quiet --system-certs --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header --no-annotate pyproject.toml
 lock: $(READY) ## resolve the dependencies into the lock files; UPGRADE=--upgrade takes the newest versions
@@ -144,8 +144,8 @@ lock: $(READY) ## resolve the dependencies into the lock files; UPGRADE=--upgrad
 	@$(LOCK) -c requirements.lock --extra alerts --extra report --extra dashboard -o requirements.run.lock > /dev/null
 	@$(LOCK) -c requirements.lock --group bench -o tests/bench/peers.lock > /dev/null
 
-env: ## make .env with fresh secrets, once, for docker compose
-	@if [ -e .env ]; then echo '.env is there already: delete it for new secrets' >&2; exit 2; fi
+env: ## write .env with fresh secrets, once, for docker compose
+	@if [ -e .env ]; then echo '.env exists already: delete it for new secrets' >&2; exit 2; fi
 	@umask 177; awk '/^[A-Z_]+=$$/ {c = "head -c 24 /dev/urandom | base64 | tr +/ -_"; c | getline s; close(c); $$0 = $$0 s} {print}' \
 	  .env.example > .env
 
@@ -164,7 +164,7 @@ sbom: $(READY) ## bill of materials (CycloneDX) and list of licences in build
 	  --packages $$(sed -nE 's/^([A-Za-z0-9._-]+)==.*/\1/p' requirements.run.lock) > /dev/null
 	@echo 'sbom: build/sbom.cdx.json, build/LICENSES.md'
 
-audit: $(READY) ## known vulnerabilities of what is locked, by the network or OSV=all.zip
+audit: $(READY) ## known vulnerabilities of the locked packages; offline with OSV=all.zip
 	@OSV='$(OSV)' $(BIN)/python tools/audit.py
 
 wheel: $(READY) ## the package as a wheel and a source archive in dist
