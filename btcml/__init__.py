@@ -1,6 +1,6 @@
-"""btcml answers: can the next candle be forecast, how well, and what does the model say now.
+"""Forecasts of the next candle, tested against "next close = this close".
 
-For exploration it offers `read_candles`, `feature_frame`, `Experiment`, `Result` and `predict_next`, which
+The public names `read_candles`, `feature_frame`, `Experiment`, `Result` and `predict_next`
 are loaded at first use: ``import btcml`` alone loads neither pandas nor scikit-learn.
 
 Examples

@@ -1,1 +1,1 @@
-"""The core: features, targets, walk-forward, models, intervals and the proof of skill. No I/O."""
+"""The core: features, targets, walk-forward, models, intervals and the verdict; the only I/O is files of models."""
