@@ -129,10 +129,12 @@ def verify_chain(store: Store, key: SeriesKey, head: dict[str, str] | None = Non
 _CANDLE = ", ".join(f"{{0}}.{name}" for name in ("open", "high", "low", "close"))
 _FORECASTS = f"""SELECT *, CASE WHEN market <> 'binance' THEN seal_time(market, written_at) END AS seal_time
 FROM forecasts WHERE {IN_SERIES} ORDER BY seq"""
-_OUTCOMES = f"""SELECT o.*, c.open_time IS NULL AS gone,
-({_CANDLE.format("o")}) IS DISTINCT FROM ({_CANDLE.format("c")}) AND NOT EXISTS (
+_REVISED = """EXISTS (
   SELECT FROM candle_revisions r WHERE r.market = o.market AND r.symbol = o.symbol AND r.interval = o.interval
-  AND r.open_time = o.open_time AND ({_CANDLE.format("r")}) = ({_CANDLE.format("o")})) AS changed
+  AND r.open_time = o.open_time{})"""
+_OUTCOMES = f"""SELECT o.*, c.open_time IS NULL AS gone, {_REVISED.format("")} AS revised,
+({_CANDLE.format("o")}) IS DISTINCT FROM ({_CANDLE.format("c")})
+AND NOT {_REVISED.format(f" AND ({_CANDLE.format('r')}) = ({_CANDLE.format('o')})")} AS changed
 FROM outcomes o LEFT JOIN candles c USING (market, symbol, interval, open_time) WHERE {IN_SERIES} ORDER BY seq"""
 _LOST_HEADS = f"""SELECT (result -> 'heads' ->> 'seq')::bigint AS seq, result -> 'heads' ->> 'hash' AS hash
 FROM jobs WHERE {IN_SERIES} AND result -> 'heads' ->> 'seq' IS NOT NULL AND NOT EXISTS (
@@ -173,6 +175,7 @@ def _broken_forecasts(key: SeriesKey, forecasts: Sequence[Row], outcomes: Sequen
     """Compare what was sealed since version 2 with the market's clock and the outcomes."""
     hashes = {"", *(row["hash"] for row in outcomes)}
     known = {row["open_time"]: row["forecast_seq"] or 0 for row in outcomes}
+    closes = {row["open_time"]: row["close"] for row in outcomes if not row["revised"]}
     for row in forecasts:
         if row["seq"] > known.get(row["open_time"], row["seq"]):
             yield ChainBreak(row["seq"], "it was committed after its outcome was known")
@@ -183,6 +186,8 @@ def _broken_forecasts(key: SeriesKey, forecasts: Sequence[Row], outcomes: Sequen
             yield ChainBreak(row["seq"], "its time is not that of the market's recorded clock")
         if row["outcome"] not in hashes:
             yield ChainBreak(row["seq"], "the outcome before it is not in the chain of outcomes")
+        if row["base"] != closes.get(row["open_time"] - row["horizon"] * key.delta, row["base"]):
+            yield ChainBreak(row["seq"], "its base is not the close of the candle before it")
 
 
 def _broken_outcomes(forecasts: Sequence[Row], outcomes: Sequence[Row]) -> Iterator[ChainBreak]:

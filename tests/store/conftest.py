@@ -22,10 +22,10 @@ def one_candle(open_time, close):
     return as_candles(pd.DataFrame([{"open_time": open_time} | prices]), "5m")
 
 
-def one_forecast(open_time, close):
-    """Forecast whose close is given."""
+def one_forecast(open_time, close, base=100.0):
+    """Forecast whose close is given, and the close before."""
     row = {"open_time": open_time, "role": "champion", "model": "m", "artifact": "20250301T000000-aaaa"}
-    return row | {"cutoff": open_time - FIVE, "base": 100.0, "close": close}
+    return row | {"cutoff": open_time - FIVE, "base": base, "close": close}
 
 
 @pytest.fixture
@@ -37,5 +37,5 @@ def record(store, owner):
         if step:
             upsert_candles(store, RECORD, one_candle(now - FIVE, 100.0 + step), source=RECORD.market, at=now)
         if step < 5:
-            append_forecasts(store, RECORD, [one_forecast(now, 1.01 * (101.0 + step))])
+            append_forecasts(store, RECORD, [one_forecast(now, 1.01 * (101.0 + step), 100.0 + step)])
     return store

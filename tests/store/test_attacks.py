@@ -135,7 +135,7 @@ def test_a_restatement_by_the_exchange_is_shown_as_such(record):
 def test_a_candle_that_has_not_closed_is_no_outcome(record):
     """Stored too early, it is sealed only after its close, with the values that it has then."""
     upsert_candles(record, RECORD, one_candle(AFTER, 90.5), source="me", at=AFTER)
-    append_forecasts(record, RECORD, [one_forecast(AFTER, 90.5)])
+    append_forecasts(record, RECORD, [one_forecast(AFTER, 90.5, 105.0)])
     assert len(read_scored(record, RECORD).dropna(subset="real_close")) == 5
 
 

@@ -5,7 +5,9 @@ import pytest
 from sqlalchemy import text
 
 from btcml.candles import SeriesKey
+from btcml.market.simulate import SimulatedMarket
 from btcml.store import chain as chain_module
+from btcml.store.candles import upsert_candles
 from btcml.store.chain import GUARDS, chain_head, chain_keys, verify_chain
 from btcml.store.forecasts import append_forecasts
 from btcml.store.jobs import append_job, finish_job
@@ -85,6 +87,26 @@ def test_a_tail_cut_off_is_noticed_by_the_log_of_jobs(chain, owner, first):
     assert chain_keys(chain) == [KEY]
     found = verify_chain(chain, KEY)
     assert (found.seq, found.reason) == (5, "a job recorded this head, and it is not in the chain")
+
+
+@pytest.mark.parametrize(("forged", "revised"), [(0.0, False), (0.01, False), (0.01, True)])
+def test_a_base_that_was_forged_when_it_was_written_is_found(store, owner, forged, revised):
+    """The close of the candle before is sealed as its outcome; where that was restated, nothing is said."""
+    candles = SimulatedMarket().fetch_candles("BTCUSDT", "5m", TARGET, TARGET + FIVE)
+    rows = {"role": "champion", "model": "m", "artifact": "20250301T000000-aaaa", "cutoff": TARGET - FIVE}
+    turn_clock(owner, KEY.market, TARGET)
+    append_forecasts(store, KEY, [rows | {"open_time": TARGET, "base": 1.0, "close": 1.0}])
+    turn_clock(owner, KEY.market, TARGET + FIVE)
+    upsert_candles(store, KEY, candles, source=KEY.market, at=TARGET + FIVE)
+    if revised:
+        restated = candles.assign(close=candles["low"])
+        upsert_candles(store, KEY, restated, source=KEY.market, at=TARGET + FIVE)
+    base = float(candles["close"].iloc[0]) + forged
+    append_forecasts(store, KEY, [rows | {"open_time": TARGET + FIVE, "base": base, "close": 1.0}])
+    found = verify_chain(store, KEY)
+    assert (found and (found.seq, found.reason)) == (
+        (2, "its base is not the close of the candle before it") if forged and not revised else None
+    )
 
 
 def test_each_series_has_a_chain_of_its_own(chain):
