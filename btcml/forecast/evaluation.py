@@ -116,6 +116,32 @@ def evaluate_span(forecasts: pd.DataFrame, *, cost_bp: float = 2.0, threshold_bp
     )
 
 
+def seal_lags(forecasts: pd.DataFrame) -> dict[str, float]:
+    """Seconds of the market's clock from the close of a candle until the forecast of the next one was sealed.
+
+    Parameters
+    ----------
+    forecasts
+        ``open_time`` of the candle that is forecast, at which the one before closes, and ``made_at``.
+
+    Returns
+    -------
+    dict
+        ``p50`` and ``p99``, each a lag that occurred; empty where there is no forecast.
+
+    Examples
+    --------
+    >>> noon = pd.Timestamp("2025-03-01 12:00", tz="UTC")
+    >>> made = [noon + pd.Timedelta(seconds=lag) for lag in (0.5, 0.25, 3.0)]
+    >>> seal_lags(pd.DataFrame({"open_time": noon, "made_at": made}))
+    {'p50': 0.5, 'p99': 3.0}
+    """
+    if forecasts.empty:
+        return {}
+    lags = (forecasts["made_at"] - forecasts["open_time"]).dt.total_seconds()
+    return {f"p{share}": float(np.quantile(lags, share / 100, method="higher")) for share in (50, 99)}
+
+
 def repeat_last(forecasts: pd.DataFrame) -> pd.DataFrame:
     """Forecasts of the baseline that repeats the last move, on the rows on which it is known."""
     known = forecasts[forecasts["before"].notna()].reset_index(drop=True)

@@ -228,6 +228,8 @@ class View:
         live = _score(facts.week)
         n, share = t.number(live["rows"], 0), t.percent(live.get("coverage"))
         chart.say = t("h_sealed", n=n, inside=share) if live["rows"] else t("h_sealedNone") if facts.week else ""
+        if lag := (facts.day or {}).get("seal_lag"):
+            chart.say += " " + t("h_sealLag", half=t.number(lag["p50"], 1), most=t.number(lag["p99"], 1))
 
     @staticmethod
     def _sealed_rows(rows: list[Row]) -> dict[str, Row]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pandas as pd
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from sqlalchemy import text
 
+from btcml.forecast.evaluation import seal_lags
 from btcml.store.candles import read_last_candles
-from btcml.store.forecasts import count_missing, live_scores
+from btcml.store.forecasts import count_missing, live_scores, read_seal_times
 from btcml.store.jobs import count_jobs
 from btcml.store.models import read_champion
 
@@ -26,6 +28,7 @@ _took = Histogram(
     buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 60),
     registry=_requests,
 )
+_DAY = pd.Timedelta(days=1)
 _SERIES = ["market", "symbol", "interval"]
 SERIES_FIGURES = {
     "candle_age_seconds": "Time since the newest candle closed.",
@@ -35,6 +38,8 @@ SERIES_FIGURES = {
     "forecasts_missed": "Candles since the first sealed forecast that have none.",
     "live_skill": "Share of the error of no change that the sealed forecasts avoid.",
     "live_coverage": "Share of the closes inside the sealed intervals.",
+    "seal_lag_p50_seconds": "Time from a close until the next forecast was sealed: half of the last day's are shorter.",
+    "seal_lag_p99_seconds": "The same: 99 of 100 are shorter.",
 }
 """What is known of each series, by name."""
 
@@ -70,6 +75,8 @@ def _add_series(service: Service, registry: CollectorRegistry) -> None:
 def _series_figures(service: Service, key: SeriesKey) -> dict[str, float]:
     now = service.now(key)
     figures = live_figures(service, key)
+    sealed = read_seal_times(service.store, key, now - _DAY, now + key.delta)
+    figures |= {f"seal_lag_{name}_seconds": lag for name, lag in seal_lags(sealed).items()}
     newest, champion = read_last_candles(service.store, key, 1), read_champion(service.store, key)
     if len(newest):
         age = now - newest["open_time"].iloc[-1] - key.delta

@@ -123,6 +123,12 @@ def read_scored(
     return store.frame(query + " ORDER BY seq", asdict(key) | bounds)
 
 
+def read_seal_times(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+    """Read when the champion's forecasts were sealed, late ones too: ``open_time`` (of the span) and ``made_at``."""
+    query = f"SELECT open_time, made_at FROM forecasts WHERE {_SPAN} AND role = 'champion' AND horizon = 1"
+    return store.frame(query, asdict(key) | {"start": start, "end": end})
+
+
 def read_futuros(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Timestamp, limit: int) -> pd.DataFrame:
     """Read the forecasts that were served, against reality, oldest first: the newest `limit` of the span.
 

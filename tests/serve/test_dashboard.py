@@ -257,6 +257,17 @@ def test_scores_have_rmse_and_r2_beside_the_mean_error():
     assert re.search("RMSE.*R².*3.50.*0.1250", View(Facts(trainings=[item]), Text("en", "UTC")).history())
 
 
+def test_the_lag_of_the_seal_is_told_in_both_languages():
+    """As the API computes it, of the last day."""
+    facts = Facts(day={"scores": [], "seal_lag": {"p50": 0.41, "p99": 1.72}})
+    for language, number in (("en", "0.4 s"), ("pt-BR", "0,4 s")):
+        chart = SimpleNamespace(put=lambda *_, **__: None, look=lambda *_, **__: None)
+        view = View(facts, Text(language, "UTC"))
+        view._look = lambda *_, **__: None
+        view.draw_sealed(chart)
+        assert number in chart.say
+
+
 def test_numbers_and_times_are_written_as_the_viewer_does():
     """In both languages, and in the chosen zone."""
     english, portuguese = Text("en", "UTC"), Text("pt-BR", "America/Sao_Paulo")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from btcml.forecast.evaluation import seal_lags
 from btcml.forecast.experiment import Gain, Result
 from btcml.forecast.metrics import PERSISTENCE, THIRDS, evaluate, loss_table
 from btcml.forecast.metrics.point import r2
@@ -566,6 +567,8 @@ def sealed(forecasts: pd.DataFrame) -> Table | say.Claim:
         "skill": ("Skill", _skill),
         "p": ("p-value", say.probability),
         "coverage": ("Closes inside the interval", say.percent),
+        "p50": ("Sealed after the close, s: median", say.digits(1)),
+        "p99": ("99 of 100 within, s", say.digits(1)),
     }
     return Table("sealed", pd.DataFrame(rows), _sealed_claim(known), columns)
 
@@ -581,7 +584,7 @@ def _live(part: pd.DataFrame) -> dict[str, float]:
         "skill": 1 - float(ours.mean()) / base if base > 0 else 0.0,
         "p": diebold_mariano(ours, theirs).p_better if len(part) > 1 else 1.0,
         "coverage": float(part["real_close"].between(part["lo"], part["hi"])[part["lo"].notna()].mean()),
-    }
+    } | seal_lags(part)
 
 
 def _sealed_claim(known: pd.DataFrame) -> say.Claim:

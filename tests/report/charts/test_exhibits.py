@@ -280,6 +280,7 @@ def test_an_explicit_experiment_is_called_one(snapshot):
 
 def test_sealed_forecasts_are_scored_where_there_are_any():
     """No sealed forecast is said; those that there are are compared with no change."""
+    noon = pd.Timestamp("2025-03-01 12:00", tz="UTC")
     assert "No forecast has been sealed" in text_of(evaluation.sealed(pd.DataFrame()))
     frame = pd.DataFrame(
         {
@@ -290,9 +291,12 @@ def test_sealed_forecasts_are_scored_where_there_are_any():
             "real_close": [1.0, 3.0, 1.0, np.nan],
             "lo": 0.5,
             "hi": 2.0,
+            "open_time": noon,
+            "made_at": [noon + pd.Timedelta(seconds=lag) for lag in (0.5, 1.5, 0.5, 99)],
         }
     )
     table = evaluation.sealed(frame)
+    assert table.data[["p50", "p99"]].to_numpy().tolist() == [[0.5, 0.5], [1.5, 1.5]]
     assert text_of(table).startswith("2")
     assert "less than the 2.500" in text_of(table).replace("\N{NARROW NO-BREAK SPACE}", " ")
     assert "too few" in text_of(table)
