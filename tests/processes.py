@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 import time
 
@@ -18,6 +19,13 @@ def until(happened, *, pause=0.01):
     while not happened():
         assert time.monotonic() < end, "it never happened"
         time.sleep(pause)
+
+
+def free_port():
+    """A port on loopback on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager

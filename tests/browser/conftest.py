@@ -9,7 +9,6 @@ import math
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -24,16 +23,13 @@ import requests
 
 from btcml.forecast.evaluation import evaluate_span
 
+from ..processes import free_port  # noqa: TID252 - of all tests
+
 STEP = 300
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 )  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def iso(second: float) -> str:

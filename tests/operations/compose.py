@@ -7,13 +7,14 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import yaml
+
+from ..processes import free_port  # noqa: TID252 - of all tests
 
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
@@ -55,12 +56,6 @@ def compose():
 def services(environment):
     """Every service, interpolated."""
     return interpolate(compose(), environment)["services"]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 _CONFINE = 'mount --make-rprivate / && mount --bind "$0" "$0" {shown} && mount -o remount,ro,bind / && exec "$@"'
