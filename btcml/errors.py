@@ -12,6 +12,7 @@ The tree::
     │   ├── BannedError             exit 1, HTTP 503   banned until a known time
     │   └── LocationError           exit 1, HTTP 502   location not served (451)
     ├── BusyError                   exit 1, HTTP 409   another process holds the lock
+    │   └── QueueFullError          exit 1, HTTP 503   too many jobs wait
     ├── StoreError                  exit 1, HTTP 503   the database failed
     ├── ArtifactError               exit 1, HTTP 500   a model file that is damaged or foreign
     └── ReportError                 exit 1, HTTP 500   a notebook or page that failed a check
@@ -109,6 +110,24 @@ class BusyError(BtcmlError):
     """Another process is doing the same work."""
 
     status = 409
+
+
+class QueueFullError(BusyError):
+    """Too many jobs of a kind wait.
+
+    Parameters
+    ----------
+    message
+        The sentence for the user.
+    seconds
+        When to try again.
+    """
+
+    status = 503
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class StoreError(BtcmlError):

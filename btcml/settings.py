@@ -94,7 +94,7 @@ class Settings(BaseSettings):
         (), description="Web pages of other origins that may use the API, such as http://localhost:8866."
     )
     btcml_source: str = Field("auto", description="binance, simulated, auto, or a file or folder of candles.")
-    btcml_ingest_every: _Duration = Field("5m", description="Pause between ingests.")
+    btcml_ingest_every: _Duration = Field("5m", description="Longest pause between ingests; each close is one, too.")
     btcml_train_every: _Duration = Field("15m", description="Pause between trainings.")
     btcml_alerts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Addresses that alerts are sent to: webhooks, or addresses of apprise (the extra alerts)."

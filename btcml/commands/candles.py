@@ -83,6 +83,7 @@ def _declare_exchange(parser: ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8090, help="port to listen on (default 8090)")
     parser.add_argument("--at", type=utc_time, help="UTC time of its clock at the start (default: the source's own)")
     parser.add_argument("--speed", type=float, default=1.0, help="speed of its clock (default 1: real time)")
+    parser.add_argument("--name", help="name of its market, replay:NAME (default: the source's)")
     parser.add_argument("--faults", type=Path, help="YAML or JSON file of faults to inject")
     parser.set_defaults(run=_exchange)
 
@@ -97,7 +98,7 @@ def _exchange(args: Namespace) -> None:
     own = args.at is None and args.speed == 1
     clock = None if own else ReplayClock(args.at or source.now(), utc_now(), args.speed)
     faults = load_faults(args.faults) if args.faults else ()
-    exchange = Exchange(source, clock, faults, name=source.market.removeprefix("file:"))
+    exchange = Exchange(source, clock, faults, name=args.name or source.market.removeprefix("file:"))
     say(f"replay exchange of {source.market} at http://{args.host}:{args.port}, as market {exchange.market}")
     serve_exchange(exchange, args.host, args.port)
 

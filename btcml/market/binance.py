@@ -122,7 +122,7 @@ class Hosts:
             except MarketError as error:
                 failures.append(error)
                 continue
-            self.urls.sort(key=lambda other: other != url)
+            self.urls = sorted(self.urls, key=lambda other: other != url)  # not in place: other threads read it
             return content
         raise _summary(failures)
 
@@ -175,7 +175,7 @@ class Hosts:
             msg = f"{host_of(url)} announces the market {market[:80]!r}: expected replay:NAME"
             raise MarketError(msg)
         if self.market not in {None, market}:
-            msg = f"{host_of(url)} is the market {market}, before it was {self.market}: markets never mix"
+            msg = f"{host_of(url)} is the market {market}, before it was {self.market}: markets never mix, start again"
             raise MarketError(msg)
         self.market = market
         used = reply.seconds("X-MBX-USED-WEIGHT-1M")

@@ -21,7 +21,7 @@ from scipy import stats
 from btcml.errors import BusyError, NotReadyError
 from btcml.forecast.metrics.interval import LEVEL
 from btcml.market import utc_now
-from btcml.pipeline.predict import STALE_CANDLES
+from btcml.pipeline.progress import candle_standstill
 from btcml.settings import duration
 from btcml.store.candles import read_last_candles
 from btcml.store.engine import database_lock
@@ -67,7 +67,7 @@ class Alert:
     event: str = ""
 
 
-def find_alerts(store: Store, key: SeriesKey) -> list[Alert]:
+def find_alerts(store: Store, settings: Settings, key: SeriesKey) -> list[Alert]:
     """Find all that there is to send about a series now."""
     newest = read_last_candles(store, key, 1)
     if newest.empty or key.market.startswith("file:"):
@@ -75,18 +75,19 @@ def find_alerts(store: Store, key: SeriesKey) -> list[Alert]:
     last = newest["open_time"].iloc[-1]
     start = last - (_COVERED - 1) * key.delta
     forecasts, champion = read_scored(store, key, start, last + 2 * key.delta, "champion"), read_champion(store, key)
-    found = [_feed(store, key, last), _coverage(key, forecasts), _forecast(key, last, forecasts)]
+    found = [_feed(store, settings, key, last), _coverage(key, forecasts), _forecast(key, last, forecasts)]
     if champion is not None:
         found += [_champion(champion), _missed(champion, last, forecasts)]
     return [alert for alert in found if alert is not None]
 
 
-def _feed(store: Store, key: SeriesKey, last: pd.Timestamp) -> Alert | None:
-    age = (market_now(store, key.market) - last) / key.delta - 1
-    if age <= STALE_CANDLES:
+def _feed(store: Store, settings: Settings, key: SeriesKey, last: pd.Timestamp) -> Alert | None:
+    now = market_now(store, key.market)
+    found = candle_standstill(store, settings, key, now)
+    if found is None:
         return None
-    text = f"{key}: no new candle since {last + key.delta:%Y-%m-%d %H:%M} UTC, {age:.0f} candles ago: run btcml doctor"
-    return Alert("dead feed", str(key), text, {"newest": last.isoformat(), "candles": round(age, 1)})
+    facts = {"newest": last.isoformat(), "candles": round((now - last) / key.delta - 1, 1)}
+    return Alert("dead feed", str(key), str(found), facts)
 
 
 def _missed(champion: ModelRecord, last: pd.Timestamp, forecasts: pd.DataFrame) -> Alert | None:
@@ -144,7 +145,7 @@ def send_alerts(store: Store, settings: Settings, key: SeriesKey) -> list[Alert]
         return []
     try:
         with database_lock(store, f"alert of {key}"):
-            due = [alert for alert in find_alerts(store, key) if _is_due(store, settings, key, alert)]
+            due = [alert for alert in find_alerts(store, settings, key) if _is_due(store, settings, key, alert)]
             return [alert for alert in due if _send(store, settings, key, alert)]
     except BusyError:
         return []

@@ -56,11 +56,31 @@ def register_clock(store: Store, source: Source, *, listen: float = 1.0) -> pd.T
         later, then = _measure(source)
         speed = clock_speed((later - first).total_seconds() / (then - at))
         record_clock(store, market, later, speed, asked_at=started + pd.Timedelta(seconds=then - mark))
-    now = source.now()
-    apart = (market_now(store, market) - now).total_seconds()
-    if abs(apart) > _TOLERANCE_S * max(speed, 1.0):
-        msg = f"the clock of {market} is {apart:.0f} s away from the recorded one: a restarted replay needs "
-        msg += "another --name"
+    return check_clock(store, source)
+
+
+def check_clock(store: Store, source: Source) -> pd.Timestamp:
+    """Compare a replay's clock with the recorded one, by which its forecasts are sealed.
+
+    Returns
+    -------
+    Timestamp
+        The market's time.
+
+    Raises
+    ------
+    StoreError
+        If it was started anew, or stands still.
+    """
+    market = source.market
+    earliest, now, latest = market_now(store, market), source.now(), market_now(store, market)
+    apart = (now - min(max(now, earliest), latest)).total_seconds()
+    if abs(apart) > _TOLERANCE_S * max(read_clock_speed(store, market) or 1.0, 1.0):
+        msg = (
+            f"the clock of {market} is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} the recorded one, by "
+            "which its forecasts are sealed: a replay that was started again needs another name (btcml exchange "
+            "--name), and btcml up has to be started again"
+        )
         raise StoreError(msg)
     return now
 

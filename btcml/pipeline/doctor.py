@@ -10,15 +10,21 @@ import pandas as pd
 from sqlalchemy.exc import SQLAlchemyError
 
 from btcml.candles import SeriesKey
-from btcml.errors import BtcmlError
+from btcml.errors import BtcmlError, StoreError
 from btcml.market import utc_now
 from btcml.market.binance import BinanceMarket
-from btcml.pipeline.predict import STALE_CANDLES, load_served
+from btcml.pipeline.clock import check_clock
+from btcml.pipeline.predict import load_served
+from btcml.pipeline.progress import (
+    candle_standstill,
+    is_worked_on,
+    slower_standstills,
+)
 from btcml.settings import duration
 from btcml.store.candles import BanLedger, check_contract, read_last_candles, read_series_keys
 from btcml.store.chain import chain_head, chain_keys, restated_outcomes, seal_faults, verify_chain
 from btcml.store.engine import Store, head_revision, open_store
-from btcml.store.forecasts import market_now
+from btcml.store.forecasts import market_now, read_clock_speed
 from btcml.store.jobs import count_audits, read_jobs
 from btcml.store.models import read_champion
 from btcml.system import public_url
@@ -156,10 +162,20 @@ def _exchange(settings: Settings, store: Store | None) -> list[Finding]:
         found = f"none of {', '.join(map(public_url, settings.btcml_binance_urls))} answers"
         return [Finding("exchange", "bad" if settings.btcml_source == "binance" else "warn", found, cure)]
     if market.market.startswith("replay:"):
-        clock = Finding("exchange clock", "ok", f"{market.now():%Y-%m-%d %H:%M} UTC, a replay's own")
+        clock = _replay_clock(store, market)
     else:
         clock = _clock("exchange clock", market.now(), "this machine")
     return [Finding("exchange", "ok", f"{market.market} answers"), clock]
+
+
+def _replay_clock(store: Store | None, market: BinanceMarket) -> Finding:
+    try:
+        known = None if store is None else read_clock_speed(store, market.market)
+        now = market.now() if store is None or known is None else check_clock(store, market)
+    except StoreError as error:
+        found, _, cure = str(error).partition(": ")
+        return Finding("exchange clock", "bad", found, cure)
+    return Finding("exchange clock", "ok", f"{now:%Y-%m-%d %H:%M} UTC, a replay's own")
 
 
 def _contract(store: Store) -> Finding:
@@ -210,10 +226,11 @@ def examine_scheduler(settings: Settings) -> Finding:
 
 
 def scheduler_finding(settings: Settings, store: Store) -> Finding:
-    """Whether a scheduler has run within three of its own pauses, or is running now."""
-    ((running, since),) = store.fetch(_LAST_WORK)
-    if running:
+    """Whether a scheduler has run within three of its own pauses, or is at work now."""
+    jobs = read_jobs(store, statuses=["running"])
+    if any(job.asked_by == "scheduler" and is_worked_on(store, job) for job in jobs):
         return Finding("scheduler", "ok", "running")
+    since = store.scalar(_LAST_WORK)
     age = None if since is None else pd.Timedelta(since)
     limit = max(_PAUSES * pd.Timedelta(duration(settings.btcml_ingest_every)), _MIN_LIMIT)
     found = "has never run" if age is None else f"ran {_age(age)} ago"
@@ -222,8 +239,7 @@ def scheduler_finding(settings: Settings, store: Store) -> Finding:
 
 
 _PAUSES, _MIN_LIMIT = 3, pd.Timedelta(minutes=3)
-_LAST_WORK = """SELECT coalesce(bool_or(status = 'running'), false) AS running,
-clock_timestamp() - max(coalesce(finished_at, started_at, created_at)) AS age
+_LAST_WORK = """SELECT clock_timestamp() - max(coalesce(finished_at, started_at, created_at)) AS age
 FROM (SELECT * FROM jobs ORDER BY id DESC LIMIT 5000) newest WHERE asked_by = 'scheduler'"""
 
 
@@ -244,11 +260,19 @@ def _series(settings: Settings, store: Store, key: SeriesKey) -> list[Finding]:
         return [Finding(f"data {key}", "warn", "no candles yet", "run btcml ingest, or start the scheduler: make up")]
     end = newest["open_time"].iloc[-1] + key.delta
     now = end if key.market.startswith("file:") else market_now(store, key.market)
-    found = f"newest candle closed {_age(now - end)} ago"
-    cure = "run btcml ingest, or start the scheduler: make up"
-    stale = (now - end) / key.delta > STALE_CANDLES
-    findings = [_found(f"data {key}", stale, found, cure), _model(settings, store, key, now)]
+    still = candle_standstill(store, settings, key, now)
+    found, cure = f"newest candle closed {_age(now - end)} ago", still.cure if still else ""
+    findings = [_found(f"data {key}", still, found, cure), _model(settings, store, key, now)]
+    if key.market.startswith("file:"):
+        return findings
+    findings += _progress(store, key, now)
     return [*findings, _audits(store, key)] if key.market.startswith(("binance", "replay:")) else findings
+
+
+def _progress(store: Store, key: SeriesKey, now: pd.Timestamp) -> list[Finding]:
+    name = f"progress {key}"
+    findings = [Finding(name, "warn", still.found, still.cure) for still in slower_standstills(store, key, now)]
+    return findings or [Finding(name, "ok", "ingests, forecasts and trainings go on")]
 
 
 def _audits(store: Store, key: SeriesKey) -> Finding:

@@ -25,7 +25,7 @@ from btcml.store.candles import (
 from btcml.store.engine import database_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from btcml.market import OnPage, Source
     from btcml.store.engine import Store
@@ -92,6 +92,7 @@ def ingest(
     key: SeriesKey,
     *,
     on_page: OnPage | None = None,
+    on_newest: Callable[[], None] = lambda: None,
 ) -> Ingested:
     """Bring a series up to the market's present: new candles, restated ones, and what is missing or in doubt.
 
@@ -104,6 +105,8 @@ def ingest(
         The series. Its market is the source's own, except for an explicit merge of a file.
     on_page
         Called with rows fetched and rows expected.
+    on_newest
+        Called when the newest candles are stored, before older ones are requested again.
 
     Raises
     ------
@@ -121,6 +124,7 @@ def ingest(
         start = known["open_time"].iloc[0] if len(known) else now - pd.Timedelta(days=FIRST_DAYS)
         start = interval_floor(start, key.interval)
         done = _fetch(store, source, Ingested(key), (start, now), now, on_page)
+        on_newest()
         doubts = _suspects(store, key, now)
         spans = list(zip(doubts["start"], doubts["end"], strict=True))
         for first, stop in spans + _broken(store, key, now)[-_HEALED:]:

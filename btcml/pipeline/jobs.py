@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
     from btcml.store.engine import Store
 
 
-_WAIT_S = 20.0
-_PAUSE_S = 0.1
+WAIT_S = 20.0
+"""Seconds that a client who waits is made to wait for another job of the kind."""
+
+_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
 INTERRUPTED = 130
 """Exit status of a process that was terminated."""
 
@@ -66,20 +69,23 @@ class JobContext:
         As everywhere.
     served
         Loaded models by series, kept between jobs of one process.
+    on_newest
+        What an ingest calls when the newest candles are stored, before it requests older ones again.
     """
 
     def __init__(self, settings: Settings, store: Store, source: Source) -> None:
         self.settings, self.store, self.source = settings, store, source
         self.served: dict[SeriesKey, Served] = {}
+        self.on_newest: Callable[[SeriesKey], None] = lambda _: None
 
 
-def run_job(context: JobContext, job_id: int, *, wait: bool = False) -> Job:
+def run_job(context: JobContext, job_id: int, *, wait: float = 0.0) -> Job:
     """Run a job and record its result.
 
     Parameters
     ----------
     wait
-        Wait some seconds for another job of the kind, instead of failing at once.
+        Seconds to wait for another job of the kind, before it fails.
 
     Returns
     -------
@@ -88,7 +94,7 @@ def run_job(context: JobContext, job_id: int, *, wait: bool = False) -> Job:
     """
     job = read_job(context.store, job_id)
     try:
-        with _job_lock(context.store, f"{job.kind} of {job.key}", _WAIT_S if wait else 0.0):
+        with _job_lock(context.store, f"{job.kind} of {job.key}", wait):
             _check_market(context, job)
             abandon_jobs(context.store, job.kind, job.key, job.id)
             start_job(context.store, job.id)
@@ -125,7 +131,7 @@ def _check_market(context: JobContext, job: Job) -> None:
 @contextlib.contextmanager
 def _job_lock(store: Store, name: str, wait: float) -> Iterator[None]:
     """Hold the lock of a kind of job; wait for it at most `wait` seconds."""
-    end = time.monotonic() + wait
+    end, pause = time.monotonic() + wait, _PAUSE_S
     while True:
         lock = database_lock(store, name)
         try:
@@ -133,7 +139,8 @@ def _job_lock(store: Store, name: str, wait: float) -> Iterator[None]:
         except BusyError:
             if time.monotonic() > end:
                 raise
-            time.sleep(_PAUSE_S)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
         else:
             break
     with contextlib.ExitStack() as stack:
@@ -142,11 +149,15 @@ def _job_lock(store: Store, name: str, wait: float) -> Iterator[None]:
 
 
 def _ingest(context: JobContext, job: Job) -> dict[str, Any]:
-    with contextlib.suppress(StoreError):
+    replay = job.key.market.startswith("replay:")
+    if replay:
         register_clock(context.store, context.source)
     before = count_scored(context.store, job.key)
     with _known_series():
-        done = ingest(context.store, context.source, job.key)
+        done = ingest(context.store, context.source, job.key, on_newest=lambda: context.on_newest(job.key))
+    if not replay:
+        with contextlib.suppress(StoreError):  # the candles are true all the same; btcml doctor shows it
+            register_clock(context.store, context.source)
     updated = {"futures_updated": count_scored(context.store, job.key) - before}
     return _counts(done) | updated | {"heads": chain_head(context.store, job.key)}
 
@@ -252,14 +263,14 @@ def spawn_job(settings: Settings, job_id: int, market: str) -> subprocess.Popen[
 
 
 def main() -> int:
-    """Run the job whose number is the first argument; exit status 0 if it succeeded."""
+    """Run the job whose number is the first argument, after others of the kind; exit status 0 if it succeeded."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.nice(NICENESS)
     try:
         settings = load_settings()
         store = open_store(settings)
         context = JobContext(settings, store, make_source(settings, settings.btcml_source, store))
-        return 0 if run_job(context, int(sys.argv[1])).status == "ok" else 1
+        return 0 if run_job(context, int(sys.argv[1]), wait=math.inf).status == "ok" else 1
     except KeyboardInterrupt:
         return INTERRUPTED
 

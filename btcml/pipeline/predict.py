@@ -12,6 +12,7 @@ from btcml.errors import ArtifactError, NotReadyError
 from btcml.forecast.artifacts import load_forecaster
 from btcml.forecast.verdict import plain
 from btcml.pipeline.evaluate import series_folder
+from btcml.pipeline.progress import check_fresh
 from btcml.store.candles import read_last_candles
 from btcml.store.forecasts import append_forecasts, market_now, read_scored
 from btcml.store.models import ModelRecord, read_champion
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from btcml.settings import Settings
     from btcml.store.engine import Store
 
-
-GRACE = 0.2
-"""Share of a candle for which the forecast of the one before may still be shown while its outcome comes in."""
 
 _SAME_USD = 1e-6
 
@@ -173,27 +171,6 @@ def _seal_of(store: Store, key: SeriesKey, made: Prediction, artifact: str) -> S
     return Seal(row["status"] == "sealed", row["made_at"], str(row["status"]))
 
 
-STALE_CANDLES = 3
-"""Age of the newest candle, in candles, above which a series counts as not fed any more."""
-
-
-def check_fresh(key: SeriesKey, candle_time: pd.Timestamp, now: pd.Timestamp) -> None:
-    """Reject a forecast of a candle that has closed already.
-
-    Raises
-    ------
-    NotReadyError
-        If the newest candle is too old; the message has its age.
-    """
-    closes = candle_time + 2 * key.delta
-    if now > closes + GRACE * key.delta:
-        msg = (
-            f"the newest stored candle of {key} closed at {closes - key.delta:%Y-%m-%d %H:%M} UTC, and by "
-            f"{now:%Y-%m-%d %H:%M} UTC the next one has closed too: POST /ingest/run, or btcml ingest, first"
-        )
-        raise NotReadyError(msg)
-
-
 def predict(store: Store, settings: Settings, key: SeriesKey) -> Forecast:
     """Forecast the next candle now.
 
@@ -204,7 +181,7 @@ def predict(store: Store, settings: Settings, key: SeriesKey) -> Forecast:
     """
     forecast = predict_newest(store, key, load_served(store, settings, key))
     if not key.market.startswith("file:"):
-        check_fresh(key, forecast.candle_time, market_now(store, key.market))
+        check_fresh(store, key, forecast.candle_time, market_now(store, key.market))
     return forecast
 
 

@@ -4,6 +4,9 @@ It keeps no plan in memory. Each tick reads from the database what was done last
 clock what is due, and runs the difference once: late runs coalesce, a restart catches up, and due
 times that were missed are counted in the next job. Two schedulers on one database do no harm, since
 a due time can be in the log only once and each kind of job holds a lock.
+
+Each series has a thread of its own, so that all are fetched right after the close and a slow one delays no other;
+its next candle is forecast as soon as the newest one is stored, before older ones are requested again.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from btcml.candles import SeriesKey, interval_floor
 from btcml.errors import BtcmlError, BusyError
 from btcml.pipeline.alerts import send_alerts
 from btcml.pipeline.clock import register_clock
-from btcml.pipeline.jobs import JobContext, run_job, spawn_job
+from btcml.pipeline.jobs import WAIT_S, JobContext, run_job, spawn_job
 from btcml.pipeline.sources import shared_source
 from btcml.settings import Settings, duration
 from btcml.store.candles import read_last_candles
@@ -45,10 +48,15 @@ _log = logging.getLogger("btcml.schedule")
 FIRST_PAUSE_S = 5.0
 """Pause before the first retry; it doubles each time."""
 
+AWAIT_S = 0.5
+"""The same where an ingest went well, and the exchange did not have the newest candle yet."""
+
 MAX_ATTEMPTS = 6
+_SETTLE = pd.Timedelta("0.1s")  # of the market, after the close: its recorded clock may be that much ahead
 _LONGEST_WAIT_S = 1.0
 _SHORTEST_WAIT_S = 0.02
 _ALERTS_S = 10.0
+_STOP_S = 8.0
 _DAY = pd.Timedelta(days=1)
 _EPOCH = pd.Timestamp(0, tz="UTC")
 
@@ -73,7 +81,13 @@ class Due:
 
 
 def due_now(
-    last: Job | None, current: pd.Timestamp, every: pd.Timedelta, now: pd.Timestamp, speed: float = 1.0
+    last: Job | None,
+    current: pd.Timestamp,
+    every: pd.Timedelta,
+    now: pd.Timestamp,
+    speed: float = 1.0,
+    *,
+    complete: bool = True,
 ) -> Due | None:
     """What is due, given the log of jobs.
 
@@ -89,20 +103,23 @@ def due_now(
         Real time, as the database stamps jobs.
     speed
         Seconds of the market in a second: pauses shrink with it.
+    complete
+        Whether the job, where it went well, has had its effect; else it is done again soon.
     """
     if last is None or last.due_at is None:
         return Due(current, 0, 1)
     if last.due_at >= current:
-        return _retry(last, now, speed) if last.status in {"error", "abandoned"} else None
+        again = {"error": FIRST_PAUSE_S, "abandoned": FIRST_PAUSE_S} | ({} if complete else {"ok": AWAIT_S})
+        return _retry(last, now, again[last.status] / max(speed, 1.0)) if last.status in again else None
     if last.status in {"queued", "running"}:
         return None
-    return Due(current, int((current - last.due_at) // every) - 1, 1)
+    return Due(current, max(int((current - last.due_at) // every) - 1, 0), 1)
 
 
-def _retry(last: Job, now: pd.Timestamp, speed: float) -> Due | None:
+def _retry(last: Job, now: pd.Timestamp, first_pause: float) -> Due | None:
     if last.attempt >= MAX_ATTEMPTS or last.finished_at is None or last.due_at is None:
         return None
-    pause = pd.Timedelta(seconds=FIRST_PAUSE_S * 2 ** (last.attempt - 1) / max(speed, 1.0))
+    pause = pd.Timedelta(seconds=first_pause * 2 ** (last.attempt - 1))
     return Due(last.due_at, last.missed, last.attempt + 1) if now >= last.finished_at + pause else None
 
 
@@ -125,23 +142,41 @@ class Scheduler:
         self.ingest_every = pd.Timedelta(duration(settings.btcml_ingest_every))
         self.train_every = pd.Timedelta(duration(settings.btcml_train_every))
         self.stop = threading.Event()
+        self._threads = [threading.Thread(target=self._serve, args=(key,), daemon=True) for key in self.keys]
+        self._error: BaseException | None = None
         self._training: tuple[SeriesKey, subprocess.Popen[bytes]] | None = None
+        self._auditing = threading.Lock()
         self._failed: set[SeriesKey] = set()
         self.speed = 1.0
         self._sender = ThreadPoolExecutor(1, thread_name_prefix="btcml-alerts")
         self._sending: Future[None] | None = None
         self._next_alerts = 0.0
+        context.on_newest = self._forecast
 
     def run(self) -> None:
         """Run until `stop` is set or the process is interrupted; no job is left open."""
         try:
             self._begin()
-            while not self.stop.is_set():
-                self.stop.wait(self.tick())
+            for thread in self._threads:
+                thread.start()
+            pause = max(self.train_every.total_seconds() / self.speed / 10, _SHORTEST_WAIT_S)
+            while not self.stop.wait(min(pause, _LONGEST_WAIT_S)):
+                self._supervise()
         finally:
             self._end()
             for key in self.keys:  # a job that was due, and stopped before it began, is not left open
                 self._recover(key)
+        if self._error is not None:
+            raise self._error
+
+    def _serve(self, key: SeriesKey) -> None:
+        """Keep one series fresh; what nobody expects ends the scheduler."""
+        try:
+            while not self.stop.is_set():
+                self.stop.wait(self._work(key))
+        except BaseException as error:  # noqa: BLE001 - raised again by `run`
+            self._error = error
+            self.stop.set()
 
     def _begin(self) -> None:
         register_clock(self.context.store, self.context.source)
@@ -171,22 +206,35 @@ class Scheduler:
 
     def _backfill(self, key: SeriesKey) -> None:
         number = append_job(self.context.store, "backfill", key, asked_by="scheduler", parameters={"days": self.days})
-        self._report(run_job(self.context, number or 0, wait=True))
+        self._report(run_job(self.context, number or 0, wait=WAIT_S))
 
     def tick(self) -> float:
-        """Do what is due now.
+        """Do what is due now, one series after the other.
 
         Returns
         -------
         float
             Seconds until something can be due again, at most one.
         """
-        waits = [wait for key in self.keys if (wait := self._attempt(self._tick, key)) is not None]
-        for key in self.keys:  # when all forecasts are sealed
-            if key not in self._failed and self._attempt(self._audit, key):
-                break  # one at a time
+        waits = [self._work(key) for key in self.keys]
+        self._supervise()
+        return min(waits, default=_LONGEST_WAIT_S)
+
+    def _work(self, key: SeriesKey) -> float:
+        """Do what is due of a series but its training, and return the seconds until more can be."""
+        wait = self._attempt(self._tick, key)
+        if key not in self._failed and self._auditing.acquire(blocking=False):  # one at a time
+            try:
+                self._attempt(self._audit, key)
+            finally:
+                self._auditing.release()
+        return max(_LONGEST_WAIT_S if wait is None else wait, _SHORTEST_WAIT_S)
+
+    def _supervise(self) -> None:
+        """Start trainings and alerts: both run beside the forecasts."""
+        for key in self.keys:
+            self._attempt(self._train_when_due, key)
         self._alert()
-        return max(min(waits, default=_LONGEST_WAIT_S), _SHORTEST_WAIT_S)
 
     def _alert(self) -> None:
         """Send alerts in a thread: a slow receiver delays no forecast."""
@@ -220,15 +268,32 @@ class Scheduler:
             self.context.store.restart_server()
             self._recover(key)
             self._failed.discard(key)
-        now = market_now(self.context.store, key.market)
-        self._do("ingest", key, _floor(now, self.ingest_every), self.ingest_every)
+        now = self._settled(key)
+        step, current = min(self.ingest_every, key.delta), self._last_due(key, now)
+        complete = key.market.startswith("file:") or self._newest(key) == interval_floor(now, key.interval) - key.delta
+        self._do("ingest", key, current, step, complete=complete)
+        self._forecast(key)
+        now = self._settled(key)
+        close = interval_floor(now, key.interval) + key.delta
+        wait = min(_floor(now, self.ingest_every) + self.ingest_every, close) - now
+        return min(_LONGEST_WAIT_S, wait.total_seconds() / max(self.speed, 1e-9))
+
+    def _settled(self, key: SeriesKey) -> pd.Timestamp:
+        return market_now(self.context.store, key.market) - _SETTLE
+
+    def _last_due(self, key: SeriesKey, now: pd.Timestamp) -> pd.Timestamp:
+        """Newest time at which an ingest was due: every so often, and at each close."""
+        return max(_floor(now, self.ingest_every), interval_floor(now, key.interval))
+
+    def _newest(self, key: SeriesKey) -> pd.Timestamp | None:
+        newest = read_last_candles(self.context.store, key, 1)
+        return newest["open_time"].iloc[-1] if len(newest) else None
+
+    def _forecast(self, key: SeriesKey) -> None:
+        """Forecast the open candle, where the one before it is there and a model to forecast with."""
         target = interval_floor(market_now(self.context.store, key.market), key.interval)
-        if self._can_forecast(key, target):
+        if self._newest(key) == target - key.delta and read_champion(self.context.store, key) is not None:
             self._do("forecast", key, target, key.delta)
-        self._train(key, _floor(now, self.train_every))
-        now = market_now(self.context.store, key.market)
-        step = min(self.ingest_every, key.delta)
-        return min(_LONGEST_WAIT_S, (_floor(now, step) + step - now).total_seconds() / max(self.speed, 1e-9))
 
     def _audit(self, key: SeriesKey) -> bool:
         """Read some older months of an exchange's history again, once a day: it may have restated them."""
@@ -237,21 +302,22 @@ class Scheduler:
         today = _floor(market_now(self.context.store, key.market), _DAY)
         return self._do("backfill", key, today, _DAY, audit=True)
 
-    def _can_forecast(self, key: SeriesKey, target: pd.Timestamp) -> bool:
-        """Whether the candle before the target is there, and a model to forecast with."""
-        newest = read_last_candles(self.context.store, key, 1)
-        there = len(newest) > 0 and newest["open_time"].iloc[-1] == target - key.delta
-        return bool(there) and read_champion(self.context.store, key) is not None
-
     def _due(
-        self, kind: str, key: SeriesKey, current: pd.Timestamp, every: pd.Timedelta, **parameters: Any
+        self,
+        kind: str,
+        key: SeriesKey,
+        current: pd.Timestamp,
+        every: pd.Timedelta,
+        *,
+        complete: bool = True,
+        **parameters: Any,
     ) -> int | None:
         """Number of the job that is due now, written into the log; None where nothing is."""
         last = last_scheduled(self.context.store, kind, key)
         if last is not None and last.status == "running":  # by another scheduler, or it was killed
             self._recover(key, [kind], queued=False)
             last = last_scheduled(self.context.store, kind, key)
-        due = due_now(last, current, every, pd.Timestamp.now(tz="UTC"), self.speed)
+        due = due_now(last, current, every, pd.Timestamp.now(tz="UTC"), self.speed, complete=complete)
         if due is None:
             return None
         return append_job(
@@ -271,6 +337,9 @@ class Scheduler:
         if number is not None:
             self._report(run_job(self.context, number))
         return number is not None
+
+    def _train_when_due(self, key: SeriesKey) -> None:
+        self._train(key, _floor(market_now(self.context.store, key.market), self.train_every))
 
     def _train(self, key: SeriesKey, current: pd.Timestamp) -> None:
         """Start a training in a process of its own, one at a time."""
@@ -294,10 +363,15 @@ class Scheduler:
         _log.log(logging.WARNING if restated else logging.INFO, json.dumps(facts | {"result": job.result}, default=str))
 
     def _end(self) -> None:
-        """End a training that runs; its job is closed by its own process."""
+        """Wait for what runs in threads, and end a training, whose job is closed by its own process."""
+        self.stop.set()
+        deadline = time.monotonic() + _STOP_S
         self._sender.shutdown(wait=False, cancel_futures=True)
         if self._training is not None:
             end_processes([self._training[1]])
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(deadline - time.monotonic(), 0.0))
 
 
 def _floor(now: pd.Timestamp, every: pd.Timedelta) -> pd.Timestamp:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from btcml.candles import SeriesKey
 from btcml.errors import BtcmlError, NotReadyError
 from btcml.files import replaced_file
 from btcml.pipeline.evaluate import series_folder
-from btcml.pipeline.jobs import INTERRUPTED, JobContext, JobError, run_job, spawn_job
+from btcml.pipeline.jobs import WAIT_S, JobContext, JobError, run_job
 from btcml.pipeline.predict import seal
 from btcml.pipeline.series import read_series
 from btcml.serve.parameters import Allowed, Async, Bearer, Interval, Key, State, Symbol, changing
@@ -34,42 +33,14 @@ from btcml.serve.schemas import (
 from btcml.serve.service import CachedForecast, Service
 from btcml.store.candles import read_last_candles
 from btcml.store.forecasts import count_scored
-from btcml.store.jobs import Job, append_job, finish_job, read_job
+from btcml.store.jobs import Job, append_job, read_job
 from btcml.store.models import read_champion
 
 router = APIRouter(tags=["actions"], dependencies=[Allowed])
 
-_STOPPED = (-signal.SIGTERM, INTERRUPTED)
 _ACCEPTED: dict[int | str, dict[str, Any]] = {202: {"model": JobResponse, "description": "Accepted as a job."}}
 _Limit = Annotated[int, Query(ge=1, le=1000, description="Accepted; what is new is always fetched whole.")]
 _PROBLEMS = responses(401, 403, 404, 409, 500, 502)
-
-
-def _append(service: Service, request: Request, kind: str, key: SeriesKey, **parameters: Any) -> int:
-    """Add the job to the log."""
-    request_id = str(request.scope.get("request_id", ""))
-    job = append_job(service.store, kind, key, asked_by="api", parameters=parameters, request_id=request_id)
-    assert job is not None  # noqa: S101 - only a due time can be there already
-    return job
-
-
-async def _run_in_process(service: Service, job_id: int) -> Job:
-    """Run a job in its own process, and wait for it."""
-    process = spawn_job(service.settings, job_id, service.source.market)
-    service.children.add(process)
-    try:
-        await asyncio.to_thread(process.wait)
-    finally:
-        if process.poll() is not None:
-            service.children.discard(process)
-        service.changes.touch()  # the notifications of the database may come later than the response
-    job = await run_in_threadpool(read_job, service.store, job_id)
-    if job.status in {"queued", "running"}:
-        sentence = f"the process of job {job_id} ended with status {process.returncode} before the job did"
-        status = "abandoned" if process.returncode in _STOPPED else None  # before it could begin
-        await run_in_threadpool(finish_job, service.store, job_id, error=sentence, error_status=500, status=status)
-        job = await run_in_threadpool(read_job, service.store, job_id)
-    return job
 
 
 def _result(job: Job) -> dict[str, Any]:
@@ -78,16 +49,18 @@ def _result(job: Job) -> dict[str, Any]:
     raise JobError(job)
 
 
-async def _long(service: Service, request: Request, job_id: int, *, at_once: bool) -> Any:
-    """Answer 202 at once, or wait for the end."""
-    work = asyncio.create_task(_run_in_process(service, job_id))
+async def _long(
+    service: Service, request: Request, kind: str, key: SeriesKey, *, at_once: bool, **parameters: Any
+) -> Any:
+    """Add a job to the queue; answer 202 at once, or wait for the end."""
+    request_id = str(request.scope.get("request_id", ""))
+    queued = await service.queue.add(kind, key, parameters, request_id)
     if not at_once:
-        return _result(await work)
-    request.app.state.work.add(work)
-    work.add_done_callback(request.app.state.work.discard)
-    job = await run_in_threadpool(read_job, service.store, job_id)
-    body = JobResponse.model_validate(job_facts(job)).model_dump(mode="json")
-    return JSONResponse(body, 202, {"Location": f"/jobs/{job_id}", "Preference-Applied": "respond-async"})
+        return _result(await asyncio.shield(queued.task))  # others may wait for it, too
+    job = await run_in_threadpool(read_job, service.store, queued.id)
+    facts = job_facts(job) | {"place": service.queue.place(queued.id)}
+    body = JobResponse.model_validate(facts).model_dump(mode="json")
+    return JSONResponse(body, 202, {"Location": f"/jobs/{queued.id}", "Preference-Applied": "respond-async"})
 
 
 @router.post("/ingest/run", response_model=IngestResponse, responses=_PROBLEMS)
@@ -104,7 +77,9 @@ def ingest_run(
 
 def _ingested(service: Service, request: Request, key: SeriesKey, limit: int) -> dict[str, Any]:
     context = JobContext(service.settings, service.store, service.source)
-    job = run_job(context, _append(service, request, "ingest", key, limit=limit), wait=True)
+    facts: dict[str, Any] = {"asked_by": "api", "request_id": str(request.scope.get("request_id", ""))}
+    number = append_job(service.store, "ingest", key, parameters={"limit": limit}, **facts)
+    job = run_job(context, number or 0, wait=WAIT_S)
     service.changes.touch("candles")
     result = _result(job) | {"symbol": key.symbol, "interval": key.interval, "limit": limit}
     if read_champion(service.store, key) is not None:
@@ -133,10 +108,12 @@ async def init_backfill(
     sleep_ms: Annotated[int, Query(ge=0, le=60_000, description="Accepted; the exchange's limits are kept.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000, description="Accepted; pages are as large as they may be.")] = 1000,
 ) -> Any:
-    """Fetch what is missing of the last `days`; with ``Prefer: respond-async`` 202 and a job."""
+    """Fetch what is missing of the last `days`; with ``Prefer: respond-async`` 202 and a job.
+
+    One backfill runs and four wait; one that is asked for again is the same job. More are a 503 with Retry-After.
+    """
     given = {"days": days, "sleep_ms": sleep_ms, "limit": limit}
-    job_id = await run_in_threadpool(_append, service, request, "backfill", key, **given)
-    return await _long(service, request, job_id, at_once=at_once)
+    return await _long(service, request, "backfill", key, at_once=at_once, **given)
 
 
 @router.post(
@@ -152,9 +129,11 @@ async def train(
     at_once: Async,
     days: Annotated[int, Query(ge=1, le=5000)] = 1095,
 ) -> Any:
-    """Train on the last `days`, judge at most once a day; with ``Prefer: respond-async`` 202 and a job."""
-    job_id = await run_in_threadpool(_append, service, request, "train", key, days=days)
-    found = await _long(service, request, job_id, at_once=at_once)
+    """Train on the last `days`, judge at most once a day; with ``Prefer: respond-async`` 202 and a job.
+
+    One training runs and four wait; one that is asked for again is the same job. More are a 503 with Retry-After.
+    """
+    found = await _long(service, request, "train", key, at_once=at_once, days=days)
     return found if at_once else await run_in_threadpool(_with_files, service, key, found)
 
 

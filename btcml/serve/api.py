@@ -48,12 +48,13 @@ _DESCRIPTION = (
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
-    app.state.work = set()
     try:
         await asyncio.to_thread(service.start)
     except BtcmlError as error:  # /ready reports what is missing
         _log.warning("not ready yet: %s", error)
     yield
+    await asyncio.to_thread(service.end_jobs)
+    await service.queue.drain()
     await asyncio.to_thread(service.stop)
 
 

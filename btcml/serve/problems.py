@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from btcml.errors import BannedError, BtcmlError
+from btcml.errors import BannedError, BtcmlError, QueueFullError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
@@ -73,15 +73,18 @@ def problem_response(request: Request, status: int, detail: str, headers: dict[s
 
 async def _btcml(request: Request, error: Exception) -> JSONResponse:
     status = getattr(error, "status", 500)
-    headers = {"Retry-After": _left(error)} if isinstance(error, BannedError) else None
+    wait = _left(error)
+    headers = None if wait is None else {"Retry-After": str(max(1, math.ceil(wait)))}
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("%s: %s", type(error).__name__, error)
     return problem_response(request, status, str(error), headers)
 
 
-def _left(error: BannedError) -> str:
-    """Whole seconds until a ban ends, at least one."""
-    return str(max(1, math.ceil((error.until - datetime.now(UTC)).total_seconds())))
+def _left(error: Exception) -> float | None:
+    """Seconds until a ban ends or a place in a queue may be free; None of another error."""
+    if isinstance(error, BannedError):
+        return (error.until - datetime.now(UTC)).total_seconds()
+    return error.seconds if isinstance(error, QueueFullError) else None
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

@@ -13,8 +13,9 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from btcml import __version__
 from btcml.candles import SeriesKey
 from btcml.errors import ArtifactError, BtcmlError, NotReadyError
+from btcml.forecast.evaluation import seal_lags
 from btcml.pipeline.evaluate import series_folder
-from btcml.pipeline.predict import check_fresh
+from btcml.pipeline.progress import check_fresh, slower_standstills
 from btcml.pipeline.series import best_model, evaluate_series, point_list, read_points, read_series
 from btcml.serve.parameters import End, Key, Start, State
 from btcml.serve.problems import responses
@@ -34,7 +35,7 @@ from btcml.serve.schemas import (
 )
 from btcml.serve.service import Service
 from btcml.store.candles import read_last_candles
-from btcml.store.forecasts import read_futuros
+from btcml.store.forecasts import read_futuros, read_seal_times
 from btcml.store.jobs import KINDS, STATUSES, Job, read_job, read_jobs
 from btcml.store.models import ModelRecord, read_champion, read_models
 
@@ -70,7 +71,7 @@ async def health(service: State) -> Response:
     "/ready", response_model=ReadyResponse, responses={503: {"model": ReadyResponse, "description": "Not ready"}}
 )
 def ready(service: State, response: Response) -> ReadyResponse:
-    """Report whether forecasts can be served, and what is missing (503)."""
+    """Report whether forecasts can be served, what is missing (503), and what else does not move on."""
     try:
         found = _readiness(service)
     except BtcmlError as error:
@@ -85,11 +86,18 @@ def _readiness(service: Service) -> ReadyResponse:
     missing = [
         sentence for key in keys for sentence in (*_candles_missing(service, key), *_model_missing(service, key))
     ]
+    warnings = [
+        str(still)
+        for key in keys
+        if not key.market.startswith("file:")
+        for still in slower_standstills(service.store, key, service.now(key))
+    ]
     newest, champion = read_last_candles(service.store, keys[0], 1), read_champion(service.store, keys[0])
     return ReadyResponse(
         status="not ready" if missing else "ready",
         market=keys[0].market,
         missing=missing,
+        warnings=warnings,
         candles_until=newest["open_time"].iloc[-1] + keys[0].delta if len(newest) else None,
         champion=None if champion is None else champion.name,
     )
@@ -101,7 +109,7 @@ def _candles_missing(service: Service, key: SeriesKey) -> list[str]:
         return [f"candles of {key}: POST /init/backfill?symbol={key.symbol}&interval={key.interval}"]
     try:
         if not key.market.startswith("file:"):
-            check_fresh(key, newest["open_time"].iloc[-1], service.now(key))
+            check_fresh(service.store, key, newest["open_time"].iloc[-1], service.now(key))
     except NotReadyError as error:
         return [str(error)]
     return []
@@ -232,7 +240,8 @@ def evaluation(
     model, costs = wanted.model or served, {"cost_bp": wanted.cost_bp, "threshold_bp": wanted.threshold_bp}
     points = read_points(service.store, service.settings, key, span, model, own=wanted.model is not None)
     found = evaluate_series(points, model or "none", origin=wanted.origin, **costs)
-    content = {"model": model, "champion": served, "best": best_model(champion), "origin": wanted.origin}
+    content: dict[str, Any] = {"model": model, "champion": served, "best": best_model(champion)}
+    content |= {"origin": wanted.origin, "seal_lag": seal_lags(read_seal_times(service.store, key, *span))}
     return _sent(_head(key) | content | found.to_dict(curves=wanted.curves))
 
 
@@ -354,4 +363,4 @@ def jobs(
 @forecast_router.get("/jobs/{job_id}", response_model=JobResponse, responses=responses(404))
 def job(service: State, job_id: Annotated[int, Path(ge=1, le=_MAX_ID)]) -> dict[str, Any]:
     """Return one job."""
-    return job_facts(read_job(service.store, job_id))
+    return job_facts(read_job(service.store, job_id)) | {"place": service.queue.place(job_id)}

@@ -38,6 +38,7 @@ class ReadyResponse(ResponseModel):
     status: Literal["ready", "not ready"]
     market: str | None
     missing: list[str] = Field(description="What is missing, each with what to do; empty when ready.")
+    warnings: list[str] = Field([], description="What does not move on though forecasts can be served, and why.")
     candles_until: datetime | None = Field(None, description="Close of the newest final candle.")
     champion: str | None = None
 
@@ -191,6 +192,7 @@ class JobResponse(_OfSeries):
     finished_at: datetime | None = None
     result: dict[str, Any] | None = None
     error: str | None = None
+    place: int | None = Field(None, description="Jobs before it in the queue of this API; 0: it runs there.")
 
 
 class JobListResponse(ResponseModel):
@@ -389,6 +391,9 @@ class EvaluationResponse(_OfSeries):
     champion: str | None
     best: str | None = Field(description="The champion, or the best challenger where persistence serves.")
     origin: Literal["walk-forward", "sealed"] | None
+    seal_lag: dict[str, float] = Field(
+        description="Seconds from a close until the next forecast was sealed: p50 and p99; empty where none was."
+    )
     scores: list[ScoreItem]
     direction: dict[str, int] = Field(description="Right signs among the rows that moved.")
     reliability: list[ReliabilityItem]

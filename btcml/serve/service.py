@@ -22,15 +22,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from btcml.candles import SeriesKey
 from btcml.errors import NotReadyError, StoreError
 from btcml.pipeline.doctor import scheduler_finding
-from btcml.pipeline.predict import GRACE, Forecast, Served, check_fresh, load_served, predict_newest
+from btcml.pipeline.predict import Forecast, Served, load_served, predict_newest
+from btcml.pipeline.progress import GRACE, check_fresh
 from btcml.pipeline.sources import shared_source
+from btcml.serve.job_queue import JobQueue
 from btcml.store.candles import read_series_keys
 from btcml.store.forecasts import market_now, read_clock_speed
-from btcml.system import end_processes
 
 if TYPE_CHECKING:
-    import subprocess
-
     from btcml.market import Source
     from btcml.settings import Settings
     from btcml.store.engine import Store
@@ -181,7 +180,7 @@ class Service:
         self._forecasts: dict[tuple[str, str | None], CachedForecast] = {}
         self._source: tuple[tuple[int, ...], Source] | None = None
         self._lock = threading.Lock()
-        self.children: set[subprocess.Popen[bytes]] = set()
+        self.queue = JobQueue(self)
 
     @property
     def source(self) -> Source:
@@ -234,7 +233,7 @@ class Service:
         forecast = predict_newest(self.store, key, self.served(key))
         now = self.now(key)
         if not key.market.startswith("file:"):
-            check_fresh(key, forecast.candle_time, now)
+            check_fresh(self.store, key, forecast.candle_time, now)
         answer = self._made(forecast, now, version)
         self._forecasts[symbol, interval] = answer
         return answer
@@ -266,9 +265,8 @@ class Service:
 
     def end_jobs(self) -> None:
         """End the jobs that run in processes of their own."""
-        end_processes(list(self.children))
+        self.queue.end()
 
     def stop(self) -> None:
-        """Disconnect, and end the jobs that run."""
-        self.end_jobs()
+        """Disconnect."""
         self.changes.stop()

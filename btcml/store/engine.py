@@ -314,6 +314,16 @@ def database_lock(store: Store, name: str) -> Iterator[None]:
                 connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), {"name": name})
 
 
+def lock_is_held(store: Store, name: str) -> bool:
+    """Whether any process holds a `database_lock`, without taking it."""
+    return bool(store.scalar(_HELD, {"name": name}))
+
+
+_HELD = """SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted
+AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+AND (classid::bigint << 32) | objid::bigint = hashtextextended(:name, 0))"""
+
+
 def _alembic() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))

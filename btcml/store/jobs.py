@@ -161,8 +161,8 @@ started_at = coalesce(started_at, clock_timestamp()), finished_at = clock_timest
 def abandon_jobs(store: Store, kind: str, key: SeriesKey, but: int, *, queued: bool = False) -> int:
     """Close jobs of a kind that are still marked as running; the caller holds the kind's lock, so none is.
 
-    One that has been queued for ten minutes belongs to a process that was killed before it began:
-    no process waits that long for the lock.
+    One that has been queued for six hours belongs to a process that was killed before it began:
+    queues are short.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def abandon_jobs(store: Store, kind: str, key: SeriesKey, but: int, *, queued: b
     queued
         Close those of the scheduler that never began, too.
     """
-    lost = " OR (status = 'queued' AND created_at < clock_timestamp() - interval '10 minutes')"
+    lost = " OR (status = 'queued' AND created_at < clock_timestamp() - interval '6 hours')"
     lost += " OR (status = 'queued' AND asked_by = 'scheduler')" if queued else ""
     query = f"""UPDATE jobs SET status = 'abandoned', finished_at = clock_timestamp(),
     error = 'its process ended before it did' WHERE {_OF_KIND} AND (status = 'running'{lost}) AND id <> :but"""

@@ -17,6 +17,8 @@ from btcml.pipeline.database import require_contract
 from btcml.pipeline.doctor import examine, examine_scheduler, render
 from btcml.settings import Settings
 from btcml.store.candles import BanLedger
+from btcml.store.engine import database_lock
+from btcml.store.jobs import append_job, start_job
 from btcml.store.models import ModelRecord, record_training
 
 from .seeding import KEY, fill
@@ -162,11 +164,11 @@ def test_the_exit_status_and_the_json_tell_a_program(home, store, monkeypatch, c
         (None, "bad", "never run"),
         ("'ok', now() - interval '1 minute'", "ok", "ago"),
         ("'ok', now() - interval '2 hours'", "bad", "2 hours ago"),
-        ("'running', NULL", "ok", "running"),
+        ("'running', NULL", "bad", "2 hours ago"),
     ],
 )
 def test_a_scheduler_is_alive_while_it_works(settings, store, owner, job, status, says):  # noqa: ARG001 - empty
-    """Its health check reads the log of jobs: within three pauses, or running now."""
+    """Its health check reads the log of jobs: within three pauses; a job that a killed one left running is none."""
     if job:
         columns = "kind, market, symbol, interval, asked_by, created_at, status, finished_at"
         values = "'ingest', 'simulated', 'BTCUSDT', '5m', 'scheduler', now() - interval '2 hours'"
@@ -174,6 +176,13 @@ def test_a_scheduler_is_alive_while_it_works(settings, store, owner, job, status
             connection.execute(text(f"INSERT INTO jobs ({columns}) VALUES ({values}, {job})"))
     finding = examine_scheduler(settings)
     assert (finding.status, says in finding.found) == (status, True)
+
+
+def test_a_scheduler_that_works_for_long_is_alive(settings, store):
+    """Its job runs, and its lock is held."""
+    start_job(store, append_job(store, "backfill", KEY, asked_by="scheduler"))
+    with database_lock(store, f"backfill of {KEY}"):
+        assert examine_scheduler(settings).found == "running"
 
 
 def test_a_failed_job_is_a_warning_with_its_message(settings, store, owner):  # noqa: ARG001 - an empty database

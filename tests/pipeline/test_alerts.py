@@ -58,8 +58,8 @@ def alerting(settings, receiver):
     return settings.model_copy(update=values)
 
 
-def topics(store, key):
-    return [alert.topic for alert in find_alerts(store, key)]
+def topics(store, settings, key):
+    return [alert.topic for alert in find_alerts(store, settings, key)]
 
 
 def test_a_champion_is_told_once_signed_and_logged(store, alerting, receiver, trained):
@@ -95,19 +95,19 @@ def test_a_dead_feed_is_told_again_after_each_pause(store, alerting, receiver, m
     later = alerts.utc_now() + pd.Timedelta(hours=2)
     monkeypatch.setattr(alerts, "utc_now", lambda: later)
     assert [alert.topic for alert in send_alerts(store, alerting, trained)] == ["dead feed"]
-    assert "no new candle since" in json.loads(receiver.got[-1][1])["text"]
+    assert "has no candle after" in json.loads(receiver.got[-1][1])["text"]
 
 
 def test_a_candle_without_a_sealed_forecast_is_told(store, settings, market, trained):
     """Also where the forecast came too late; one that was sealed in time is no miss."""
-    assert "missed forecast" not in topics(store, trained)
+    assert "missed forecast" not in topics(store, settings, trained)
     seal(store, settings, trained, {})
     market.turn(NOW + trained.delta)
     ingest(store, market, trained)
-    assert "missed forecast" not in topics(store, trained)
+    assert "missed forecast" not in topics(store, settings, trained)
     market.turn(NOW + 2 * trained.delta)
     ingest(store, market, trained)
-    assert "missed forecast" in topics(store, trained)
+    assert "missed forecast" in topics(store, settings, trained)
 
 
 def test_a_forecast_is_told_where_it_is_wanted(store, alerting, receiver, trained):

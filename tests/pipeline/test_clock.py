@@ -29,7 +29,7 @@ def test_a_restarted_replay_under_its_old_name_is_refused(store, market):
     """Its forecasts would be sealed by a clock that is not its own."""
     register_clock(store, market)
     market.time += pd.Timedelta("1h")
-    with pytest.raises(StoreError, match="another --name"):
+    with pytest.raises(StoreError, match="another name"):
         register_clock(store, market)
 
 

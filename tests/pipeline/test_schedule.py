@@ -4,13 +4,15 @@ import itertools
 import json
 import subprocess
 import sys
+import threading
 from collections import Counter
 
 import pandas as pd
 import pytest
 from sqlalchemy import text
 
-from btcml.candles import SeriesKey
+from btcml.candles import SeriesKey, empty_candles
+from btcml.continuity import suspect_spans
 from btcml.errors import MarketError
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.doctor import _audits
@@ -26,6 +28,7 @@ from btcml.store.jobs import Job, append_job, finish_job, last_ok, last_schedule
 from btcml.testing.exchange import running_exchange
 from btcml.testing.faults import Fault
 
+from ..processes import until  # noqa: TID252 - of all tests
 from ..replayed import TurnedClock, turn_clock  # noqa: TID252 - where drills begin
 
 FIVE = pd.Timedelta("5min")
@@ -73,6 +76,15 @@ def test_failures_are_retried_with_growing_pauses_and_not_for_ever():
 def test_an_abandoned_job_is_done_again():
     """A killed job leaves nothing that the next one cannot repeat."""
     assert due_now(job("abandoned", missed=3), NOON, FIVE, REAL + FIVE) == Due(NOON, 3, 2)
+
+
+def test_what_went_well_without_its_effect_is_done_again_soon():
+    """The exchange did not have the newest candle yet: half a second, one, two; not for ever."""
+    for attempt, pause in ((1, 0.5), (2, 1), (3, 2)):
+        early, soon = (REAL + pd.Timedelta(seconds=pause - step) for step in (0.1, 0))
+        assert due_now(job("ok", attempt=attempt), NOON, FIVE, early, complete=False) is None
+        assert due_now(job("ok", attempt=attempt), NOON, FIVE, soon, complete=False) == Due(NOON, 0, attempt + 1)
+    assert due_now(job("ok", attempt=MAX_ATTEMPTS), NOON, FIVE, REAL + FIVE, complete=False) is None
 
 
 class NoTraining(Scheduler):
@@ -127,6 +139,81 @@ def test_a_forecast_that_comes_late_is_marked_and_one_that_comes_too_late_does_n
     scheduler.tick()
     assert read_scored(store, trained, role="champion")["status"].tolist() == ["late"]
     assert last_scheduled(store, "forecast", trained).result["late"] == 2
+
+
+@pytest.mark.parametrize("every", ["1h", "7m"])
+def test_a_candle_is_fetched_at_its_close_however_seldom_an_ingest_is_due(store, settings, market, trained, every):
+    """Ten closes, ten forecasts: the setting is the longest pause."""
+    scheduler = NoTraining(JobContext(settings.model_copy(update={"btcml_ingest_every": every}), store, market))
+    for _ in range(10):
+        scheduler.tick()
+        market.turn(market.time + FIVE)
+    assert read_scored(store, trained, role="champion")["status"].tolist() == ["sealed"] * 10
+
+
+def test_a_candle_that_the_exchange_has_late_is_fetched_within_its_time(scheduler, market, trained, store, monkeypatch):
+    """The first attempt's answers end a candle earlier; the second, soon after, has it, and the forecast is sealed."""
+    fetch = type(market).fetch_candles
+
+    def late(self, symbol, interval, start, end, on_page=None):
+        first = last_scheduled(store, "ingest", trained).attempt == 1
+        return fetch(self, symbol, interval, start, min(end, NOON if first else end), on_page)
+
+    scheduler.tick()
+    market.turn(market.time + FIVE)
+    scheduler.speed = 1000.0  # pauses of a fast market are short
+    monkeypatch.setattr(type(market), "fetch_candles", late)
+    until(lambda: scheduler.tick() and len(read_scored(store, trained, role="champion")) == 2)
+    newest = last_scheduled(store, "ingest", trained)
+    assert (newest.status, newest.attempt, newest.due_at) == ("ok", 2, NOON + FIVE)
+
+
+def test_a_forecast_is_sealed_before_older_candles_are_requested_again(scheduler, trained, store, monkeypatch):
+    """What takes long in an ingest comes after."""
+    sealed = []
+
+    def suspects(*_):
+        sealed.append(len(read_scored(store, trained, role="champion")))
+        return suspect_spans(empty_candles(), "5m")
+
+    monkeypatch.setattr("btcml.pipeline.ingest._suspects", suspects)
+    scheduler.tick()
+    assert sealed == [1]
+
+
+def test_a_series_whose_exchange_hangs_delays_no_other(store, settings, market, trained, monkeypatch):
+    """Its ingest never ends; the other's forecast is sealed meanwhile, and the next one too."""
+    fetch, hanging, go_on = type(market).fetch_candles, threading.Event(), threading.Event()
+
+    def hang(self, symbol, *arguments):
+        if symbol == "ETHUSDT":
+            hanging.set()
+            go_on.wait()
+        return fetch(self, symbol, *arguments)
+
+    ours = settings.model_copy(update={"btcml_symbols": ("ETHUSDT", "BTCUSDT")})
+    scheduler = NoTraining(JobContext(ours, store, market))
+    monkeypatch.setattr(scheduler, "_begin", lambda: None)
+    monkeypatch.setattr(type(market), "fetch_candles", hang)
+    thread = threading.Thread(target=scheduler.run)
+    thread.start()
+    try:
+        until(hanging.is_set)
+        for count in (1, 2):
+            until(lambda count=count: len(read_scored(store, trained, role="champion")) == count)
+            market.turn(market.time + FIVE)
+    finally:
+        scheduler.stop.set()
+        go_on.set()
+        thread.join()
+
+
+def test_what_nobody_expects_in_a_series_ends_the_scheduler(scheduler, monkeypatch):
+    """It is raised where the process ends with it, not lost in a thread."""
+    monkeypatch.setattr(scheduler, "_begin", lambda: None)
+    monkeypatch.setattr(scheduler, "_tick", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        scheduler.run()
 
 
 def test_a_failing_exchange_is_retried_and_leaves_a_sentence(scheduler, market, trained, store, monkeypatch):

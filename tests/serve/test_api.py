@@ -27,6 +27,7 @@ from btcml.serve.schemas import (
     PricesResponse,
     SeriesResponse,
 )
+from btcml.store.jobs import append_job, finish_job
 from btcml.testing.exchange import running_exchange
 
 from ..processes import WAIT_S, until  # noqa: TID252 - of all tests
@@ -330,6 +331,23 @@ def test_several_symbols_are_watched_together(service):
         "candles of simulated/ETHUSDT/5m",
         "a trained model of simulated/ETHUSDT/5m",
     ]
+
+
+def test_ready_tells_what_does_not_move_on(empty_service):
+    """A training that failed prevents no forecast, but somebody has to look."""
+    store, key = empty_service.store, empty_service.key
+    finish_job(store, append_job(store, "train", key, asked_by="cli"), error="too few candles", error_status=409)
+    (told,) = empty_service.get("/ready").json()["warnings"]
+    assert "failed: too few candles" in told
+
+
+def test_the_lag_of_the_seal_is_in_metrics_and_evaluation(service):
+    """Seconds from the close to the seal, from the sealed rows."""
+    service.post("/ingest/run")
+    lags = service.get("/evaluation?curves=false&start=2020-01-01&end=2199-01-01").json()["seal_lag"]
+    assert 0 <= lags["p50"] <= lags["p99"] < 300
+    line = re.search(r"btcml_seal_lag_p99_seconds\{.*\} (\S+)", service.get("/metrics/prometheus").text)
+    assert float(line[1]) == lags["p99"]
 
 
 def test_a_ban_has_a_retry_after_header(service):

@@ -1,0 +1,156 @@
+"""Whether a series moves on: candles, forecasts and trainings, judged by the market's clock and the log of jobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from btcml.errors import NotReadyError
+from btcml.settings import duration
+from btcml.store.candles import read_last_candles
+from btcml.store.engine import lock_is_held
+from btcml.store.forecasts import read_scored
+from btcml.store.jobs import read_jobs
+from btcml.store.models import read_champion
+
+if TYPE_CHECKING:
+    from btcml.candles import SeriesKey
+    from btcml.settings import Settings
+    from btcml.store.engine import Store
+    from btcml.store.jobs import Job
+
+
+GRACE = 0.2
+"""Share of a candle for which the forecast of the one before may still be shown while its outcome comes in."""
+
+_PAUSES = 2
+
+
+@dataclass(frozen=True)
+class Standstill:
+    """What should have moved on and has not.
+
+    Attributes
+    ----------
+    found
+        What stands still, and since when.
+    cure
+        What to do.
+    """
+
+    found: str
+    cure: str
+
+    def __str__(self) -> str:
+        """One sentence."""
+        return f"{self.found}: {self.cure}"
+
+
+def candle_standstill(store: Store, settings: Settings, key: SeriesKey, now: pd.Timestamp) -> Standstill | None:
+    """Whether the newest candle is older than the interval and two pauses between ingests; None where it is not.
+
+    Parameters
+    ----------
+    now
+        The market's time.
+    """
+    newest = read_last_candles(store, key, 1)
+    if newest.empty:
+        return None
+    close = newest["open_time"].iloc[-1] + key.delta
+    pause = min(pd.Timedelta(duration(settings.btcml_ingest_every)), key.delta)
+    if now - close <= key.delta + _PAUSES * pause:
+        return None
+    return Standstill(f"{key} has no candle after {close:%Y-%m-%d %H:%M} UTC", feed_cure(store, key, close + key.delta))
+
+
+def feed_cure(store: Store, key: SeriesKey, close: pd.Timestamp) -> str:
+    """What to do where the candle that closed at a time has not come."""
+    job = _last(store, key, "ingest")
+    if job is not None and job.status != "ok":
+        return f"the last ingest failed, {job.error}"
+    if job is not None and job.due_at is not None and job.due_at >= close:
+        return "the last ingest went well, so the exchange has none: btcml doctor compares the clocks"
+    return "POST /ingest/run, or btcml ingest, first; btcml up does it at every close"
+
+
+def _last(store: Store, key: SeriesKey, kind: str) -> Job | None:
+    """Newest job of a kind that ended."""
+    return next(iter(read_jobs(store, key=key, kinds=[kind], statuses=["ok", "error", "abandoned"], limit=1)), None)
+
+
+def slower_standstills(store: Store, key: SeriesKey, now: pd.Timestamp) -> list[Standstill]:
+    """What else stands still while the newest candle is fresh yet: ingests, forecasts and trainings.
+
+    Parameters
+    ----------
+    now
+        The market's time.
+    """
+    found = (_ingests(store, key), _forecasts(store, key, now), _trainings(store, key))
+    return [standstill for standstill in found if standstill is not None]
+
+
+def _ingests(store: Store, key: SeriesKey) -> Standstill | None:
+    job = _last(store, key, "ingest")
+    if job is None or job.status == "ok":
+        return None
+    return Standstill(f"ingest {job.id} of {key} failed", f"{job.error}")
+
+
+def _forecasts(store: Store, key: SeriesKey, now: pd.Timestamp) -> Standstill | None:
+    """Whether the open candle has no sealed forecast, though a model was in service before it opened."""
+    newest, champion = read_last_candles(store, key, 1), read_champion(store, key)
+    if newest.empty or champion is None:
+        return None
+    target = newest["open_time"].iloc[-1] + key.delta
+    due = target + GRACE * key.delta <= now < target + key.delta and champion.trained_at < target
+    if not due or len(read_scored(store, key, target, target + key.delta, "champion")):
+        return None
+    job = next(iter(read_jobs(store, key=key, kinds=["forecast"], limit=1)), None)
+    cure = (job.error if job else None) or "start the scheduler (btcml schedule, or btcml up)"
+    return Standstill(f"{key} has no forecast of the candle of {target:%Y-%m-%d %H:%M} UTC", cure)
+
+
+def _trainings(store: Store, key: SeriesKey) -> Standstill | None:
+    job = next(iter(read_jobs(store, key=key, kinds=["train"], limit=1)), None)
+    if job is None or job.status in {"ok", "queued"}:
+        return None
+    if job.status != "running":
+        return Standstill(
+            f"training {job.id} of {key} failed", f"{job.error}; the scheduler tries again, or btcml train"
+        )
+    if is_worked_on(store, job):
+        return None
+    return Standstill(f"training {job.id} of {key} was killed", "run btcml train, or start the scheduler (btcml up)")
+
+
+def is_worked_on(store: Store, job: Job) -> bool:
+    """Whether a process holds the lock of a job: what the log says of a process that was killed stays as it was."""
+    return lock_is_held(store, f"{job.kind} of {job.key}")
+
+
+def check_fresh(store: Store, key: SeriesKey, candle_time: pd.Timestamp, now: pd.Timestamp) -> None:
+    """Reject a forecast of a candle that has closed already.
+
+    Parameters
+    ----------
+    candle_time
+        Open time of the newest candle.
+    now
+        The market's time.
+
+    Raises
+    ------
+    NotReadyError
+        If the newest candle is too old; the message has its age, and why none came.
+    """
+    closes = candle_time + 2 * key.delta
+    if now > closes + GRACE * key.delta:
+        msg = (
+            f"the newest stored candle of {key} closed at {closes - key.delta:%Y-%m-%d %H:%M} UTC, and by "
+            f"{now:%Y-%m-%d %H:%M} UTC the next one has closed too: {feed_cure(store, key, closes)}"
+        )
+        raise NotReadyError(msg)
