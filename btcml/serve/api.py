@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger("btcml.serve")
-_COMPRESSION = 6  # of 9: a third of the time, and hardly more bytes
 _DESCRIPTION = (
     "Forecasts of the next candle, each with the skill of its model. Every error is a problem document "
     "(RFC 9457) with a request id. Times are UTC."
@@ -87,7 +85,6 @@ def create_app(settings: Settings, store: Store, *, key_required: bool = False, 
         app.include_router(router)
     register_problems(app)
     _add_documents(app, root_path)
-    app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=_COMPRESSION)
     app.add_middleware(
         ResponseCache, paths={route.path for route in candle_router.routes if isinstance(route, APIRoute)}
     )

@@ -18,9 +18,8 @@ from btcml.serve.service import Service
 from btcml.settings import text_for
 from btcml.system import is_loopback
 
-_bearer = HTTPBearer(auto_error=False, description="BTCML_API_KEY, where the service listens beyond loopback.")
-Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-"""The key that a request brings, or None."""
+bearer = HTTPBearer(auto_error=False, description="BTCML_API_KEY, where the service listens beyond loopback.")
+"""Reader of the key that a request brings; None without one."""
 
 
 async def service_of(request: Request) -> Service:
@@ -112,7 +111,9 @@ def _name(host: str) -> str:
         return ""
 
 
-async def changing(request: Request, service: State, given: Bearer) -> None:
+async def changing(
+    request: Request, service: State, given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+) -> None:
     """Check that a changing request comes from no page of another origin, and has the key where one is required.
 
     Raises

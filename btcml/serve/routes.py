@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pandas as pd
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from btcml import __version__
 from btcml.candles import SeriesKey
@@ -62,9 +62,9 @@ async def root() -> RootResponse:
 
 
 @status_router.get("/health", response_model=HealthResponse)
-async def health(service: State) -> Response:
+async def health(request: Request) -> Response:
     """Report that the process runs, and whether a scheduler does; does not use the database."""
-    return Response(_ALIVE[service.changes.scheduler], media_type="application/json")
+    return Response(_ALIVE[request.app.state.service.changes.scheduler], media_type="application/json")
 
 
 @status_router.get(

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pytest
 import requests
 from fastapi import FastAPI, Response
-from fastapi.middleware.gzip import GZipMiddleware
 
 from btcml.serve import request_middleware
 from btcml.serve.request_middleware import MAX_BODY_BYTES, RequestMiddleware, ResponseCache, RootPath
@@ -43,7 +42,6 @@ def kept(request):
         return Response(body, state.status, media_type="text/plain", headers={"ETag": f'"{changes.number}"'})
 
     app.state.service = SimpleNamespace(changes=changes)
-    app.add_middleware(GZipMiddleware)
     app.add_middleware(ResponseCache, paths={"/kept"})
     if request.param:
         app.add_middleware(RootPath, path=request.param)
