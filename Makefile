@@ -15,6 +15,14 @@ BTCML_HOME ?= .btcml
 SOAK_SHARE ?= 1
 OSV ?=
 UPGRADE ?=
+# A misspelt parameter would be ignored, and the default used in its place. The environment is not judged.
+PARAMETER_NAMES := SYMBOL INTERVAL DAYS END SOURCE PYTHON BTCML_HOME SOAK_SHARE OSV UPGRADE
+UNKNOWN := $(foreach name,$(filter-out $(PARAMETER_NAMES),$(.VARIABLES)),$(if $(filter command,$(origin $(name))),$(name)))
+ifneq ($(strip $(UNKNOWN)),)
+SUGGESTION := $(shell $(PYTHON) -c 'import difflib, sys; close = lambda name: difflib.get_close_matches(name.upper(), "$(PARAMETER_NAMES)".split(), 1); \
+  print(*(f"{name} is not a parameter: did you mean {close(name)[0]}?" for name in sys.argv[1:] if close(name)))' $(UNKNOWN))
+$(if $(SUGGESTION),$(error btcml: $(SUGGESTION)))
+endif
 override BTCML_HOME := $(value BTCML_HOME)
 export BTCML_HOME
 
@@ -66,24 +74,28 @@ PLAN := build/plans/$(firstword $(shell { printf '%s\n' $(PARAMETERS); [ ! -e $(
   find -L $(call quoted,SOURCE) -maxdepth 1 -type f -exec cksum {} + | sort; } | cksum)).mk
 -include $(PLAN)
 
+ifneq ($(filter report,$(MAKECMDGOALS)),)
 $(PLAN): | $(READY)
 	@mkdir -p $(@D)
 	@$(BIN)/btcml report $(PARAMETERS) --plan $@
+endif
 endif
 
 ifneq ($(RUN),)
 report: $(RUN)/pages/index.html ## the report as HTML pages, from candles to verdict
 	@echo 'report: $<'
 
-verify: $(RUN)/pages/index.html ## build the report again in a clean folder and compare every byte
+verify: | $(READY) ## build the report again in a clean folder and compare every byte with the pages as they are
 	@$(BIN)/btcml verify '$(RUN)'
 
 $(RUN)/pages/index.html: $(PLAN) $(CODE) requirements.lock | $(READY)
 	@$(BIN)/btcml report --from-plan $(PLAN)
 	@touch $@
 else # no plan could be made, and btcml has printed the reason
-report verify:
+report:
 	@exit 2
+verify:
+	@echo 'btcml: no report with these parameters has been built: make report with them first' >&2; exit 2
 endif
 
 refresh: ## delete stored sources and ends, so that the next report uses the newest candles

@@ -49,15 +49,45 @@ def make(tmp_path):
     return _make
 
 
-@pytest.mark.parametrize("target", ["report", "verify"])
-def test_a_refused_parameter_is_the_sentence_of_btcml(make, target):
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("report", "btcml: days must be at least 1"),
+        ("verify", "btcml: no report with these parameters has been built: make report with them first"),
+    ],
+)
+def test_a_refused_parameter_is_one_sentence(make, tmp_path, target, sentence):
     """Called once, and make prints no message about an unknown file; only that it stopped."""
     done = make(target, "DAYS=0")
     assert done.returncode == 2
     first, second = done.stderr.splitlines()
-    assert first == "btcml: days must be at least 1"
+    assert first == sentence
     assert second.startswith("make: *** [Makefile:")
     assert second.endswith(f" {target}] Error 2")
+    assert (tmp_path / "build").exists() == (target == "report")
+
+
+@pytest.mark.parametrize(("given", "meant"), [("DAY=60", "DAYS"), ("INTREVAL=1h", "INTERVAL"), ("symbol=X", "SYMBOL")])
+def test_a_misspelt_parameter_is_refused_with_a_suggestion(make, tmp_path, given, meant):
+    """It would be ignored, and the default report built."""
+    done = make("report", given)
+    assert done.returncode == 2
+    assert f"btcml: {given.split('=')[0]} is not a parameter: did you mean {meant}?" in done.stderr
+    assert not (tmp_path / "calls").exists()
+
+
+def test_other_variables_are_not_judged(make):
+    """Those of make, and settings, may be given; the environment is none of make's business."""
+    assert make("report", "CFLAGS=-O2", "BTCML_TRAIN_EVERY=1h", "DATABASE_URL=postgresql://h/d").returncode == 0
+
+
+def test_verify_does_not_build_what_it_compares_with(make, tmp_path):
+    """Changed code would be built in place first, and then found identical."""
+    assert make("report").returncode == 0
+    (tmp_path / "btcml" / "new.py").touch()
+    assert make("verify").returncode == 0
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [call.split()[1] for call in calls] == ["report", "report", "verify"]
 
 
 def test_a_report_is_planned_and_built_once(make, tmp_path):
