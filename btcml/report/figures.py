@@ -208,10 +208,11 @@ def _inline(drawn: str, chart: Chart) -> str:
     text = re.sub(r"font: ([^;\"]*?)([\d.]+px)[^;\"]*", _font, text)
     text = _own_ids(text, chart.name)
     for color, role in _ROLES.items():
-        text = text.replace(color, f"var(--{role})")
+        text = text.replace(color, f"var(--{role},{color})")  # JupyterLab and nbconvert have no such variables
     label = chart.alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     named = ' class="named"' * (chart.figure.subplotpars.left > _NAMED)  # the page lets a narrow screen begin there
-    text = text.replace("<svg", f'<svg role="img" aria-label="{label}"{named}', 1)
+    style = f' style="background:var(--paper,{PAPER});font-family:var(--sans,sans-serif)"'
+    text = text.replace("<svg", f'<svg role="img" aria-label="{label}"{named}{style}', 1)
     return re.sub(r"\s*\n\s*", "\n", text).strip()
 
 
