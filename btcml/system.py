@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
@@ -49,7 +50,7 @@ def _wait_for_parent() -> None:
 
 
 def end_processes(processes: Iterable[subprocess.Popen[bytes]], wait: float = 8.0) -> None:
-    """Terminate processes, wait `wait` seconds for all of them, and kill those that still run."""
+    """Terminate processes, wait `wait` seconds for all of them, and kill those that still run, with their children."""
     processes = list(processes)
     running = [process for process in processes if process.poll() is None]
     for process in running:
@@ -59,6 +60,9 @@ def end_processes(processes: Iterable[subprocess.Popen[bytes]], wait: float = 8.
         try:
             process.wait(max(deadline - time.monotonic(), 0.0))
         except subprocess.TimeoutExpired:
+            for child in psutil.Process(process.pid).children(recursive=True):  # the workers of a training
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
             process.kill()
             process.wait()
     for process in processes:

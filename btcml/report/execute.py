@@ -82,7 +82,7 @@ class Limits:
         For the whole chapter.
     """
 
-    start: float = 60.0
+    start: float = 600.0
     cell: float = 600.0
     total: float = 1200.0
 

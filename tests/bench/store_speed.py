@@ -89,7 +89,8 @@ class Database:
 
 def measure(database):
     """Medians in seconds of each way."""
-    times = {name: [] for name in ("heap", "rows", "first", "again", "touched", "read", "read_sql", "latest", "executemany")}
+    names = "heap", "rows", "first", "again", "touched", "read", "read_sql", "latest", "executemany"
+    times = {name: [] for name in names}
     half = database.candles[: ROWS // 2]
     for _ in range(ROUNDS):
         database.empty()

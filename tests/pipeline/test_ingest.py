@@ -223,7 +223,7 @@ def test_the_database_refuses_candles_of_another_market(store, truth, source):
     upsert_candles(store, key, truth[:10], source="binance", at=START)
     other = truth[:10].assign(volume=truth["volume"][:10] + 1)
     for frame in (truth[10:20], other, other.assign(high=0.001)):
-        with pytest.raises(Exception, match="real.candles.stay.real"):
+        with pytest.raises(Exception, match=r"real.candles.stay.real"):
             upsert_candles(store, key, frame, source=source, at=START)
     pd.testing.assert_frame_equal(read_candles(store, key), truth[:10])
     assert upsert_candles(store, key, other, source="file:mine", at=START).revised == 10
@@ -234,7 +234,7 @@ def test_a_statement_that_names_no_source_writes_no_real_candle(store, truth, st
     """Whichever way a merge is done, also by hand in SQL, by the owner's connection or the application's."""
     for market in ("binance", "simulated"):
         upsert_candles(store, SeriesKey(market, "BTCUSDT", "5m"), truth[:10], source=market, at=START)
-    with pytest.raises(Exception, match="real.candles.stay.real"), store.engine.begin() as connection:
+    with pytest.raises(Exception, match=r"real.candles.stay.real"), store.engine.begin() as connection:
         connection.execute(text(statement))
 
 

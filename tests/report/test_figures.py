@@ -34,7 +34,7 @@ def test_a_chart_does_not_depend_on_the_settings_of_the_user():
 
 
 def test_a_chart_takes_its_colours_from_the_page():
-    """Light and dark are the page's choice; where there is no page, as in JupyterLab, the colours are the light ones."""
+    """Light and dark are the page's choice; where there is no page, as in JupyterLab, they are the light ones."""
     text = svg_text(draw())
     assert f"var(--s1,{SERIES[0]})" in text
     alone = re.sub(r"var\(--\w+,#\w+\)", "", text)

@@ -12,32 +12,37 @@ import requests
 
 from btcml.candles import SeriesKey
 from btcml.errors import MarketError
+from btcml.market import utc_now
 from btcml.market.simulate import SimulatedMarket
-from btcml.pipeline.ingest import backfill
 from btcml.pipeline.series import evaluate_series, read_points
 from btcml.serve.api import create_app
 from btcml.settings import Settings
 from btcml.store.engine import open_store
+from btcml.testing.exchange import ReplayClock
 
 from ..processes import WAIT_S  # noqa: TID252 - of all tests
+from ..replayed import trained_replay  # noqa: TID252 - of all tests
 from .clients.system_0 import Page
 from .clients.system_1 import Site
 from .conftest import Listening, Running
 
 CONTRACTS = json.loads((Path(__file__).parent / "contracts.json").read_text("utf-8"))
+NOON = pd.Timestamp("2025-06-30 12:00:02", tz="UTC")
 ROWS = [(system, call) for system, calls in CONTRACTS.items() for call in calls]
 
 
 @pytest.fixture(scope="module")
 def old_clients(tmp_path_factory):
-    """A service with nine days of candles, trained over HTTP as an older client does it."""
-    settings = Settings(database_url=None, btcml_home=tmp_path_factory.mktemp("clients"), btcml_source="simulated")
-    store, key = open_store(settings), SeriesKey("simulated", "BTCUSDT", "5m")
-    now = SimulatedMarket().now()
-    backfill(store, SimulatedMarket(), key, (now - pd.Timedelta(days=9), now))
-    with Listening(create_app(settings, store)) as url:
+    """A service trained over HTTP, as an older client does it, whose market's clock nearly stands still."""
+    settings = Settings(database_url=None, btcml_home=tmp_path_factory.mktemp("clients"))
+    store, key = open_store(settings), SeriesKey("replay:clients", "BTCUSDT", "5m")
+    clock = ReplayClock(NOON, utc_now(), speed=0.01)
+    with (
+        trained_replay(settings, store, SimulatedMarket(clock=clock), clock, key) as (ours, _),
+        Listening(create_app(ours, store)) as url,
+    ):
         assert requests.post(url + "/train?days=9", timeout=WAIT_S).status_code == 200
-        yield Running(url, settings, store, key)
+        yield Running(url, ours, store, key)
     store.close()
 
 
@@ -128,7 +133,7 @@ def test_predict_answers_although_the_exchange_does_not(service, monkeypatch):
 def test_an_export_stays_in_its_folder(old_clients):
     """ML Crypto's columns, the newest candles, below the home; no name leads out of it."""
     path, rows = Page(old_clients.url, "BTCUSDT", "5m").export(20)
-    assert Path(path).parent == old_clients.settings.home / "exports" / "simulated"
+    assert Path(path).parent == old_clients.settings.home / "exports" / "replay-clients"
     table = pd.read_parquet(path)
     assert list(table.columns) == ["symbol", "ts", "open", "high", "low", "close", "volume"]
     assert len(table) == rows == 20
