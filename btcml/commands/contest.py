@@ -23,6 +23,8 @@ def _declare(parser: ArgumentParser) -> None:
     parser.add_argument("--features", help="set of features, or comma-separated names (default: core)")
     parser.add_argument("--window", help="training window: candles, days or months (default: 48 months)")
     parser.add_argument("--refit", help='pause between refits: candles, days, months or "half" of the test (default)')
+    parser.add_argument("--horizons", help="comma-separated candles ahead, such as 1,3,12,48 (default: 1)")
+    parser.add_argument("--burn-in", help="span before the test that is forecast but not scored (default: 60 days)")
     parser.add_argument("--jobs", type=int, default=2, help="processes; no figure depends on their number")
     parser.add_argument("--search", type=int, metavar="N", help="first try N random settings before the test")
     parser.add_argument("--cluster", help="address of a dask scheduler, such as tcp://127.0.0.1:8786")
@@ -61,9 +63,20 @@ def _experiment(session: Session, candles: pd.DataFrame, args: Namespace) -> Exp
         "features": _names(args.features) if args.features and "," in args.features else args.features,
         "window": _length(args.window),
         "refit": _length(args.refit),
+        "burn_in": _length(args.burn_in),
     }
     chosen = {name: value for name, value in named.items() if value}
-    return Experiment.default(candles, session.key.interval).replace(**chosen)
+    return Experiment.default(candles, session.key.interval, _horizons(args.horizons)).replace(**chosen)
+
+
+def _horizons(text: str | None) -> tuple[int, ...]:
+    from btcml.errors import UsageError
+
+    try:
+        return tuple(sorted({int(part) for part in text.split(",")})) if text else (1,)
+    except ValueError:
+        msg = f"--horizons takes numbers of candles with commas between, found {text!r}: write for example 1,3,12,48"
+        raise UsageError(msg) from None
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

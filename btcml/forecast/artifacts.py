@@ -251,8 +251,11 @@ _ROWS_IN_GROUP = 16_384  # what is read for a short span; their statistics say w
 
 def save_result(result: Result, file: Path) -> Path:
     """Write a result without its raw forecasts, atomically."""
-    parts = {"close": result.forecasts, "log_range": result.ranges}
-    frame = pd.concat([part.assign(target=name) for name, part in parts.items()], ignore_index=True)
+    parts = []
+    for one in result.family or [result]:
+        frames = {"close": one.forecasts, "log_range": one.ranges, "realized_volatility": one.volatility}
+        parts += [part.assign(target=name) for name, part in frames.items() if part is not None]
+    frame = pd.concat(parts, ignore_index=True)
     table = pa.Table.from_pandas(frame.astype({"model": "str"}), preserve_index=False)
     facts = {"experiment": asdict(result.experiment), "looks": result.looks, "reigning": result.reigning}
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _RESULT: json.dumps(facts).encode()})
@@ -279,9 +282,11 @@ def load_forecasts(file: Path, model: str, span: tuple[pd.Timestamp, pd.Timestam
     if not file.exists():
         return pd.DataFrame(columns=list(FORECAST_COLUMNS))
     try:
-        target = [("target", "==", "close")] if "target" in pq.read_schema(file).names else []  # 0.1 had no other
+        known = pq.read_schema(file).names
+        target = [("target", "==", "close")] if "target" in known else []  # 0.1 had no other
         times = [("open_time", ">=", span[0]), ("open_time", "<", span[1])]
-        wanted = [("model", "==", model), *times, *target]
+        horizon = [("horizon", "==", 1)] if "horizon" in known else []  # files of 0.2.0 before had one horizon
+        wanted = [("model", "==", model), *times, *target, *horizon]
         return pq.read_table(file, filters=wanted, use_threads=False).to_pandas()  # a short span is quicker without
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(file, error) from error
@@ -309,13 +314,30 @@ def load_result(file: Path) -> Result | None:
         frame = table.to_pandas()
         if facts is None:
             return _result_of_0_1(frame)
-        parts = {str(name): part.drop(columns="target") for name, part in frame.groupby("target")}
-        experiment: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in facts["experiment"].items()}
-        close = parts["close"].reset_index(drop=True)
-        ranges = parts["log_range"].reset_index(drop=True)[list(FORECAST_COLUMNS)]
+        given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in facts["experiment"].items()}
+        frame = frame if "horizon" in frame else frame.assign(horizon=np.int16(1))
+        return _family(Experiment(**given), frame, facts["looks"], facts["reigning"])
     except (pa.ArrowException, OSError, ValueError, KeyError, BtcmlError) as error:
         raise _damaged(file, error) from error
-    return Result(Experiment(**experiment), close, ranges, facts["looks"], facts["reigning"])
+
+
+def _family(experiment: Experiment, frame: pd.DataFrame, looks: int, reigning: str) -> Result:
+    """Results at the horizons of a saved frame, the first of them with the others as its family."""
+    parts = {
+        keys: part.drop(columns="target").reset_index(drop=True) for keys, part in frame.groupby(["horizon", "target"])
+    }
+    family: list[Result] = []
+    for horizon in experiment.horizons:
+        sizes = [parts.get((horizon, name)) for name in ("log_range", "realized_volatility")]
+        ranges, volatility = (None if part is None else part[list(FORECAST_COLUMNS)] for part in sizes)
+        reigns = reigning if not family else PERSISTENCE
+        close = parts[horizon, "close"]
+        family.append(
+            Result(
+                experiment, close, close.head(0) if ranges is None else ranges, looks, reigns, None, volatility, family
+            )
+        )
+    return family[0]
 
 
 def _result_of_0_1(frame: pd.DataFrame) -> Result:

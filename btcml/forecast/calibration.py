@@ -51,7 +51,7 @@ def probability_losses(probability: Array, up: Array) -> Array:
     return np.nan_to_num(np.column_stack(errors))
 
 
-def trailing_factor(losses: Array, day: Days, prior: float, caution: float = 1.0) -> Array:
+def trailing_factor(losses: Array, day: Days, prior: float, caution: float = 1.0, made: Days | None = None) -> Array:
     """Best factor of the last `WINDOW_DAYS` days BEFORE each row's day.
 
     Parameters
@@ -59,12 +59,14 @@ def trailing_factor(losses: Array, day: Days, prior: float, caution: float = 1.0
     losses
         Loss of each row under each factor of `GRID`, shape (n, factors).
     day
-        Day number of each forecast candle, ascending. Every outcome of an earlier day is known
-        when a day's first forecast is made; nothing of the present day is used.
+        Day number of each forecast candle, ascending.
     prior
         Factor until there are `MIN_DAYS` days of forecasts.
     caution
         What the best factor is multiplied by.
+    made
+        Day number on which each forecast is made, where it is not that of its candle. Every outcome of an
+        earlier day is known when a day's first forecast is made; nothing of the present day is used.
 
     Returns
     -------
@@ -74,10 +76,9 @@ def trailing_factor(losses: Array, day: Days, prior: float, caution: float = 1.0
     days, position = np.unique(day, return_inverse=True)
     sums = np.column_stack([np.bincount(position, column, len(days)) for column in losses.T])
     total = np.vstack([np.zeros(len(GRID)), np.cumsum(sums, axis=0)])
-    first = np.searchsorted(days, days - WINDOW_DAYS)
-    window = total[np.arange(len(days))] - total[first]
-    enough = np.arange(len(days)) - first >= MIN_DAYS
-    best = np.where(enough, caution * GRID[np.argmin(window, axis=1)], prior)
+    makers, position = np.unique(day if made is None else made, return_inverse=True)
+    first, end = np.searchsorted(days, makers - WINDOW_DAYS), np.searchsorted(days, makers)
+    best = np.where(end - first >= MIN_DAYS, caution * GRID[np.argmin(total[end] - total[first], axis=1)], prior)
     return best[position]
 
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from btcml.candles import interval_delta
 from btcml.errors import UsageError
 from btcml.forecast.features import Prepared, features_of
 from btcml.forecast.features.windows import lag, rolling_max
 from btcml.forecast.models.interface import Sample
-from btcml.forecast.targets import TARGETS
+from btcml.forecast.targets import TARGETS, horizon_scale
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,13 +37,13 @@ class Dataset:
     sample
         All rows, ready or not; features of rows that are not ready are 0.
     target_time
-        Open time of the candle after each row, shape (n,), in microseconds of UTC.
+        Open time of the candle `horizon` after each row, shape (n,), in microseconds of UTC.
     ready
         Rows whose features and scale are known: they can be forecast.
     known
-        Rows whose outcome is known, the next candle being there.
-    suspect
-        Rows not to fit on.
+        Rows whose outcome is known, the candles up to the horizon being there.
+    spoiled
+        Rows whose features depend on a suspect candle.
     level
         Outcome in the target's own unit; NaN where not known.
     persistence
@@ -53,39 +52,63 @@ class Dataset:
         Shared quantities of the candles.
     target
         Name of the target.
+    horizon
+        Candles from the row that forecasts to the candle that is forecast.
     """
 
     sample: Sample
     target_time: NDArray[np.int64]
     ready: NDArray[np.bool_]
     known: NDArray[np.bool_]
-    suspect: NDArray[np.bool_]
+    spoiled: NDArray[np.bool_]
     level: Array
     persistence: Array
     prepared: Prepared
     target: str
+    horizon: int = 1
+
+    @property
+    def scale(self) -> Array:
+        """Scale of a move over the horizon, shape (n,)."""
+        return horizon_scale(self.prepared, self.horizon)
+
+    @property
+    def suspect(self) -> NDArray[np.bool_]:
+        """Rows not to fit on: they, or a candle up to their horizon, depend on a suspect candle."""
+        later = np.append(self.spoiled, np.zeros(self.horizon)).astype("float64")
+        return rolling_max(later, self.horizon + 1)[self.horizon :] > 0
+
+    @property
+    def made_time(self) -> NDArray[np.int64]:
+        """When each row's forecast is made, the close of its candle, shape (n,), in microseconds of UTC."""
+        return self.prepared.ticks + self.prepared.step_us
 
     def level_of(self, rows: NDArray[np.int64], scaled: Array) -> Array:
         """Forecast levels of scaled forecasts made at `rows`."""
         whole = np.full(len(self.ready), np.nan)
         whole[rows] = scaled
-        return TARGETS[self.target].level(self.prepared, whole)[rows]
+        return TARGETS[self.target].level(self.prepared, whole, self.horizon)[rows]
 
-    def with_target(self, target: str) -> Dataset:
-        """Return the same rows and features with another outcome."""
-        y = TARGETS[target].scaled(self.prepared)
+    def with_target(self, target: str, horizon: int | None = None) -> Dataset:
+        """Return the same rows and features with another outcome, at another horizon if one is given."""
+        h, prepared = horizon or self.horizon, self.prepared
+        y = TARGETS[target].scaled(prepared, h)
         known = np.isfinite(y)
         return replace(
             self,
-            sample=replace(self.sample, y=np.where(known, y, 0.0)),
+            sample=replace(self.sample, y=np.where(known, y, 0.0), horizon=h),
+            target_time=prepared.ticks + h * prepared.step_us,
             known=known,
-            level=TARGETS[target].level(self.prepared, y),
-            persistence=TARGETS[target].persistence(self.prepared),
+            level=TARGETS[target].level(prepared, y, h),
+            persistence=TARGETS[target].persistence(prepared, h),
             target=target,
+            horizon=h,
         )
 
     def with_features(self, features: str | Iterable[str]) -> Dataset:
         """Return the same rows and outcome with other features."""
+        if tuple(item.name for item in features_of(features)) == self.sample.names:
+            return self
         x, ready = _matrix(self.prepared, features)
         names = tuple(item.name for item in features_of(features))
         return replace(self, sample=replace(self.sample, x=x, names=names), ready=ready)
@@ -123,16 +146,14 @@ def _matrix(prepared: Prepared, features: str | Iterable[str]) -> tuple[NDArray[
     return x, ready
 
 
-def _suspect_rows(suspects: NDArray[np.bool_] | None, n: int) -> NDArray[np.bool_]:
+def _spoiled_rows(suspects: NDArray[np.bool_] | None, n: int) -> NDArray[np.bool_]:
     if suspects is None:
         return np.zeros(n, dtype=bool)
     if len(suspects) != n:
         msg = f"suspects must be one boolean per candle ({n}), found {len(suspects)}: align them with the candles"
         raise UsageError(msg)
     padded = np.concatenate([np.zeros(SUSPECT_REACH - 1), np.asarray(suspects, dtype="float64")])
-    spoiled = rolling_max(padded, SUSPECT_REACH)[SUSPECT_REACH - 1 :] > 0
-    spoiled[:-1] |= spoiled[1:]
-    return spoiled
+    return rolling_max(padded, SUSPECT_REACH)[SUSPECT_REACH - 1 :] > 0
 
 
 def make_dataset(
@@ -141,6 +162,7 @@ def make_dataset(
     features: str | Iterable[str] = "core",
     target: str = "close",
     suspects: NDArray[np.bool_] | None = None,
+    horizon: int = 1,
 ) -> Dataset:
     """Features, outcomes and masks of a candle frame.
 
@@ -156,6 +178,8 @@ def make_dataset(
         A name in `targets.TARGETS`.
     suspects
         One boolean per candle, True for rows not to fit on; they are forecast all the same.
+    horizon
+        Candles ahead.
 
     Raises
     ------
@@ -171,17 +195,12 @@ def make_dataset(
     nothing, never = np.zeros(len(x)), np.zeros(len(x), dtype=bool)
     return Dataset(
         Sample(x, names, scaled_path(prepared), np.arange(len(x)), nothing),
-        prepared.ticks + ticks_of(interval),
+        prepared.ticks,
         ready,
         never,
-        _suspect_rows(suspects, len(x)),
+        _spoiled_rows(suspects, len(x)),
         nothing,
         nothing,
         prepared,
         target,
-    ).with_target(target)
-
-
-def ticks_of(interval: str) -> int:
-    """Length of an interval in microseconds."""
-    return int(interval_delta(interval) // pd.Timedelta(microseconds=1))
+    ).with_target(target, horizon)

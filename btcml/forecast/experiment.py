@@ -20,11 +20,13 @@ from btcml.candles import interval_delta
 from btcml.continuity import suspect_rows
 from btcml.errors import NotReadyError, UsageError
 from btcml.forecast.dataset import make_dataset
+from btcml.forecast.distribution import distribution_scores
 from btcml.forecast.features import features_of
 from btcml.forecast.metrics import (
     PERSISTENCE,
     THIRDS,
     evaluate,
+    horizon_of,
     loss_table,
     metric_names,
     reliability,
@@ -33,7 +35,7 @@ from btcml.forecast.metrics import (
 from btcml.forecast.metrics.interval import LEVEL
 from btcml.forecast.models import RANGE, make_model, members_of
 from btcml.forecast.money import COSTS_BP, money, positions
-from btcml.forecast.splits import HORIZON, WalkForward
+from btcml.forecast.splits import WalkForward
 from btcml.forecast.statistics import (
     long_run_variance,
     model_confidence_set,
@@ -41,8 +43,8 @@ from btcml.forecast.statistics import (
     superior_predictive_ability,
     wilson_interval,
 )
-from btcml.forecast.verdict import Verdict, count_looks, plain, verdict
-from btcml.forecast.walk import Raw, close_frame, level_frame, walk, walk_all
+from btcml.forecast.verdict import Verdict, challenger_p, count_looks, plain, verdict
+from btcml.forecast.walk import Raw, close_frame, level_frame, walk, walk_horizons
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +67,9 @@ INTERVAL_SCORES: tuple[str, ...] = (
     "coverage", "coverage_calm", "coverage_middle", "coverage_storm", "winkler_bp", "coverage_worst_day",
 )  # fmt: skip
 """Metrics of the prediction interval."""
+
+LONGEST = 1000
+"""Longest horizon in candles."""
 
 _DAY = pd.Timedelta(days=1)
 _LONGEST_TEST = 365
@@ -90,16 +95,19 @@ class Experiment:
     refit
         How long a model is used; ``"half"``: half of the test, so that models are fitted twice.
     purge
-        Candles left out between the last training outcome and the first forecast; at least the horizon.
+        Candles left out between the last training outcome and the first that is forecast; at least the
+        longest horizon.
     burn_in
         Span before the test that is forecast but not scored, from which factors and intervals learn.
     level
         Nominal coverage of the prediction interval.
+    horizons
+        Candles ahead, ascending: each is forecast and judged by itself, with the same features and folds.
 
     Raises
     ------
     UsageError
-        If a model, feature, span or level is not known or impossible.
+        If a model, feature, span, level or horizon is not known or impossible.
 
     Examples
     --------
@@ -118,22 +126,24 @@ class Experiment:
     purge: int = 288
     burn_in: int | str | None = "60 days"
     level: float = LEVEL
+    horizons: tuple[int, ...] = (1,)
 
     def __post_init__(self) -> None:
         interval_delta(self.interval)
         features_of(self.features)
         _check_models(self.models)
+        _check_horizons(self.horizons)
         _ = self.plan
         if not 0 < self.level < 1:
             msg = f"the interval level must lie between 0 and 1, found {self.level}: write 0.9"
             raise UsageError(msg)
 
     @classmethod
-    def default(cls, candles: pd.DataFrame, interval: str) -> Experiment:
+    def default(cls, candles: pd.DataFrame, interval: str, horizons: tuple[int, ...] = (1,)) -> Experiment:
         """Return the published experiment on a frame of candles.
 
         The newest third is tested, at most 365 days, from 00:00 UTC on; the purge is the larger of one
-        day and the horizon.
+        day and the longest horizon.
 
         Raises
         ------
@@ -146,8 +156,8 @@ class Experiment:
         first, last = candles["open_time"].iloc[0], candles["open_time"].iloc[-1]
         test = min(_LONGEST_TEST, (last - first) // _DAY // 3)
         start = (last - test * _DAY).floor("D")
-        purge = max(HORIZON, math.ceil(_DAY / interval_delta(interval)))
-        return cls(interval, start.isoformat(), purge=purge)
+        purge = max(*horizons, 1, math.ceil(_DAY / interval_delta(interval)))
+        return cls(interval, start.isoformat(), purge=purge, horizons=horizons)
 
     def replace(self, **changes: Any) -> Experiment:
         """Return the experiment with some fields changed: an explicit experiment, and labelled so."""
@@ -160,7 +170,8 @@ class Experiment:
     @property
     def plan(self) -> WalkForward:
         """The walk-forward plan."""
-        return WalkForward(self.test_from, self.test_to, self.window, self.refit, self.purge, self.burn_in)
+        given = (self.test_from, self.test_to, self.window, self.refit, self.purge, self.burn_in)
+        return WalkForward(*given, horizon=self.horizons[-1])
 
     def test_span(self, candles: pd.DataFrame) -> tuple[pd.Timestamp, pd.Timestamp]:
         """First target candle of the test, and its end (exclusive), on a frame of candles."""
@@ -191,7 +202,7 @@ class Experiment:
         'an explicit experiment: models = ridge'
         """
         named = {
-            name: ", ".join(value) if isinstance(value, tuple) else value
+            name: ", ".join(map(str, value)) if isinstance(value, tuple) else value
             for name, value in self.differences(candles).items()
         }
         fields = "; ".join(f"{name} = {value}" for name, value in named.items())
@@ -251,7 +262,7 @@ class Experiment:
         looks
             Looks at these candles, this one included (`btcml.forecast.verdict.count_looks`).
         reigning
-            The champion so far.
+            The champion so far, of the first horizon.
         jobs, backend
             Parallel fits, and the name of the joblib backend; the result does not depend on either.
 
@@ -262,9 +273,15 @@ class Experiment:
         """
         data = make_dataset(candles, self.interval, self.features, "close", suspect_rows(candles, self.interval))
         folds = self.plan.folds(candles["open_time"], self.interval)
-        raw = walk_all(data, folds, self.models, RANGE_MODELS, jobs, backend)
-        forecasts = self._tested(close_frame(raw, self.models, self.level))
-        return Result(self, forecasts, self._tested(level_frame(raw.ranges, RANGE_MODELS)), looks, reigning, raw)
+        raws = walk_horizons(data, folds, self.horizons, self.models, RANGE_MODELS, jobs, backend)
+        family: list[Result] = []
+        for horizon, raw in raws.items():
+            forecasts = self._tested(close_frame(raw, self.models, self.level))
+            ranges = self._tested(level_frame(raw.ranges, RANGE_MODELS))
+            volatility = self._tested(level_frame(raw.volatility, RANGE_MODELS)) if raw.volatility else None
+            reigns = reigning if horizon == self.horizons[0] else PERSISTENCE
+            family.append(Result(self, forecasts, ranges, looks, reigns, raw, volatility, family))
+        return family[0]
 
     def forecast(
         self, candles: pd.DataFrame, target: str, models: Sequence[str], *, features: str = "range", jobs: int = 2
@@ -308,6 +325,16 @@ def _check_models(models: tuple[str, ...]) -> None:
         raise UsageError(msg)
 
 
+def _check_horizons(horizons: tuple[int, ...]) -> None:
+    rising = horizons and list(horizons) == sorted(set(horizons))
+    if not rising or not 1 <= horizons[0] <= horizons[-1] <= LONGEST:
+        found = ", ".join(map(str, horizons)) or "none"
+        msg = (
+            f"horizons are numbers of candles from 1 to {LONGEST}, ascending, found {found}: write for example 1, 3, 12"
+        )
+        raise UsageError(msg)
+
+
 class Gain(NamedTuple):
     """What a trade on the strongest forecasts earns before fees, in bp, and its 95 % interval."""
 
@@ -337,6 +364,10 @@ class Result:
         What `Experiment.run` was given.
     raw
         Forecasts from which the frames were made; not saved.
+    volatility
+        Long forecast frame of the log realized volatility; None where only the next candle is forecast.
+    family
+        Results at all horizons of the experiment, this one among them; the same list in each.
     """
 
     experiment: Experiment
@@ -345,11 +376,38 @@ class Result:
     looks: int = 1
     reigning: str = PERSISTENCE
     raw: Raw | None = field(default=None, repr=False, compare=False)
+    volatility: pd.DataFrame | None = field(default=None, repr=False)
+    family: list[Result] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def horizon(self) -> int:
+        """Candles ahead."""
+        return horizon_of(self.forecasts)
+
+    def at(self, horizon: int) -> Result:
+        """Result at one of the experiment's horizons.
+
+        Raises
+        ------
+        UsageError
+            If it is none of them.
+        """
+        known = {result.horizon: result for result in [self, *self.family]}
+        if horizon not in known:
+            msg = f"the horizons of the experiment are {', '.join(map(str, sorted(known)))}, found {horizon}"
+            raise UsageError(msg)
+        return known[horizon]
 
     @cached_property
     def verdict(self) -> Verdict:
         """Which model is served, by the rule fixed in advance."""
-        return verdict(self.forecasts, looks=self.looks, reigning=self.reigning)
+        others = [result.challenger_p for result in self.family if result is not self]
+        return verdict(self.forecasts, looks=self.looks, reigning=self.reigning, others=others)
+
+    @cached_property
+    def challenger_p(self) -> pd.Series:
+        """One-sided p of each challenger against persistence."""
+        return challenger_p(self.losses, self.horizon)
 
     @cached_property
     def leader(self) -> str:
@@ -404,6 +462,23 @@ class Result:
     def range_scores(self) -> pd.DataFrame:
         """Scores of the log range: models by metrics, persistence first."""
         return evaluate(self.ranges, metric_names("range"))
+
+    def volatility_scores(self) -> pd.DataFrame:
+        """Scores of the log realized volatility; empty where only the next candle is forecast."""
+        return evaluate(self.volatility, metric_names("range")) if self.volatility is not None else pd.DataFrame()
+
+    @cached_property
+    def by_horizon(self) -> pd.DataFrame:
+        """One row for each horizon.
+
+        Returns
+        -------
+        DataFrame
+            ``horizon, champion, model`` (the leader), its ``ratio, late_ratio`` (used one candle late), ``z, p,
+            p_holm`` (after Holm over models and horizons, and looks), ``range_r2, volatility_r2`` with those of
+            the references EWMA and HAR, and `btcml.forecast.distribution.distribution_scores`.
+        """
+        return pd.DataFrame([_row(result) for result in self.family or [self]])
 
     @cached_property
     def interval(self) -> pd.DataFrame:
@@ -479,10 +554,14 @@ class Result:
             "ages": _only(self.scores("age", ["ratio"]), self.leader),
             "money": self.money(late=late),
         }
-        return self.verdict.to_dict() | {
-            "experiment": asdict(self.experiment),
-            **{name: plain(table.to_dict("records")) for name, table in tables.items()},
-        }
+        return (
+            self.verdict.to_dict()
+            | {
+                "experiment": asdict(self.experiment),
+                **{name: plain(table.to_dict("records")) for name, table in tables.items()},
+            }
+            | ({"horizons": plain(self.by_horizon.to_dict("records"))} if self.experiment.horizons != (1,) else {})
+        )
 
     def __str__(self) -> str:
         """Tables for a terminal."""
@@ -495,7 +574,9 @@ class Result:
             "by age of the model in months of 30 days": _only(self.scores("age", ["ratio"]), self.leader),
             "money before costs, bp a round trip": worth,
         }
-        parts = [self.verdict.reason]
+        if self.experiment.horizons != (1,):
+            tables["by horizon in candles"] = self.by_horizon
+        parts = [result.verdict.reason for result in self.family or [self]]
         for title, table in tables.items():
             parts += ["", title, table.to_string(index=False, float_format=lambda x: f"{x:.5g}")]
         months = _only(self.scores("month", ["ratio"]), self.leader)
@@ -506,6 +587,32 @@ class Result:
         """The verdict and the table of scores."""
         table = self.scores(metrics=("skill", "mae_usd", "mae_bp", "dm_z", "dm_p", "direction", "coverage"))
         return f"<p><b>{escape(self.verdict.reason)}</b></p>{table.round(5).to_html(index=False, border=0)}"
+
+
+def _row(result: Result) -> dict[str, Any]:
+    """Figures of the leader at one horizon."""
+    table = result.verdict.table.set_index("model").reindex([result.leader]).iloc[0]
+    row = {"horizon": result.horizon, "champion": result.verdict.champion, "model": result.leader}
+    row |= {"ratio": table["ratio"], "late_ratio": late_ratio(result.of_leader)}
+    row |= {name: table[name] for name in ("z", "p", "p_holm")}
+    for name, frame in {"range": result.ranges, "volatility": result.volatility}.items():
+        if frame is not None and len(frame):
+            r2 = evaluate(frame, ["range_r2"]).set_index("model")["range_r2"]
+            row |= {f"{name}_r2": r2[RANGE], f"{name}_r2_ewma": r2["ewma"], f"{name}_r2_har": r2["har"]}
+    return row | (distribution_scores(result.of_leader, result.horizon) if "pit" in result.forecasts else {})
+
+
+def late_ratio(forecasts: pd.DataFrame) -> float:
+    """Mean absolute error over persistence's where each forecast move is used one candle late.
+
+    Parameters
+    ----------
+    forecasts
+        Forecast frame of one model, sorted by ``open_time``.
+    """
+    move, said = (np.log(forecasts[name] / forecasts["base"]).to_numpy() for name in ("y", "y_hat"))
+    error, nothing = np.abs(move[1:] - said[:-1]), np.abs(move[1:])
+    return float(error.sum() / nothing.sum()) if nothing.sum() > 0 else math.nan
 
 
 def _held(inside: pd.DataFrame) -> tuple[float, float, float, float, int]:

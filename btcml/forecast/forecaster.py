@@ -263,6 +263,8 @@ def _factors(raw: Raw, models: Sequence[str]) -> dict[str, float]:
         _, losses, prior = raw_move(raw.close, name)
         factors[name] = newest_factor(losses, raw.close.day, prior, CAUTION)
     direction = raw.direction
+    if direction is None:
+        return factors
     losses = probability_losses(direction.raw[DIRECTION], direction.outcome)
     return factors | {DIRECTION: newest_factor(losses, direction.day, 1.0)}
 
@@ -270,7 +272,7 @@ def _factors(raw: Raw, models: Sequence[str]) -> dict[str, float]:
 def _shape(ranges: Walked) -> tuple[float, float]:
     """Median height above and depth below the last close, in units of the range forecast."""
     width = np.exp(ranges.raw[RANGE])
-    high, low = (TARGETS[name].scaled(ranges.data.prepared)[ranges.rows] for name in ("high", "low"))
+    high, low = (TARGETS[name].scaled(ranges.data.prepared, 1)[ranges.rows] for name in ("high", "low"))
     return float(np.nanmedian(high / width)), float(np.nanmedian(-low / width))
 
 

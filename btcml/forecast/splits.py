@@ -14,9 +14,6 @@ from btcml.errors import NotReadyError, UsageError
 
 _DAY = pd.Timedelta(days=1)
 
-HORIZON = 1
-"""Candles from the row that forecasts to the candle that is forecast."""
-
 
 @dataclass(frozen=True)
 class Fold:
@@ -51,14 +48,15 @@ class WalkForward:
         How long a model is used: candles, days or months; ``"half"`` is half of the test in whole
         days, so that models are fitted twice.
     purge
-        Candles left out between the last training outcome and the first forecast. The outcome of
-        row t is known at the close of t + `HORIZON`; with a label of one candle nothing overlaps
-        beyond that, so `HORIZON` is enough, and less is rejected. More costs nothing: models do
-        not age within weeks.
+        Candles left out between the last training outcome and the first candle that is forecast. That
+        candle's forecast is made `horizon` candles earlier, so the horizon is enough, and less is
+        rejected. More costs nothing: models do not age within weeks.
     burn_in
         Span before the test that is forecast too, by a model of its own, so that multipliers,
         calibration and intervals have earlier out-of-sample forecasts to learn from; it is left
         out where candles are too few, and None does without.
+    horizon
+        Candles ahead, of the longest forecast.
 
     Raises
     ------
@@ -83,10 +81,11 @@ class WalkForward:
     refit: int | str = "6 months"
     purge: int = 288
     burn_in: int | str | None = "6 months"
+    horizon: int = 1
 
     def __post_init__(self) -> None:
-        if self.purge < HORIZON:
-            msg = f"the purge must be at least the horizon ({HORIZON}), found {self.purge}: outcomes would overlap"
+        if self.purge < self.horizon:
+            msg = f"the purge must be at least the horizon ({self.horizon}), found {self.purge}: outcomes would overlap"
             raise UsageError(msg)
         _ = self.first_test, self.last_test
         if self.window is not None:

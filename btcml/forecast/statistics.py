@@ -95,7 +95,8 @@ def diebold_mariano(loss: ArrayLike, benchmark: ArrayLike, *, horizon: int = 1, 
         Steps ahead of the forecast.
     lags
         Lags of the HAC variance; the default is the larger of `newey_west_lags` and
-        ``horizon - 1``.
+        ``2 (horizon - 1)``: with ``horizon - 1`` Bartlett's weights would leave out a third of the
+        variance of outcomes that overlap.
 
     Returns
     -------
@@ -116,14 +117,14 @@ def diebold_mariano(loss: ArrayLike, benchmark: ArrayLike, *, horizon: int = 1, 
     ours, theirs = _known(loss, benchmark)
     difference = ours - theirs
     n = len(difference)
-    chosen = max(newey_west_lags(n), horizon - 1) if lags is None else lags
+    chosen = max(newey_west_lags(n), min(2 * (horizon - 1), n - 1)) if lags is None else lags
     if not difference.any():
         return Comparison(0.0, 1.0, 1.0, chosen, n)
     factor = math.sqrt(max(n + 1 - 2 * horizon + horizon * (horizon - 1) / n, 0.0) / n)
     return _judge(difference, chosen, factor, better=-1)
 
 
-def clark_west(y: ArrayLike, benchmark: ArrayLike, forecast: ArrayLike) -> Comparison:
+def clark_west(y: ArrayLike, benchmark: ArrayLike, forecast: ArrayLike, *, horizon: int = 1) -> Comparison:
     """Clark-West test of a forecast whose model contains the benchmark's.
 
     Squared errors of the larger model are adjusted for the noise that its superfluous parameters add: f = (y - b)²
@@ -135,6 +136,8 @@ def clark_west(y: ArrayLike, benchmark: ArrayLike, forecast: ArrayLike) -> Compa
     y, benchmark, forecast
         Outcomes and the two forecasts, shape (n,), in the unit in which squares are meant (log
         returns, with 0 as the benchmark, for persistence); a row with a NaN is left out.
+    horizon
+        Steps ahead of the forecast, for the lags as in `diebold_mariano`.
 
     Returns
     -------
@@ -149,7 +152,7 @@ def clark_west(y: ArrayLike, benchmark: ArrayLike, forecast: ArrayLike) -> Compa
     outcome, small, large = _known(y, benchmark, forecast)
     adjusted = (outcome - small) ** 2 - ((outcome - large) ** 2 - (small - large) ** 2)
     n = len(adjusted)
-    lags = newey_west_lags(n)
+    lags = max(newey_west_lags(n), min(2 * (horizon - 1), n - 1))
     if not adjusted.any():
         return Comparison(0.0, 1.0, 1.0, lags, n)
     return _judge(adjusted, lags, 1.0, better=1, normal=True)

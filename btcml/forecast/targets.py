@@ -1,4 +1,4 @@
-"""Targets: moves of the next candle, scaled by volatility, and the way back to prices."""
+"""Targets: what the next candles do, scaled by volatility, and the way back to prices."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 
 from btcml.errors import UsageError
 from btcml.forecast.features import RANGE_FLOOR, Prepared
+from btcml.forecast.features.windows import rolling_max, rolling_min, rolling_sum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 
-def next_value(values: Array, age: NDArray[np.int64]) -> Array:
-    """Values of the next candle; NaN in the last row and where a gap follows.
+def next_value(values: Array, age: NDArray[np.int64], horizon: int = 1) -> Array:
+    """Values `horizon` candles later; NaN in the last rows and where a gap follows before.
 
     Examples
     --------
@@ -27,72 +28,94 @@ def next_value(values: Array, age: NDArray[np.int64]) -> Array:
     array([ 2., nan, nan])
     """
     out = np.full(len(values), np.nan)
-    joined = age[1:] > 0
-    out[:-1][joined] = values[1:][joined]
+    joined = age[horizon:] >= horizon
+    out[: len(joined)][joined] = values[horizon:][joined]
     return out
 
 
-def _move(p: Prepared, column: Array) -> Array:
-    return (np.log(next_value(column, p.age)) - p.log_close) / p.scale
+def horizon_scale(prepared: Prepared, horizon: int) -> Array:
+    """Scale of a move over `horizon` candles: s times the square root of the horizon."""
+    return prepared.scale * np.sqrt(horizon)
 
 
-def _amplitude(p: Prepared) -> Array:
-    return next_value(p.high - p.low, p.age) / (p.close * p.scale)
+def _move(p: Prepared, column: Array, horizon: int) -> Array:
+    return (np.log(next_value(column, p.age, horizon)) - p.log_close) / horizon_scale(p, horizon)
 
 
-def _direction(p: Prepared) -> Array:
-    following = next_value(p.close, p.age)
+def _height(p: Prepared, horizon: int) -> Array:
+    """High minus low of the last `horizon` candles together."""
+    return rolling_max(p.high, horizon) - rolling_min(p.low, horizon)
+
+
+def _amplitude(p: Prepared, horizon: int) -> Array:
+    return next_value(_height(p, horizon), p.age, horizon) / (p.close * horizon_scale(p, horizon))
+
+
+def _direction(p: Prepared, horizon: int) -> Array:
+    following = next_value(p.close, p.age, horizon)
     return np.where(np.isnan(following + p.scale), np.nan, following > p.close)
 
 
-def _log_range(p: Prepared) -> Array:
-    return np.log(next_value(p.log_range, p.age) / p.scale)
+def _range(p: Prepared, horizon: int) -> Array:
+    """Log range of the last `horizon` candles together."""
+    if horizon == 1:
+        return p.log_range
+    return np.maximum(np.log(rolling_max(p.high, horizon) / rolling_min(p.low, horizon)), RANGE_FLOOR)
 
 
-def _deviation(p: Prepared) -> Array:
-    body = np.log(p.close / p.open)
-    variance = 0.5 * np.log(p.high / p.low) ** 2 - (2 * np.log(2) - 1) * body**2
+def _deviation(p: Prepared, horizon: int) -> Array:
+    """Deviation of the last `horizon` candles: Garman-Klass of one, the root of the summed squared returns of more."""
+    if horizon == 1:
+        body = np.log(p.close / p.open)
+        variance = 0.5 * np.log(p.high / p.low) ** 2 - (2 * np.log(2) - 1) * body**2
+    else:
+        variance = rolling_sum(p.log_return**2, horizon)
     return np.sqrt(np.maximum(variance, RANGE_FLOOR**2))
 
 
-def _realized_volatility(p: Prepared) -> Array:
-    return np.log(next_value(_deviation(p), p.age) / p.scale)
+def _log_ratio(p: Prepared, size: Array, horizon: int) -> Array:
+    return np.log(next_value(size, p.age, horizon) / horizon_scale(p, horizon))
 
 
 class Target(NamedTuple):
-    """A target: its scaled outcome, the way back to its level, and persistence's forecast of it."""
+    """A target over a horizon: its scaled outcome, the way back to its level, and persistence's forecast of it."""
 
-    scaled: Callable[[Prepared], Array]
-    level: Callable[[Prepared, Array], Array]
-    persistence: Callable[[Prepared], Array]
-
-
-def _price(prepared: Prepared, scaled: Array) -> Array:
-    return price_of(prepared.close, scaled, prepared.scale)
+    scaled: Callable[[Prepared, int], Array]
+    level: Callable[[Prepared, Array, int], Array]
+    persistence: Callable[[Prepared, int], Array]
 
 
-def _log_level(prepared: Prepared, scaled: Array) -> Array:
-    return scaled + np.log(prepared.scale)
+def _price(prepared: Prepared, scaled: Array, horizon: int) -> Array:
+    return price_of(prepared.close, scaled, horizon_scale(prepared, horizon))
+
+
+def _log_level(prepared: Prepared, scaled: Array, horizon: int) -> Array:
+    return scaled + np.log(horizon_scale(prepared, horizon))
 
 
 TARGETS: dict[str, Target] = {
-    "close": Target(lambda p: _move(p, p.close), _price, lambda p: p.close),
-    "open": Target(lambda p: _move(p, p.open), _price, lambda p: p.close),
-    "high": Target(lambda p: _move(p, p.high), _price, lambda p: p.close * p.high / p.open),
-    "low": Target(lambda p: _move(p, p.low), _price, lambda p: p.close * p.low / p.open),
-    "amplitude": Target(_amplitude, lambda p, f: f * p.close * p.scale, lambda p: p.high - p.low),
-    "direction": Target(_direction, lambda _, f: f, lambda p: np.full(len(p.close), 0.5)),
-    "log_range": Target(_log_range, _log_level, lambda p: np.log(p.log_range)),
-    "realized_volatility": Target(_realized_volatility, _log_level, lambda p: np.log(_deviation(p))),
+    "close": Target(lambda p, h: _move(p, p.close, h), _price, lambda p, _: p.close),
+    "open": Target(lambda p, h: _move(p, p.open, h), _price, lambda p, _: p.close),
+    "high": Target(lambda p, h: _move(p, rolling_max(p.high, h), h), _price, lambda p, _: p.close * p.high / p.open),
+    "low": Target(lambda p, h: _move(p, rolling_min(p.low, h), h), _price, lambda p, _: p.close * p.low / p.open),
+    "amplitude": Target(_amplitude, lambda p, f, h: f * p.close * horizon_scale(p, h), _height),
+    "direction": Target(_direction, lambda _, f, __: f, lambda p, _: np.full(len(p.close), 0.5)),
+    "log_range": Target(lambda p, h: _log_ratio(p, _range(p, h), h), _log_level, lambda p, h: np.log(_range(p, h))),
+    "realized_volatility": Target(
+        lambda p, h: _log_ratio(p, _deviation(p, h), h), _log_level, lambda p, h: np.log(_deviation(p, h))
+    ),
 }
-"""Target by name. With C, s of the forecasting row and ' for the next candle: close, open, high and
-low are log(X' / C) / s; amplitude (H' - L') / (C s); direction 1 when C' > C, else 0; log_range
-log(log(H' / L') / s); realized_volatility log(v' / s) with the Garman-Klass (1980) deviation v'.
-Levels are prices, price differences, probabilities and logarithms of log(H' / L') and v'."""
+"""Target by name. With C and s of the forecasting row, h candles, S = s sqrt(h), O' and C' of the last of them and H'
+and L' of all of them together: close, open, high and low are log(X' / C) / S; amplitude (H' - L') / (C S); direction 1
+when C' > C, else 0; log_range log(log(H' / L') / S); realized_volatility log(v' / S) with the root v' of the summed
+squared returns, of one candle the Garman-Klass (1980) deviation. Levels are prices, price differences, probabilities
+and logarithms of log(H' / L') and v'. Persistence of a size is that of the last h candles."""
 
 
-def target_frame(candles: pd.DataFrame, interval: str, targets: Iterable[str] = tuple(TARGETS)) -> pd.DataFrame:
-    """Targets of every candle: what the NEXT candle does, in units of the scale known now.
+def target_frame(
+    candles: pd.DataFrame, interval: str, targets: Iterable[str] = tuple(TARGETS), horizon: int = 1
+) -> pd.DataFrame:
+    """Targets of every candle: what the NEXT candles do, in units of the scale known now.
 
     Parameters
     ----------
@@ -102,12 +125,14 @@ def target_frame(candles: pd.DataFrame, interval: str, targets: Iterable[str] = 
         Its interval.
     targets
         Names out of `TARGETS`.
+    horizon
+        Candles ahead.
 
     Returns
     -------
     DataFrame
-        n rows aligned with `candles`. Null in the last row, across gaps, and while the scale
-        warms up.
+        n rows aligned with `candles`. Null in the last `horizon` rows, across gaps, and while the
+        scale warms up.
 
     Raises
     ------
@@ -120,7 +145,7 @@ def target_frame(candles: pd.DataFrame, interval: str, targets: Iterable[str] = 
         msg = f"a target is one of {', '.join(TARGETS)}, unknown: {', '.join(unknown)}: name one of them"
         raise UsageError(msg)
     prepared = Prepared(candles, interval)
-    return pd.DataFrame({name: TARGETS[name].scaled(prepared) for name in names})
+    return pd.DataFrame({name: TARGETS[name].scaled(prepared, horizon) for name in names})
 
 
 def price_of(last_close: ArrayLike, scaled: ArrayLike, scale: ArrayLike) -> Array:

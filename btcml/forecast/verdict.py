@@ -1,9 +1,9 @@
 """The verdict: which model is served, by a rule that was fixed before any result was seen.
 
-1. Judged are absolute errors in bp on the candles that all models forecast in walk-forward.
+1. Judged are absolute errors in bp on the candles that all models forecast in walk-forward, at each horizon by itself.
 2. A challenger *beats persistence* if its MAE is below persistence's over the whole test and over
    the last six months, and the one-sided Diebold-Mariano p over the whole test, after Holm over
-   all challengers and times the looks at the data, is below alpha = 0.01.
+   all challengers at all horizons and times the looks at the data, is below alpha = 0.01.
 3. Champion is the lowest MAE among those; if there is none, persistence.
 4. A reigning champion stays as long as rule 2 holds for it at a single look: to keep a champion
    claims nothing new. It is replaced only by a challenger that beats persistence *and* beats the
@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from btcml.errors import UsageError
-from btcml.forecast.metrics import PERSISTENCE, loss_table
+from btcml.forecast.metrics import PERSISTENCE, horizon_of, loss_table
 from btcml.forecast.statistics import Comparison, diebold_mariano, holm
 
 if TYPE_CHECKING:
@@ -99,19 +99,28 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def verdict(forecasts: pd.DataFrame, *, looks: int = 1, alpha: float = 0.01, reigning: str = PERSISTENCE) -> Verdict:
+def verdict(
+    forecasts: pd.DataFrame,
+    *,
+    looks: int = 1,
+    alpha: float = 0.01,
+    reigning: str = PERSISTENCE,
+    others: Sequence[pd.Series] = (),
+) -> Verdict:
     """Judge walk-forward forecasts by the rule of this module.
 
     Parameters
     ----------
     forecasts
-        Forecast frame of the close, persistence among its models.
+        Forecast frame of the close at one horizon, persistence among its models.
     looks
         How many verdicts these data have seen, this one included.
     alpha
         Level of the tests.
     reigning
         The champion so far. One that is no longer among the models is replaced like persistence.
+    others
+        `challenger_p` of the other horizons that were asked for with it: Holm allows for them.
 
     Returns
     -------
@@ -141,14 +150,16 @@ def verdict(forecasts: pd.DataFrame, *, looks: int = 1, alpha: float = 0.01, rei
         raise UsageError(msg)
     if len(losses) < _MIN:
         reason = f"{PERSISTENCE} is champion: a verdict needs {_MIN} candles, found {len(losses)}."
-        return Verdict(PERSISTENCE, reason, _table(losses, looks, alpha).head(0), looks, alpha, len(losses))
-    table = _table(losses, looks, alpha)
+        none = _table(losses, horizon_of(forecasts), (), looks, alpha).head(0)
+        return Verdict(PERSISTENCE, reason, none, looks, alpha, len(losses))
+    horizon = horizon_of(forecasts)
+    table = _table(losses, horizon, others, looks, alpha)
     reigns = reigning if _stays(table, reigning, alpha) else PERSISTENCE
-    table["p_champion"] = _against(losses, reigns, looks).reindex(table["model"]).fillna(1.0).to_numpy()
+    table["p_champion"] = _against(losses, reigns, looks, horizon).reindex(table["model"]).fillna(1.0).to_numpy()
     worthy = table["beats"] & ((table["p_champion"] < alpha) if reigns != PERSISTENCE else True)
     # The table is in the order of MAE, so the first that qualifies is the best.
     champion = str(table["model"][worthy].iloc[0]) if worthy.any() else reigns
-    reason = _reason(table, champion, reigns, looks, losses.index)
+    reason = _reason(table, champion, reigns, looks, losses.index, (horizon, len(others) + 1))
     return Verdict(champion, reason, table, looks, alpha, len(losses))
 
 
@@ -189,6 +200,19 @@ def count_looks(spans: Sequence[Span], tries: int = 0, challengers: int = 1) -> 
     return max(1, min(looks, len(edges))) + math.ceil(tries / challengers)
 
 
+def challenger_p(losses: pd.DataFrame, horizon: int = 1) -> pd.Series:
+    """One-sided Diebold-Mariano p of each challenger against persistence.
+
+    Parameters
+    ----------
+    losses
+        One row per candle, one column per model, persistence among them.
+    horizon
+        Candles ahead.
+    """
+    return _compare(losses, PERSISTENCE, horizon)["p"].drop(PERSISTENCE)
+
+
 def decision_due(last: pd.Timestamp | None, now: pd.Timestamp) -> bool:
     """Whether a new verdict may fall: a day or more after the last one.
 
@@ -201,13 +225,14 @@ def decision_due(last: pd.Timestamp | None, now: pd.Timestamp) -> bool:
     return last is None or now - last >= _DAY
 
 
-def _table(losses: pd.DataFrame, looks: int, alpha: float) -> pd.DataFrame:
+def _table(losses: pd.DataFrame, horizon: int, others: Sequence[pd.Series], looks: int, alpha: float) -> pd.DataFrame:
     recent = losses[_is_recent(losses.index)]
-    tests = _compare(losses, PERSISTENCE)
+    tests = _compare(losses, PERSISTENCE, horizon)
     challengers = tests["p"].drop(PERSISTENCE)
+    family = pd.concat([challengers, *others], ignore_index=True)
     table = tests.assign(
         ratio=losses.mean() / losses[PERSISTENCE].mean(),
-        p_once=holm(challengers),
+        p_once=pd.Series(holm(family).to_numpy()[: len(challengers)], challengers.index),
         recent_ratio=recent.mean() / recent[PERSISTENCE].mean(),
     ).fillna({"p_once": 1.0})
     table["p_holm"] = np.minimum(table["p_once"] * looks, 1.0)
@@ -231,9 +256,12 @@ def _is_recent(times: pd.Index) -> NDArray[np.bool_]:
     return np.asarray(times > times.max() - pd.DateOffset(months=_RECENT_MONTHS))
 
 
-def _compare(losses: pd.DataFrame, benchmark: str) -> pd.DataFrame:
+def _compare(losses: pd.DataFrame, benchmark: str, horizon: int) -> pd.DataFrame:
     none = Comparison(0.0, 1.0, 1.0, 0, 0)
-    results = {name: diebold_mariano(losses[name], losses[benchmark]) if len(losses) > 1 else none for name in losses}
+    results = {
+        name: diebold_mariano(losses[name], losses[benchmark], horizon=horizon) if len(losses) > 1 else none
+        for name in losses
+    }
     return pd.DataFrame(
         {
             "z": {name: result.statistic for name, result in results.items()},
@@ -242,19 +270,24 @@ def _compare(losses: pd.DataFrame, benchmark: str) -> pd.DataFrame:
     )
 
 
-def _against(losses: pd.DataFrame, champion: str, looks: int) -> pd.Series:
+def _against(losses: pd.DataFrame, champion: str, looks: int, horizon: int) -> pd.Series:
     if champion == PERSISTENCE:
         return pd.Series(dtype=float)
-    return holm(_compare(losses, champion)["p"].drop([PERSISTENCE, champion]), looks)
+    return holm(_compare(losses, champion, horizon)["p"].drop([PERSISTENCE, champion]), looks)
 
 
-def _reason(table: pd.DataFrame, champion: str, reigns: str, looks: int, times: pd.Index) -> str:
+def _reason(
+    table: pd.DataFrame, champion: str, reigns: str, looks: int, times: pd.Index, horizons: tuple[int, int]
+) -> str:
     challengers = table.iloc[1:]
     if challengers.empty:
         return f"{PERSISTENCE} is champion: there is no challenger."
     named = champion if champion != PERSISTENCE else challengers["model"].iloc[0]
     row = challengers[challengers["model"] == named].iloc[0].to_dict()
     count = f"{len(challengers)} challenger{'s' * (len(challengers) > 1)}"
+    horizon, asked = horizons
+    count += f" at {asked} horizons" * (asked > 1)
+    ahead = f" {horizon} candles ahead" * (horizon > 1)
     looked = f"{looks} look{'s' * (looks > 1)}"
     recently = f"and {row['recent_ratio']:.4f} in the last {_RECENT_MONTHS} months"
     stays = reigns == champion != PERSISTENCE
@@ -266,11 +299,11 @@ def _reason(table: pd.DataFrame, champion: str, reigns: str, looks: int, times: 
         f"{_p(p)} after Holm over {count} {looked}) {recently}"
     )
     if champion == PERSISTENCE:
-        return f"{PERSISTENCE} is champion: no challenger beats it; the best, {named}, has {figures}."
+        return f"{PERSISTENCE} is champion{ahead}: no challenger beats it; the best, {named}, has {figures}."
     if stays:
-        return f"{champion} stays champion: no challenger beats it; it has {figures}."
+        return f"{champion} stays champion{ahead}: no challenger beats it; it has {figures}."
     against = "" if reigns == PERSISTENCE else f", and beats {reigns}"
-    return f"{champion} is champion: it has {figures}{against}."
+    return f"{champion} is champion{ahead}: it has {figures}{against}."
 
 
 def _days(times: pd.Index) -> str:

@@ -19,6 +19,8 @@ from btcml.forecast.calibration import (
     trailing_factor,
 )
 from btcml.forecast.dataset import ticks
+from btcml.forecast.distribution import distribution_columns
+from btcml.forecast.features.windows import rolling_max, rolling_min
 from btcml.forecast.intervals import AdaptiveInterval
 from btcml.forecast.metrics import FORECAST_COLUMNS, PERSISTENCE
 from btcml.forecast.metrics.interval import LEVEL
@@ -71,6 +73,11 @@ class Walked:
         return self.data.target_time[self.rows] // DAY_US
 
     @property
+    def made(self) -> Rows:
+        """Day number of each forecast's making."""
+        return self.data.made_time[self.rows] // DAY_US
+
+    @property
     def outcome(self) -> Array:
         """Scaled outcome of each row."""
         return self.data.sample.y[self.rows]
@@ -78,15 +85,20 @@ class Walked:
     @property
     def scale(self) -> Array:
         """Scale of each row."""
-        return self.data.prepared.scale[self.rows]
+        return self.data.scale[self.rows]
 
 
 class Raw(NamedTuple):
-    """Raw forecasts of close, direction and range over the same folds."""
+    """Raw forecasts at one horizon over the same folds.
+
+    The classifier of the direction is for the next candle only; the volatility is forecast unless the next
+    candle is all that is asked for.
+    """
 
     close: Walked
-    direction: Walked
     ranges: Walked
+    direction: Walked | None = None
+    volatility: Walked | None = None
 
 
 def walk(
@@ -145,7 +157,23 @@ def walk_all(
     backend: str = "loky",
 ) -> Raw:
     """Raw forecasts of the models, the classifier and the range models, all fits in one pool."""
-    return Raw(*walk(_work(close, models, range_models), folds, jobs, backend))
+    return walk_horizons(close, folds, (close.horizon,), models, range_models, jobs, backend)[close.horizon]
+
+
+def walk_horizons(
+    close: Dataset,
+    folds: Sequence[Fold],
+    horizons: Sequence[int],
+    models: Sequence[str],
+    range_models: Sequence[str] = (RANGE,),
+    jobs: int = 2,
+    backend: str = "loky",
+) -> dict[int, Raw]:
+    """Raw forecasts by horizon from the same features, all fits in one pool."""
+    targets = {h: close.with_target("close", h) for h in horizons}
+    works = {h: _work(data, models, range_models, volatility=[*horizons] != [1]) for h, data in targets.items()}
+    walked = iter(walk([item for work in works.values() for item in work.values()], folds, jobs, backend))
+    return {h: Raw(**{part: next(walked) for part in work}) for h, work in works.items()}
 
 
 def fit_all(
@@ -153,17 +181,25 @@ def fit_all(
 ) -> dict[str, Model]:
     """Models by name, fitted on the target candles of [start, cutoff] in parallel processes."""
     # The range model is the slowest, so it starts first: no process waits for it at the end.
-    tasks = _tasks(_work(close, models, (RANGE,))[::-1])
+    tasks = _tasks([*_work(close, models, (RANGE,)).values()][::-1])
     calls = [delayed(_fit_dump)(name, data.sample, data.training_rows(start, cutoff)) for name, data in tasks]
     dumps = Parallel(n_jobs=jobs)(calls)
     return {name: make_model(name).load(files) for (name, _), files in zip(tasks, dumps, strict=True)}
 
 
-def _work(close: Dataset, models: Sequence[str], range_models: Sequence[str]) -> list[tuple[Dataset, list[str]]]:
-    """Datasets with the models that learn from them: close, direction and range, in this order."""
-    ranges = close.with_features("range").with_target("log_range")
+def _work(
+    close: Dataset, models: Sequence[str], range_models: Sequence[str], *, volatility: bool = False
+) -> dict[str, tuple[Dataset, list[str]]]:
+    """Datasets with the models that learn from them, by their name in `Raw`."""
+    wide = close.with_features("range")
     sizes = list(dict.fromkeys([RANGE, *range_models]))
-    return [(close, _members(models)), (close.with_target("direction"), [DIRECTION]), (ranges, sizes)]
+    work = {"close": (close, _members(models))}
+    if close.horizon == 1:
+        work["direction"] = (close.with_target("direction"), [DIRECTION])
+    work["ranges"] = (wide.with_target("log_range"), sizes)
+    if volatility:
+        work["volatility"] = (wide.with_target("realized_volatility"), sizes)
+    return work
 
 
 def _members(models: Sequence[str]) -> list[str]:
@@ -217,7 +253,7 @@ def level_frame(walked: Walked, models: Sequence[str]) -> pd.DataFrame:
     base = data.persistence[rows]
     shared = pd.DataFrame(
         {"cutoff": _times(walked.cutoff), "open_time": _times(data.target_time[rows]), "y": data.level[rows]}
-    )
+    ).assign(horizon=np.int16(data.horizon))
     scaled = {PERSISTENCE: np.full(len(rows), np.nan)}
     scaled |= {name: _scaled(walked, name) for name in models if name != PERSISTENCE}
     parts = []
@@ -230,7 +266,9 @@ def level_frame(walked: Walked, models: Sequence[str]) -> pd.DataFrame:
 
 def _scaled(walked: Walked, name: str) -> Array:
     raw, losses, prior = raw_move(walked, name)
-    return raw * trailing_factor(losses, walked.day, prior, CAUTION) if walked.data.target in MOVES else raw
+    if walked.data.target not in MOVES:
+        return raw
+    return raw * trailing_factor(losses, walked.day, prior, CAUTION, walked.made)
 
 
 def _times(stamps: NDArray[np.int64]) -> pd.DatetimeIndex:
@@ -245,31 +283,57 @@ def close_frame(walked: Raw, models: Sequence[str], level: float = LEVEL) -> pd.
     DataFrame
         `FORECAST_COLUMNS` and ``open, high, low, amp``. ``lo`` and ``hi`` are the interval at `level`
         around the last close, ``prob_up`` the calibrated probability of a rise (NaN for persistence);
-        a column ``level`` is there unless it is 90 %.
+        a column ``level`` is there unless it is 90 %. Unless the next candle is all that is forecast, ``pit``,
+        ``crps_bp`` and ``crps_reference_bp`` score the predictive distribution, and bounds and probability
+        beyond the next candle are its own.
     """
     frame = level_frame(walked.close, models)
     base = walked.close.data.persistence[walked.close.rows]
-    bounds = AdaptiveInterval(level=level).run(*interval_inputs(walked))
-    raw = walked.direction.raw[DIRECTION]
-    factor = trailing_factor(probability_losses(raw, walked.direction.outcome), walked.direction.day, 1.0)
     up, down = _reach(walked, base)
-    columns = pd.DataFrame(
-        {
-            "lo": base * np.exp(bounds["lo"].to_numpy()),
-            "hi": base * np.exp(bounds["hi"].to_numpy()),
-            "prob_up": calibrated(raw, factor),
-            "up": base * np.exp(up),
-            "down": base * np.exp(-down),
-        }
-    )
-    tiled = {name: np.tile(column.to_numpy(), frame["model"].nunique()) for name, column in columns.items()}
-    frame = frame.assign(lo=tiled["lo"], hi=tiled["hi"], open=frame["base"])
+    columns = {} if walked.volatility is None else _distributions(walked, walked.volatility, base, models, level)
+    if walked.direction is not None:
+        columns |= _next_candle(walked, walked.direction, base, level)
+    columns |= {"up": base * np.exp(up), "down": base * np.exp(-down)}
+    tiled = {name: np.tile(column, frame["model"].nunique()) for name, column in columns.items()}
+    frame = frame.assign(open=frame["base"], **{name: tiled[name] for name in columns if name in _KEPT})
     frame["prob_up"] = np.where(frame["model"] == PERSISTENCE, np.nan, tiled["prob_up"])
     frame["high"] = np.fmax(frame[["y_hat", "base"]].max(axis=1), tiled["up"])
     frame["low"] = np.fmin(frame[["y_hat", "base"]].min(axis=1), tiled["down"])
     if level != LEVEL:
         frame["level"] = level
     return frame.assign(amp=frame["high"] - frame["low"])
+
+
+_KEPT = ("lo", "hi", "pit", "crps_bp", "crps_reference_bp")
+
+
+def _distributions(
+    walked: Raw, volatility: Walked, base: Array, models: Sequence[str], level: float
+) -> dict[str, Array]:
+    """Columns of the predictive distributions, around the forecasts of the first model.
+
+    The scale is the geometric mean of the range and volatility forecasts over the horizon.
+    """
+    close, rows = walked.close, walked.close.rows
+    sizes = [
+        pd.Series(part.data.level_of(part.rows, part.raw[RANGE]), part.rows).reindex(rows).to_numpy()
+        for part in (walked.ranges, volatility)
+    ]
+    first = next(name for name in models if name != PERSISTENCE)
+    center = np.nan_to_num(_scaled(close, first)) * close.scale
+    outcome = np.log(close.data.level[rows] / base)
+    scale = np.exp(np.mean(sizes, axis=0))
+    found = distribution_columns(outcome, center, scale, close.scale, close.day, close.made, level)
+    return found | {name: base * np.exp(found[name]) for name in ("lo", "hi")}
+
+
+def _next_candle(walked: Raw, direction: Walked, base: Array, level: float) -> dict[str, Array]:
+    """Interval and calibrated probability of a rise of the next candle."""
+    bounds = AdaptiveInterval(level=level).run(*interval_inputs(walked))
+    raw = direction.raw[DIRECTION]
+    factor = trailing_factor(probability_losses(raw, direction.outcome), direction.day, 1.0)
+    lo, hi = (base * np.exp(bounds[name].to_numpy()) for name in ("lo", "hi"))
+    return {"lo": lo, "hi": hi, "prob_up": calibrated(raw, factor)}
 
 
 def interval_inputs(walked: Raw) -> tuple[Array, Array]:
@@ -286,8 +350,10 @@ def _reach(walked: Raw, base: Array) -> tuple[Array, Array]:
     The range forecast times the running median share of the range above and below in the outcomes before;
     one half each before there are any. NaN where the range is not forecast.
     """
-    prepared, rows = walked.close.data.prepared, walked.close.rows
+    prepared, rows, horizon = walked.close.data.prepared, walked.close.rows, walked.close.data.horizon
     width = interval_inputs(walked)[1]
-    high, low = (np.log(next_value(price, prepared.age)[rows] / base) for price in (prepared.high, prepared.low))
-    up, down = (pd.Series(part / width).shift(1).expanding().median().fillna(0.5) for part in (high, -low))
+    reached = rolling_max(prepared.high, horizon), rolling_min(prepared.low, horizon)
+    high, low = (np.log(next_value(price, prepared.age, horizon)[rows] / base) for price in reached)
+    # The outcomes of the newest rows are not known yet.
+    up, down = (pd.Series(part / width).shift(horizon).expanding().median().fillna(0.5) for part in (high, -low))
     return up.to_numpy() * width, down.to_numpy() * width

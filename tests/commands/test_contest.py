@@ -34,6 +34,22 @@ def test_only_the_days_that_are_named_are_judged(capsys):
 
 
 @pytest.mark.usefixtures("holed")
+def test_each_horizon_has_a_row_with_its_skill_volatility_and_distribution(capsys):
+    """In JSON and in the tables for people; what is no horizon is refused in one sentence."""
+    assert main([*EVALUATE, "--days", "90", "--horizons", "12,1"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [row["horizon"] for row in facts["horizons"]] == [1, 12]
+    known = {"ratio", "late_ratio", "z", "p", "volatility_r2", "crps_skill", "coverage_50", "coverage_95", "pit_p"}
+    assert all(row[name] is not None for row in facts["horizons"] for name in known)
+    assert facts["experiment"]["horizons"] == [1, 12]
+    assert main([*EVALUATE[:-1], "--days", "90", "--horizons", "1,12"]) == 0
+    assert "by horizon in candles" in capsys.readouterr().out
+    for wrong in ("0,3", "one", "1.5", "99999999999"):
+        assert main([*EVALUATE, "--days", "30", "--horizons", wrong]) == 2
+        assert "numbers of candles" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("holed")
 def test_a_gap_in_the_judged_span_is_reported(capsys):
     """Without --days all that is stored takes part, and what is missing in it is said."""
     assert main(["backfill", "--interval", "1d", "--since", "2019-01-01", "--until", "2019-12-31"]) == 0

@@ -77,12 +77,17 @@ def test_impossible_experiments_are_refused_in_one_sentence(candles):
         standard.replace(models=("persistence",))
     with pytest.raises(UsageError, match="a feature set is one of"):
         standard.replace(features="everything")
-    with pytest.raises(UsageError, match=r"has the fields interval, .* found horizons"):
-        standard.replace(horizons=3)
+    with pytest.raises(UsageError, match=r"has the fields interval, .* found steps"):
+        standard.replace(steps=3)
     with pytest.raises(UsageError, match="level must lie between 0 and 1"):
         standard.replace(level=90)
     with pytest.raises(UsageError, match="purge must be at least the horizon"):
         standard.replace(purge=0)
+    with pytest.raises(UsageError, match=r"purge must be at least the horizon \(12\), found 3"):
+        standard.replace(purge=3, horizons=(1, 12))
+    for wrong in ((), (0, 3), (3, 1), (1, 1), (1, 10**9)):
+        with pytest.raises(UsageError, match="numbers of candles from 1 to 1000, ascending, found"):
+            standard.replace(horizons=wrong)
     with pytest.raises(NotReadyError, match="candles of three days"):
         Experiment.default(candles.head(500), "5m")
 

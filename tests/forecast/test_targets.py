@@ -36,7 +36,7 @@ def test_targets_are_null_before_a_gap_in_the_last_row_and_in_the_warm_up(candle
 def test_a_level_is_its_scaled_outcome_turned_back(candles, name):
     """Turning an outcome into its level gives the candle's own value."""
     prepared, target = Prepared(candles, "5m"), TARGETS[name]
-    level = target.level(prepared, target.scaled(prepared))
+    level = target.level(prepared, target.scaled(prepared, 1), 1)
     following = candles.iloc[501]
     expected = {
         "amplitude": following["high"] - following["low"],
@@ -48,6 +48,40 @@ def test_a_level_is_its_scaled_outcome_turned_back(candles, name):
         square = 0.5 * np.log(following["high"] / following["low"]) ** 2 - (2 * np.log(2) - 1) * body**2
         expected[name] = np.log(max(np.sqrt(square), 5e-5))
     assert level[500] == pytest.approx(expected.get(name, following.get(name)), rel=1e-9)
+
+
+@pytest.mark.parametrize("horizon", [2, 12, 48])
+def test_an_outcome_over_a_horizon_is_that_of_the_candles_up_to_it(candles, horizon):
+    """Close, extremes, direction, range and volatility against the slow formulas, row by row."""
+    prepared = Prepared(candles, "5m")
+    frame = target_frame(candles, "5m", horizon=horizon)
+    for row in (500, 900, 2500):
+        after, last = candles.iloc[row + 1 : row + 1 + horizon], candles["close"][row]
+        scale = prepared.scale[row] * np.sqrt(horizon)
+        returns = np.diff(np.log([last, *after["close"]]))
+        expected = {
+            "close": np.log(after["close"].iloc[-1] / last) / scale,
+            "high": np.log(after["high"].max() / last) / scale,
+            "low": np.log(after["low"].min() / last) / scale,
+            "direction": float(after["close"].iloc[-1] > last),
+            "amplitude": (after["high"].max() - after["low"].min()) / (last * scale),
+            "log_range": np.log(np.log(after["high"].max() / after["low"].min()) / scale),
+            "realized_volatility": np.log(np.sqrt((returns**2).sum()) / scale),
+        }
+        found = frame.loc[row, list(expected)].to_dict()
+        assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_an_outcome_over_a_horizon_is_null_before_a_gap_and_at_the_end(candles):
+    """A hole anywhere up to the horizon leaves no outcome; persistence is the size of as many candles before."""
+    frame, prepared = target_frame(candles, "5m", horizon=12), Prepared(candles, "5m")
+    hole = int(np.flatnonzero(prepared.age[1:] == 0)[0])
+    assert frame.iloc[hole - 11 : hole + 1].isna().all().all()
+    assert frame.iloc[hole - 12].notna().all()
+    assert frame.tail(12).isna().all().all()
+    before = candles.iloc[489:501]
+    size = TARGETS["log_range"].persistence(prepared, 12)[500]
+    assert size == pytest.approx(np.log(np.log(before["high"].max() / before["low"].min())))
 
 
 def test_prices_are_consistent_whatever_the_forecasts():

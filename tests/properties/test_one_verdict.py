@@ -125,7 +125,7 @@ def test_a_face_with_a_plan_of_its_own_is_found(answers, planted):
 
 JUDGES = {
     "btcml.forecast.splits": {"WalkForward"},
-    "btcml.forecast.walk": {"walk", "walk_all"},
+    "btcml.forecast.walk": {"walk", "walk_all", "walk_horizons"},
     "btcml.forecast.verdict": {"verdict", "Verdict"},
     "btcml.forecast.money": {"money"},
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from btcml.forecast.metrics.table import BP, known, metric, moves
+from btcml.forecast.metrics.table import BP, horizon_of, known, metric, moves
 from btcml.forecast.statistics import DirectionTest, diebold_mariano, pesaran_timmermann, wilson_interval
 
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ def brier_z(forecasts: pd.DataFrame) -> float:
     up, probability = _outcomes(forecasts)
     if len(up) <= 1:
         return math.nan
-    return diebold_mariano(np.square(probability - up), np.square(up.mean() - up)).statistic
+    ours, theirs = np.square(probability - up), np.square(up.mean() - up)
+    return diebold_mariano(ours, theirs, horizon=horizon_of(forecasts)).statistic
 
 
 @metric("probability", "Calibration error", "share", "less")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from btcml.forecast.metrics.table import BP, known, losses, metric, moves
+from btcml.forecast.metrics.table import BP, horizon_of, known, losses, metric, moves
 from btcml.forecast.statistics import Comparison, clark_west, diebold_mariano, skill_interval
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def skill_high(forecasts: pd.DataFrame) -> float:
 
 def _compare(forecasts: pd.DataFrame, loss: str) -> Comparison:
     ours, theirs = losses(forecasts, loss)
-    return diebold_mariano(ours, theirs) if len(ours) > 1 else _UNDEFINED
+    return diebold_mariano(ours, theirs, horizon=horizon_of(forecasts)) if len(ours) > 1 else _UNDEFINED
 
 
 @metric("point", "Diebold-Mariano z", "z", "less")
@@ -86,7 +86,7 @@ def clark_west_p(forecasts: pd.DataFrame) -> float:
     actual, forecast = moves(forecasts)
     if len(actual) <= 1:
         return math.nan
-    return clark_west(actual, np.zeros_like(actual), forecast).p_better
+    return clark_west(actual, np.zeros_like(actual), forecast, horizon=horizon_of(forecasts)).p_better
 
 
 @metric("point", "MAE", "USD", "less")
@@ -163,7 +163,7 @@ def qlike(forecasts: pd.DataFrame) -> float:
 def qlike_z(forecasts: pd.DataFrame) -> float:
     """Diebold-Mariano statistic of QLIKE against "as the last candle"; negative is better."""
     ours, theirs = losses(forecasts, "qlike")
-    return diebold_mariano(ours, theirs).statistic if len(ours) > 1 else math.nan
+    return diebold_mariano(ours, theirs, horizon=horizon_of(forecasts)).statistic if len(ours) > 1 else math.nan
 
 
 @metric("range", "MSE against no change", "", "less")

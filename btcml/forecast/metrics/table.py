@@ -91,8 +91,8 @@ def metrics_named(names: Iterable[str]) -> list[Metric]:
     return [METRICS[name] for name in wanted]
 
 
-FORECAST_COLUMNS = ("cutoff", "open_time", "model", "y", "y_hat", "lo", "hi", "prob_up", "base")
-"""Columns of a forecast frame."""
+FORECAST_COLUMNS = ("cutoff", "open_time", "horizon", "model", "y", "y_hat", "lo", "hi", "prob_up", "base")
+"""Columns of a forecast frame; one without the horizon is of the next candle."""
 
 PERSISTENCE = "persistence"
 """The model that says "no change"; it is in every frame."""
@@ -137,6 +137,7 @@ def forecast_frame(
     first, step = pd.Timestamp(start, tz="UTC"), interval_delta(interval)
     times = pd.Series(pd.date_range(first, periods=len(prices) - 1, freq=step, unit="us"))
     common = pd.DataFrame({"cutoff": first - step, "open_time": times, "y": prices[1:], "base": prices[:-1]})
+    common["horizon"] = np.int16(1)
     everybody = {**forecasts, PERSISTENCE: {"y_hat": prices[:-1]}}
     parts = [_part(common.assign(model=name), everybody[name]) for name in sorted(everybody)]
     return pd.concat(parts, ignore_index=True)
@@ -146,6 +147,11 @@ def _part(common: pd.DataFrame, columns: Mapping[str, ArrayLike]) -> pd.DataFram
     for name in ("y_hat", "lo", "hi", "prob_up"):
         common[name] = np.asarray(columns.get(name, np.nan), dtype=float)
     return common[list(FORECAST_COLUMNS)]
+
+
+def horizon_of(forecasts: pd.DataFrame) -> int:
+    """Candles ahead of a forecast frame."""
+    return int(forecasts["horizon"].iloc[0]) if "horizon" in forecasts and len(forecasts) else 1
 
 
 THIRDS = ("calm", "middle", "storm")
@@ -356,7 +362,7 @@ def _scores(part: pd.DataFrame, chosen: list[Metric]) -> dict[str, float]:
 
 
 def _common_frames(forecasts: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    missing = [name for name in FORECAST_COLUMNS if name not in forecasts]
+    missing = [name for name in FORECAST_COLUMNS if name not in forecasts and name != "horizon"]
     if missing:
         msg = f"a forecast frame needs the columns {', '.join(FORECAST_COLUMNS)}, missing: {', '.join(missing)}"
         raise UsageError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -50,7 +51,7 @@ class Boosting(Model):
     Parameters
     ----------
     rounds
-        Number of trees.
+        Number of trees at a horizon of one candle; fewer at longer ones, as outcomes overlap and say less.
     multiplier
         Multiplier of the forecast until one is learned from earlier forecasts.
     rows_per_leaf
@@ -69,7 +70,8 @@ class Boosting(Model):
     def fit(self, sample: Sample) -> Self:
         """Fit all rounds: no early stopping, so no validation set is used."""
         data = lightgbm.Dataset(sample.x, sample.y, feature_name=list(sample.names), free_raw_data=True)
-        self._booster = lightgbm.train(self.settings | self._tree_size(len(sample.y)), data, self.rounds)
+        rounds = max(1, round(self.rounds / math.cbrt(sample.horizon)))
+        self._booster = lightgbm.train(self.settings | self._tree_size(len(sample.y)), data, rounds)
         return self
 
     def _tree_size(self, rows: int) -> dict[str, int]:

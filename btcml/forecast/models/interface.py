@@ -30,6 +30,8 @@ class Sample:
         Positions of the n rows in `path`; a model may look at ``path[: row + 1]`` only.
     y
         Scaled outcomes, shape (n,); empty when forecasting.
+    horizon
+        Candles ahead.
     """
 
     x: NDArray[np.float32]
@@ -37,6 +39,7 @@ class Sample:
     path: Array
     rows: NDArray[np.int64]
     y: Array
+    horizon: int = 1
 
     def at(self, chosen: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Sample:
         """Return the chosen rows."""

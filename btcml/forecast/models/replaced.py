@@ -23,13 +23,17 @@ WINDOW = 25_906
 
 
 def _level(sample: Sample) -> Array:
-    """Close of the next candle."""
-    return sample.column("close_lag_0") * np.exp(sample.y * np.exp(sample.column("log_scale")))
+    """Close of the candle that is forecast."""
+    return sample.column("close_lag_0") * np.exp(sample.y * _scale(sample))
+
+
+def _scale(sample: Sample) -> Array:
+    return np.exp(sample.column("log_scale")) * np.sqrt(sample.horizon)
 
 
 def _scaled(sample: Sample, level: Array) -> Array:
     """Back from a price to a move in units of the scale."""
-    return np.log(np.maximum(level, 1e-9) / sample.column("close_lag_0")) / np.exp(sample.column("log_scale"))
+    return np.log(np.maximum(level, 1e-9) / sample.column("close_lag_0")) / _scale(sample)
 
 
 class _ComparisonModel(Model):

@@ -94,9 +94,21 @@ class _LagModel(Model):
         return self
 
     def predict(self, sample: Sample) -> Array:
-        """One-step forecasts."""
+        """Sum of the forecasts of the candles up to the horizon, over the root of their number."""
         path = np.clip(sample.path, -CLIP, CLIP)
-        return self.constant + np.convolve(path, self.weights)[: len(path)][sample.rows]
+        constant, *weights = self._ahead(sample.horizon)
+        return constant + np.convolve(path, weights)[: len(path)][sample.rows]
+
+    def _ahead(self, horizon: int) -> Array:
+        """Constant and weights of the forecast over a horizon: one step is repeated on its own forecasts."""
+        order = len(self.weights)
+        newest, total = np.eye(order + 1)[1:], np.zeros(order + 1)
+        for _ in range(horizon):
+            following = self.weights @ newest
+            following[0] += self.constant
+            newest = np.vstack([following, newest[:-1]])
+            total += following
+        return np.asarray(total / np.sqrt(horizon))
 
     def dump(self) -> dict[str, bytes]:
         """Numbers as JSON."""

@@ -1,0 +1,172 @@
+"""Predictive distributions: quantiles, probabilities and scores against independent formulas and simulations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import kstest, norm
+
+from btcml.errors import UsageError
+from btcml.forecast.distribution import (
+    COVERAGES,
+    LEVELS,
+    Distribution,
+    crps,
+    decide,
+    distribution_columns,
+    distribution_scores,
+    learn,
+    probability_below,
+    quantile_at,
+)
+
+RNG = np.random.default_rng(7)
+NORMAL = norm.ppf(LEVELS)
+
+
+def garch(n, horizon, seed):
+    """Log returns over a horizon from every step of a GARCH(1,1), and their true conditional deviation."""
+    rng, omega, alpha, beta = np.random.default_rng(seed), 1e-8, 0.08, 0.9
+    variance, returns, level = np.empty(n + horizon), np.empty(n + horizon), omega / (1 - alpha - beta)
+    current = level
+    for t, shock in enumerate(rng.normal(size=n + horizon)):
+        variance[t], returns[t] = current, np.sqrt(current) * shock
+        current = omega + alpha * returns[t] ** 2 + beta * current
+    total = np.append(0.0, np.cumsum(returns))
+    steps = (1 - (alpha + beta) ** horizon) / (1 - alpha - beta)
+    return (total[horizon:] - total[:-horizon])[:n], np.sqrt(horizon * level + (variance[:n] - level) * steps)
+
+
+def columns_of(outcome, scale, horizon, reference=None):
+    """Columns of 5-minute forecasts around no change."""
+    row, none = np.arange(len(outcome)), np.zeros(len(outcome))
+    days = (row + horizon - 1) // 288, row // 288
+    return distribution_columns(outcome, none, scale, scale if reference is None else reference, *days, 0.9)
+
+
+def uniform_distance(outcome, scale, horizon):
+    """Kolmogorov-Smirnov distance of the PIT from uniform, on every h-th forecast."""
+    pit = columns_of(outcome, scale, horizon)["pit"]
+    return kstest(pit[np.isfinite(pit)][::horizon], "uniform").statistic
+
+
+@pytest.mark.parametrize("horizon", [1, 3, 12, 48])
+def test_the_pit_is_uniform_under_a_known_model_at_every_horizon(horizon):
+    """The critical value is that of the same pipeline on twenty other paths of the model; a wrong scale exceeds it."""
+    n = 12 * 288
+    others = [uniform_distance(*garch(n, horizon, seed), horizon) for seed in range(1, 21)]
+    outcome, scale = garch(n, horizon, 0)
+    assert uniform_distance(outcome, scale, horizon) <= max(others)
+    leaning = outcome + 0.5 * scale * (np.arange(n) > n // 2)  # a drift begins half-way
+    assert uniform_distance(leaning, scale, horizon) > max(others)
+
+
+@pytest.mark.parametrize("horizon", [1, 12])
+def test_coverage_is_nominal_and_a_true_scale_beats_a_constant_one(horizon):
+    """Central intervals of a GARCH hold what they say, in each third of volatility, and the CRPS skill is positive."""
+    n = 40 * 288
+    outcome, scale = garch(n, horizon, 3)
+    found = columns_of(outcome, scale, horizon, np.full(n, scale.mean()))
+    times = pd.Series(pd.date_range("2025-01-01", periods=n, freq="5min", tz="UTC"))
+    frame = pd.DataFrame(found).assign(open_time=times, base=100 * np.exp(np.cumsum(garch(n, 1, 3)[0])))
+    scores = distribution_scores(frame, horizon)
+    for level in COVERAGES:
+        assert scores[f"coverage_{100 * level:.0f}"] == pytest.approx(level, abs=0.03)
+    for third in ("calm", "middle", "storm"):
+        assert scores[f"coverage_90_{third}"] == pytest.approx(0.9, abs=0.06)
+    assert scores["crps_skill"] > 0
+    assert ((outcome >= found["lo"]) & (outcome <= found["hi"]))[-n // 2 :].mean() == pytest.approx(0.9, abs=0.03)
+
+
+def test_the_crps_is_that_of_an_independent_library():
+    """Of quantiles as scoringrules has it, and of many normal draws as its closed form."""
+    scoringrules = pytest.importorskip("scoringrules")
+    quantiles, y = np.sort(RNG.standard_t(4, (300, 99)), axis=1), RNG.normal(size=300)
+    np.testing.assert_allclose(crps(quantiles, y), scoringrules.crps_quantile(y, quantiles, LEVELS), rtol=1e-12)
+    exact = scoringrules.crps_normal(y, 0.0, 1.0)
+    np.testing.assert_allclose(crps(np.tile(NORMAL, (300, 1)), y), exact, atol=0.01)
+
+
+def test_quantiles_never_cross_and_undo_probabilities():
+    """At any level, in the tails too; a probability rises with the price."""
+    quantiles = np.sort(RNG.standard_t(3, (200, 99)), axis=1)
+    levels = np.concatenate([[0.0001, 0.004], np.linspace(0.01, 0.99, 57), [0.996, 0.9999]])
+    table = np.column_stack([quantile_at(quantiles, level) for level in levels])
+    assert (np.diff(table, axis=1) >= 0).all()
+    back = np.column_stack([probability_below(quantiles, column) for column in table.T])
+    np.testing.assert_allclose(back, np.tile(levels, (200, 1)), atol=1e-9)
+
+
+def test_intervals_of_a_longer_horizon_are_wider_and_hold_each_other():
+    """A distribution at four times the horizon, of twice the deviation."""
+    short, long = (Distribution(50_000.0, tuple(width * NORMAL)) for width in (0.001, 0.002))
+    for level in (0.5, 0.9, 0.99):
+        (a, b), (c, d) = long.interval(level), short.interval(level)
+        assert a < c < 50_000 < d < b
+
+
+def test_probabilities_of_crossing_are_those_of_simulated_paths():
+    """The close beyond a price, and the price reached on the way, within three standard errors of 40,000 paths.
+
+    Volatility differs between the paths; within a step a Brownian bridge says exactly whether the price was reached.
+    """
+    paths, steps = 40_000, 48
+    deviation = 0.001 * np.exp(RNG.normal(0, 0.4, (paths, 1)))
+    moves = np.cumsum(deviation * RNG.normal(size=(paths, steps)), axis=1)
+    before = np.hstack([np.zeros((paths, 1)), moves[:, :-1]])
+    made = Distribution(100.0, tuple(np.quantile(moves[:, -1], LEVELS)))
+    for price in (100.3, 100.7, 101.5):
+        far = np.log(price / 100)
+        missed = np.where(
+            (moves < far) & (before < far), -np.expm1(-2 * (far - moves) * (far - before) / deviation**2), 0
+        )
+        touched, ended = 1 - missed.prod(axis=1), moves[:, -1] > far
+        for said, share in ((made.probability_reached(price), touched), (made.probability_above(price), ended)):
+            assert said == pytest.approx(share.mean(), abs=3 * share.std() / np.sqrt(paths) + 0.002)
+    size = np.abs(moves[:, -1]) > 0.005
+    assert made.probability_move(50) == pytest.approx(size.mean(), abs=3 * size.std() / np.sqrt(paths) + 0.002)
+    assert made.probability_reached(99.7) == pytest.approx(made.probability_reached(100.3), abs=0.02)
+
+
+def test_a_day_learns_from_the_outcomes_of_the_days_before_it_only():
+    """Other outcomes from a day on leave the quantiles up to that day as they were, at a horizon of 48."""
+    outcome, scale = garch(3_000, 48, 5)
+    row = np.arange(3_000)
+    day, made = (row + 47) // 288, row // 288
+    cut = 7 * 288 - 47  # the first row whose candle is of day 7
+    other = np.where(row >= cut, outcome[::-1], outcome)
+    first, second = (learn(values / scale, scale, day, made) for values in (outcome, other))
+    known = made <= 7
+    np.testing.assert_array_equal(first.index[known], second.index[known])
+    used = first.index[known].max() + 1
+    np.testing.assert_array_equal(first.tables[:used], second.tables[:used])
+    assert not np.array_equal(first.tables[used:], second.tables[used:])
+
+
+def test_too_few_outcomes_give_no_distribution():
+    """Columns are there, and unknown."""
+    outcome, scale = garch(300, 1, 0)
+    found = columns_of(outcome, scale, 1)
+    assert all(np.isnan(values).all() for values in found.values())
+    assert distribution_scores(pd.DataFrame(found), 1) == {}
+
+
+def test_a_wrong_distribution_or_level_is_refused_in_one_sentence():
+    """Quantiles that cross, too few of them, no price, a level in per cent, a negative cost."""
+    for base, quantiles in ((100.0, -NORMAL), (100.0, NORMAL[:5]), (0.0, NORMAL)):
+        with pytest.raises(UsageError, match="99 ascending quantiles"):
+            Distribution(base, tuple(quantiles))
+    made = Distribution(100.0, tuple(0.01 * NORMAL))
+    with pytest.raises(UsageError, match="between 0 and 1, found 90"):
+        made.quantile(90)
+    with pytest.raises(UsageError, match="at least 0 bp, found -1"):
+        decide(made, -1)
+
+
+def test_a_trade_needs_an_expected_move_beyond_its_cost():
+    """A random walk is silent at any cost, also at none; a move of 12 bp pays 10 bp and not 15 bp."""
+    assert decide(Distribution(100.0, tuple(0.01 * NORMAL)), 0).side == 0
+    up, down = (Distribution(100.0, tuple(side * 0.0012 + 0.01 * NORMAL)) for side in (1, -1))
+    assert (decide(up, 10).side, decide(down, 10).side, decide(up, 15).side) == (1, -1, 0)
+    assert decide(down, 10).reason == "sell: the expected move of -12.0 bp pays 10 bp"
