@@ -48,3 +48,11 @@ def test_without_a_past_there_is_the_prior():
     """The first training of all."""
     nothing = np.zeros(0)
     assert newest_factor(return_losses(nothing, nothing, nothing), np.zeros(0, dtype=int), 1.3) == 1.3
+
+
+def test_a_forecast_made_the_day_before_its_candle_uses_no_later_day():
+    """The factor of a day's making, not of the candle's day."""
+    losses = return_losses(SIGNAL, 1.5 * SIGNAL + RNG.normal(size=N), np.ones(N))
+    known, late = trailing_factor(losses, DAY, 1.0), trailing_factor(losses, DAY, 1.0, made=DAY - 1)
+    np.testing.assert_array_equal(late[288:], known[:-288])
+    np.testing.assert_array_equal(trailing_factor(losses, DAY, 1.0, made=DAY), known)

@@ -101,6 +101,22 @@ def test_everything_in_a_result_follows_from_its_forecasts(result, tmp_path):
     assert again.gain == result.gain
 
 
+def test_every_horizon_of_a_result_is_saved_and_loaded(candles, tmp_path):
+    """Verdicts, scores and distributions are the same to the bit; the service reads the next candle only."""
+    plan = Experiment.default(candles, "5m", (1, 12)).replace(models=("ridge",))
+    result = plan.run(candles, jobs=1)
+    file = save_result(result, tmp_path / "result.parquet")
+    again = load_result(file)
+    assert again.experiment == plan
+    assert json.dumps(again.to_dict(), allow_nan=False) == json.dumps(result.to_dict(), allow_nan=False)
+    assert again.at(12).verdict.to_dict() == result.at(12).verdict.to_dict()
+    with pytest.raises(UsageError, match="horizons of the experiment are 1, 12, found 3"):
+        again.at(3)
+    assert set(load_forecasts(file, "ridge", plan.test_span(candles))["horizon"]) == {1}
+    wrong = result.at(12).forecasts.assign(horizon=1)
+    assert Result(plan, wrong, wrong.head(0)).verdict.table["z"].iloc[1] != result.at(12).verdict.table["z"].iloc[1]
+
+
 def test_a_file_of_version_0_1_keeps_its_forecasts_and_a_damaged_one_is_told(result, tmp_path):
     """Version 0.1 kept forecasts of the close without their experiment; no file is no result."""
     assert load_result(tmp_path / "none.parquet") is None

@@ -68,6 +68,25 @@ def test_harveys_factor_at_four_steps_is_its_formula() -> None:
     assert four / one == pytest.approx(math.sqrt((n - 7 + 12 / n) / (n - 1)), rel=1e-12)
 
 
+def test_the_variance_of_overlapping_outcomes_has_twice_as_many_lags_as_they_overlap() -> None:
+    """The larger of the usual lags and 2 (h - 1); sums of 48 independent differences are not called significant."""
+    ours, theirs = losses(6)
+    assert [diebold_mariano(ours, theirs, horizon=h).lags for h in (1, 3, 48)] == [
+        newey_west_lags(len(ours)),
+        max(newey_west_lags(len(ours)), 4),
+        94,
+    ]
+    steps = np.random.default_rng(0).normal(size=(200, 5_047))
+    total = np.cumsum(np.hstack([np.zeros((200, 1)), steps]), axis=1)
+    overlapping = total[:, 48:] - total[:, :-48]
+    none = np.zeros(overlapping.shape[1])
+    rejected = [
+        np.mean([diebold_mariano(row, none, horizon=48, lags=lags).p_two_sided < 0.05 for row in overlapping])
+        for lags in (None, 23)
+    ]
+    assert rejected[0] < 0.11 < rejected[1]
+
+
 def test_persistence_against_itself_has_p_one() -> None:
     """Equal losses say nothing on either side."""
     ours, _ = losses(5)

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from btcml.errors import UsageError
-from btcml.forecast.metrics import forecast_frame
+from btcml.forecast.metrics import forecast_frame, loss_table
+from btcml.forecast.statistics import diebold_mariano
 from btcml.forecast.verdict import decision_due, verdict
 
 N = 24 * 365
@@ -35,6 +36,24 @@ def test_the_lowest_error_among_those_that_beat_persistence_is_champion() -> Non
     assert result.table["beats"].tolist() == [False, True, True, False]
     assert result.reason.startswith("better is champion: it has 0.8")
     assert "p < 0.001 after Holm over 3 challengers and 1 look)" in result.reason
+
+
+def test_holm_counts_the_models_of_the_other_horizons_too() -> None:
+    """Three models at another horizon, none of them better, make p four times as large."""
+    rows = frame(faint=skilled(0.002, size=0.001))
+    one, more = verdict(rows), verdict(rows, others=[pd.Series({"a": 0.9, "b": 0.8, "c": 0.7})])
+    assert more.table["p"].tolist() == one.table["p"].tolist()
+    assert more.table["p_once"][1] == pytest.approx(min(1.0, 4 * one.table["p_once"][1]))
+    assert "1 challenger at 2 horizons" in more.reason
+    ahead = verdict(rows.assign(horizon=12))
+    assert ahead.table["p"][1] == diebold_mariano(*losses_of(rows), horizon=12).p_better
+    assert " 12 candles ahead: " in ahead.reason
+
+
+def losses_of(rows: pd.DataFrame) -> list[np.ndarray]:
+    """Losses of the only challenger and of persistence."""
+    table = loss_table(rows)
+    return [table[name].to_numpy() for name in ("faint", "persistence")]
 
 
 def test_skill_that_ended_half_a_year_ago_is_not_served() -> None:

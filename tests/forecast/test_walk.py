@@ -115,6 +115,15 @@ def test_suspect_rows_are_forecast_but_not_learned_from(candles):
     assert marked.ready[3200:3260].all()
 
 
+def test_a_suspect_candle_is_in_no_outcome_that_is_learned_from(candles):
+    """At a horizon of 12 the rows up to 12 candles before it are left out too."""
+    suspects = np.zeros(len(candles), dtype=bool)
+    suspects[3200] = True
+    data = make_dataset(candles, "5m", suspects=suspects)
+    assert np.flatnonzero(data.suspect).tolist() == list(range(3199, 3212))
+    assert np.flatnonzero(data.with_target("close", 12).suspect).tolist() == list(range(3188, 3212))
+
+
 def test_a_mask_of_another_length_is_refused(candles):
     """One boolean per candle."""
     with pytest.raises(UsageError, match="one boolean per candle"):

@@ -87,6 +87,17 @@ def test_a_statistical_model_looks_at_the_path_up_to_its_row_only():
     )
 
 
+def test_an_autoregression_over_a_horizon_is_repeated_on_its_own_forecasts():
+    """The sum of five steps by hand, over the root of five."""
+    model = make_model("autoreg")
+    model.constant, model.weights = 0.1, np.array([0.5, -0.2])
+    rows = replace(sample(), rows=np.array([30]), horizon=5)
+    path = list(np.clip(rows.path[:31], -3, 3))
+    for _ in range(5):
+        path.append(0.1 + 0.5 * path[-1] - 0.2 * path[-2])
+    assert model.predict(rows)[0] == pytest.approx(sum(path[31:]) / np.sqrt(5), rel=1e-12)
+
+
 def test_least_absolute_deviations_resist_what_moves_least_squares():
     """A tenth of the outcomes thrown far off moves ridge without a clip, not LAD."""
     of = sample()
@@ -129,6 +140,15 @@ def test_a_model_text_that_unpacks_beyond_the_limit_is_refused():
     """A zip bomb in the place of LightGBM's text."""
     with pytest.raises(ArtifactError, match="unpacks to at most"):
         make_model("lightgbm_l1").load({"model.txt.z": zlib.compress(b"0" * 60_000_000, 9)})
+
+
+def test_a_longer_horizon_has_fewer_trees():
+    """As many as at one candle over the cube root of the horizon, and at least one."""
+    trees = [
+        Boosting(rounds, objective="l1").fit(replace(sample(), horizon=h))._booster.num_trees()
+        for rounds, h in ((27, 1), (27, 27), (1, 48))
+    ]
+    assert trees == [27, 9, 1]
 
 
 def test_few_rows_give_small_trees():
