@@ -50,12 +50,12 @@ class Learned(NamedTuple):
     ----------
     tables
         Quantiles at `LEVELS`, one row for each day and third, shape (k, 99).
-    index
+    row
         Row of `tables` for each forecast, -1 where there is none yet, shape (n,).
     """
 
     tables: Array
-    index: Rows
+    row: Rows
 
 
 def learn(error: ArrayLike, scale: ArrayLike, day: Rows, made: Rows, *, thirds: bool = True) -> Learned:
@@ -75,7 +75,7 @@ def learn(error: ArrayLike, scale: ArrayLike, day: Rows, made: Rows, *, thirds: 
     errors, log_scale = np.asarray(error, dtype=float), np.log(np.asarray(scale, dtype=float))
     whole = np.isfinite(errors) & np.isfinite(log_scale)
     tables: list[Array] = []
-    index = np.full(len(errors), -1)
+    row = np.full(len(errors), -1)
     for today in np.unique(made):
         rows = slice(*np.searchsorted(made, [today, today + 1]))
         past = slice(*np.searchsorted(day, [today - WINDOW_DAYS, today]))
@@ -83,9 +83,9 @@ def learn(error: ArrayLike, scale: ArrayLike, day: Rows, made: Rows, *, thirds: 
         found, edges = _quantiles(errors[past][known], log_scale[past][known], thirds=thirds)
         if len(found):
             third = np.searchsorted(edges, log_scale[rows])
-            index[rows] = np.where(np.isfinite(log_scale[rows]), len(tables) + third, -1)
+            row[rows] = np.where(np.isfinite(log_scale[rows]), len(tables) + third, -1)
             tables += list(found)
-    return Learned(np.array(tables).reshape(-1, len(LEVELS)), index)
+    return Learned(np.array(tables).reshape(-1, len(LEVELS)), row)
 
 
 def _quantiles(errors: Array, log_scale: Array, *, thirds: bool) -> tuple[list[Array], Array]:
@@ -191,10 +191,10 @@ def distribution_columns(
 
 def _spread(learned: Learned, rows: slice, center: Array, scale: Array) -> Array:
     """Quantiles of the log returns of some rows, shape (m, 99); NaN where there are none."""
-    index = learned.index[rows]
+    row = learned.row[rows]
     if not len(learned.tables):
-        return np.full((len(index), len(LEVELS)), np.nan)
-    tables = np.where((index >= 0)[:, None], learned.tables[index], np.nan)
+        return np.full((len(row), len(LEVELS)), np.nan)
+    tables = np.where((row >= 0)[:, None], learned.tables[row], np.nan)
     return np.asarray(center[:, None] + scale[:, None] * tables)
 
 

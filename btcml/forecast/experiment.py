@@ -610,7 +610,8 @@ def late_ratio(forecasts: pd.DataFrame) -> float:
     forecasts
         Forecast frame of one model, sorted by ``open_time``.
     """
-    move, said = (np.log(forecasts[name] / forecasts["base"]).to_numpy() for name in ("y", "y_hat"))
+    y, y_hat, base = (forecasts[name].to_numpy(dtype=float) for name in ("y", "y_hat", "base"))
+    move, said = np.log(y / base), np.log(y_hat / base)
     error, nothing = np.abs(move[1:] - said[:-1]), np.abs(move[1:])
     return float(error.sum() / nothing.sum()) if nothing.sum() > 0 else math.nan
 

@@ -138,8 +138,8 @@ def test_a_day_learns_from_the_outcomes_of_the_days_before_it_only():
     other = np.where(row >= cut, outcome[::-1], outcome)
     first, second = (learn(values / scale, scale, day, made) for values in (outcome, other))
     known = made <= 7
-    np.testing.assert_array_equal(first.index[known], second.index[known])
-    used = first.index[known].max() + 1
+    np.testing.assert_array_equal(first.row[known], second.row[known])
+    used = first.row[known].max() + 1
     np.testing.assert_array_equal(first.tables[:used], second.tables[:used])
     assert not np.array_equal(first.tables[used:], second.tables[used:])
 
