@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from btcml.commands.session import Session, declare_series, open_session, progress, say
+from btcml.commands.session import Session, declare_series, open_session, positive, progress, say, utc_time
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 
 def _declare(parser: ArgumentParser) -> None:
     declare_series(parser)
-    parser.add_argument("--test-from", help="first day of the test (default: the newest third, at most a year)")
-    parser.add_argument("--test-to", help="day after the last of the test (default: all candles)")
+    first = "first day of the test (default: the newest third, at most a year)"
+    parser.add_argument("--test-from", type=utc_time, help=first)
+    parser.add_argument("--test-to", type=utc_time, help="day after the last of the test (default: all candles)")
     parser.add_argument("--models", help="comma-separated models (default: those of the published experiment)")
     parser.add_argument("--features", help="set of features, or comma-separated names (default: core)")
     parser.add_argument("--window", help="training window: candles, days or months (default: 48 months)")
     parser.add_argument("--refit", help='pause between refits: candles, days, months or "half" of the test (default)')
     parser.add_argument("--horizons", help="comma-separated candles ahead, such as 1,3,12,48 (default: 1)")
     parser.add_argument("--burn-in", help="span before the test that is forecast but not scored (default: 60 days)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes; no figure depends on their number")
-    parser.add_argument("--search", type=int, metavar="N", help="first try N random settings before the test")
+    parser.add_argument("--jobs", type=positive, default=2, help="processes; no figure depends on their number")
+    parser.add_argument("--search", type=positive, metavar="N", help="first try N random settings before the test")
     parser.add_argument("--cluster", help="address of a dask scheduler, such as tcp://127.0.0.1:8786")
     parser.set_defaults(run=_evaluate)
 
@@ -57,15 +58,15 @@ def _experiment(session: Session, candles: pd.DataFrame, args: Namespace) -> Exp
     from btcml.forecast.experiment import Experiment
 
     named = {
-        "test_from": args.test_from,
-        "test_to": args.test_to,
+        "test_from": args.test_from and args.test_from.isoformat(),
+        "test_to": args.test_to and args.test_to.isoformat(),
         "models": _names(args.models),
         "features": _names(args.features) if args.features and "," in args.features else args.features,
-        "window": _length(args.window),
-        "refit": _length(args.refit),
-        "burn_in": _length(args.burn_in),
+        "window": args.window,
+        "refit": args.refit,
+        "burn_in": args.burn_in,
     }
-    chosen = {name: value for name, value in named.items() if value}
+    chosen = {name: value for name, value in named.items() if value is not None}
     return Experiment.default(candles, session.key.interval, _horizons(args.horizons)).replace(**chosen)
 
 
@@ -73,18 +74,14 @@ def _horizons(text: str | None) -> tuple[int, ...]:
     from btcml.errors import UsageError
 
     try:
-        return tuple(sorted({int(part) for part in text.split(",")})) if text else (1,)
+        return (1,) if text is None else tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError:
         msg = f"--horizons takes numbers of candles with commas between, found {text!r}: write for example 1,3,12,48"
         raise UsageError(msg) from None
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
-    return tuple(part.strip() for part in text.split(",")) if text else None
-
-
-def _length(text: str | None) -> int | str | None:
-    return int(text) if text and text.isdigit() else text
+    return None if text is None else tuple(dict.fromkeys(part.strip() for part in text.split(",")))
 
 
 VERBS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {

@@ -88,6 +88,20 @@ def utc_time(text: str) -> pd.Timestamp:
     raise argparse.ArgumentTypeError(msg)
 
 
+def positive(text: str) -> int:
+    """Type of an option that holds a count.
+
+    Examples
+    --------
+    >>> positive("2")
+    2
+    """
+    if text.isdecimal() and int(text) >= 1:
+        return int(text)
+    msg = f"expected a whole number of at least 1, found {text!r}"
+    raise argparse.ArgumentTypeError(msg)
+
+
 def open_settings(args: argparse.Namespace) -> Settings:
     """Settings of this process, where options of the command line replace some."""
     given = {"symbols": (args.symbol,) if args.symbol else None, "interval": args.interval, "source": args.source}

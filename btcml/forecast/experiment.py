@@ -33,7 +33,7 @@ from btcml.forecast.metrics import (
     volatility_third,
 )
 from btcml.forecast.metrics.interval import LEVEL
-from btcml.forecast.models import RANGE, make_model, members_of
+from btcml.forecast.models import DIRECTION, RANGE, make_model, members_of
 from btcml.forecast.money import COSTS_BP, money, positions
 from btcml.forecast.splits import WalkForward
 from btcml.forecast.statistics import (
@@ -45,6 +45,7 @@ from btcml.forecast.statistics import (
 )
 from btcml.forecast.verdict import Verdict, challenger_p, count_looks, plain, verdict
 from btcml.forecast.walk import Raw, close_frame, level_frame, walk, walk_horizons
+from btcml.rounding import decimals_apart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -318,8 +319,9 @@ class Experiment:
 
 def _check_models(models: tuple[str, ...]) -> None:
     for name in models:
-        for member in members_of(name):
-            make_model(member)
+        if any(make_model(member).features == "range" for member in members_of(name)) or name == DIRECTION:
+            msg = f"a model of an experiment forecasts the close, found {name!r}: name {', '.join(MODELS)} or another"
+            raise UsageError(msg)
     if not set(models) - {PERSISTENCE}:
         msg = f"an experiment needs at least one model beside {PERSISTENCE}, found none"
         raise UsageError(msg)
@@ -402,7 +404,7 @@ class Result:
     def verdict(self) -> Verdict:
         """Which model is served, by the rule fixed in advance."""
         others = [result.challenger_p for result in self.family if result is not self]
-        return verdict(self.forecasts, looks=self.looks, reigning=self.reigning, others=others)
+        return verdict(self.forecasts, looks=self.looks, reigning=self.reigning, others=others, served=MODELS)
 
     @cached_property
     def challenger_p(self) -> pd.Series:
@@ -411,11 +413,11 @@ class Result:
 
     @cached_property
     def leader(self) -> str:
-        """The champion, or the model with the smallest error where persistence is champion."""
+        """The champion; where that is persistence, the model with the smallest error, a served one if there is any."""
         if self.verdict.champion != PERSISTENCE:
             return self.verdict.champion
-        table = evaluate(self.forecasts, ["mae_bp"])
-        return str(table["model"].iloc[min(1, len(table) - 1)])
+        others = [str(name) for name in evaluate(self.forecasts, ["mae_bp"])["model"] if name != PERSISTENCE]
+        return next((name for name in others if name in MODELS), (*others, PERSISTENCE)[0])
 
     @property
     def of_leader(self) -> pd.DataFrame:
@@ -578,7 +580,8 @@ class Result:
             tables["by horizon in candles"] = self.by_horizon
         parts = [result.verdict.reason for result in self.family or [self]]
         for title, table in tables.items():
-            parts += ["", title, table.to_string(index=False, float_format=lambda x: f"{x:.5g}")]
+            cells: dict[str, Any] = {"ratio": lambda x: f"{x:.{decimals_apart(x, 1.0, 5)}f}"}
+            parts += ["", title, table.to_string(index=False, formatters=cells, float_format=lambda x: f"{x:.5g}")]
         months = _only(self.scores("month", ["ratio"]), self.leader)
         below = int((months["ratio"] < 1).sum())
         return "\n".join([*parts, f"\nmonths with a smaller error than persistence: {below} of {len(months)}"])

@@ -13,6 +13,8 @@ from btcml.candles import interval_delta
 from btcml.errors import NotReadyError, UsageError
 
 _DAY = pd.Timedelta(days=1)
+_CENTURY = 36_525 * _DAY
+_YEARS = range(1970, 2200)
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,9 @@ class WalkForward:
             msg = f"the purge must be at least the horizon ({self.horizon}), found {self.purge}: outcomes would overlap"
             raise UsageError(msg)
         _ = self.first_test, self.last_test
-        if self.window is not None:
-            span_offset(self.window, pd.Timedelta(1))
-        if self.refit != "half":
-            span_offset(self.refit, pd.Timedelta(1))
+        for span in (self.window, self.burn_in, None if self.refit == "half" else self.refit):
+            if span is not None:
+                span_offset(span, pd.Timedelta(1))
 
     @property
     def first_test(self) -> pd.Timestamp:
@@ -153,9 +154,12 @@ class WalkForward:
 def _utc(time: str | datetime) -> pd.Timestamp:
     try:
         stamp = pd.Timestamp(datetime.fromisoformat(time) if isinstance(time, str) else time)
-    except ValueError as error:
+        known = stamp.year in _YEARS  # false for NaT, too
+    except ValueError:
+        known = False
+    if not known:
         msg = f"a test begins and ends at a UTC time such as 2025-01-01, found {time!r}: write it so"
-        raise UsageError(msg) from error
+        raise UsageError(msg)
     return stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
 
 
@@ -167,13 +171,14 @@ def span_offset(span: int | str, delta: pd.Timedelta) -> pd.DateOffset | pd.Time
     UsageError
         If it cannot be read.
     """
-    found: pd.DateOffset | pd.Timedelta | None = None
-    if isinstance(span, int):
-        found = span * delta if span >= 1 else None
-    elif match := re.fullmatch(r"(\d+) (day|month)s?", span):
-        count = int(match[1])
-        found = pd.DateOffset(days=count) if match[2] == "day" else pd.DateOffset(months=count)
-    if found is None:
-        msg = f'a span is a number of candles, "N days" or "N months", found {span!r}: write for example "6 months"'
+    match = re.fullmatch(r"(\d{1,9})(?: (day|month)s?)?", str(span))
+    count, unit = (int(match[1]), match[2] or "") if match else (0, "")
+    if not 1 <= count <= _CENTURY // {"day": _DAY, "month": 31 * _DAY}.get(unit, delta):
+        msg = (
+            'a span is a number of candles, "N days" or "N months", of at most a century, '
+            f'found {span!r}: write for example "6 months"'
+        )
         raise UsageError(msg)
-    return found
+    if not unit:
+        return count * delta
+    return pd.DateOffset(days=count) if unit == "day" else pd.DateOffset(months=count)

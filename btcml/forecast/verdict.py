@@ -4,7 +4,7 @@
 2. A challenger *beats persistence* if its MAE is below persistence's over the whole test and over
    the last six months, and the one-sided Diebold-Mariano p over the whole test, after Holm over
    all challengers at all horizons and times the looks at the data, is below alpha = 0.01.
-3. Champion is the lowest MAE among those; if there is none, persistence.
+3. Champion is the lowest MAE among those that a training can serve; if there is none, persistence.
 4. A reigning champion stays as long as rule 2 holds for it at a single look: to keep a champion
    claims nothing new. It is replaced only by a challenger that beats persistence *and* beats the
    champion by Diebold-Mariano, Holm and looks again counted.
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,14 +25,18 @@ import pandas as pd
 from btcml.errors import UsageError
 from btcml.forecast.metrics import PERSISTENCE, horizon_of, loss_table
 from btcml.forecast.statistics import Comparison, diebold_mariano, holm
+from btcml.rounding import decimals_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
     Span = tuple[pd.Timestamp, pd.Timestamp]
 
+
+ALPHA = 0.01
+"""Level of the tests."""
 
 LOOKS_A_SPAN = 150
 """Looks of one test span of new candles, with a verdict every day."""
@@ -57,7 +61,8 @@ class Verdict:
         One row per model, persistence first, then by ratio: ``model``, ``ratio`` (MAE over
         persistence's), ``z`` and ``p`` (Diebold-Mariano, one-sided), ``p_once`` (after Holm),
         ``p_holm`` (Holm and looks counted), ``recent_ratio`` (last six months), ``beats``
-        (rule 2) and ``p_champion`` (Holm p against the reigning champion; 1 where there is none).
+        (rule 2), ``served`` (whether it may be champion) and ``p_champion`` (Holm p against the reigning
+        champion; 1 where there is none). Ratios are NaN where no price moved.
     looks
         Looks at the data that were counted, this one included.
     alpha
@@ -103,9 +108,10 @@ def verdict(
     forecasts: pd.DataFrame,
     *,
     looks: int = 1,
-    alpha: float = 0.01,
+    alpha: float = ALPHA,
     reigning: str = PERSISTENCE,
     others: Sequence[pd.Series] = (),
+    served: Collection[str] | None = None,
 ) -> Verdict:
     """Judge walk-forward forecasts by the rule of this module.
 
@@ -121,6 +127,8 @@ def verdict(
         The champion so far. One that is no longer among the models is replaced like persistence.
     others
         `challenger_p` of the other horizons that were asked for with it: Holm allows for them.
+    served
+        Models that may be champion; None: all.
 
     Returns
     -------
@@ -154,12 +162,13 @@ def verdict(
         return Verdict(PERSISTENCE, reason, none, looks, alpha, len(losses))
     horizon = horizon_of(forecasts)
     table = _table(losses, horizon, others, looks, alpha)
-    reigns = reigning if _stays(table, reigning, alpha) else PERSISTENCE
+    table["served"] = True if served is None else table["model"].isin([PERSISTENCE, *served])
+    reigns = reigning if _stays(table[table["served"]], reigning, alpha) else PERSISTENCE
     table["p_champion"] = _against(losses, reigns, looks, horizon).reindex(table["model"]).fillna(1.0).to_numpy()
-    worthy = table["beats"] & ((table["p_champion"] < alpha) if reigns != PERSISTENCE else True)
+    worthy = table["beats"] & table["served"] & ((table["p_champion"] < alpha) if reigns != PERSISTENCE else True)
     # The table is in the order of MAE, so the first that qualifies is the best.
     champion = str(table["model"][worthy].iloc[0]) if worthy.any() else reigns
-    reason = _reason(table, champion, reigns, looks, losses.index, (horizon, len(others) + 1))
+    reason = _reason(table, champion, reigns, _Context(looks, alpha, losses.index, horizon, len(others) + 1))
     return Verdict(champion, reason, table, looks, alpha, len(losses))
 
 
@@ -276,40 +285,74 @@ def _against(losses: pd.DataFrame, champion: str, looks: int, horizon: int) -> p
     return holm(_compare(losses, champion, horizon)["p"].drop([PERSISTENCE, champion]), looks)
 
 
-def _reason(
-    table: pd.DataFrame, champion: str, reigns: str, looks: int, times: pd.Index, horizons: tuple[int, int]
-) -> str:
-    challengers = table.iloc[1:]
+class _Context(NamedTuple):
+    """What a reason says beside the table: looks, level, candles, horizon, and how many horizons were asked for."""
+
+    looks: int
+    alpha: float
+    times: pd.Index
+    horizon: int
+    asked: int
+
+
+def _reason(table: pd.DataFrame, champion: str, reigns: str, of: _Context) -> str:
+    ahead = f" {of.horizon} candles ahead" * (of.horizon > 1)
+    challengers, none = table.iloc[1:], f"{PERSISTENCE} is champion{ahead}:"
     if challengers.empty:
-        return f"{PERSISTENCE} is champion: there is no challenger."
-    named = champion if champion != PERSISTENCE else challengers["model"].iloc[0]
+        return f"{none} there is no challenger."
+    if challengers["ratio"].isna().all():
+        return f"{none} no price moved in {len(of.times):,} candles, so there is no error to reduce."
+    able = challengers[challengers["served"]]
+    named = champion if champion != PERSISTENCE else (able if len(able) else challengers)["model"].iloc[0]
     row = challengers[challengers["model"] == named].iloc[0].to_dict()
-    count = f"{len(challengers)} challenger{'s' * (len(challengers) > 1)}"
-    horizon, asked = horizons
-    count += f" at {asked} horizons" * (asked > 1)
-    ahead = f" {horizon} candles ahead" * (horizon > 1)
-    looked = f"{looks} look{'s' * (looks > 1)}"
-    recently = f"and {row['recent_ratio']:.4f} in the last {_RECENT_MONTHS} months"
     stays = reigns == champion != PERSISTENCE
-    p, looked = (row["p_once"], "as the reigning one") if stays else (row["p_holm"], f"and {looked}")
-    if _is_recent(times).all():
-        recently = f"in a test of {_days(times)}, shorter than the {_RECENT_MONTHS} months of the rule"
-    figures = (
-        f"{row['ratio']:.4f} of the error of no change over {len(times):,} candles (z {row['z']:.1f}, "
-        f"{_p(p)} after Holm over {count} {looked}) {recently}"
-    )
+    figures = _figures(row, len(challengers), of, stays=stays)
+    better = challengers[~challengers["served"] & challengers["beats"]]
     if champion == PERSISTENCE:
-        return f"{PERSISTENCE} is champion{ahead}: no challenger beats it; the best, {named}, has {figures}."
-    if stays:
-        return f"{champion} stays champion{ahead}: no challenger beats it; it has {figures}."
-    against = "" if reigns == PERSISTENCE else f", and beats {reigns}"
-    return f"{champion} is champion{ahead}: it has {figures}{against}."
+        who = "no challenger beats it" if better.empty else "no challenger that a training fits beats it"
+        who = who if len(able) else "a training fits no challenger"
+        place = "the best" if row["ratio"] < 1 else "none has a smaller error; the nearest"
+        return f"{none} {who}; {place}, {named}, has {figures}.{_unserved(better if len(able) else able)}"
+    beats = "" if stays or reigns == PERSISTENCE else f", and beats {reigns}"
+    held = f"stays champion{ahead}: no challenger beats it; it has" if stays else f"is champion{ahead}: it has"
+    return f"{champion} {held} {figures}{beats}.{_unserved(better[better['ratio'] < row['ratio']])}"
+
+
+def _figures(row: dict[Any, Any], models: int, of: _Context, *, stays: bool) -> str:
+    """Figures of a challenger, each with the decimals that show on which side of the rule it is."""
+    looked = "as the reigning one" if stays else f"and {of.looks} look{_s(of.looks)}"
+    counted = f"{models} challenger{_s(models)}" + f" at {of.asked} horizons" * (of.asked > 1)
+    recently = f"and {_ratio(row['recent_ratio'])} in the last {_RECENT_MONTHS} months"
+    if math.isnan(row["recent_ratio"]):
+        recently = f"while no price moved in the last {_RECENT_MONTHS} months"
+    if _is_recent(of.times).all():
+        recently = f"in a test of {_days(of.times)}, shorter than the {_RECENT_MONTHS} months of the rule"
+    return (
+        f"{_ratio(row['ratio'])} of the error of no change over {len(of.times):,} candles (z {row['z']:.1f}, "
+        f"{_p(row['p_once' if stays else 'p_holm'], of.alpha)} after Holm over {counted} {looked}) {recently}"
+    )
+
+
+def _unserved(better: pd.DataFrame) -> str:
+    """Sentence about better models that a training does not fit."""
+    if better.empty:
+        return ""
+    named = [f"{name} ({_ratio(ratio)})" for name, ratio in zip(better["model"], better["ratio"], strict=True)]
+    return f" Not served, since a training does not fit {'it' if len(named) == 1 else 'them'}: {', '.join(named)}."
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.{decimals_apart(value, 1.0, 4)}f}"
+
+
+def _s(count: int) -> str:
+    return "s" * (count > 1)
 
 
 def _days(times: pd.Index) -> str:
     days = max(1, round((times.max() - times.min()) / _DAY))
-    return f"{days} day{'s' * (days > 1)}"
+    return f"{days} day{_s(days)}"
 
 
-def _p(value: float) -> str:
-    return f"p < {_TINY}" if value < _TINY else f"p {value:.3f}"
+def _p(value: float, alpha: float) -> str:
+    return f"p < {_TINY}" if value < min(_TINY, alpha) else f"p {value:.{decimals_apart(value, alpha, 3)}f}"

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from btcml.errors import ReportError
+from btcml.forecast.verdict import ALPHA
+from btcml.rounding import decimals_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +50,7 @@ _MINUS = "\N{MINUS SIGN}"
 _SPACE = "\N{NO-BREAK SPACE}"
 _THIN = "\N{NARROW NO-BREAK SPACE}"
 _TINY = 1e-4
+_LEVELS = (ALPHA, 0.05)
 _DAY, _YEAR = 1.0, 365.25
 
 
@@ -85,8 +88,23 @@ def _signed(value: float, digits: int, *, sign: bool = False) -> str:
     return text.replace("-", _MINUS)
 
 
-def number(value: float, digits: int = 2, unit: str = "", *, sign: bool = False) -> Quantity:
+def number(
+    value: float, digits: int = 2, unit: str = "", *, sign: bool = False, beside: float | None = None
+) -> Quantity:
     """Return a plain number, rounded, with an optional unit.
+
+    Parameters
+    ----------
+    value
+        The number.
+    digits
+        Decimals.
+    unit
+        Put behind it.
+    sign
+        Whether a positive number has a sign.
+    beside
+        What it is compared with: decimals are added until both look as different as they are.
 
     Raises
     ------
@@ -98,6 +116,7 @@ def number(value: float, digits: int = 2, unit: str = "", *, sign: bool = False)
     >>> str(number(1234.5678, 1))
     '1,234.6'
     """
+    digits = digits if beside is None else decimals_apart(_finite(value, "number"), beside, digits)
     text = _signed(_finite(value, "number"), digits, sign=sign)
     return Quantity(f"{text}{_THIN}{unit}" if unit else text, float(value))
 
@@ -126,15 +145,16 @@ def count(value: float, noun: str = "", plural: str = "") -> Quantity:
     return number(value, 0, noun if not noun or value == 1 else plural or f"{noun}s")
 
 
-def percent(fraction: float, digits: int = 1, *, sign: bool = False) -> Quantity:
-    r"""Return a fraction as a percentage.
+def percent(fraction: float, digits: int = 1, *, sign: bool = False, beside: float | None = None) -> Quantity:
+    r"""Return a fraction as a percentage, beside another fraction as in `number`.
 
     Examples
     --------
     >>> percent(0.12345).text.replace("\N{NARROW NO-BREAK SPACE}", " ")
     '12.3 %'
     """
-    shown = number(100 * _finite(fraction, "fraction"), digits, "%", sign=sign)
+    other = None if beside is None else 100 * beside
+    shown = number(100 * _finite(fraction, "fraction"), digits, "%", sign=sign, beside=other)
     return Quantity(shown.text, float(fraction))
 
 
@@ -143,9 +163,9 @@ def usd(value: float, digits: int = 2) -> Quantity:
     return number(value, digits, "USD")
 
 
-def bp(value: float, digits: int = 2, *, sign: bool = False) -> Quantity:
-    """Return basis points: ten-thousandths of a price."""
-    return number(value, digits, "bp", sign=sign)
+def bp(value: float, digits: int = 2, *, sign: bool = False, beside: float | None = None) -> Quantity:
+    """Return basis points, ten-thousandths of a price, beside others as in `number`."""
+    return number(value, digits, "bp", sign=sign, beside=beside)
 
 
 def pvalue(value: float) -> Quantity:
@@ -162,7 +182,7 @@ def pvalue(value: float) -> Quantity:
 
 
 def probability(value: float) -> Quantity:
-    """Return a p-value as a table shows it: ``< 0.0001`` when it is tiny.
+    """Return a p-value as a table shows it: ``< 0.0001`` when it is tiny, on its own side of each usual level.
 
     Raises
     ------
@@ -172,7 +192,8 @@ def probability(value: float) -> Quantity:
     if not 0.0 <= _finite(value, "p-value") <= 1.0:
         msg = f"a p-value lies between 0 and 1, found {value}: check the test behind it"
         raise ReportError(msg)
-    return Quantity(f"<{_SPACE}{_TINY:.4f}" if value < _TINY else f"{value:.4f}", float(value))
+    places = max(decimals_apart(value, level, 4) for level in _LEVELS)
+    return Quantity(f"<{_SPACE}{_TINY:.4f}" if value < _TINY else f"{value:.{places}f}", float(value))
 
 
 def day(time: datetime | pd.Timestamp) -> Quantity:

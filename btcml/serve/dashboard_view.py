@@ -11,6 +11,7 @@ from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from btcml.rounding import decimals_apart
 from btcml.serve.dashboard_text import NONE, Text, reliability_svg, second, table
 from btcml.serve.dashboard_widgets import columns
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from btcml.serve.dashboard_widgets import Chart
 
 Row = dict[str, Any]
-_SMALL_P, _SAME = 1e-4, 5e-6
+_SMALL_P, _RULE_P, _SAME = 1e-4, 0.01, 5e-6
 _HALF = 0.5
 _TRAININGS = 8
 
@@ -295,7 +296,9 @@ class View:
         self._look(chart, "trainings", series, [("dot", "s1", "t_ratio")], digits=4)
         shown = {"ratio": _line(items, "ratio")} if len(items) > 1 else {}
         chart.put(shown, marks={"ratio": [(row["time"], "aboveBar", "s5", row["champion"]) for row in changes]})
-        words = t("h_trainings", n=t.number(len(items), 0), ratio=t.number(items[-1]["ratio"], 4)) if items else ""
+        newest = items[-1]["ratio"] if items else 1.0
+        ratio = t.number(newest, decimals_apart(newest, 1.0, 4))
+        words = t("h_trainings", n=t.number(len(items), 0), ratio=ratio) if items else ""
         chart.say = words or (t("h_trainingsNone") if self.facts.trainings is not None else "")
 
     def trainings(self) -> list[Row]:
@@ -422,7 +425,8 @@ class View:
         """A p-value in words."""
         if p is None:
             return NONE
-        return self.text("pBelow") if p < _SMALL_P else self.text("pValue", p=self.text.number(p, 4))
+        shown = self.text.number(p, decimals_apart(p, _RULE_P, 4))
+        return self.text("pBelow") if p < _SMALL_P else self.text("pValue", p=shown)
 
     def cards(self) -> str:
         """The figures above the charts."""

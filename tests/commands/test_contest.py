@@ -57,3 +57,50 @@ def test_a_gap_in_the_judged_span_is_reported(capsys):
     said = capsys.readouterr().err
     assert " candles from 2019-01-01 to " in said
     assert "missing in between (give --days" in said
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--test-from", "yesterday", "expected a UTC time such as 2017-08-17"),
+        ("--test-from", "NaT", "expected a UTC time"),
+        ("--test-from", "1500-01-01", "expected a UTC time"),
+        ("--test-to", "2300-01-01", "expected a UTC time"),
+        ("--jobs", "0", "expected a whole number of at least 1, found '0'"),
+        ("--jobs", "-3", "expected a whole number"),
+        ("--jobs", "two", "expected a whole number"),
+        ("--search", "0", "expected a whole number"),
+        ("--days", "0", "the parameter days"),
+        ("--days", "99999999999", "the parameter days"),
+        ("--symbol", "", "a symbol is 2 to 20"),
+        ("--interval", "7m", "interval"),
+        ("--source", "/none", "/none"),
+        ("--models", "", "a model is one of"),
+        ("--models", "ridge,,", "a model is one of"),
+        ("--models", "direction", "forecasts the close"),
+        ("--models", "sklearn.cluster.KMeans", "a scikit-learn regressor"),
+        ("--features", "", "a feature set is one of"),
+        ("--features", ",", "features must be registered"),
+        ("--window", "0", "a span is a number of candles"),
+        ("--window", "99999999999999999999", "a span is a number of candles"),
+        ("--window", "999999 months", "a span is a number of candles"),
+        ("--refit", "0", "a span is a number of candles"),
+        ("--refit", "0 days", "a span is a number of candles"),
+        ("--refit", "soon", "a span is a number of candles"),
+        ("--cluster", "here", "scheduler"),
+    ],
+)
+@pytest.mark.usefixtures("holed")
+def test_every_option_refuses_nonsense_in_one_sentence(capsys, option, value, expected):
+    """What was expected and what was found, with status 2 and no traceback."""
+    assert main([*EVALUATE, "--days", "30", option, value]) == 2
+    said = capsys.readouterr()
+    assert expected in json.loads(said.out)["error"]
+    assert "Traceback" not in said.err
+
+
+def test_a_model_named_twice_is_tried_once(holed, capsys):  # noqa: ARG001 - candles
+    """And a feature named twice is one column."""
+    assert main([*EVALUATE, "--days", "30", "--models", "ridge, ridge", "--features", "body,body"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["experiment"]["models"] == ["ridge"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -12,8 +14,10 @@ import pytest
 from btcml.errors import ArtifactError, NotReadyError, UsageError
 from btcml.forecast import artifacts
 from btcml.forecast.artifacts import load_forecasts, load_result, save_result
-from btcml.forecast.experiment import Experiment, Result
+from btcml.forecast.experiment import MODELS, Experiment, Result
 from btcml.forecast.metrics import forecast_frame
+from btcml.forecast.models import MEANS
+from btcml.forecast.models import MODELS as ALL_MODELS
 
 NO_TRIALS = pd.DataFrame({"model": [], "test_start": [], "test_end": [], "settings": []})
 
@@ -153,10 +157,10 @@ def test_the_cost_of_money_is_that_of_a_round_trip(result):
 def test_persistence_has_no_skill_and_an_oracle_has_all():
     """The evaluation itself is tested on known answers."""
     close = 100 * np.exp(np.random.default_rng(3).normal(0, 0.01, 601).cumsum())
-    frame = forecast_frame(close, {"oracle": {"y_hat": close[1:]}})
+    frame = forecast_frame(close, {"ridge": {"y_hat": close[1:]}})
     found = Result(Experiment("5m", "2024-01-01"), frame, frame.head(0))
-    assert found.verdict.champion == found.leader == "oracle"
-    assert found.scores(metrics=["skill"]).set_index("model")["skill"].to_dict() == {"persistence": 0.0, "oracle": 1.0}
+    assert found.verdict.champion == found.leader == "ridge"
+    assert found.scores(metrics=["skill"]).set_index("model")["skill"].to_dict() == {"persistence": 0.0, "ridge": 1.0}
 
 
 def test_the_first_look_is_one_and_the_next_day_adds_a_part_of_one(candles):
@@ -197,3 +201,63 @@ def test_a_file_of_a_result_has_small_row_groups(result, tmp_path, monkeypatch):
     metadata = pq.ParquetFile(save_result(result, tmp_path / "result.parquet")).metadata
     assert metadata.num_row_groups == -(-metadata.num_rows // 500) > 3
     assert all(metadata.row_group(n).column(1).statistics.has_min_max for n in range(metadata.num_row_groups))
+
+
+def test_a_market_that_does_not_move_is_judged_without_a_warning(candles):
+    """All prices equal: persistence is served, nothing is divided by nothing, and JSON has no NaN."""
+    still = candles.assign(open=100.0, high=100.0, low=100.0, close=100.0)
+    names = ("lightgbm_mean", "random_forest", "autoreg", "ridge", "arma")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = Experiment.default(still, "5m").replace(models=names).run(still, jobs=1)
+        said = str(found)
+        json.dumps(found.to_dict(), allow_nan=False)
+        assert found.verdict.champion == "persistence"
+    assert said.startswith("persistence is champion: no price moved in ")
+    assert "nan of" not in said
+
+
+def test_after_a_price_step_of_ten_no_forecast_is_bold(candles):
+    """Like a redenomination: one return of 230 % must not make the forecasts of the next day ten times as large."""
+    step = candles.index >= len(candles) - 500
+    prices = ["open", "high", "low", "close"]
+    jumped = candles.assign(**candles[prices].mul(np.where(step, 10.0, 1.0), axis=0))
+    frame = Experiment("5m", "2025-01-14", models=("ridge", "lightgbm_mean"), purge=12).run(jumped, jobs=1).forecasts
+    moves = frame.assign(move=np.log(frame["y_hat"] / frame["base"]).abs())
+    after = moves["open_time"] > candles["open_time"].iloc[-500]
+    near = after & (moves["open_time"] <= candles["open_time"].iloc[-400])
+    for name in ("ridge", "lightgbm_mean"):
+        own = moves["model"] == name
+        assert moves[own & near]["move"].mean() < 5 * moves[own & ~after]["move"].mean()
+
+
+def test_the_table_shows_on_which_side_of_one_a_ratio_is(result):
+    """1.00002 is not printed as 1."""
+    frame = result.forecasts
+    worse = frame.assign(y_hat=np.where(frame["model"] == "ridge", frame["base"] * (1 + 1e-9), frame["y_hat"]))
+    said = str(dataclasses.replace(result, forecasts=worse))
+    ratio = next(line.split()[2] for line in said.splitlines() if line.split()[:1] == ["ridge"])
+    exact = dataclasses.replace(result, forecasts=worse).figures["ridge"]["ratio"]
+    assert (float(ratio) > 1, float(ratio) < 1) == (exact > 1, exact < 1)
+    assert exact != 1
+
+
+@pytest.mark.parametrize("name", sorted({*ALL_MODELS, *MEANS} - {"persistence"}))
+def test_only_a_model_that_a_training_fits_is_named_champion(result, name):
+    """Over all registered models: whichever is best, a default training can serve the champion."""
+    ours = result.forecasts[result.forecasts["model"] != "ridge"].astype({"model": "str"})
+    rows = ours[ours["model"] == "persistence"]
+    oracle = rows.assign(model=name, y_hat=rows["base"] * (rows["y"] / rows["base"]) ** 0.5)
+    best = dataclasses.replace(result, forecasts=pd.concat([ours[ours["model"] != name], oracle], ignore_index=True))
+    assert best.verdict.table.set_index("model")["beats"][name]
+    assert best.verdict.champion == (name if name in MODELS else "persistence")
+    assert best.to_dict()["champion"] in {"persistence", *MODELS}
+    assert (name in MODELS) == ("a training" not in best.verdict.reason)
+    assert str(best).startswith(best.verdict.reason)
+
+
+@pytest.mark.parametrize("name", ["direction", "ewma", "har", "range_boosting"])
+def test_a_model_of_another_target_is_refused(candles, name):
+    """A range or a probability is no forecast of the close."""
+    with pytest.raises(UsageError, match=f"forecasts the close, found '{name}'"):
+        Experiment.default(candles, "5m").replace(models=(name,))

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from btcml.errors import UsageError
+from btcml.forecast import verdict as module
 from btcml.forecast.metrics import forecast_frame, loss_table
-from btcml.forecast.statistics import diebold_mariano
+from btcml.forecast.statistics import Comparison, diebold_mariano
 from btcml.forecast.verdict import decision_due, verdict
 
 N = 24 * 365
@@ -147,3 +148,54 @@ def test_bad_calls_are_refused() -> None:
         verdict(frame(a=skilled(0.1)).query("model == 'a'"))
     with pytest.raises(UsageError, match="looks must be at least 1"):
         verdict(frame(a=skilled(0.1)), looks=0)
+
+
+def test_a_better_model_that_a_training_does_not_fit_is_named_but_not_champion() -> None:
+    """The champion is one that can be served; the sentence names the other one and says why it is not."""
+    made = frame(outside=skilled(0.3), inside=skilled(0.2, 1))
+    result = verdict(made, served=("inside",))
+    assert (result.champion, verdict(made).champion) == ("inside", "outside")
+    assert result.table[["model", "served"]].to_numpy().tolist()[1:] == [["outside", False], ["inside", True]]
+    assert ". Not served, since a training does not fit it: outside (0.7" in result.reason
+    assert "Not served" not in verdict(made).reason
+    assert verdict(made, served=("inside",), reigning="outside").champion == "inside"
+
+
+def test_without_a_model_that_can_be_served_persistence_is_champion() -> None:
+    """None of those that a training fits, or none of them good enough; no sentence denies the skill of the others."""
+    none = verdict(frame(outside=skilled(0.3)), served=("inside",)).reason
+    assert none.startswith("persistence is champion: a training fits no challenger; the best, outside, has 0.7")
+    weak = verdict(frame(outside=skilled(0.3), inside=skilled(-0.1, 1)), served=("inside",))
+    assert weak.champion == "persistence"
+    assert "no challenger that a training fits beats it; none has a smaller error; the nearest, inside" in weak.reason
+    assert weak.reason.count("outside") == 1
+
+
+def test_a_model_with_a_larger_error_is_not_called_the_best() -> None:
+    """A ratio of 1.00003 is printed as such, and called the nearest."""
+    sentence = verdict(frame(copy=skilled(-1e-6, 1, size=2e-5))).reason
+    assert "none has a smaller error; the nearest, copy, has 1.0000" in sentence
+    ratio = float(sentence.split("copy, has ")[1].split()[0])
+    assert 1 < ratio < 1.0001
+
+
+@pytest.mark.parametrize(("p", "shown"), [(0.0096, "p 0.0096"), (0.0099996, "p 0.0099996"), (0.0104, "p 0.0104")])
+def test_a_printed_p_is_on_its_side_of_the_level(monkeypatch, p, shown) -> None:
+    """0.0096 passes at 0.01, so it is not printed as 0.010; 0.0104 fails."""
+    monkeypatch.setattr(module, "diebold_mariano", lambda *_: Comparison(-2.3, p, 2 * p, 1, N))
+    result = verdict(frame(good=skilled(0.1)))
+    assert (result.champion == "good") == (p < 0.01)
+    assert f"{shown} after Holm" in result.reason
+
+
+def test_where_no_price_moved_the_sentence_says_so() -> None:
+    """There is no error to reduce: no ratio of nothing to nothing is printed."""
+    still = np.full(1001, 100.0)
+    result = verdict(forecast_frame(still, {"still": {"y_hat": still[1:]}}))
+    assert result.champion == "persistence"
+    assert result.reason.endswith("champion: no price moved in 1,000 candles, so there is no error to reduce.")
+    half = CLOSE.copy()
+    half[N // 4 :] = half[N // 4]
+    faded = {"y_hat": half[:-1] * np.exp(0.2 * np.diff(np.log(half)))}
+    sentence = verdict(forecast_frame(half, {"faded": faded}, interval="1h")).reason
+    assert "while no price moved in the last 6 months" in sentence

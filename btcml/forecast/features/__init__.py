@@ -68,8 +68,11 @@ def feature_frame(candles: pd.DataFrame, interval: str, features: str | Iterable
 
 
 def tail_length(features: str | Iterable[str] = "core") -> int:
-    """Candles that give the newest row exactly: the longest memory among the features."""
-    return max(item.memory for item in features_of(features))
+    """Candles that give the newest row exactly: the longest memory among the features.
+
+    That of the scale is followed by the candles that cap its first returns.
+    """
+    return max(price.SCALE_MEMORY + SCALE_SPAN, *(item.memory for item in features_of(features)))
 
 
 def newest_features(candles_tail: pd.DataFrame, interval: str, features: str | Iterable[str] = "core") -> pd.Series:

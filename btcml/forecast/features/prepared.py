@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 SCALE_SPAN = 96
 """Span of the exponentially weighted deviation that scales features and targets."""
 
+SPIKE = 10.0
+"""A return enters the scale with at most this many times the largest return of the calmest third of the
+`SCALE_SPAN` candles before it, so that a price step or a false price does not inflate the scale for a day."""
+
 FLOOR = 1e-6
 """Minimum scale, 0.01 basis points: no division by zero where the price does not move."""
 
@@ -114,8 +118,8 @@ class Prepared:
 
     @cached_property
     def scale(self) -> Array:
-        """Square root of the EWMA of squared log returns, `SCALE_SPAN`; NaN until the span is full."""
-        s = np.maximum(np.sqrt(self.mean("square", SCALE_SPAN)), FLOOR)
+        """Square root of the EWMA of squared log returns without spikes (`SPIKE`); NaN until `SCALE_SPAN` is full."""
+        s = np.maximum(np.sqrt(self.mean("capped_square", SCALE_SPAN)), FLOOR)
         return np.where(self.age >= SCALE_SPAN, s, np.nan)
 
     @cached_property
@@ -129,7 +133,8 @@ class Prepared:
         Parameters
         ----------
         name
-            ``log_close``, ``square`` (of log returns), ``log_range`` (its logarithm) or a column.
+            ``log_close``, ``square`` (of log returns), ``capped_square`` (of those without spikes), ``log_range``
+            (its logarithm) or a column.
         span
             Span in rows.
         """
@@ -141,9 +146,18 @@ class Prepared:
     def _series(self, name: str) -> Array:
         if name == "square":
             return self.log_return**2
+        if name == "capped_square":
+            return self._capped_return() ** 2
         if name == "log_range":
             return self.log_log_range
         return self.log_close if name == "log_close" else self.column(name)
+
+    def _capped_return(self) -> Array:
+        """Sizes of log returns without spikes; two spikes in two thirds of the span do not raise the cap."""
+        size, third = np.abs(self.log_return), SCALE_SPAN // 3
+        largest = rolling_max(size, third)
+        calm = np.minimum.reduce([lag(largest, 1 + third * n) for n in range(3)])
+        return np.where(size > SPIKE * np.maximum(calm, RANGE_FLOOR), SPIKE * np.maximum(calm, RANGE_FLOOR), size)
 
     def past_return(self, n: int) -> Array:
         """log(close / close of n candles before)."""

@@ -109,7 +109,7 @@ def feature(
 
 
 def features_of(features: str | Iterable[str]) -> list[Feature]:
-    """Features of a set's name, or of a list of names.
+    """Features of a set's name, or of a list of names, each once.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def features_of(features: str | Iterable[str]) -> list[Feature]:
             raise UsageError(msg)
         names: Iterable[str] = SETS[features]
     else:
-        names = features
+        names = dict.fromkeys(features)
     unknown = [name for name in names if name not in REGISTRY]
     if unknown:
         msg = f"features must be registered, unknown: {', '.join(unknown)}: see btcml.forecast.features.REGISTRY"

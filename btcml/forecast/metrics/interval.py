@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 
+_MISSES = 1 - 1e-9  # expected in a usual day or month; with fewer its lowest coverage would say nothing
+
 LEVEL = 0.9
 """Nominal coverage of ``lo`` and ``hi`` in a forecast frame without a column ``level``."""
 
@@ -45,7 +47,8 @@ def _worst(forecasts: pd.DataFrame, labels: pd.Series) -> float:
     inside = _inside(forecasts)
     groups = inside.groupby(labels[inside.index])
     shares, rows = groups.mean(), groups.size()
-    return float(shares[rows >= rows.median() / 2].min()) if len(rows) else math.nan
+    whole = len(rows) and (1 - _level(forecasts)) * rows.median() >= _MISSES
+    return float(shares[rows >= rows.median() / 2].min()) if whole else math.nan
 
 
 @metric("interval", "Coverage of 90 %", "share", "level")
@@ -74,13 +77,13 @@ def coverage_storm(forecasts: pd.DataFrame) -> float:
 
 @metric("interval", "Coverage, worst month", "share", "more")
 def coverage_worst_month(forecasts: pd.DataFrame) -> float:
-    """Lowest coverage of a month (UTC) with at least half the usual rows."""
+    """Lowest coverage of a month (UTC) with at least half the usual rows; NaN where it should hold them all."""
     return _worst(forecasts, GROUPS["month"](forecasts))
 
 
 @metric("interval", "Coverage, worst day", "share", "more")
 def coverage_worst_day(forecasts: pd.DataFrame) -> float:
-    """Lowest coverage of a day (UTC) with at least half the usual rows."""
+    """Lowest coverage of a day (UTC) with at least half the usual rows; NaN where it should hold them all."""
     return _worst(forecasts, forecasts["open_time"].dt.floor("D"))
 
 

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from sklearn.base import RegressorMixin
 
 from btcml.errors import UsageError
 from btcml.forecast.models.interface import Model, Sample
@@ -83,8 +84,8 @@ class EstimatorModel(Model):
         except (ImportError, AttributeError) as error:
             msg = f"a dotted model name is a scikit-learn class, found {self.dotted!r}: {error}"
             raise UsageError(msg) from error
-        if not hasattr(found, "predict"):
-            msg = f"a dotted model name is a scikit-learn regressor, found {self.dotted!r}, which cannot predict"
+        if not (isinstance(found, type) and issubclass(found, RegressorMixin)):
+            msg = f"a dotted model name is a scikit-learn regressor, found {self.dotted!r}, which is none"
             raise UsageError(msg)
         return found
 

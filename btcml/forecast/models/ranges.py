@@ -47,6 +47,9 @@ class Har(Model):
         """Fit by ordinary least squares."""
         from statsmodels.regression.linear_model import OLS  # noqa: PLC0415 - serving needs no statsmodels
 
+        if not np.ptp(sample.y):  # no range varies, so that nothing can be estimated
+            self.columns, self.params = (), sample.y[:1]
+            return self
         choices = [(name,) for name in self.candidates] if self.single else [self.candidates]
         fits = [OLS(sample.y, self._design(sample, choice)).fit() for choice in choices]
         best = max(range(len(fits)), key=lambda i: fits[i].rsquared)

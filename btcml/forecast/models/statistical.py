@@ -148,6 +148,9 @@ class AutoRegression(_LagModel):
         from statsmodels.tsa.ar_model import AutoReg, ar_select_order  # noqa: PLC0415 - serving needs no statsmodels
 
         path = path[-self.window :]
+        if not np.ptp(path):  # no return varies, so that nothing can be estimated
+            self.constant, self.summary = float(path[0]), {"order": 0, "observations": len(path)}
+            return
         selection = ar_select_order(path, self.most, ic="aic")
         order = int(max(selection.ar_lags or [1]))
         fitted = AutoReg(path, lags=order).fit()
@@ -183,6 +186,9 @@ class Arma(_LagModel):
     def _estimate(self, path: Array) -> None:
         from statsmodels.tsa.arima.model import ARIMA  # noqa: PLC0415 - serving needs no statsmodels
 
+        if not np.ptp(path[-self.window :]):
+            self.constant, self.summary = float(path[-1]), {"order": [0, 0]}
+            return
         fits: list[Any] = []
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

@@ -39,7 +39,7 @@ _AT_ONCE = "at once"
 
 
 def _skill(value: float) -> say.Quantity:
-    return say.percent(value, 2, sign=True)
+    return say.percent(value, 2, sign=True, beside=0.0)
 
 
 def _wins(result: Result) -> bool:
@@ -48,9 +48,19 @@ def _wins(result: Result) -> bool:
 
 
 def _leader(result: Result) -> dict[str, Any]:
-    """Scores of the leader, and the p-value of the verdict."""
-    p = result.verdict.table.set_index("model")["p_holm"]
-    return result.figures[result.leader] | {"p_holm": p[result.leader]}
+    """Scores of the leader, its p-value in the verdict, and whether it beats persistence."""
+    own = result.verdict.table.set_index("model").loc[result.leader]
+    return result.figures[result.leader] | {"p_holm": own["p_holm"], "beats": bool(own["beats"])}
+
+
+def _place(leader: dict[str, Any]) -> say.Quantity:
+    """What to call the leader where persistence is served."""
+    return say.word("best" if leader["skill"] > 0 else "nearest")
+
+
+def _none(result: Result) -> say.Quantity:
+    """Which models do not beat persistence where it is served: all, or those that a training fits."""
+    return say.word("no model that a training fits" if result.verdict.table["beats"].any() else "no model")
 
 
 # ---- the verdict ----
@@ -61,10 +71,12 @@ def verdict(result: Result) -> say.Claim:
         "Yes, a little: {model} takes {skill} off the error of “no change” ({p}) on {candles} that it had not seen. "
         + _worth(result.gain),
         holds=_wins(result),
-        otherwise="No: no model beats “no change” on {candles} that it had not seen; the best, {model}, has a skill "
+        otherwise="No: {none} beats “no change” on {candles} that it had not seen; the {place}, {model}, has a skill "
         "of {skill} ({p}). Persistence is served.",
+        none=_none(result),
+        place=_place(best),
         model=say.model(result.leader),
-        skill=say.percent(best["skill"], 2),
+        skill=say.percent(best["skill"], 2, beside=0.0),
         p=say.pvalue(best["p_holm"]),
         candles=say.count(len(result.losses), "candle"),
         fee=say.bp(result.gain.bp, 1) if result.gain.proven else say.word("none"),
@@ -83,10 +95,12 @@ def _worth(gain: Gain) -> str:
 def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
     """Key figures: champion, skill, direction, coverage, break-even fee, size of the move."""
     best, held, wins = _leader(result), result.interval, _wins(result)
-    note = "beats “no change” by a rule fixed in advance" if wins else "no model beats it by the rule fixed in advance"
+    rule = "by {} rule fixed in advance"
+    note = f"beats “no change” {rule.format('a')}" if wins else f"{_none(result)} beats it {rule.format('the')}"
     alone = "{low} to {high} taken alone; {p} with every model and try counted"
     skill = say.claim(
-        alone if wins else "of the best model, {model}: " + alone,
+        alone if wins else "of the {place} model, {model}: " + alone,
+        place=_place(best),
         model=say.model(result.leader),
         low=say.percent(best["skill_low"], 2),
         high=say.percent(best["skill_high"], 2),
@@ -101,7 +115,7 @@ def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
     explicit = bool(result.experiment.differences(candles))
     return (
         say.Card("Champion", say.model(result.verdict.champion), note),
-        say.Card("Skill", say.percent(best["skill"], 2), str(skill)),
+        say.Card("Skill", say.percent(best["skill"], 2, beside=0.0), str(skill)),
         say.Card("Direction", say.percent(best["direction"]), str(right)),
         *[say.Card("Coverage", say.percent(share), str(level)) for share in held["held"].head(1)],
         _fee_card(result.gain),
@@ -154,16 +168,18 @@ def decision(result: Result) -> say.Claim:
 # ---- against no change ----
 def against_persistence(result: Result) -> Table:
     """Every model beside persistence."""
-    best = _leader(result)
+    best, base = _leader(result), result.figures[PERSISTENCE]["mae_bp"]
     table = result.scores().merge(result.verdict.table[["model", "p_holm"]], on="model")
     table.loc[table["model"] == PERSISTENCE, ["skill_low", "skill_high", "p_holm"]] = np.nan
     conclusion = say.claim(
         "The error of {model} is {error}, that of “no change” {base}: the difference is significant ({p}).",
         holds=_wins(result),
-        otherwise="No model beats persistence by the rule; the best is {model} with {error} against {base} ({p}).",
+        otherwise="{none} beats persistence by the rule; the {place} is {model} with {error} against {base} ({p}).",
+        none=say.word(str(_none(result)).capitalize()),
+        place=_place(best),
         model=say.model(result.leader),
-        error=say.bp(best["mae_bp"], 3),
-        base=say.bp(result.figures[PERSISTENCE]["mae_bp"], 3),
+        error=say.bp(best["mae_bp"], 3, beside=base),
+        base=say.bp(base, 3, beside=best["mae_bp"]),
         p=say.pvalue(best["p_holm"]),
     )
     columns: Columns = {
@@ -235,7 +251,7 @@ def loss_difference(result: Result) -> Chart:
         unsure = "No advantage is significant: that of {model} over “no change” may be luck."
     conclusion = say.claim(
         lead,
-        holds=_wins(result),
+        holds=_leader(result)["beats"],
         otherwise=unsure,
         model=say.model(result.leader),
         good=say.count(int((by > 0).sum())),
@@ -401,9 +417,9 @@ def size_models(ranges: pd.DataFrame, volatility: pd.DataFrame) -> Table:
         otherwise="How large the next candle will be is forecast no better by any model than by a moving average of "
         "the last ranges ({rule} of the variance).",
         model=say.model(best),
-        found=say.percent(found[best]),
-        rule=say.percent(found[_AVERAGE]),
-        last=say.percent(found[PERSISTENCE]),
+        found=say.percent(found[best], beside=found[_AVERAGE]),
+        rule=say.percent(found[_AVERAGE], beside=found[best]),
+        last=say.percent(found[PERSISTENCE], beside=found[best]),
     )
     columns: Columns = {
         "what": "Of the",
@@ -602,6 +618,6 @@ def _sealed_claim(known: pd.DataFrame) -> say.Claim:
         otherwise=begin + "no better than the {theirs} of “no change”.",
         rows=say.count(live["rows"], "forecast"),
         were=say.verb(live["rows"], "was", "were"),
-        ours=say.bp(live["mae_bp"], 3),
-        theirs=say.bp(live["base_bp"], 3),
+        ours=say.bp(live["mae_bp"], 3, beside=live["base_bp"]),
+        theirs=say.bp(live["base_bp"], 3, beside=live["mae_bp"]),
     )

@@ -117,4 +117,30 @@ def test_unknown_and_doubled_names_are_refused_in_one_sentence():
 def test_the_tail_is_short():
     """Three days of 5m candles are enough for the newest row."""
     assert tail_length("all") == tail_length("range") == 769
-    assert tail_length("core") == 577
+    assert tail_length("core") == 673
+
+
+def stepped(candles, factor, until=None):
+    """The candles with their prices multiplied from row 900 on, until another row."""
+    rows = candles.index >= 900 if until is None else candles.index.isin(range(900, until))
+    prices = ["open", "high", "low", "close"]
+    return candles.assign(**candles[prices].mul(np.where(rows, factor, 1.0), axis=0))
+
+
+@pytest.mark.parametrize(("factor", "until"), [(10.0, None), (0.1, None), (10.0, 901), (10.0, 930), (1.1, 901)])
+def test_a_step_or_a_false_price_hardly_inflates_the_scale(candles, factor, until):
+    """A price step of ten, up or down, for good, for one candle or for half an hour."""
+    part = candles.iloc[:1500]
+    usual, found = Prepared(part, "5m").scale, Prepared(stepped(part, factor, until), "5m").scale
+    assert np.nanmax(found / usual) < 5
+    assert np.array_equal(found[:900], usual[:900], equal_nan=True)
+
+
+def test_the_scale_of_usual_candles_has_every_return_in_it(candles):
+    """No simulated return is a spike, nor are the first moves after a night without any."""
+    prepared = Prepared(candles, "5m")
+    squares = prepared.mean("square", 96)
+    assert np.array_equal(prepared.scale[prepared.age >= 96], np.sqrt(squares[prepared.age >= 96]))
+    still = candles.iloc[:600].assign(open=100.0, high=100.0, low=100.0, close=100.0)
+    still.loc[300:, "close"] = np.where(np.arange(300) % 2, 100.1, 100.0)
+    assert 5e-4 < Prepared(still, "5m").scale[599] < 1.1e-3

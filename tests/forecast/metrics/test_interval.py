@@ -69,3 +69,14 @@ def test_a_model_without_interval_has_no_coverage() -> None:
     part = frame(1e-3).assign(lo=np.nan)
     assert math.isnan(METRICS["coverage"](part))
     assert math.isnan(METRICS["coverage_worst_month"](part))
+
+
+@pytest.mark.parametrize(("interval", "known"), [("1d", False), ("12h", False), ("4h", False), ("1h", True)])
+def test_a_day_of_few_candles_has_no_worst_day(interval, known) -> None:
+    """A daily candle is inside or not: "0 % on the worst day" would say nothing about the interval."""
+    half = 1.645e-3
+    base = CLOSE[:1000]
+    columns = {"y_hat": base, "lo": base * np.exp(-half), "hi": base * np.exp(half)}
+    made = forecast_frame(CLOSE[:1001], {"model": columns}, interval=interval)
+    worst = METRICS["coverage_worst_day"](made[made["model"] == "model"])
+    assert math.isnan(worst) != known

@@ -17,7 +17,7 @@ from btcml.forecast.features import feature_frame
 from btcml.forecast.metrics import forecast_frame
 from btcml.forecast.models.statistical import AutoRegression
 from btcml.forecast.targets import target_frame
-from btcml.report import exploration
+from btcml.report import claims, exploration
 from btcml.report.charts import eda, evaluation, features, ingest, training
 from btcml.report.claims import Claim
 from btcml.report.figures import Chart, Table, svg_text, table_html
@@ -224,6 +224,17 @@ def result_of(frame: pd.DataFrame, looks: int = 1) -> Result:
     return Result(experiment, frame, range_frame(0.3), looks)
 
 
+def test_a_better_model_that_a_training_does_not_fit_is_not_denied():
+    """Persistence is served, and no sentence says that no model beats it."""
+    frame = forecasts(0.2).replace({"model": {"ridge": "extra_trees", "random_forest": "lad"}})
+    result = result_of(frame)
+    said = [text_of(evaluation.verdict(result)), text_of(evaluation.against_persistence(result))]
+    assert result.verdict.champion == "persistence"
+    assert said[0].startswith("No: no model that a training fits beats “no change”")
+    assert said[1].startswith("No model that a training fits beats persistence by the rule; the best is Extra trees")
+    assert "No advantage is significant" not in text_of(evaluation.loss_difference(result))
+
+
 @pytest.mark.parametrize(("skill", "word", "champion"), [(0.2, "Yes", "ridge"), (0.0, "No", "persistence")])
 def test_the_verdict_follows_the_forecasts(skill, word, champion):
     """An oracle's share is found, noise is not, and the sentence agrees with the table."""
@@ -426,3 +437,12 @@ def test_candles_of_a_day_have_no_hours_to_compare():
         .map(lambda day: pd.Timestamp("2009-01-01", tz="UTC") + day * pd.Timedelta(days=1))
     )
     assert "same hour" in text_of(evaluation.skill_by(result_of(frame), "hour"))
+
+
+def test_a_printed_error_is_on_its_side_of_the_one_beside_it():
+    """Errors that differ in the fifth decimal are printed with five; a skill of 0.001 % is not 0.00 %."""
+    assert [str(claims.bp(5.12301, 3, beside=5.12302)), str(claims.bp(5.12302, 3, beside=5.12301))] == [
+        "5.12301\N{NARROW NO-BREAK SPACE}bp", "5.12302\N{NARROW NO-BREAK SPACE}bp",
+    ]  # fmt: skip
+    assert str(claims.percent(1e-5, 2, beside=0.0)).startswith("0.001")
+    assert [claims.probability(p).text for p in (0.009999, 0.05, 0.3)] == ["0.009999", "0.0500", "0.3000"]
