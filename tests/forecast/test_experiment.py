@@ -235,9 +235,9 @@ def test_the_table_shows_on_which_side_of_one_a_ratio_is(result):
     """1.00002 is not printed as 1."""
     frame = result.forecasts
     worse = frame.assign(y_hat=np.where(frame["model"] == "ridge", frame["base"] * (1 + 1e-9), frame["y_hat"]))
-    said = str(dataclasses.replace(result, forecasts=worse))
+    said = str(dataclasses.replace(result, family=(), forecasts=worse))
     ratio = next(line.split()[2] for line in said.splitlines() if line.split()[:1] == ["ridge"])
-    exact = dataclasses.replace(result, forecasts=worse).figures["ridge"]["ratio"]
+    exact = dataclasses.replace(result, family=(), forecasts=worse).figures["ridge"]["ratio"]
     assert (float(ratio) > 1, float(ratio) < 1) == (exact > 1, exact < 1)
     assert exact != 1
 
@@ -248,7 +248,9 @@ def test_only_a_model_that_a_training_fits_is_named_champion(result, name):
     ours = result.forecasts[result.forecasts["model"] != "ridge"].astype({"model": "str"})
     rows = ours[ours["model"] == "persistence"]
     oracle = rows.assign(model=name, y_hat=rows["base"] * (rows["y"] / rows["base"]) ** 0.5)
-    best = dataclasses.replace(result, forecasts=pd.concat([ours[ours["model"] != name], oracle], ignore_index=True))
+    best = dataclasses.replace(
+        result, family=(), forecasts=pd.concat([ours[ours["model"] != name], oracle], ignore_index=True)
+    )
     assert best.verdict.table.set_index("model")["beats"][name]
     assert best.verdict.champion == (name if name in MODELS else "persistence")
     assert best.to_dict()["champion"] in {"persistence", *MODELS}

@@ -182,7 +182,7 @@ def test_a_model_with_a_larger_error_is_not_called_the_best() -> None:
 @pytest.mark.parametrize(("p", "shown"), [(0.0096, "p 0.0096"), (0.0099996, "p 0.0099996"), (0.0104, "p 0.0104")])
 def test_a_printed_p_is_on_its_side_of_the_level(monkeypatch, p, shown) -> None:
     """0.0096 passes at 0.01, so it is not printed as 0.010; 0.0104 fails."""
-    monkeypatch.setattr(module, "diebold_mariano", lambda *_: Comparison(-2.3, p, 2 * p, 1, N))
+    monkeypatch.setattr(module, "diebold_mariano", lambda *_, **__: Comparison(-2.3, p, 2 * p, 1, N))
     result = verdict(frame(good=skilled(0.1)))
     assert (result.champion == "good") == (p < 0.01)
     assert f"{shown} after Holm" in result.reason
