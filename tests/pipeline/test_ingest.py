@@ -283,7 +283,7 @@ def test_why_nothing_was_fetched_is_said(store, truth):
     )
     assert "but no candle of the span" in backfill(store, held, key, (at(110), at(120))).notes[0]
     backfill(store, market, KEY, (START, at(100)))
-    assert "nothing was missing" in backfill(store, market, KEY, (START, at(100))).notes[0]
+    assert "no candle is missing" in backfill(store, market, KEY, (START, at(100))).notes[0]
 
 
 def holed(truth, count):
