@@ -97,6 +97,7 @@ def requests_of(browser) -> list[str]:
 def test_no_page_asks_for_anything_or_complains(browser, pages):
     """With the network off: no request beyond the file itself, no line in the console."""
     assert len(pages) == 7
+    browser.get_log("performance")  # of other tests
     for page in pages:
         browser.get(page.as_uri())
         assert {url for url in requests_of(browser) if not url.startswith("data:")} == {page.as_uri()}
