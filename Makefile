@@ -91,7 +91,7 @@ verify: | $(READY) ## build the report again in a clean folder and compare every
 $(RUN)/pages/index.html: $(PLAN) $(CODE) requirements.lock | $(READY)
 	@$(BIN)/btcml report --from-plan $(PLAN)
 	@touch $@
-else # no plan could be made, and btcml has printed the reason
+else # report: no plan could be made, and btcml has printed the reason; verify: there is none
 report:
 	@exit 2
 verify:

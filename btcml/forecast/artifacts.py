@@ -328,15 +328,11 @@ def _family(experiment: Experiment, frame: pd.DataFrame, looks: int, reigning: s
     }
     family: list[Result] = []
     for horizon in experiment.horizons:
-        sizes = [parts.get((horizon, name)) for name in ("log_range", "realized_volatility")]
-        ranges, volatility = (None if part is None else part[list(FORECAST_COLUMNS)] for part in sizes)
-        reigns = reigning if not family else PERSISTENCE
-        close = parts[horizon, "close"]
-        family.append(
-            Result(
-                experiment, close, close.head(0) if ranges is None else ranges, looks, reigns, None, volatility, family
-            )
-        )
+        close, ranges = parts[horizon, "close"], parts[horizon, "log_range"][list(FORECAST_COLUMNS)]
+        volatility = parts.get((horizon, "realized_volatility"))
+        volatility = None if volatility is None else volatility[list(FORECAST_COLUMNS)]
+        reigns = PERSISTENCE if family else reigning
+        family.append(Result(experiment, close, ranges, looks, reigns, volatility=volatility, family=family))
     return family[0]
 
 

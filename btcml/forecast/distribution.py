@@ -17,6 +17,7 @@ from scipy.stats import kstest
 
 from btcml.errors import UsageError
 from btcml.forecast.metrics import volatility_third
+from btcml.forecast.metrics.interval import worst_share
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -221,14 +222,12 @@ def distribution_scores(forecasts: pd.DataFrame, horizon: int) -> dict[str, floa
     pit = known["pit"].to_numpy()
     inside = pd.DataFrame({f"{100 * level:.0f}": np.abs(pit - 0.5) <= level / 2 for level in COVERAGES}, known.index)
     third = volatility_third(forecasts)[known.index]
-    days = inside["90"].groupby(known["open_time"].dt.floor("D"))
-    full = days.size() >= days.size().median() / 2
     return {
         "crps_bp": float(known["crps_bp"].mean()),
         "crps_skill": 1 - float(known["crps_bp"].sum() / known["crps_reference_bp"].sum()),
         **{f"coverage_{name}": float(part.mean()) for name, part in inside.items()},
         **{f"coverage_90_{name}": float(inside["90"][third == name].mean()) for name in third.cat.categories},
-        "coverage_90_worst_day": float(days.mean()[full].min()),
+        "coverage_90_worst_day": worst_share(inside["90"], known["open_time"].dt.floor("D"), 0.9),
         "pit_p": float(kstest(pit[::horizon], "uniform").pvalue),
     }
 

@@ -556,14 +556,12 @@ class Result:
             "ages": _only(self.scores("age", ["ratio"]), self.leader),
             "money": self.money(late=late),
         }
-        return (
-            self.verdict.to_dict()
-            | {
-                "experiment": asdict(self.experiment),
-                **{name: plain(table.to_dict("records")) for name, table in tables.items()},
-            }
-            | ({"horizons": plain(self.by_horizon.to_dict("records"))} if self.experiment.horizons != (1,) else {})
-        )
+        if self.experiment.horizons != (1,):
+            tables["horizons"] = self.by_horizon
+        return self.verdict.to_dict() | {
+            "experiment": asdict(self.experiment),
+            **{name: plain(table.to_dict("records")) for name, table in tables.items()},
+        }
 
     def __str__(self) -> str:
         """Tables for a terminal."""

@@ -79,6 +79,10 @@ def long_run_variance(values: ArrayLike, lags: int) -> float:
     return float(np.asarray(Bartlett(series, bandwidth=lags, force_int=True).cov.long_run).item())
 
 
+def _lags(n: int, horizon: int) -> int:
+    return max(newey_west_lags(n), min(2 * (horizon - 1), n - 1))
+
+
 def diebold_mariano(loss: ArrayLike, benchmark: ArrayLike, *, horizon: int = 1, lags: int | None = None) -> Comparison:
     """Diebold-Mariano test on two series of losses, with the correction of Harvey et al.
 
@@ -117,7 +121,7 @@ def diebold_mariano(loss: ArrayLike, benchmark: ArrayLike, *, horizon: int = 1, 
     ours, theirs = _known(loss, benchmark)
     difference = ours - theirs
     n = len(difference)
-    chosen = max(newey_west_lags(n), min(2 * (horizon - 1), n - 1)) if lags is None else lags
+    chosen = _lags(n, horizon) if lags is None else lags
     if not difference.any():
         return Comparison(0.0, 1.0, 1.0, chosen, n)
     factor = math.sqrt(max(n + 1 - 2 * horizon + horizon * (horizon - 1) / n, 0.0) / n)
@@ -152,7 +156,7 @@ def clark_west(y: ArrayLike, benchmark: ArrayLike, forecast: ArrayLike, *, horiz
     outcome, small, large = _known(y, benchmark, forecast)
     adjusted = (outcome - small) ** 2 - ((outcome - large) ** 2 - (small - large) ** 2)
     n = len(adjusted)
-    lags = max(newey_west_lags(n), min(2 * (horizon - 1), n - 1))
+    lags = _lags(n, horizon)
     if not adjusted.any():
         return Comparison(0.0, 1.0, 1.0, lags, n)
     return _judge(adjusted, lags, 1.0, better=1, normal=True)

@@ -156,11 +156,12 @@ def verdict(
         found = ", ".join(map(str, losses)) or "none"
         msg = f"the model {PERSISTENCE} must be among the forecasts, found {found}"
         raise UsageError(msg)
+    horizon = horizon_of(forecasts)
     if len(losses) < _MIN:
         reason = f"{PERSISTENCE} is champion: a verdict needs {_MIN} candles, found {len(losses)}."
-        none = _table(losses, horizon_of(forecasts), (), looks, alpha).head(0)
-        return Verdict(PERSISTENCE, reason, none, looks, alpha, len(losses))
-    horizon = horizon_of(forecasts)
+        return Verdict(
+            PERSISTENCE, reason, _table(losses, horizon, (), looks, alpha).head(0), looks, alpha, len(losses)
+        )
     table = _table(losses, horizon, others, looks, alpha)
     table["served"] = True if served is None else table["model"].isin([PERSISTENCE, *served])
     reigns = reigning if _stays(table[table["served"]], reigning, alpha) else PERSISTENCE

@@ -15,11 +15,7 @@ from btcml.market import utc_now
 from btcml.market.binance import BinanceMarket
 from btcml.pipeline.clock import check_clock
 from btcml.pipeline.predict import load_served
-from btcml.pipeline.progress import (
-    candle_standstill,
-    is_worked_on,
-    slower_standstills,
-)
+from btcml.pipeline.progress import candle_standstill, is_worked_on, slower_standstills
 from btcml.settings import duration
 from btcml.store.candles import BanLedger, check_contract, read_last_candles, read_series_keys
 from btcml.store.chain import chain_head, chain_keys, restated_outcomes, seal_faults, verify_chain

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from btcml.serve.dashboard_widgets import Chart
 
 Row = dict[str, Any]
-_SMALL_P, _RULE_P, _SAME = 1e-4, 0.01, 5e-6
+_SMALL_P, _SAME = 1e-4, 5e-6
+_RULE_P = 0.01  # ALPHA of the verdict, whose module a kernel does not import
 _HALF = 0.5
 _TRAININGS = 8
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 WAITING = 4
 """Jobs of a kind that may wait behind the one that runs."""
 
+_KINDS = ("train", "backfill")
 _FIRST_RETRY_S = 60.0
 _STOPPED = (-signal.SIGTERM, INTERRUPTED)
 _log = logging.getLogger("btcml.serve")
@@ -59,11 +60,11 @@ class JobQueue:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._entries: list[QueuedJob] = []
-        self._turns = {kind: asyncio.Lock() for kind in ("train", "backfill")}
+        self._turns = {kind: asyncio.Lock() for kind in _KINDS}
         self._adding = asyncio.Lock()
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
-        self._took = _FIRST_RETRY_S
+        self._took = dict.fromkeys(_KINDS, _FIRST_RETRY_S)
 
     async def add(self, kind: str, key: SeriesKey, parameters: dict[str, Any], request_id: str) -> QueuedJob:
         """Add a job; where the same one runs or waits, that one is the answer.
@@ -79,8 +80,9 @@ class JobQueue:
                 if (entry.key, entry.parameters) == (key, parameters):
                     return entry
             if len(of_kind) > WAITING:
-                msg = f"a {kind} job runs and {WAITING} wait: try again in {self._took:.0f} s, or look at GET /jobs"
-                raise QueueFullError(msg, self._took)
+                again = self._took[kind]
+                msg = f"a {kind} job runs and {WAITING} wait: try again in {again:.0f} s, or look at GET /jobs"
+                raise QueueFullError(msg, again)
             facts: dict[str, Any] = {"asked_by": "api", "parameters": parameters, "request_id": request_id}
             job_id = await run_in_threadpool(append_job, self._service.store, kind, key, **facts)
             assert job_id is not None  # noqa: S101 - only a due time can be there already
@@ -114,7 +116,7 @@ class JobQueue:
                 if process.poll() is not None:
                     self._processes.discard(process)
                 self._service.changes.touch()  # the notifications of the database may come later than the response
-            self._took = max(time.monotonic() - began, 1.0)
+            self._took[kind] = max(time.monotonic() - began, 1.0)
             return await run_in_threadpool(self._closed, job_id, process.returncode)
 
     def _closed(self, job_id: int, status: int) -> Job:

@@ -228,7 +228,11 @@ def test_a_machine_gets_a_static_page_and_no_kernel(stub):
         for _ in range(3):
             assert requests.head(url, headers=_PEOPLE, timeout=120).status_code == 200
             robot = requests.get(url, headers={"User-Agent": "Mozilla/5.0 (compatible; Googlebot/2.1)"}, timeout=120)
-            assert (robot.status_code, "kernelId" in robot.text, "forecast and skill" in robot.text) == (200, False, True)
+            assert (robot.status_code, "kernelId" in robot.text, "forecast and skill" in robot.text) == (
+                200,
+                False,
+                True,
+            )
             assert _status(url, **{"Sec-Purpose": "prefetch;prerender"}) == 503
         assert "kernelId" in requests.get(url, headers=_PEOPLE, timeout=120).text
         assert _status(url) == 503

@@ -16,6 +16,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from btcml.forecast.verdict import ALPHA
+from btcml.serve import dashboard_view
 from btcml.serve.dashboard import CHARTS, Dashboard, open_dashboard
 from btcml.serve.dashboard_client import ROUTES, Client, Outcome, find_report
 from btcml.serve.dashboard_text import LANGUAGES, Text, table
@@ -573,3 +575,8 @@ def test_no_path_leads_out_of_the_folder(tmp_path):
     nowhere = {"market": "..", "symbol": "..", "interval": ".."}
     assert find_report(str(tmp_path / "a"), **nowhere, start="", end="")["path"] == ""
     assert find_report("", **SERIES, **JUNE)["path"] == ""
+
+
+def test_a_p_value_is_shown_on_its_own_side_of_the_verdicts_level():
+    """The level is written twice, since a kernel does not import the verdict."""
+    assert dashboard_view._RULE_P == ALPHA

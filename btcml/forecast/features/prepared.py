@@ -157,7 +157,8 @@ class Prepared:
         size, third = np.abs(self.log_return), SCALE_SPAN // 3
         largest = rolling_max(size, third)
         calm = np.minimum.reduce([lag(largest, 1 + third * n) for n in range(3)])
-        return np.where(size > SPIKE * np.maximum(calm, RANGE_FLOOR), SPIKE * np.maximum(calm, RANGE_FLOOR), size)
+        cap = SPIKE * np.maximum(calm, RANGE_FLOOR)
+        return np.where(size > cap, cap, size)  # where the cap is not known yet, the size is kept
 
     def past_return(self, n: int) -> Array:
         """log(close / close of n candles before)."""

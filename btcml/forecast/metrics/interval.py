@@ -43,12 +43,26 @@ def _mean_of(inside: pd.Series) -> float:
     return float(inside.mean()) if len(inside) else math.nan
 
 
-def _worst(forecasts: pd.DataFrame, labels: pd.Series) -> float:
-    inside = _inside(forecasts)
+def worst_share(inside: pd.Series, labels: pd.Series, level: float) -> float:
+    """Lowest coverage of a group with at least half the usual rows; NaN where the usual group should have no miss.
+
+    Parameters
+    ----------
+    inside
+        Whether each outcome lies in its interval.
+    labels
+        Group of each row.
+    level
+        Nominal coverage.
+    """
     groups = inside.groupby(labels[inside.index])
     shares, rows = groups.mean(), groups.size()
-    whole = len(rows) and (1 - _level(forecasts)) * rows.median() >= _MISSES
-    return float(shares[rows >= rows.median() / 2].min()) if whole else math.nan
+    misses = len(rows) and (1 - level) * rows.median() >= _MISSES
+    return float(shares[rows >= rows.median() / 2].min()) if misses else math.nan
+
+
+def _worst(forecasts: pd.DataFrame, labels: pd.Series) -> float:
+    return worst_share(_inside(forecasts), labels, _level(forecasts))
 
 
 @metric("interval", "Coverage of 90 %", "share", "level")
