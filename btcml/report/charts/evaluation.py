@@ -190,7 +190,7 @@ def against_persistence(result: Result) -> Table:
         "interval": "95 % interval",
         "p_holm": ("p-value, all counted", say.probability),
         "direction": ("Right signs", say.percent),
-        "wda": ("weighted by size", say.percent),
+        "wda": ("Weighted by size", say.percent),
     }
     shown = table.assign(title=[str(say.model(name)) for name in table["model"]], interval=_intervals(table))
     return Table("against-persistence", shown, conclusion, columns, strong=(str(say.model(result.verdict.champion)),))
