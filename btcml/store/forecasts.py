@@ -40,18 +40,19 @@ SCORED_COLUMNS: tuple[str, ...] = (
 )
 """The same with the outcome; errors are null for late forecasts and unknown outcomes."""
 
-_GIVEN = ("open_time", "role", "model", "artifact", "cutoff", *_PRICES)
+_GIVEN = ("open_time", "horizon", "role", "model", "artifact", "cutoff", *_PRICES, "levels", "quantiles")
 
 
 def append_forecasts(store: Store, key: SeriesKey, rows: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """Seal forecasts of one candle; one that is there already stays as it is.
+    """Seal forecasts that are made at one close; one that is there already stays as it is.
 
     Parameters
     ----------
     rows
         Each with open_time, role (``champion`` or ``challenger``), model, artifact, cutoff (open
         time of the last candle that the model was fitted on), base, open, high, low, close, amp,
-        lo, hi and prob_up; NaN or None where there is none.
+        lo, hi and prob_up; NaN or None where there is none. Of a candle further ahead than the next one also the
+        horizon, and levels and quantiles (prices) of the distribution; open, high and low are those until then.
 
     Returns
     -------
@@ -63,7 +64,7 @@ def append_forecasts(store: Store, key: SeriesKey, rows: Iterable[dict[str, Any]
     NotReadyError
         If the candle has closed already, by the market's clock, or is not the next one.
     """
-    given = [asdict(key) | {name: _plain(row.get(name)) for name in _GIVEN} for row in rows]
+    given = [asdict(key) | {name: _plain(({"horizon": 1} | row).get(name)) for name in _GIVEN} for row in rows]
     counts = {"sealed": 0, "late": 0}
     try:
         with store.engine.begin() as connection:
@@ -82,8 +83,8 @@ def append_forecasts(store: Store, key: SeriesKey, rows: Iterable[dict[str, Any]
     return counts
 
 
-_KNOWN = f"""SELECT 1 FROM forecasts WHERE {IN_SERIES} AND open_time = :open_time AND role = :role
-AND (role = 'champion' OR model = :model)"""
+_KNOWN = f"""SELECT 1 FROM forecasts WHERE {IN_SERIES} AND open_time = :open_time AND horizon = :horizon
+AND role = :role AND (role = 'champion' OR model = :model)"""
 _APPEND = f"""INSERT INTO forecasts (market, symbol, interval, {", ".join(_GIVEN)})
 VALUES (:market, :symbol, :interval, {", ".join(":" + name for name in _GIVEN)})
 ON CONFLICT DO NOTHING RETURNING status"""
@@ -101,15 +102,16 @@ def read_scored(
     start: pd.Timestamp | None = None,
     end: pd.Timestamp | None = None,
     role: str | None = None,
+    horizon: int = 1,
 ) -> pd.DataFrame:
-    """Read sealed forecasts with their outcomes, ``start <= open_time < end``.
+    """Read sealed forecasts of one horizon with their outcomes, ``start <= open_time < end``.
 
     Returns
     -------
     DataFrame
         `SCORED_COLUMNS` in order of the chain; errors in basis points of log return.
     """
-    query = f"SELECT {', '.join(SCORED_COLUMNS)} FROM forecasts_scored WHERE {IN_SERIES}"
+    query = f"SELECT {', '.join(SCORED_COLUMNS)} FROM forecasts_scored WHERE {IN_SERIES} AND horizon = :horizon"
     query += "".join(
         clause
         for value, clause in (
@@ -119,13 +121,13 @@ def read_scored(
         )
         if value is not None
     )
-    bounds = {"start": start, "end": end, "role": role}
+    bounds = {"start": start, "end": end, "role": role, "horizon": horizon}
     return store.frame(query + " ORDER BY seq", asdict(key) | bounds)
 
 
 def read_seal_times(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
     """Read when the champion's forecasts were sealed, late ones too: ``open_time`` (of the span) and ``made_at``."""
-    query = f"SELECT open_time, made_at FROM forecasts WHERE {_SPAN} AND role = 'champion' AND horizon = 1"
+    query = f"SELECT open_time, made_at FROM forecasts WHERE {_SPAN} AND {_SERVED}"
     return store.frame(query, asdict(key) | {"start": start, "end": end})
 
 
@@ -140,9 +142,10 @@ def read_futuros(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Time
     return store.frame(_FUTUROS.format(columns=", ".join(columns)), values)
 
 
+_SERVED = "role = 'champion' AND horizon = 1"
 _SPAN = f"{IN_SERIES} AND open_time >= :start AND open_time < :end"
 _FUTUROS = f"""SELECT * FROM (
-    SELECT {{columns}} FROM forecasts_scored WHERE {_SPAN} AND role = 'champion'
+    SELECT {{columns}} FROM forecasts_scored WHERE {_SPAN} AND {_SERVED}
     UNION ALL
     SELECT open_time, NULL, NULL, NULL, NULL, pred_close, NULL, NULL, NULL, NULL, source, 'imported', imported_at,
       real_close FROM imported_forecasts WHERE {_SPAN}
@@ -150,13 +153,13 @@ _FUTUROS = f"""SELECT * FROM (
 
 
 def count_scored(store: Store, key: SeriesKey) -> int:
-    """Count the sealed forecasts of the champion whose outcome is known."""
-    query = f"SELECT count(error_bp) FROM forecasts_scored WHERE {IN_SERIES} AND role = 'champion'"
+    """Count the sealed forecasts of the next candle by the champion whose outcome is known."""
+    query = f"SELECT count(error_bp) FROM forecasts_scored WHERE {IN_SERIES} AND {_SERVED}"
     return int(store.scalar(query, asdict(key)))
 
 
 def live_scores(store: Store, key: SeriesKey) -> dict[str, float]:
-    """Sum up the champion's sealed forecasts whose outcome is known.
+    """Sum up the champion's sealed forecasts of the next candle whose outcome is known.
 
     Returns
     -------
@@ -166,7 +169,7 @@ def live_scores(store: Store, key: SeriesKey) -> dict[str, float]:
     """
     query = f"""SELECT count(*), avg(error_bp), avg(persistence_error_bp),
     avg((real_close BETWEEN lo AND hi)::int)
-    FROM forecasts_scored WHERE {IN_SERIES} AND role = 'champion' AND error_bp IS NOT NULL"""
+    FROM forecasts_scored WHERE {IN_SERIES} AND {_SERVED} AND error_bp IS NOT NULL"""
     ((count, *means),) = store.fetch(query, asdict(key))
     names = ("error_bp", "persistence_error_bp", "coverage")
     known = {name: np.nan if mean is None else float(mean) for name, mean in zip(names, means, strict=True)}
@@ -178,7 +181,7 @@ def count_missing(store: Store, key: SeriesKey) -> int:
     query = f"""SELECT count(*) FROM candles c WHERE {IN_SERIES}
     AND open_time > (SELECT min(open_time) FROM forecasts WHERE {IN_SERIES})
     AND NOT EXISTS (SELECT FROM forecasts f WHERE f.market = c.market AND f.symbol = c.symbol
-      AND f.interval = c.interval AND f.open_time = c.open_time AND f.role = 'champion')"""
+      AND f.interval = c.interval AND f.open_time = c.open_time AND {_SERVED})"""
     return int(store.scalar(query, asdict(key)))
 
 

@@ -190,6 +190,19 @@ def test_an_old_measurement_is_refused(store):
     assert store.scalar("SELECT count(*) FROM market_clocks") == 0
 
 
+@pytest.mark.parametrize("change", ["horizon = 4", "quantiles[2] = 100", "levels[1] = 0.1", "levels = NULL"])
+def test_what_the_owner_changes_of_a_longer_forecast_is_found(record, owner, change):
+    """Horizon, levels and quantiles are hashed like the rest."""
+    far = one_forecast(AFTER + 2 * FIVE, 101.0, 105.0) | {"horizon": 3, "cutoff": TARGET}
+    append_forecasts(record, RECORD, [far | {"levels": [0.05, 0.95], "quantiles": [99.0, 103.0]}])
+    assert faults(record) == []
+    with owner.begin() as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        connection.execute(text(f"UPDATE forecasts SET {change} WHERE seq = 6"))
+    (found,) = faults(record)
+    assert found == "breaks at forecast 6: the row's content does not match its hash"
+
+
 OWNED = {
     "UPDATE forecasts SET close = close + 1e-9 WHERE seq = 2": "breaks at forecast 2: the row's content",
     "DELETE FROM forecasts WHERE seq = 1": "breaks at forecast 1: the row is missing",

@@ -8,16 +8,19 @@ from sqlalchemy.exc import DBAPIError
 from btcml.candles import SeriesKey, as_candles, interval_floor
 from btcml.errors import NotReadyError, StoreError
 from btcml.store.candles import upsert_candles
+from btcml.store.chain import verify_chain
 from btcml.store.forecasts import (
     SCORED_COLUMNS,
     append_forecasts,
     append_imported_forecasts,
     count_missing,
     count_scored,
+    live_scores,
     market_now,
     read_clock_speed,
     read_futuros,
     read_scored,
+    read_seal_times,
     record_clock,
 )
 
@@ -126,6 +129,72 @@ def test_a_page_never_splits_the_forecasts_of_one_time(store, owner):
     before = read_futuros(store, KEY, TARGET - FIVE, page["open_time"].iloc[0], 1)
     assert page["status"].tolist() == ["imported", "sealed"]
     assert before["open_time"].tolist() == [TARGET - FIVE]
+
+
+def ahead(horizon, made=TARGET, **values):
+    """Forecast of a later candle, made when the candle of `made` opened."""
+    distribution = {"levels": [0.05, 0.5, 0.95], "quantiles": [98.0, 100.5, 103.0]}
+    return row(made + (horizon - 1) * FIVE, cutoff=made - FIVE, horizon=horizon, **distribution | values)
+
+
+def test_horizons_are_sealed_at_one_close_and_one_candle_has_one_forecast_of_each(store, owner):
+    """Two candles later the same candle is forecast from nearer, which is another row; twice is once."""
+    for made in (TARGET, TARGET + 2 * FIVE):
+        clock(owner, made + pd.Timedelta("2s"))
+        assert append_forecasts(store, KEY, [row(made), ahead(3, made)]) == {"sealed": 2, "late": 0}
+        assert append_forecasts(store, KEY, [row(made), ahead(3, made, close=99.5)]) == {"sealed": 0, "late": 0}
+    assert read_scored(store, KEY)["open_time"].tolist() == [TARGET, TARGET + 2 * FIVE]
+    far = read_scored(store, KEY, horizon=3)
+    assert far["open_time"].tolist() == [TARGET + 2 * FIVE, TARGET + 4 * FIVE]
+    assert far["close"].tolist() == [101.0, 101.0]
+    assert verify_chain(store, KEY) is None
+
+
+def test_a_forecast_further_ahead_has_to_come_as_early_as_that_of_the_next_candle(store, owner):
+    """Late after a fifth of the open candle, refused after its close, though its own candle is far."""
+    clock(owner, TARGET + pd.Timedelta("61s"))
+    assert append_forecasts(store, KEY, [ahead(3)]) == {"sealed": 0, "late": 1}
+    clock(owner, TARGET + FIVE)
+    with pytest.raises(NotReadyError, match="has closed"):
+        append_forecasts(store, KEY, [ahead(12)])
+    with pytest.raises(NotReadyError, match="not the next one"):
+        append_forecasts(store, KEY, [ahead(3, TARGET + 3 * FIVE)])
+
+
+@pytest.mark.parametrize("wrong", [{"horizon": 0}, {"horizon": 1001}, {"cutoff": TARGET}])
+def test_an_impossible_horizon_or_cutoff_is_refused(store, owner, wrong):
+    """From 1 to 1,000 candles; nothing was fitted on the candle that is open."""
+    clock(owner, TARGET)
+    given = ahead(3) | wrong
+    given["open_time"] = TARGET + (given["horizon"] - 1) * FIVE
+    with pytest.raises(StoreError, match="candles_ahead"):
+        append_forecasts(store, KEY, [given])
+
+
+def test_scores_never_mix_horizons(store, owner):
+    """Every reader and view is about the next candle unless another horizon is asked for."""
+    for n in range(5):
+        clock(owner, TARGET + n * FIVE + pd.Timedelta("2s"))
+        append_forecasts(store, KEY, [row(TARGET + n * FIVE), ahead(3, TARGET + n * FIVE, close=90.0, low=80.0)])
+        candle(store, owner, TARGET + n * FIVE, 100.0)
+    span = (TARGET, TARGET + 10 * FIVE)
+    assert count_scored(store, KEY) == live_scores(store, KEY)["scored"] == 5
+    assert live_scores(store, KEY)["error_bp"] == pytest.approx(99.503, abs=1e-3)
+    assert len(read_scored(store, KEY)) == len(read_seal_times(store, KEY, *span)) == 5
+    assert read_futuros(store, KEY, *span, 100)["close"].tolist() == [101.0] * 5
+    assert store.fetch("SELECT pred_close FROM futuros") == [(101.0,)] * 5
+    far = read_scored(store, KEY, horizon=3)
+    assert far["real_close"].notna().tolist() == [True] * 3 + [False] * 2
+    assert far["error_bp"].dropna().tolist() == pytest.approx([1053.605] * 3, abs=1e-3)
+
+
+def test_a_candle_that_only_a_longer_horizon_forecast_counts_as_missed(store, owner):
+    """The second candle has no forecast of its own close before."""
+    clock(owner, TARGET)
+    append_forecasts(store, KEY, [row(), ahead(3)])
+    for n in range(3):
+        candle(store, owner, TARGET + n * FIVE, 100.0)
+    assert count_missing(store, KEY) == 2
 
 
 @pytest.mark.parametrize("statement", ["UPDATE forecasts SET close = 1", "DELETE FROM forecasts", "TRUNCATE forecasts"])
