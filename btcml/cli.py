@@ -11,6 +11,10 @@ from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from btcml import __version__
+from btcml.processor import limit_instructions
+
+limit_instructions()  # before NumPy is loaded
+
 from btcml.commands import VERBS
 from btcml.commands.session import render
 from btcml.errors import BtcmlError, UsageError

@@ -6,6 +6,10 @@ import os
 import random
 from pathlib import Path
 
+from btcml.processor import limit_instructions
+
+limit_instructions()  # before NumPy is loaded, as in the command line
+
 import hypothesis
 import pytest
 from sqlalchemy import create_engine, text

@@ -22,7 +22,16 @@ from btcml.candles import interval_delta
 from btcml.errors import ReportError, UsageError
 from btcml.files import file_hash, folder_lock, replaced_folder, write_bytes, write_text
 from btcml.report.execute import Limits, Progress, no_progress, run_chapter, stop_kernels
-from btcml.report.manifest import NOTEBOOKS, Inputs, bundle_facts, chapter_key, gather_inputs, manifest_text, site_of
+from btcml.report.manifest import (
+    NOTEBOOKS,
+    Inputs,
+    bundle_facts,
+    chapter_key,
+    gather_inputs,
+    manifest_text,
+    site_of,
+    write_environment,
+)
 from btcml.report.pages import INDEX, SLIDES, Page, chapter_page, check_page, index_page, slides_page
 
 _DEFAULT_LIMITS = Limits()
@@ -215,6 +224,7 @@ def build_chapter(run: Run, chapter: str, *, progress: Progress = no_progress) -
         notebook, run.inputs.parameters, run.executed(page), folder=run.folder, limits=run.limits, progress=progress
     )
     outputs = _publish(run, page)
+    write_environment(run.pages)
     made = {"key": key, "outputs": outputs, "seconds": round(time.monotonic() - begun, 1)}
     write_text(run.stamp(page), json.dumps(made, indent=1) + "\n")
     progress(f"{notebook.stem}: {target.name} is ready")

@@ -39,6 +39,7 @@ from papermill.exceptions import PapermillExecutionError
 import btcml
 from btcml.errors import ReportError, UsageError
 from btcml.files import write_text
+from btcml.processor import instruction_limits
 from btcml.report.story import FINISHED, NONCE
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ FIXED_ENVIRONMENT: dict[str, str] = {
     "LANG": "C.UTF-8",
     "MPLBACKEND": "svg",
 } | {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM", "BLIS")}
-"""Fixed environment of a kernel: hash seed, time zone, locale, threads, backend."""
+"""Fixed environment of a kernel: hash seed, time zone, locale, threads, backend; instructions are limited too."""
 
 _KEPT = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT")
 _KINDS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
@@ -343,7 +344,8 @@ def _kernel_environment(nonce: str, ipython: Path) -> dict[str, str]:
     """Environment of a kernel: few variables of this process, the rest fixed, and no start-up file of the user."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     package = str(Path(btcml.__file__).resolve().parents[1])
-    return kept | FIXED_ENVIRONMENT | {NONCE: nonce, "IPYTHONDIR": str(ipython), "PYTHONPATH": package}
+    own = {NONCE: nonce, "IPYTHONDIR": str(ipython), "PYTHONPATH": package}
+    return kept | FIXED_ENVIRONMENT | instruction_limits() | own
 
 
 _ENGINE = "btcml"

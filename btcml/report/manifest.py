@@ -1,6 +1,7 @@
 """The manifest of a report (hashes of inputs and outputs), and its verification.
 
-A manifest contains no time, path, host, user or duration; timings go to ``run.json`` outside it.
+A manifest contains no time, path, host, user or duration; timings go to ``run.json`` outside it, and what the last bit
+of a number may depend on (instruction set, C library, Python's patch version) to ``environment.json`` beside it.
 `verify_report` makes a report again in a clean process and folder and compares every byte.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,9 +21,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import btcml
 from btcml.errors import NotFoundError, ReportError
-from btcml.files import file_hash, resource, text_hash
+from btcml.files import file_hash, resource, text_hash, write_text
+from btcml.processor import machine_facts
 from btcml.report.pages import Page, Site, find_chapters
 
 if TYPE_CHECKING:
@@ -68,7 +73,7 @@ class Inputs:
     lock
         Hash of the lock file.
     versions
-        Python, platform and the packages that compute, draw or render.
+        Python (without its patch version), platform and the packages that compute, draw or render.
     """
 
     snapshot: str
@@ -107,7 +112,8 @@ def gather_inputs(bundle: Path, notebooks: Path = NOTEBOOKS) -> Inputs:
     facts, pages, lock = bundle_facts(bundle), find_chapters(notebooks), resource("requirements.lock")
     start, end = (datetime.fromisoformat(facts[name]).toordinal() for name in ("start", "end"))
     series: dict[str, Literal] = {name: facts[name] for name in ("symbol", "interval", "market")}
-    installed = {"python": platform.python_version(), "platform": f"{sys.platform}-{platform.machine()}"}
+    python = ".".join(platform.python_version_tuple()[:2])
+    installed = {"python": python, "platform": f"{sys.platform}-{platform.machine()}"}
     return Inputs(
         snapshot=facts["hash"],
         heads=facts["heads"],
@@ -164,6 +170,11 @@ def manifest_text(inputs: Inputs, outputs: Mapping[str, str]) -> str:
     return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
+def write_environment(pages: Path) -> Path:
+    """Write ``environment.json``, which is not compared: a verification names what has changed in it."""
+    return write_text(pages / "environment.json", json.dumps(machine_facts(), indent=1) + "\n")
+
+
 # ---- verification ----
 _CAUSES: dict[str, str] = {
     "snapshot": "data",
@@ -174,7 +185,12 @@ _CAUSES: dict[str, str] = {
     "template": "page template",
     "lock": "lock file",
     "versions": "platform or package versions",
+    "machine": "another processor, C library or Python",
 }
+_MANIFEST = "manifest.json"
+
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+_TAG = re.compile(r"<[^>]*>")
 
 _REBUILD = (
     "import sys; from pathlib import Path; from btcml.report.build import build_report; "
@@ -184,10 +200,22 @@ _REBUILD = (
 
 @dataclass(frozen=True)
 class Difference:
-    """One file that is not the same, and where it first differs."""
+    """One file that is not the same.
+
+    Attributes
+    ----------
+    file
+        Its path beside the manifest.
+    where
+        Where it first differs, or what else is wrong with it.
+    gap
+        Largest relative difference of a number, where only numbers differ that no reader sees: those of a CSV,
+        or of a drawing; None where a page reads differently, or a file is missing.
+    """
 
     file: str
     where: str
+    gap: float | None = None
 
 
 @dataclass(frozen=True)
@@ -201,7 +229,7 @@ class Verification:
     differences
         Files that are not the same, missing or new; empty when the report is identical.
     causes
-        What has changed since the report was made: data, parameters, notebooks, code, lock, …
+        What has changed since the report was made: data, parameters, notebooks, code, lock, processor, …
     """
 
     files: int
@@ -226,7 +254,12 @@ class Verification:
             return f"identical: {self.files} files, byte for byte" + f", though changed since: {causes}" * bool(causes)
         why = f"because of {causes}" if causes else "though no input changed"
         found = [f"  {difference.file}: {difference.where}" for difference in self.differences]
-        return "\n".join([f"{len(found)} of {self.files} files differ {why}", *found])
+        gaps = [difference.gap for difference in self.differences if difference.file != _MANIFEST]
+        size = [gap for gap in gaps if gap is not None]
+        equal = [f"  every printed figure is equal; numbers differ by at most {max(size):.0e} of their size"]
+        return "\n".join(
+            [f"{len(found)} of {self.files} files differ {why}", *found, *equal * bool(size and len(size) == len(gaps))]
+        )
 
 
 def verify_report(folder: Path, notebooks: Path = NOTEBOOKS) -> Verification:
@@ -248,7 +281,7 @@ def verify_report(folder: Path, notebooks: Path = NOTEBOOKS) -> Verification:
     ReportError
         If it cannot be built any more.
     """
-    run = folder.parent if (folder / "manifest.json").exists() else folder
+    run = folder.parent if (folder / _MANIFEST).exists() else folder
     then = _manifest(run / "pages")
     with tempfile.TemporaryDirectory(prefix="btcml-verify-") as scratch:
         again = Path(scratch) / "run"
@@ -257,6 +290,7 @@ def verify_report(folder: Path, notebooks: Path = NOTEBOOKS) -> Verification:
         _rebuild(again, notebooks)
         now = _manifest(again / "pages")
         found = tuple(_differences(run / "pages", again / "pages", then, now))
+        then["machine"], now["machine"] = _environment(run / "pages"), _environment(again / "pages")
     changed = {name: _changed(then.get(key), now.get(key)) for key, name in _CAUSES.items()}
     causes = tuple(f"{name} ({what})" for name, what in changed.items() if what)
     return Verification(len(then["outputs"]), found, causes)
@@ -264,10 +298,19 @@ def verify_report(folder: Path, notebooks: Path = NOTEBOOKS) -> Verification:
 
 def _manifest(pages: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads((pages / "manifest.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads((pages / _MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         msg = f"a report with its manifest.json was expected in {pages}, found none: make it with make report"
         raise NotFoundError(msg) from error
+    return found
+
+
+def _environment(pages: Path) -> dict[str, str]:
+    """Facts of the machine that made a report; empty where they are not known."""
+    try:
+        found: dict[str, str] = json.loads((pages / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
     return found
 
 
@@ -294,13 +337,26 @@ def _changed(then: Any, now: Any) -> str:
 
 def _differences(old: Path, new: Path, then: dict[str, Any], now: dict[str, Any]) -> list[Difference]:
     found = []
-    for name in sorted(then["outputs"].keys() | now["outputs"].keys() | {"manifest.json"}):
+    for name in sorted(then["outputs"].keys() | now["outputs"].keys() | {_MANIFEST}):
         where, expected = _first_difference(old / name, new / name), then["outputs"].get(name)
         if not where and expected and file_hash(old / name) != expected:
             where = "the file is not the one that its manifest names"
         if where:
-            found.append(Difference(name, where))
+            found.append(Difference(name, where, _number_gap(old / name, new / name)))
     return found
+
+
+def _number_gap(old: Path, new: Path) -> float | None:
+    """Largest relative difference of the numbers in two files, or None where a reader would see another text."""
+    if not old.exists() or not new.exists():
+        return None
+    before, after = old.read_text(), new.read_text()
+    seen = [_TAG.sub("", text) if old.suffix == ".html" else _NUMBER.sub("#", text) for text in (before, after)]
+    numbers = [np.array(_NUMBER.findall(text), dtype=float) for text in (before, after)]
+    if seen[0] != seen[1] or len(numbers[0]) != len(numbers[1]):
+        return None
+    size = np.maximum(np.abs(numbers[0]), np.abs(numbers[1]))
+    return float(np.max(np.abs(numbers[0] - numbers[1])[size > 0] / size[size > 0], initial=0.0))
 
 
 def _first_difference(old: Path, new: Path) -> str:

@@ -174,6 +174,23 @@ def test_verify_names_a_changed_line_lock_or_parameter(built, chapters):
     assert "manifest.json" in {difference.file for difference in found.differences}
 
 
+def test_verify_names_another_processor_and_says_what_a_reader_would_notice(built, chapters):
+    """A last digit of a CSV is nothing that is printed; a digit of a page is."""
+    pages = built / "pages"
+    facts = json.loads((pages / "environment.json").read_text())
+    (pages / "environment.json").write_text(json.dumps(facts | {"instructions": "x86-64-v2"}))
+    numbers = pages / "data" / "eda-tails.csv"
+    numbers.write_text(numbers.read_text().replace("1,2", "1,2.000000000002"))
+    found = verify_report(built, chapters)
+    assert found.causes == ("another processor, C library or Python (instructions)",)
+    assert [difference.file for difference in found.differences] == ["data/eda-tails.csv"]
+    assert found.differences[0].gap == pytest.approx(1e-12, rel=0.01)
+    assert "every printed figure is equal; numbers differ by at most 1e-12" in str(found)
+    page = pages / "01-ingest.html"
+    page.write_text(page.read_text().replace("Up it goes", "Up it goes 2"))
+    assert "every printed figure" not in str(verify_report(built, chapters))
+
+
 def test_a_folder_without_a_report_is_an_error(tmp_path):
     """A folder without a report is the caller's mistake."""
     with pytest.raises(NotFoundError, match="manifest"):
@@ -242,11 +259,13 @@ REBUILD = (
 
 
 @pytest.mark.soak
-def test_the_real_story_is_byte_identical_in_another_place_zone_locale_and_thread_count(tmp_path, monkeypatch):
+def test_the_real_story_is_byte_identical_in_another_place_zone_locale_and_processor(tmp_path, monkeypatch):
     """Law five, on the real chapters over a small simulated market."""
     bundle = save_snapshot(make_snapshot("15m", 40), tmp_path / "bundles")
     pages = []
-    places = {"one": {}, "two/three": {"TZ": "America/Sao_Paulo", "LC_ALL": "C", "OMP_NUM_THREADS": "2"}}
+    elsewhere = {"TZ": "America/Sao_Paulo", "LC_ALL": "C", "OMP_NUM_THREADS": "2"}
+    older = {"OPENBLAS_CORETYPE": "Nehalem", "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR"}
+    places = {"one": {}, "two/three": elsewhere | older}
     for place, environment in places.items():
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
