@@ -9,7 +9,6 @@ import logging
 import re
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from btcml.errors import MarketError, SourceError
 from btcml.files import write_bytes
 from btcml.market import MARKET_HEADER, Clock, utc_now
 from btcml.market import transport as http
-from btcml.market.formats import parse_zip
+from btcml.market.formats import UNREADABLE, parse_zip
 from btcml.market.klines import merge_candles, parse_columns
 from btcml.market.transport import Reply, TransientError, fetch_reply, host_of
 
@@ -361,7 +360,7 @@ def _load_part(path: Path, interval: str, piece: Piece) -> pd.DataFrame | None:
     """Candles of a file; None where it holds none, even with a valid checksum."""
     try:
         frame = parse_columns(parse_zip(path.read_bytes()), interval)
-    except (SourceError, zipfile.BadZipFile, ValueError, OSError) as error:
+    except (SourceError, *UNREADABLE) as error:
         _LOG.warning("the archive's file %s holds no candles (%s); they come by REST", path.name, error)
         return None
     inside = (frame["open_time"] >= piece.start) & (frame["open_time"] < piece.end)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from btcml.candles import COLUMNS, interval_delta, resample_candles
+from btcml.candles import COLUMNS, interval_delta, interval_floors, resample_candles
+from btcml.contract import broken_rules
 from btcml.errors import SourceError, UsageError
 from btcml.market import Clock, utc_now
 from btcml.market.formats import SUFFIXES, Loaded, load_file
@@ -78,6 +79,7 @@ class FileMarket:
         self._market = f"file:{safe}" if name else f"file:{safe}-{_content(files, timezone)[:8]}"
         self._as_of, self._timezone, self._now = as_of, timezone, clock()
         self._symbol = symbol if self.path.is_file() else None
+        self._unmade: tuple[str, ...] = ()
 
     @property
     def market(self) -> str:
@@ -92,7 +94,7 @@ class FileMarket:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the user about what was decided in reading and what was held back."""
-        return tuple(dict.fromkeys(note for _, notes in self._read().values() for note in notes))
+        return tuple(dict.fromkeys(note for _, notes in self._read().values() for note in notes)) + self._unmade
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -137,12 +139,22 @@ class FileMarket:
         """
         own, frame = self._source(symbol, interval)
         if own != interval:
-            frame = resample_candles(frame, interval)
+            frame = self._resampled(frame, own, interval)
         inside = (frame["open_time"] >= start) & (frame["open_time"] < end)
         result = frame[inside].reset_index(drop=True)
         if on_page is not None:
             on_page(len(result), len(result))
         return result
+
+    def _resampled(self, frame: pd.DataFrame, own: str, interval: str) -> pd.DataFrame:
+        """Longer candles of which every part keeps the contract; a note tells of the others."""
+        broken = broken_rules(frame, own).any(axis=1)
+        made = resample_candles(frame[~broken], interval)
+        left = interval_floors(frame["open_time"][broken], interval)
+        if broken.any():
+            msg = f"{int(broken.sum())} rows of {own} break a rule: no candle of {interval} is made of them"
+            self._unmade = (f"{msg}, the first of {frame['open_time'][broken].iloc[0]:%Y-%m-%d %H:%M}",)
+        return made[~made["open_time"].isin(left)].reset_index(drop=True)
 
     def _of(self, symbol: str) -> dict[str, pd.DataFrame]:
         series = self.series
@@ -173,7 +185,8 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         msg = f"there is no file or folder of candles at {path}: check the path"
         raise SourceError(msg)
-    files = sorted(file for file in path.iterdir() if file.name.lower().removesuffix(".gz").endswith(SUFFIXES))
+    named = (file for file in path.iterdir() if not file.name.startswith("."))
+    files = sorted(file for file in named if file.name.lower().removesuffix(".gz").endswith(SUFFIXES))
     if not files:
         msg = f"there is no file of candles ({', '.join(SUFFIXES)}) in the folder {path}"
         raise SourceError(msg)

@@ -13,7 +13,11 @@ import itertools
 import json
 import re
 import zipfile
+import zlib
+from datetime import datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
+from zoneinfo import ZoneInfo, available_timezones
 
 import pandas as pd
 import pyarrow as pa
@@ -29,6 +33,7 @@ from btcml.candles import (
 )
 from btcml.contract import broken_rules
 from btcml.errors import SourceError
+from btcml.market import utc_now
 from btcml.market.klines import ALIASES, FIELDS, is_epoch, parse_times, read_columns
 
 if TYPE_CHECKING:
@@ -39,14 +44,34 @@ if TYPE_CHECKING:
 _TICK = pd.Timedelta(milliseconds=1)
 _MIN = 6  # time, four prices, volume
 _TICKERS = ("symbol", "ticker", "tic", "pair", "unique_id", "instrument", "coin")
+# Columns whose values tell series apart, but not by the exchange's symbols.
+_KINDS = (
+    "asset asset_id asset_name base base_asset coin_id crypto cryptocurrency currency code name sym s security "
+    "security_id product product_id inst_id instid instrument_id slug market exchange venue interval timeframe period "
+    "granularity resolution"
+)
 _TIMES = ("open_time", "timestamp", "unix", "time", "datetime", "date", "index", "")
-_ARCHIVE_NAME = re.compile(r"[^-]+-(\d{1,2}[mhdw])-\d{4}-\d{2}(-\d{2})?\.csv")
+_ARCHIVE_NAME = re.compile(r"[^-]+-\d{1,2}[mhdw]-(\d{4}-\d{2})(-\d{2})?\.csv")
 _INTERVAL = re.compile(r"(?<![A-Za-z0-9])(\d{1,2}[mhdw])(?![A-Za-z0-9])")
 _ROUNDED = re.compile(rb"(?:^|,)\"?(\d(?:\.\d+)?[eE]\+\d+)")
+_ROUNDED_BELOW = re.compile(rb"^\"?(\d(?:\.\d+)?[eE]\+\d+)", re.MULTILINE)
 _ARCHIVE_SYMBOL = re.compile(r"([^\W_]{5,20})[-_]\d{1,2}[mhdwM](?![A-Za-z0-9])")
 _QUOTES = ("USDT", "FDUSD", "USDC", "BUSD", "TUSD", "USD", "EUR", "BTC", "ETH", "BNB")
+_PAIR = re.compile(r"(BTC|XBT|ETH|BNB|SOL|XRP|ADA|DOGE|LTC|USDT)(TRY|BRL|GBP|AUD|JPY|KRW|DAI|ARS|ZAR|MXN|PLN|CHF|CAD)")
 _BROKEN_SHARE, _BROKEN_ROWS = 0.1, 3
-_HOUR = pd.Timedelta(hours=1)
+_HOUR, _SECOND = pd.Timedelta(hours=1), timedelta(seconds=1)
+
+UNREADABLE = (
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+    pa.ArrowException,
+    OSError,
+    EOFError,
+    RuntimeError,
+    OverflowError,
+)
+"""What the libraries raise on damaged, encrypted or absurd content."""
 
 
 class Loaded(NamedTuple):
@@ -118,8 +143,8 @@ def load_file(path: Path, timezone: str | None = None) -> list[Loaded]:
     except SourceError as error:
         msg = f"{path.name}: {error}"
         raise SourceError(msg) from error
-    except (ValueError, zipfile.BadZipFile, pa.ArrowException, OSError, EOFError) as error:
-        msg = f"{path.name}: cannot be read as {suffix[1:]}: {str(error).splitlines()[0]}"
+    except UNREADABLE as error:
+        msg = f"{path.name}: cannot be read as {suffix[1:]}: {(str(error) or repr(error)).splitlines()[0]}"
         raise SourceError(msg) from error
 
 
@@ -187,7 +212,9 @@ def parse_csv(data: bytes) -> pd.DataFrame:
             return pd.DataFrame(columns=names)
         _check_not_rounded(data[len(line) + 1 :])
         return pd.read_csv(io.BytesIO(data), engine="pyarrow")
-    return pd.read_csv(io.BytesIO(data), engine="pyarrow", header=None, names=_positions(line, names))
+    columns = _positions(line, names)
+    _check_not_rounded(data)
+    return pd.read_csv(io.BytesIO(data), engine="pyarrow", header=None, names=columns)
 
 
 def _first_line(data: bytes) -> bytes:
@@ -196,7 +223,7 @@ def _first_line(data: bytes) -> bytes:
 
 def _plain(name: object) -> str:
     """Name of a column in lower case with underscores."""
-    text = re.sub(r"[\s._()]+", "_", str(name).strip().strip('"<>').lower()).strip("_")
+    text = re.sub(r"[\s._()]+", "_", str(name).strip().strip('"<>').lower()).strip("_").removesuffix("_utc")
     return "" if text.startswith("unnamed:") or text == "none" else text
 
 
@@ -209,7 +236,6 @@ def _positions(line: bytes, names: list[str]) -> list[str]:
     if not _MIN <= len(names) <= len(FIELDS) or not names[0][:1].isdigit():
         msg = f"this is not a file of candles: the first line is {first[:80]!r}{_advice(first)}"
         raise SourceError(msg)
-    _check_not_rounded(line + b"\n")
     columns = list(FIELDS[: len(names)])
     if len(names) == _MIN + 1 and not is_epoch(names[-1]):  # Kraken's: the seventh is the number of trades
         columns[-1] = "trades"
@@ -217,9 +243,11 @@ def _positions(line: bytes, names: list[str]) -> list[str]:
 
 
 def _check_not_rounded(data: bytes) -> None:
-    match = _ROUNDED.search(_first_line(data))
+    """Reject times that a spreadsheet has rounded: in any column of the first row, below it in the first column."""
+    match = _ROUNDED.search(_first_line(data)) or (_ROUNDED_BELOW.search(data) if b"E+" in data.upper() else None)
     if match and is_epoch(match[1].decode()):
-        msg = f"row 1: the time {match[1].decode()} was rounded by a spreadsheet: save the times as whole numbers"
+        row = data.count(b"\n", 0, match.start()) + 1
+        msg = f"row {row}: the time {match[1].decode()} was rounded by a spreadsheet: save the times as whole numbers"
         raise SourceError(msg)
 
 
@@ -243,10 +271,15 @@ def _advice(first: str) -> str:
     return f": expected columns {', '.join(FIELDS[:_MIN])}, separated by commas"
 
 
+def _is_hidden(name: str) -> bool:
+    """Whether a file is one that an operating system adds beside another."""
+    return name.rsplit("/", 1)[-1].startswith(".")
+
+
 def parse_zip(data: bytes) -> pd.DataFrame:
     """Raw columns of the one CSV in a zip, as the exchange's archive packs them."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        names = [name for name in archive.namelist() if name.lower().endswith(".csv")]
+        names = [name for name in archive.namelist() if name.lower().endswith(".csv") and not _is_hidden(name)]
         if len(names) != 1:
             msg = f"expected one CSV in the zip, found {len(names)}"
             raise SourceError(msg)
@@ -276,12 +309,13 @@ def _series(raw: pd.DataFrame, path: Path, timezone: str | None) -> Iterator[Loa
         msg = "the file has no rows: expected candles"
         raise SourceError(msg)
     final = _is_final(raw, path)
-    raw = raw.rename(columns={name: _plain(name) for name in raw.columns})
+    raw = raw.set_axis([_plain(name) for name in raw.columns], axis=1)
     raw = raw.loc[:, ~raw.columns.duplicated()]
     if "price" in raw and ("qty" in raw or "quantity" in raw) and "open" not in raw:
         msg = "these are trades, not candles: take the archive's files under klines"
         raise SourceError(msg)
     tickers = [name for name in _TICKERS if name in raw.columns]
+    _check_one_kind(raw, tickers)
     if not tickers:
         yield _load_one(raw, symbol_in(path.name), path, timezone, final=final)
         return
@@ -292,6 +326,17 @@ def _series(raw: pd.DataFrame, path: Path, timezone: str | None) -> Iterator[Loa
     for symbol in named.unique():
         rows = raw[named == symbol].reset_index(drop=True)
         yield _load_one(rows, symbol, path, timezone, final=final)._replace(by_column=True)
+
+
+def _check_one_kind(raw: pd.DataFrame, tickers: list[str]) -> None:
+    """Reject a file of several assets, exchanges or intervals that no ticker column separates."""
+    for name in set(_KINDS.split()).intersection(raw.columns):
+        values = raw[name].dropna().astype("str").drop_duplicates()
+        groups = raw.groupby(tickers[0])[name].nunique().max() if tickers else len(values)
+        if groups > 1:
+            found = f"the column {name} holds several values ({', '.join(values[:3])})"
+            msg = f"{found}, which must not be mixed: give a file of one, or name a column of symbols symbol"
+            raise SourceError(msg)
 
 
 def symbol_in(name: str) -> str:
@@ -306,17 +351,26 @@ def symbol_in(name: str) -> str:
     if archived and archived[1] == archived[1].upper() and archived[1] not in _QUOTES and not archived[1].isdigit():
         return archived[1]
     parts = re.split(r"[\W_]+", name.upper())
-    pairs = [base + quote for base, quote in itertools.pairwise(parts) if quote in _QUOTES and base.isalpha()]
-    return max(
-        (part for part in [*parts, *pairs] if part.endswith(_QUOTES) and part not in _QUOTES), key=len, default=""
-    )
+    apart = [base + quote for base, quote in itertools.pairwise(parts)]
+    usual = [both for both, quote in zip(apart, parts[1:], strict=True) if quote in _QUOTES and both.isalpha()]
+    pairs = [
+        *usual[-1:],
+        *filter(_PAIR.fullmatch, [*parts, *apart]),
+    ]  # in binance_btc_usdt the last two belong together
+    own = (part for part in parts if part.endswith(_QUOTES) and part not in _QUOTES)
+    return max([*own, *pairs], key=len, default="")
 
 
 def _is_final(raw: pd.DataFrame, path: Path) -> bool:
-    """Whether a file is the exchange's own archive, by name and width, or an export of btcml."""
-    name = raw.attrs.get("name", path.name)
-    archived = len(raw.columns) == len(FIELDS) and _ARCHIVE_NAME.fullmatch(name) is not None
-    return archived or [*raw.columns] == [*COLUMNS, "symbol"]
+    """Whether a file is the exchange's own archive, by name and width, or an export of btcml.
+
+    The archive has no file of a month or day that is not over: one of that name is another program's.
+    """
+    match = _ARCHIVE_NAME.fullmatch(raw.attrs.get("name", path.name))
+    if match is not None and len(raw.columns) == len(FIELDS):
+        now = utc_now()
+        return match[1] + (match[2] or "") < (f"{now:%Y-%m-%d}" if match[2] else f"{now:%Y-%m}")
+    return [*raw.columns] == [*COLUMNS, "symbol"]
 
 
 def _load_one(raw: pd.DataFrame, symbol: str, path: Path, timezone: str | None, *, final: bool) -> Loaded:
@@ -324,8 +378,10 @@ def _load_one(raw: pd.DataFrame, symbol: str, path: Path, timezone: str | None, 
     closed = "close_time" in raw or any(ALIASES.get(name) == "close_time" for name in raw.columns)
     volumes = {name: _volume(name, symbol) for name in raw.columns if name.startswith("volume_")}
     raw = raw.drop(columns=[n for n in raw.columns if ALIASES.get(n, n) == "open_time"]).rename(columns=volumes)
+    for name in [name for name in raw.columns if ALIASES.get(name, name) == "close_time"]:
+        raw[name] = parse_times(raw[name], name, timezone)
     frame = _unique(read_columns(raw.assign(open_time=times), "1m"), naive=naive)
-    interval = _interval(frame, path)
+    interval = _interval(frame, path, closed=closed)
     delta = interval_delta(interval)
     frame["open_time"] = _opened(frame["open_time"], interval)
     if closed:  # a close that is the next open is the exchange's, a millisecond late
@@ -358,17 +414,25 @@ def _times(raw: pd.DataFrame, timezone: str | None) -> tuple[pd.Series, bool, tu
     names = [name for name in raw.columns if ALIASES.get(name, name) == "open_time" or name in _TIMES]
     if not names and "close_time" in raw:
         closed = parse_times(raw["close_time"], "close_time", timezone)
-        return closed - _TICK * int((closed.dt.floor("min") == closed).all()), False, ()
+        return (
+            closed - _TICK * int((closed.dt.floor("min") == closed).all()),
+            _is_naive(raw["close_time"], timezone),
+            (),
+        )
     if not names:
         msg = f"this is not a file of candles: no column open_time or time among {', '.join(raw.columns)}"
         raise SourceError(msg)
     names.sort(key=lambda name: (not is_epoch(raw[name].iloc[0]), _TIMES.index(name) if name in _TIMES else 99))
     times = parse_times(raw[names[0]], names[0] or "of times", timezone)
-    naive = timezone is None and not is_epoch(raw[names[0]].iloc[0]) and not _has_zone(raw[names[0]])
+    naive = _is_naive(raw[names[0]], timezone)
     others = [name for name in names[1:] if _differs(raw[name], times)]
     unit = ", the time since 1970," if is_epoch(raw[names[0]].iloc[0]) else ""
     notes = tuple(f"the columns {name} and {names[0]} disagree: {names[0]}{unit} is taken" for name in others)
     return times, naive, notes
+
+
+def _is_naive(column: pd.Series, timezone: str | None) -> bool:
+    return timezone is None and not is_epoch(column.iloc[0]) and not _has_zone(column)
 
 
 def _has_zone(column: pd.Series) -> bool:
@@ -398,9 +462,14 @@ def _unique(frame: pd.DataFrame, *, naive: bool) -> pd.DataFrame:
     return frame
 
 
-def _interval(frame: pd.DataFrame, path: Path) -> str:
+def _interval(frame: pd.DataFrame, path: Path, *, closed: bool) -> str:
+    """Interval of the closes where candles are missing between most rows, else that of the steps."""
     if len(frame) > 1:
-        return infer_interval(frame["open_time"])
+        length = (frame["close_time"] - frame["open_time"]).mode().iloc[0]
+        known = closed and length > _TICK  # else the times are those of the close
+        named = [name for name, delta in INTERVALS.items() if known and delta == length.ceil("min")]
+        steps = frame["open_time"].diff().mode()
+        return named[0] if named and INTERVALS[named[0]] < steps.iloc[0] else infer_interval(frame["open_time"])
     match = _INTERVAL.search(path.name)
     if match is not None and match[1] in INTERVALS:
         return match[1]
@@ -422,15 +491,32 @@ def _opened(times: pd.Series, interval: str) -> pd.Series:
 
 
 def _check_clock_change(times: pd.Series, interval: str) -> None:
-    """Reject times without a zone that jump by an hour on a Sunday night, as local times do in spring."""
+    """Reject times without a zone that jump where clocks are put forward in some zone."""
     if interval_delta(interval) > _HOUR:
         return
     gaps = candle_gaps(times, interval)
-    jumps = gaps["start"][(gaps["end"] - gaps["start"] == _HOUR) & (gaps["start"].dt.day_of_week == 6)]  # noqa: PLR2004
-    jumps = jumps[(jumps.dt.hour <= 3) & jumps.dt.month.isin((3, 4, 9, 10))]  # noqa: PLR2004 - when clocks change
-    if len(jumps):
-        msg = f"the times jump by an hour at {jumps.iloc[0]:%Y-%m-%d %H:%M}, as local times do: name their zone with "
-        raise SourceError(msg + "--timezone (UTC if they are UTC)")
+    night = gaps[(gaps["end"] - gaps["start"]).isin((_HOUR, _HOUR / 2)) & ~gaps["start"].dt.hour.between(4, 21)]
+    for start, end in zip(
+        *(night[name].dt.tz_localize(None).dt.to_pydatetime() for name in ("start", "end")), strict=True
+    ):
+        zone = next(
+            (zone for zone in _zones() if _offset(end, zone) - _offset(start - _SECOND, zone) == end - start), None
+        )
+        if zone is not None:
+            what = "an hour" if end - start == _HOUR else "half an hour"
+            found = f"the times jump by {what} at {start:%Y-%m-%d %H:%M}, as local times do (one such zone is {zone})"
+            msg = f"{found}: name theirs with --timezone (UTC if they are UTC)"
+            raise SourceError(msg)
+
+
+@cache
+def _zones() -> tuple[ZoneInfo, ...]:
+    """All zones, those named for a city first."""
+    return tuple(ZoneInfo(name) for name in sorted(available_timezones(), key=lambda name: ("/" not in name, name)))
+
+
+def _offset(time: datetime, zone: ZoneInfo) -> timedelta:
+    return time.replace(tzinfo=zone).utcoffset() or timedelta()
 
 
 def _check_rules(frame: pd.DataFrame, interval: str) -> None:

@@ -42,6 +42,7 @@ ALIASES: dict[str, str] = {
 _FIRST, _LAST = 1_230_768_000, 7_258_118_400
 _UNITS = (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9))
 _FEW = 5
+_EPOCH = "a time in s, ms or µs since 1970, in the years 2009 to 2200"
 _MILLISECOND = pd.Timedelta(milliseconds=1)
 
 
@@ -53,11 +54,8 @@ def is_epoch(value: object) -> bool:
     >>> is_epoch("1735689600000"), is_epoch(20250101), is_epoch("2025-01-01")
     (True, False, False)
     """
-    try:
-        number = float(str(value))
-    except ValueError:
-        return False
-    return any(_FIRST * scale <= number < _LAST * scale for _, scale in _UNITS)
+    number = _number(str(value))
+    return number is not None and any(_FIRST * scale <= number < _LAST * scale for _, scale in _UNITS)
 
 
 def parse_times(column: pd.Series, name: str, timezone: str | None = None) -> pd.Series:
@@ -102,23 +100,24 @@ def parse_times(column: pd.Series, name: str, timezone: str | None = None) -> pd
     return times.astype("datetime64[us, UTC]").dt.floor("ms")
 
 
-def _epoch_times(column: pd.Series, name: str) -> pd.Series:
+def _epoch_times(column: pd.Series, name: str, written: pd.Series | None = None) -> pd.Series:
     values = column.to_numpy(dtype="float64")
     micros = np.full(len(values), np.iinfo(np.int64).min, dtype="int64")
-    whole = column.fillna(0).to_numpy(dtype="int64")
+    known = (values >= _FIRST) & (values < _LAST * 10**9)
+    whole = column.where(known, 0).to_numpy(dtype="int64")
     for _, scale in _UNITS:
         fits = (values >= _FIRST * scale) & (values < _LAST * scale)
         micros[fits] = whole[fits] * (10**6 // scale) if scale <= 10**6 else whole[fits] // (scale // 10**6)
     bad = pd.Series(micros == np.iinfo(np.int64).min, column.index)
     if bad.any():
-        _refuse(column, bad, name, "a time in s, ms or µs since 1970, in the years 2009 to 2200")
+        _refuse(column if written is None else written, bad, name, _EPOCH)
     return pd.Series(pd.to_datetime(micros, unit="us", utc=True), column.index)
 
 
 def _text_times(column: pd.Series, name: str, timezone: str | None) -> pd.Series:
-    numbers = pd.to_numeric(column, errors="coerce")
-    if len(column) and not numbers.isna().any():
-        return _epoch_times(numbers, name)
+    numbers = _to_numbers(column)
+    if len(column) and numbers.notna().sum() > len(column) / 2:  # else the text is to blame, not the first number
+        return _epoch_times(numbers, name, column)
     text = column.astype("str")
     if timezone is None:
         return pd.to_datetime(text, utc=True, format="ISO8601", errors="coerce")
@@ -136,8 +135,8 @@ def _localized(times: pd.Series, timezone: str | None) -> pd.Series:
     falling = len(times) > 1 and times.iloc[0] > times.iloc[-1]
     try:
         zoned = (times[::-1] if falling else times).dt.tz_localize(timezone, ambiguous="infer")
-    except (ValueError, KeyError) as error:
-        msg = f"the times are not of the zone {timezone}: {error}"
+    except (ValueError, KeyError, IndexError, OSError) as error:
+        msg = f"the times are not of the zone {timezone or repr(timezone)}: {error}"
         raise SourceError(msg) from error
     return zoned.reindex(times.index).dt.tz_convert("UTC")
 
@@ -198,7 +197,7 @@ def _renamed(frame: pd.DataFrame) -> pd.DataFrame:
 def _floats(column: pd.Series, name: str) -> pd.Series:
     if pd.api.types.is_numeric_dtype(column):
         return column.astype("float64")
-    numbers = pd.to_numeric(column, errors="coerce")
+    numbers = _to_numbers(column)
     wrong = numbers.isna() & column.notna() & ~column.astype("str").str.strip().str.lower().isin(("", "nan"))
     if wrong.any():
         _refuse(column, wrong, name, "a number")
@@ -254,10 +253,18 @@ def _is_kline(row: Any) -> bool:
     return is_epoch(row[0]) and is_epoch(row[6]) and all(_number(value) is not None for value in row[1:11])
 
 
+def _to_numbers(column: pd.Series) -> pd.Series:
+    """Numbers of a column of any kind; NaN where a value is none."""
+    try:
+        return pd.to_numeric(column, errors="coerce")
+    except OverflowError:  # a whole number of hundreds of digits
+        return column.map(_number).astype("float64")
+
+
 def _number(value: Any) -> float | None:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import zipfile
 from decimal import Decimal
 from pathlib import Path
 
@@ -418,3 +420,167 @@ def test_a_row_without_a_ticker_is_refused(tmp_path: Path) -> None:
     """It would belong to nobody."""
     rows = f"BTC,2024-01-01 00:00,{PRICES}\n,2024-01-01 01:00,{PRICES}\n"
     assert "row 2: no ticker" in refused(tmp_path, "ticker,date,open,high,low,close,volume\n" + rows)
+
+
+# ---- variants of the kinds above ----
+
+
+def utc(times) -> pd.DatetimeIndex:
+    return pd.date_range(times, periods=600, freq="5min", tz="UTC")
+
+
+@pytest.mark.parametrize(
+    ("zone", "day"),
+    [
+        ("Asia/Jerusalem", "2024-03-28"),  # a Friday
+        ("Africa/Cairo", "2024-04-25"),
+        ("America/Sao_Paulo", "2018-11-03"),  # in November
+        ("Asia/Tehran", "2022-03-21"),  # a Tuesday
+        ("Australia/Lord_Howe", "2024-10-05"),  # half an hour
+        ("America/Nuuk", "2023-03-25"),  # at ten in the evening
+    ],
+)
+def test_clocks_are_put_forward_on_any_day_and_by_any_length(tmp_path: Path, zone: str, day: str) -> None:
+    """The rules of every zone are known: not only Sunday nights in March."""
+    local = list(utc(day).tz_convert(zone).tz_localize(None))
+    assert "--timezone" in refused(tmp_path, table(local), "BTCUSDT-5m.csv")
+    (series,) = load(tmp_path, table(local), "BTCUSDT-5m.csv", zone)
+    assert series.candles["open_time"].tolist() == utc(day).tolist()
+
+
+def test_a_stamp_of_the_close_jumps_as_well(tmp_path: Path) -> None:
+    """A file with a close time alone is local, too."""
+    local = utc("2024-03-30").tz_convert("Europe/Berlin").tz_localize(None) + pd.Timedelta("5min")
+    header = "close_time,open,high,low,close,volume"
+    assert "--timezone" in refused(tmp_path, table(list(local), header=header), "BTCUSDT-5m.csv")
+
+
+def test_the_zone_is_that_of_the_close_time_too(tmp_path: Path) -> None:
+    """Else every row of a local file with both times would close before it opens."""
+    rows = [f"{time:%Y-%m-%d %H:%M},{PRICES},{time + pd.Timedelta('59min59s'):%Y-%m-%d %H:%M:%S}" for time in HOURS]
+    text = "open_time,open,high,low,close,volume,close_time\n" + "\n".join(rows) + "\n"
+    (series,) = load(tmp_path, text, timezone="America/New_York")
+    assert series.candles["open_time"].iloc[0] == pd.Timestamp("2024-01-01 05:00", tz="UTC")
+    assert series.candles["close_time"].iloc[0] == pd.Timestamp("2024-01-01 05:59:59", tz="UTC")
+
+
+@pytest.mark.parametrize("zone", ["", "Europe", "../etc", "UTC+8", "Nowhere/X"])
+def test_no_zone_at_all_is_one_sentence(tmp_path: Path, zone: str) -> None:
+    """Whatever the library of zones raises."""
+    with pytest.raises(SourceError, match="not of the zone"):
+        load(tmp_path, table(), timezone=zone)
+
+
+@pytest.mark.parametrize("column", ["asset", "name", "Asset_ID", "product_id", "exchange", "interval"])
+def test_series_that_any_column_tells_apart_are_never_mixed(tmp_path: Path, column: str) -> None:
+    """Where their times differ, no row contradicts another: the column alone shows it."""
+    text = table(HOURS[:24], f"{PRICES},one", f"open_time,open,high,low,close,volume,{column}")
+    text += table(HOURS[24:], f"{PRICES},two", "").lstrip()
+    assert "holds several values (one, two)" in refused(tmp_path, text)
+    assert len(load(tmp_path, text.replace("two", "one"))[0].candles) == 48
+
+
+def damaged(name: str) -> bytes:
+    """Content of a file that a library refuses in a way of its own."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.csv", table())
+    packed = bytearray(buffer.getvalue())
+    entry = packed.find(b"PK\x01\x02")
+    if name == "encrypted.zip":
+        packed[6] |= 1
+        packed[entry + 8] |= 1
+    elif name == "method.zip":
+        packed[8] = packed[entry + 10] = 93
+    elif name == "corrupt.zip":
+        packed[60:80] = b"\xff" * 20
+    elif name == "corrupt.csv.gz":
+        packed = bytearray(gzip.compress(table().encode()))
+        packed[30:60] = b"\xff" * 30
+    elif name == "deep.json":
+        packed = bytearray(b"[" * 100_000)
+    else:
+        packed = bytearray(b"[[1704067200000,%s,2,1,2,3],[1704070800000,1,2,1,2,3]]" % (b"9" * 400))
+    return bytes(packed)
+
+
+@pytest.mark.parametrize(
+    "name", ["encrypted.zip", "method.zip", "corrupt.zip", "corrupt.csv.gz", "deep.json", "long.json"]
+)
+def test_damage_of_any_kind_is_one_sentence(tmp_path: Path, name: str) -> None:
+    """Each library has its own exceptions."""
+    assert refused(tmp_path, damaged(name), name).startswith(name)
+
+
+def test_a_parquet_with_two_header_lines_is_one_sentence(tmp_path: Path) -> None:
+    """As yfinance gives it for several tickers."""
+    path = tmp_path / "x.parquet"
+    names = pd.MultiIndex.from_product([["BTC-USD"], ["Open", "High", "Low", "Close", "Volume"]])
+    pd.DataFrame(1.0, index=HOURS, columns=names).to_parquet(path)
+    with pytest.raises(SourceError, match="not a file of candles"):
+        load_file(path)
+
+
+def test_what_macos_adds_to_zips_and_folders_is_left_out(tmp_path: Path) -> None:
+    """Its files begin with a point and repeat the name."""
+    with zipfile.ZipFile(tmp_path / "BTCUSDT-1h.zip", "w") as archive:
+        archive.writestr("BTCUSDT-1h.csv", table())
+        archive.writestr("__MACOSX/._BTCUSDT-1h.csv", b"\0\5")
+    (tmp_path / "._BTCUSDT-1h.zip").write_bytes(b"\0\5")
+    assert len(FileMarket(tmp_path).series["BTCUSDT", "1h"]) == 47
+
+
+@pytest.mark.parametrize(
+    ("name", "symbol"),
+    [
+        ("binance_btc_usdt_1h.csv", "BTCUSDT"),
+        ("BTCBRL.csv", "BTCBRL"),
+        ("usdt-try_1h.csv", "USDTTRY"),
+        ("entry.csv", ""),
+    ],
+)
+def test_a_symbol_is_read_from_more_names(name: str, symbol: str) -> None:
+    """The exchange's name before a pair is no coin; local currencies are quotes."""
+    assert symbol_in(name) == symbol
+
+
+def test_a_file_named_like_a_month_that_is_not_over_is_no_archive(tmp_path: Path) -> None:
+    """The archive has none: its last row may have been open when another program wrote it."""
+    opened = [int(time.timestamp()) * 1000 for time in HOURS]
+    text = "".join(f"{time},{PRICES},{time + 3_599_999},1,1,1,1,0\n" for time in opened)
+    assert load(tmp_path, text, "BTCUSDT-1h-2024-01.csv")[0].final
+    assert not load(tmp_path, text, "BTCUSDT-1h-2199-01.csv")[0].final
+    assert not load(tmp_path, text, "BTCUSDT-1h-2199-01-31.csv")[0].final
+
+
+def test_text_among_times_is_blamed_by_its_own_row(tmp_path: Path) -> None:
+    """Not the first row, whose time is right."""
+    text = table(range(1_704_067_200_000, 1_704_067_200_000 + 48 * 3_600_000, 3_600_000))
+    assert "row 49, column open_time" in refused(tmp_path, f"{text}total,,,,,12\n")
+
+
+def test_a_rounded_time_is_found_in_any_row(tmp_path: Path) -> None:
+    """1.704E+12 is a time on the grid of 5m, and most probably the wrong one."""
+    text = table(["1703980500000", "1703980800000", "1.704E+12", "1704000300000"])
+    assert "row 3: the time 1.704E+12 was rounded" in refused(tmp_path, text)
+
+
+def test_closes_tell_the_interval_where_most_candles_are_missing(tmp_path: Path) -> None:
+    """Every twelfth 5m candle is no series of 1h."""
+    rows = [f"{time:%Y-%m-%d %H:%M},{PRICES},{time + pd.Timedelta('299999ms')}" for time in HOURS]
+    text = "open_time,open,high,low,close,volume,close_time\n" + "\n".join(rows) + "\n"
+    assert load(tmp_path, text, "x.csv")[0].interval == "5m"
+
+
+def test_no_longer_candle_is_made_of_a_row_that_breaks_a_rule(tmp_path: Path) -> None:
+    """It would hide the broken row in a candle that keeps all rules."""
+    times = pd.date_range("2024-01-01", periods=600, freq="5min", tz="UTC")
+    rows = table(times).splitlines()
+    rows[31] = rows[31].replace(PRICES, "100,102,101,90,5")
+    path = tmp_path / "BTCUSDT-5m.csv"
+    path.write_text("\n".join(rows))
+    market = FileMarket(path)
+    found = market.fetch_candles("BTCUSDT", "1h", times[0], times[-1])
+    assert pd.Timestamp("2024-01-01 02:00", tz="UTC") not in found["open_time"].tolist()
+    assert len(found) == 48
+    assert "1 rows of 5m break a rule: no candle of 1h is made of them" in market.notes[-1]
