@@ -13,12 +13,13 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from btcml.candles import candle_gaps, final_candles, interval_delta, interval_floor, on_grid_times
+from btcml.candles import TIME, candle_gaps, final_candles, interval_delta, interval_floor, on_grid_times
 from btcml.errors import BannedError, LocationError, MarketError, SourceError, UsageError
 from btcml.market import MARKET_HEADER, Clock, utc_now
 from btcml.market import transport as http
@@ -36,7 +37,8 @@ _OVERLOADED = frozenset({-1003, -1008})  # too many requests; the server is busy
 _WRONG_REQUEST = range(-1199, -1099)  # the exchange's codes for what the caller can put right
 _WEIGHT_RESET = pd.Timedelta(seconds=61)  # a minute later the exchange restarts its count, at any clock
 _DEFAULT_PAUSE_S, _DEFAULT_BAN_S = 30.0, 600.0
-_MAX_HOLES = 20
+_MAX_HOLES, _STRAYS = 20, 20
+_DAY = pd.Timedelta(days=1)
 _FIRST_MS, _LAST_MS = 1_230_768_000_000, 7_258_118_400_000  # the years 2009 and 2200
 _INVALID_SYMBOL, _ILLEGAL = -1121, -1100
 
@@ -142,8 +144,21 @@ class Hosts:
         ends = [end for url in self.urls if (end := self._bans.until(host_of(url))) is not None]
         return max(ends) if ends and max(ends) > self._clock() else None
 
+    def check_time(self, now: pd.Timestamp) -> None:
+        """Check a time of the real exchange: were it in the future, candles in progress would be taken for final.
+
+        Raises
+        ------
+        MarketError
+            If it is more than a day ahead of this machine's.
+        """
+        if self.market == "binance" and now - self._clock() > _DAY:
+            found = f"the exchange's time is {now:%Y-%m-%d %H:%M}, this machine's {self._clock():%Y-%m-%d %H:%M} UTC"
+            msg = f"{found}: one of them is wrong; set this machine's clock, or try again later"
+            raise MarketError(msg)
+
     def accepts(self, url: str, reply: Reply) -> bool:
-        """Whether the response to a ping comes from the exchange in service: a JSON object; bans in it are remembered.
+        """Whether the response to a ping is the exchange's own, an empty object; bans in it are remembered.
 
         Raises
         ------
@@ -152,7 +167,7 @@ class Hosts:
         """
         self._read_headers(url, reply)
         if reply.status not in {_BANNED, _TOO_MANY}:
-            return reply.status == _OK and isinstance(_json(reply), dict) and _code(reply) is None
+            return reply.status == _OK and _json(reply) == {}
         error = self._limited(url, reply)
         if isinstance(error, BannedError):
             raise error
@@ -190,7 +205,8 @@ class Hosts:
         end = self._clock() + pd.Timedelta(seconds=seconds)
         match = re.search(rb"banned until (\d{13})", reply.body)
         if match and banned and self.market == "binance":  # the replay's clock is its own
-            end = max(end, pd.Timestamp(int(match[1]), unit="ms", tz="UTC"))
+            stated = pd.Timestamp(int(match[1]), unit="ms", tz="UTC")
+            end = max(end, min(stated, self._clock() + pd.Timedelta(seconds=http.LONGEST_BAN_S)))
         for other in self.urls:
             self._bans.remember(host_of(other), end, f"HTTP {reply.status} from {host_of(url)}")
         if banned or seconds > http.LONGEST_WAIT_S:
@@ -208,7 +224,7 @@ def _json(reply: Reply) -> Any:
     """Content of a response, or None where it is not JSON."""
     try:
         return json.loads(reply.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -216,7 +232,7 @@ def _code(reply: Reply) -> int | None:
     """Return the exchange's error code of a response of any status; None where there is none."""
     content = _json(reply) if reply.body[:1] == b"{" else None
     code = content.get("code") if isinstance(content, dict) else None
-    return code if isinstance(code, int) and code < 0 else None
+    return int(str(code)) if re.fullmatch(r"-?\d{1,6}", str(code)) else None
 
 
 def _words(reply: Reply) -> str:
@@ -317,7 +333,9 @@ class BinanceMarket:
         if not isinstance(time, int) or not _FIRST_MS <= time < _LAST_MS:
             msg = f"the exchange's time is wrong: expected serverTime in milliseconds, found {str(time)[:40]}"
             raise MarketError(msg)
-        return pd.Timestamp(time, unit="ms", tz="UTC").as_unit("us")
+        now = pd.Timestamp(time, unit="ms", tz="UTC").as_unit("us")
+        self._hosts.check_time(now)
+        return now
 
     def default_end(self, symbol: str) -> pd.Timestamp:  # noqa: ARG002 - the same for every symbol
         """Return the exchange's time now: a report ends with the newest final candle."""
@@ -341,7 +359,7 @@ class BinanceMarket:
         now = self.now()
         end = min(end, interval_floor(now, interval))
         frame = self._pages(symbol, interval, start, end, on_page)
-        holes = [self._pages(symbol, interval, *hole) for hole in _holes(frame, interval, start)]
+        holes = [self._pages(symbol, interval, *hole, hole=True) for hole in _holes(frame, interval, start)]
         return final_candles(merge_candles([frame, *holes]), now)
 
     def extent(self, symbol: str, interval: str) -> tuple[pd.Timestamp, pd.Timestamp] | None:
@@ -356,26 +374,37 @@ class BinanceMarket:
         return edges[0]["open_time"].iloc[0], edges[1]["open_time"].iloc[-1] + interval_delta(interval)
 
     def _pages(
-        self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp, on_page: OnPage | None = None
+        self,
+        symbol: str,
+        interval: str,
+        start: pd.Timestamp,
+        end: pd.Timestamp,
+        on_page: OnPage | None = None,
+        *,
+        hole: bool = False,
     ) -> pd.DataFrame:
         """Pages from start on until the end or two empty ones: a short page alone proves nothing."""
         delta, pages, rows, cursor = interval_delta(interval), [], 0, start
         expected = max(0, -((start - end) // delta))
         while cursor < end:
-            page = self._page(symbol, interval, cursor, end)
-            if page["open_time"].isna().all():  # one empty answer may be a fault, two are a market without candles
-                page = self._page(symbol, interval, cursor, end)
+            page = self._page(symbol, interval, cursor, end, hole=hole)
+            if page.empty:  # one empty answer may be a fault, two are a market without candles
+                page = self._page(symbol, interval, cursor, end, hole=hole)
             pages.append(page[~((page["open_time"] < start) | (page["open_time"] >= end))])
-            if page["open_time"].isna().all():
+            reached = pages[-1]["open_time"].max()  # a time beyond the range is no progress
+            if not reached >= cursor:
                 break
             rows += len(pages[-1])
-            cursor = interval_floor(page["open_time"].max(), interval) + delta
+            cursor = interval_floor(reached, interval) + delta
             if on_page is not None:
                 on_page(rows, max(rows, expected))
         return merge_candles(pages)
 
-    def _page(self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-        """One page; what is no candle, or not of the range, is asked for again, at last left to the contract."""
+    def _page(self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp, *, hole: bool) -> pd.DataFrame:
+        """One page; what is no candle, or not of the range, is asked for again, at last left to the contract.
+
+        In a hole a row of another time is the broken one whose slot is asked for: its time is not known.
+        """
         bounds = {"startTime": str(_milliseconds(start)), "endTime": str(_milliseconds(end) - 1)}
         query = {"symbol": symbol, "interval": interval, "limit": str(_PAGE)} | bounds
         answers: list[Any] = []
@@ -389,22 +418,24 @@ class BinanceMarket:
         except RejectedError as error:
             raise _explained(error, symbol) from error
         except TransientError as error:
-            try:
-                return _page_of(answers[0], interval, start, end, lenient=True)
-            except (TransientError, IndexError):
-                msg = f"the exchange answers {symbol} {interval} with rows that are not the candles asked for: {error}"
-                raise MarketError(msg) from error
+            with suppress(TransientError, IndexError):
+                return _page_of(answers[0], interval, start, end, lenient=True, hole=hole)
+            msg = f"the exchange answers {symbol} {interval} with rows that are not the candles asked for: {error}"
+            raise MarketError(msg) from error
 
 
 def _page_of(
-    answer: Any, interval: str, start: pd.Timestamp, end: pd.Timestamp, *, lenient: bool = False
+    answer: Any, interval: str, start: pd.Timestamp, end: pd.Timestamp, *, lenient: bool = False, hole: bool = False
 ) -> pd.DataFrame:
     """Candles of an answer that has some of the range, or none at all."""
     try:
         page = parse_klines(answer, interval, lenient=lenient)
     except SourceError as error:
         raise TransientError(str(error)) from error
-    if len(page) and (page["open_time"].max() < start or page["open_time"].min() >= end):
+    outside = bool(len(page)) and (page["open_time"].max() < start or page["open_time"].min() >= end)
+    if outside and lenient and hole and len(page) <= min((end - start) // interval_delta(interval), _STRAYS):
+        return page.assign(open_time=pd.Series(pd.NaT, page.index, TIME))
+    if outside:
         msg = f"they are not of the range from {start} to {end}"
         raise TransientError(msg)
     return page

@@ -286,8 +286,10 @@ def merge_candles(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     joined = pd.concat(filled, ignore_index=True) if len(filled) > 1 else filled[0]
     if joined["open_time"].is_unique and joined["open_time"].is_monotonic_increasing:
         return joined.reset_index(drop=True)
-    nowhere = joined["open_time"].isna() & ~joined.duplicated()  # rows without a time are never duplicates
-    joined = joined[~joined["open_time"].duplicated(keep="last") | nowhere]
+    repeated = joined["open_time"].duplicated(keep="last")
+    joined = joined[
+        ~repeated.where(joined["open_time"].notna(), joined.duplicated())
+    ]  # without a time all values count
     return joined.sort_values("open_time", kind="stable").reset_index(drop=True)
 
 

@@ -21,8 +21,11 @@ T = TypeVar("T")
 LONGEST_WAIT_S = 75.0
 """Longest pause in seconds that a client waits on HTTP 429; more counts as a ban."""
 
+LONGEST_BAN_S = 30 * 86_400.0
+"""Longest ban in seconds that is believed: the exchange's own end after three days."""
+
 _CHUNK, _MAX_BYTES = 1 << 16, 1 << 28
-_CONNECT_S, _MAX_HEADER_S = 3.05, 30 * 86_400.0
+_CONNECT_S = 3.05
 
 
 class TransientError(MarketError):
@@ -55,7 +58,7 @@ class Reply:
             value = float(self.headers[name])
         except (KeyError, ValueError):
             return None
-        return min(value, _MAX_HEADER_S) if math.isfinite(value) and value >= 0 else None
+        return min(value, LONGEST_BAN_S) if math.isfinite(value) and value >= 0 else None
 
 
 def new_session() -> requests.Session:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from btcml.candles import SeriesKey, interval_delta, interval_floor, join_gaps, on_grid_times, span_gaps
+from btcml.candles import SeriesKey, interval_delta, interval_floor, interval_floors, join_gaps, span_gaps
 from btcml.continuity import suspect_spans
 from btcml.errors import UsageError
 from btcml.market.archive import ArchiveMarket
@@ -140,10 +140,11 @@ def check_merge(source: Source, key: SeriesKey) -> None:
     Raises
     ------
     UsageError
-        If the markets differ and the source is not a file, which names itself: simulated and
-        replayed candles never mix with others.
+        If the markets differ and the source is not a file, or the market is a simulated or replayed one: these
+        never mix with others.
     """
-    if key.market == source.market or source.market.startswith("file:"):
+    real = key.market == "binance" or key.market.startswith("file:")
+    if key.market == source.market or (real and source.market.startswith("file:")):
         return
     msg = (
         f"candles of the market {source.market} are never stored as {key.market}: leave --market out, or name "
@@ -307,10 +308,12 @@ def _fetch(
     for frame in _parts(source, key, span, on_page):
         stored = upsert_candles(store, key, frame, source=source.market, at=at)
         done = done._plus(len(frame), stored)  # noqa: SLF001 - our own class
-        times = on_grid_times(frame["open_time"], key.interval)
+        known = frame["open_time"].dropna()
+        times = interval_floors(known, key.interval).drop_duplicates().sort_values()  # a broken row is no silence
         if len(times):
             end = times.iloc[-1] + key.delta
-            record_gaps(store, key, span_gaps(times, reached, end, key.interval), (reached, end), at)
+            if len(known) == len(frame):  # else a row without a time may be of any hole
+                record_gaps(store, key, span_gaps(times, reached, end, key.interval), (reached, end), at)
             reached = end
     return done
 

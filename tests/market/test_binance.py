@@ -507,6 +507,10 @@ REFUSALS = [
         "rejects the request .HTTP 403: Invalid API-key, code -2015.",
     ),
     (302, "", MarketError, "redirects to nowhere: it is not the exchange"),
+    (200, '{"code":"-1003","msg":"Too many requests."}', MarketError, "HTTP 200: Too many requests, code -1003"),
+    (200, '{"code":200,"msg":"Maintenance."}', MarketError, "rejects the request .HTTP 200: Maintenance, code 200."),
+    (200, "[" * 100_000, MarketError, "not JSON"),
+    (418, '{"code":-1003,"msg":"IP banned until 9999999999999."}', BannedError, "until 2026-01-31 00:00:00 UTC"),
 ]
 
 
@@ -550,6 +554,7 @@ def test_a_response_is_its_json_and_names_the_market() -> None:
         (200, '"welcome"', {}),
         (302, "", {"Location": "http://127.0.0.1:9/login"}),
         (200, '{"code":-1000,"msg":"An unknown error."}', {}),
+        (200, '{"login":"https://portal"}', {}),
     ],
 )
 def test_a_login_page_is_not_the_exchange(status: int, body: str, headers: dict[str, str]) -> None:
@@ -566,6 +571,57 @@ def test_an_absurd_time_of_the_exchange_is_one_sentence(time: object) -> None:
         pytest.raises(MarketError, match=r"expected serverTime in milliseconds, found"),
     ):
         BinanceMarket([url], sleep=lambda _: None).now()
+
+
+def test_a_time_of_the_exchange_in_the_future_is_one_sentence() -> None:
+    """By such a clock candles in progress would be final."""
+    with answering(200, '{"serverTime": 4102444800000}') as url:
+        market = BinanceMarket([url], clock=lambda: JANUARY, sleep=lambda _: None)
+        with pytest.raises(MarketError, match="2100-01-01 00:00, this machine's 2026-01-01 00:00 UTC: one of them"):
+            market.now()
+
+
+TICKS = 300_000
+
+
+class Answering(BinanceMarket):
+    """A client whose exchange answers 600 candles, one of which a function replaces, whatever was asked."""
+
+    def __init__(self, replace: Any) -> None:
+        super().__init__(["http://127.0.0.1:9"], sleep=lambda _: None)
+        self._replace, self._hosts.get_json = replace, self._answer  # type: ignore[method-assign]
+
+    def now(self) -> pd.Timestamp:
+        """Return a time at which all are final."""
+        return JANUARY + pd.Timedelta("60D")
+
+    def _answer(self, _path: str, params: Any) -> list[Any]:
+        first = JANUARY.value // 10**6
+        times = range(first, first + 600 * TICKS, TICKS)
+        rows = [[t, "9", "9", "9", "9", "1", t + TICKS - 1, "9", 1, "0", "0", "0"] for t in times]
+        asked = range(int(params["startTime"]), int(params["endTime"]) + 1)
+        return [self._replace(row) if row[0] == times[300] else row for row in rows if row[0] in asked]
+
+
+@pytest.mark.parametrize(
+    "replace",
+    [
+        lambda row: [row[0] - 1000, *row[1:]],  # before its slot
+        lambda row: [4102444800000, *row[1:]],  # in 2100
+        lambda row: [1240000000000, *row[1:]],  # in 2009
+        lambda row: [10**400, *row[1:]],
+        lambda row: [row[0], 10**400, *row[2:]],
+        lambda row: [None, *row[1:]],
+        lambda row: [*row[:6], {}, *row[7:]],
+    ],
+)
+def test_one_row_of_another_time_or_of_no_number_costs_no_other(replace: Any) -> None:
+    """Whenever it claims to be; the row itself goes to the contract, once."""
+    found = Answering(replace).fetch_candles("BTCUSDT", "5m", JANUARY, JANUARY + 600 * pd.Timedelta("5min"))
+    broken = broken_rules(found, "5m").any(axis=1)
+    assert (~broken).sum() == 599
+    assert 1 <= broken.sum() <= 2
+    assert len(found[broken].drop_duplicates()) == broken.sum()
 
 
 def test_the_extent_of_a_series_is_asked_in_two_calls() -> None:

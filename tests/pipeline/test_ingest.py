@@ -255,10 +255,32 @@ def test_a_row_that_cannot_be_stored_goes_to_quarantine_and_costs_no_other(store
     assert (done.inserted, done.quarantined) == (999, 1)
     with store.engine.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM quarantine WHERE released_at IS NULL")) == 1
-    if how != "without a price":
-        assert read_halts(store, KEY) == {at(700)}
+    assert read_halts(store, KEY) == set()  # an answer that is broken is no silence
     ingest(store, Market(truth, clock=at(1000)), KEY)
     pd.testing.assert_frame_equal(stored(store), truth[:1000])
+
+
+@pytest.mark.parametrize("open_time", [pd.NaT, at(100) + pd.Timedelta("7s")])
+def test_the_slot_of_a_broken_row_is_asked_for_again_however_old(store, truth, open_time):
+    """It is older than what each ingest reads again, and was no hole of the exchange's."""
+    broken = truth.copy()
+    broken.loc[100, ["open_time", "close_time"]] = [open_time, pd.NaT]
+    market = Market(broken, clock=at(2000))
+    market.fetch_candles = lambda _s, _i, start, end, _p=None: broken[:2000][
+        ~((broken["open_time"][:2000] < start) | (broken["open_time"][:2000] >= end))
+    ].reset_index(drop=True)
+    backfill(store, market, KEY, (START, at(2000)))
+    assert len(stored(store)) == 1999
+    ingest(store, Market(truth, clock=at(2000)), KEY)
+    pd.testing.assert_frame_equal(stored(store), truth[:2000])
+
+
+@pytest.mark.parametrize("target", ["simulated", "replay:x"])
+def test_a_file_is_never_stored_in_a_simulated_or_replayed_market(store, truth, target):
+    """Markets never mix, in either direction."""
+    key = SeriesKey(target, "BTCUSDT", "5m")
+    with pytest.raises(UsageError, match="are never stored as"):
+        ingest(store, Market(truth, clock=at(10), market="file:x"), key)
 
 
 def test_refused_rows_are_counted_once(store, truth):
