@@ -46,13 +46,15 @@ def test_no_number_is_formatted_or_typed_in_code(notebook):
     """Beyond the parameters no cell holds a number, an f-string or a format call."""
     for source in code_of(notebook)[1:]:
         nodes = list(ast.walk(ast.parse(source)))
-        assert not [node for node in nodes if isinstance(node, ast.JoinedStr)]
-        assert not [
+        numbers = [
             node
             for node in nodes
             if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) and node.value
         ]
-        assert not [node for node in nodes if isinstance(node, ast.Attribute) and node.attr in {"format", "round"}]
+        texts = [node for node in nodes if isinstance(node, ast.JoinedStr)]
+        calls = [node for node in nodes if isinstance(node, ast.Attribute) and node.attr in {"format", "round"}]
+        found = [ast.unparse(node) for node in numbers + texts + calls]
+        assert not found, "numbers and their format belong into the module of charts"
 
 
 def test_cells_are_short_and_define_nothing(notebook):
@@ -60,7 +62,8 @@ def test_cells_are_short_and_define_nothing(notebook):
     banned = (ast.FunctionDef, ast.ClassDef, ast.Try, ast.For, ast.While, ast.With, ast.Lambda)
     for place, source in enumerate(code_of(notebook)):
         nodes = list(ast.walk(ast.parse(source)))
-        assert not [node for node in nodes if isinstance(node, banned)]
+        found = [ast.unparse(node) for node in nodes if isinstance(node, banned)]
+        assert not found, "definitions and control flow belong into the module of charts"
         assert len(source.splitlines()) <= MAX_LINES
         assert place == 1 or not [node for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
         assert not re.search(r"\b(SELECT|INSERT)\b", source)

@@ -110,14 +110,12 @@ def test_least_absolute_deviations_resist_what_moves_least_squares():
     assert apart["lad"] < 0.2 * apart["linear"]
 
 
-def test_a_forecast_does_not_depend_on_the_rows_beside_it():
+@pytest.mark.parametrize("name", SERVED)
+def test_a_forecast_does_not_depend_on_the_rows_beside_it(name):
     """One row alone, to the last bit or to 1e-12 for the linear ones."""
-    rows = sample(1)
-    for name in SERVED:
-        fitted = fit(name, sample())
-        np.testing.assert_allclose(
-            fitted.predict(rows.at(np.array([700]))), fitted.predict(rows)[700:701], rtol=0, atol=1e-12
-        )
+    rows, fitted = sample(1), fit(name, sample())
+    alone = fitted.predict(rows.at(np.array([700])))
+    np.testing.assert_allclose(alone, fitted.predict(rows)[700:701], rtol=0, atol=1e-12)
 
 
 def test_any_scikit_learn_regressor_is_a_model_by_its_dotted_name():
