@@ -11,6 +11,7 @@ from btcml.candles import SeriesKey, interval_delta, interval_floor, interval_fl
 from btcml.continuity import suspect_spans
 from btcml.errors import UsageError
 from btcml.market.archive import ArchiveMarket
+from btcml.market.files import FileMarket
 from btcml.store.candles import (
     Upserted,
     read_candles,
@@ -38,7 +39,7 @@ REREAD = 720
 """Candles that each ingest reads again, to see what the exchange restated: still one page."""
 
 FIRST_DAYS = 90
-"""Days that the first ingest of an empty series fetches."""
+"""Days that the first ingest of an empty series fetches, unless the source is a file."""
 
 _AUDITS = 28
 """Audits, one a day, in which the whole history is read again."""
@@ -120,9 +121,7 @@ def ingest(
     check_merge(source, key)
     now = source.now()
     with database_lock(store, f"fetching {key}"):
-        known = read_last_candles(store, key, REREAD)
-        start = known["open_time"].iloc[0] if len(known) else now - pd.Timedelta(days=FIRST_DAYS)
-        start = interval_floor(start, key.interval)
+        start = interval_floor(_begin(store, source, key, now), key.interval)
         done = _fetch(store, source, Ingested(key), (start, now), now, on_page)
         on_newest()
         doubts = _suspects(store, key, now)
@@ -132,6 +131,16 @@ def ingest(
             done = replace(more, quarantined=done.quarantined) if first >= start else more  # these were counted
         left = int(_suspects(store, key, now)["rows"].sum()) if len(doubts) else 0
     return replace(done, suspect=left, notes=_notes(source, done, (start, now)))
+
+
+def _begin(store: Store, source: Source, key: SeriesKey, now: pd.Timestamp) -> pd.Timestamp:
+    """Start of an ingest: the newest `REREAD` candles, or `FIRST_DAYS`; all of a file that has older ones than these."""
+    known = read_last_candles(store, key, REREAD)
+    if isinstance(source, FileMarket):
+        first, stored = source.span(key.symbol)[0], read_first_time(store, key)
+        if stored is None or first < stored:
+            return first
+    return known["open_time"].iloc[0] if len(known) else now - pd.Timedelta(days=FIRST_DAYS)
 
 
 def check_merge(source: Source, key: SeriesKey) -> None:

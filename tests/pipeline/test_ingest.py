@@ -15,6 +15,7 @@ from btcml.candles import COLUMNS, SeriesKey, as_candles, empty_candles, final_c
 from btcml.errors import BusyError, MarketError, UsageError
 from btcml.market.archive import ArchiveMarket
 from btcml.market.binance import BinanceMarket
+from btcml.market.files import FileMarket
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.ingest import backfill, ingest, missing_spans
 from btcml.store.candles import read_candles, read_halts, read_quarantined, upsert_candles
@@ -108,6 +109,20 @@ def test_a_backfill_fetches_only_what_is_missing(store, truth):
     backfill(store, market, KEY, (START, at(4000)))
     assert market.asked == [(at(0), at(1000)), (at(1800), at(3000)), (at(3800), at(4000))]
     pd.testing.assert_frame_equal(stored(store), truth[:4000])
+
+
+def test_an_ingest_of_a_file_stores_all_of_it(store, truth, tmp_path):
+    """Also what is older than 90 days, and older than the candles that it is merged with; its newest ones once more."""
+    long = truth[:4000].assign(open_time=START + np.arange(4000) * interval_delta("1h"))
+    long.drop(columns="close_time").to_csv(tmp_path / "BTCUSDT-1h.csv", index=False)
+    source = FileMarket(tmp_path / "BTCUSDT-1h.csv")
+    known = as_candles(long[3900:3990].drop(columns="close_time"), "1h")
+    for market in (source.market, "binance"):
+        key = SeriesKey(market, "BTCUSDT", "1h")
+        upsert_candles(store, SeriesKey("binance", "BTCUSDT", "1h"), known, source="test", at=START)
+        assert ingest(store, source, key).fetched == 3999
+        assert len(read_candles(store, key)) == 3999
+        assert ingest(store, source, key).fetched == 720
 
 
 def test_an_exchange_halt_is_recorded_and_not_requested_again(store, truth):
