@@ -75,11 +75,13 @@ class Settings(BaseSettings):
     btcml_home: Path = Field(Path(".btcml"), description="State folder: embedded database, snapshots, caches.")
     models_dir: Path | None = Field(None, description="Trained models; unset: models in the state folder.")
     api_base_url: str = Field("http://127.0.0.1:8000", description="Where the dashboard finds the API.")
-    btcml_api_key: SecretStr | None = Field(None, description="Bearer key; needed to listen beyond loopback.")
+    btcml_api_key: SecretStr | None = Field(
+        None, description="Bearer key that changing routes then require; needed to listen beyond loopback."
+    )
     btcml_api_public_url: str = Field("", description="The API as browsers reach it, for links; empty: API_BASE_URL.")
     btcml_adminer_url: str = Field("", description="Adminer as browsers reach it, for a link; empty: no link.")
     btcml_dashboard_password: SecretStr | None = Field(
-        None, description="Password of the dashboard's buttons; needed beyond loopback."
+        None, description="Password that the dashboard's buttons then require; needed beyond loopback."
     )
     btcml_binance_urls: Annotated[tuple[str, ...], NoDecode, AfterValidator(_urls)] = Field(
         ("https://data-api.binance.vision", "https://api.binance.com"),

@@ -134,6 +134,15 @@ def test_a_symbol_beyond_ascii_works_from_the_exchange_to_the_report(run, tmp_pa
     assert load_plan(tmp_path / "plan.mk").symbol == symbol
 
 
+def test_a_backfill_of_a_file_stores_all_of_it(run, tmp_path):
+    """Its 300 days but the last, which may have been open; not the newest 90."""
+    start = pd.Timestamp("2024-01-01", tz="UTC")
+    frame = SimulatedMarket().fetch_candles("BTCUSDT", "1d", start, start + pd.Timedelta(days=300))
+    frame.to_csv(tmp_path / "BTCUSDT-1d.csv", index=False)
+    done = run("backfill", "--source", str(tmp_path / "BTCUSDT-1d.csv"), "--interval", "1d", "--json")[1]
+    assert json.loads(done)["inserted"] == 299
+
+
 def test_a_text_price_in_a_file_is_named_with_its_place(run, csv):
     """Nothing is half-written: the series does not exist afterwards."""
     status, _, err = run("ingest", "--source", csv(close="dear"), "--days", "1")

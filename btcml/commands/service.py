@@ -95,15 +95,15 @@ def _declare_dashboard(parser: ArgumentParser) -> None:
 
 def _dashboard(args: Namespace) -> None:
     require_extra("dashboard", "dashboard")
-    from btcml.serve.dashboard_server import DashboardOptions
+    from btcml.serve.dashboard_server import DashboardOptions, buttons_locked
     from btcml.serve.up import run_dashboard
-    from btcml.system import is_loopback
 
-    locked = not is_loopback(args.host)
+    settings = load_settings()
+    locked = buttons_locked(settings, args.host)
     limits = {"most": args.visitors, "most_per_address": args.visitors_per_address, "sleep_s": args.sleep}
     place = {"root_path": _root_path(args.root_path), "reports": args.reports}
     options = DashboardOptions(args.host, args.port, locked, args.warm, **limits, **place)
-    run_dashboard(load_settings(), options, own_api=not args.no_api, say=say)
+    run_dashboard(settings, options, own_api=not args.no_api, say=say)
 
 
 def _declare_up(parser: ArgumentParser) -> None:

@@ -134,7 +134,7 @@ def ingest(
 
 
 def _begin(store: Store, source: Source, key: SeriesKey, now: pd.Timestamp) -> pd.Timestamp:
-    """Start of an ingest: the newest `REREAD` candles, or `FIRST_DAYS`; all of a file that has older ones than these."""
+    """Start of an ingest: `REREAD` or `FIRST_DAYS` back; a file with candles before what is stored: its first one."""
     known = read_last_candles(store, key, REREAD)
     if isinstance(source, FileMarket):
         first, stored = source.span(key.symbol)[0], read_first_time(store, key)

@@ -139,14 +139,14 @@ def _without_key(schema: dict[str, Any]) -> None:
 
 
 def check_host(settings: Settings, host: str) -> bool:
-    """Whether changing routes must require the key at this address.
+    """Whether changing routes must require the key at this address: where one is set, and always beyond loopback.
 
     Raises
     ------
     UsageError
         If they must and there is none.
     """
-    key_required = not is_loopback(host)
+    key_required = settings.btcml_api_key is not None or not is_loopback(host)
     if key_required and settings.btcml_api_key is None:
         msg = f"listening on {host}, beyond this machine, needs a key: set BTCML_API_KEY, or listen on 127.0.0.1"
         raise UsageError(msg)

@@ -385,7 +385,7 @@ class DashboardOptions:
     host, port
         Address to listen on.
     locked
-        Whether the buttons require the password: when other machines can connect.
+        Whether the buttons require the password.
     warm
         Kernels kept ready for the next visitors.
     most
@@ -409,6 +409,11 @@ class DashboardOptions:
     sleep_s: int = 600
     most_per_address: int = 12
     root_path: str = ""
+
+
+def buttons_locked(settings: Settings, host: str) -> bool:
+    """Whether the buttons require the password: where one is set, and always when other machines can connect."""
+    return settings.btcml_dashboard_password is not None or not is_loopback(host)
 
 
 def serve_dashboard(settings: Settings, options: DashboardOptions, on_ready: Callable[[], None]) -> None:

@@ -18,7 +18,7 @@ from btcml.serve.service import Service
 from btcml.settings import text_for
 from btcml.system import is_loopback
 
-bearer = HTTPBearer(auto_error=False, description="BTCML_API_KEY, where the service listens beyond loopback.")
+bearer = HTTPBearer(auto_error=False, description="BTCML_API_KEY, where it is set.")
 """Reader of the key that a request brings; None without one."""
 
 

@@ -89,6 +89,16 @@ def test_a_visit_shows_cards_and_charts_and_asks_no_other_host(browser, dashboar
     assert stub.seen
 
 
+def test_a_slow_machine_shows_the_charts_too(browser, dashboard, stub):  # noqa: ARG001
+    """Anywidget allows two seconds for a widget: here they are over before one can be ready."""
+    source = (
+        "AbortSignal.timeout = (timeout => ms => timeout.call(AbortSignal, ms > 2000 ? ms : 0))(AbortSignal.timeout)"
+    )
+    browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
+    painted(browser, dashboard)
+    assert console(browser) == []
+
+
 def test_the_essentials_fit_one_screen(browser, dashboard, stub):  # noqa: ARG001
     """At 1440 by 900 cards and the first chart need no scrolling."""
     painted(browser, dashboard)

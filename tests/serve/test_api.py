@@ -16,7 +16,7 @@ from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.ingest import ingest
 from btcml.pipeline.predict import seal
 from btcml.pipeline.series import evaluate_series, read_points
-from btcml.serve.api import create_app, serve_api
+from btcml.serve.api import check_host, create_app, serve_api
 from btcml.serve.schemas import (
     EvaluationResponse,
     ForecastResponse,
@@ -431,6 +431,12 @@ def test_beyond_loopback_changing_routes_need_the_key(service, service_settings)
             answer = requests.post(url + "/ingest/run", headers={"Authorization": f"Bearer {token}"}, timeout=WAIT_S)
             assert answer.status_code == status
         assert requests.get(url + "/prices/latest", timeout=WAIT_S).status_code == 200
+
+
+def test_a_key_that_is_set_is_required_on_loopback_too(service_settings):
+    """A proxy on this machine connects from loopback for everyone."""
+    assert check_host(service_settings.model_copy(update={"btcml_api_key": SecretStr("a-long-key")}), "127.0.0.1")
+    assert not check_host(service_settings, "127.0.0.1")
 
 
 def test_listening_beyond_loopback_without_a_key_is_refused(service_settings):

@@ -26,6 +26,7 @@ from btcml.serve.dashboard_server import (
     _Kernels,
     _TemplateFiles,
     _VoilaFiles,
+    buttons_locked,
     kernel_environment,
     notebook_file,
     serve_dashboard,
@@ -69,6 +70,14 @@ def test_only_a_locked_dashboard_answers_to_any_name():
     assert not _configuration(OPTIONS).Voila.tornado_settings["allow_remote_access"]
     away = DashboardOptions("0.0.0.0", 1, locked=True, warm=1, most=1, reports=Path())  # noqa: S104 - nothing listens
     assert _configuration(away).Voila.tornado_settings["allow_remote_access"]
+
+
+def test_a_password_that_is_set_locks_the_buttons_on_loopback_too(plain):
+    """A proxy on this machine connects from loopback for everyone."""
+    assert buttons_locked(plain, "127.0.0.1")
+    without = plain.model_copy(update={"btcml_dashboard_password": None})
+    assert not buttons_locked(without, "127.0.0.1")
+    assert buttons_locked(without, "0.0.0.0")  # noqa: S104 - nothing listens
 
 
 def test_a_ping_that_is_not_answered_at_once_closes_no_socket():
