@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _BACKFILL_DAYS = 90
 
 
-def _declare_span(parser: ArgumentParser) -> None:
-    declare_series(parser, several=True)
+def _declare_span(parser: ArgumentParser, default: str) -> None:
+    declare_series(parser, several=True, default=f" (default: {default}; all of a file)")
     parser.add_argument("--since", type=utc_time, help="first UTC day, such as 2017-08-17, instead of --days")
     parser.add_argument("--until", type=utc_time, help="end of the span, a UTC time (default: now)")
     parser.add_argument("--market", help="store a file's candles under this market, such as binance")
@@ -30,7 +30,7 @@ def _declare_span(parser: ArgumentParser) -> None:
 
 
 def _declare_ingest(parser: ArgumentParser) -> None:
-    _declare_span(parser)
+    _declare_span(parser, f"what is new, at first {_BACKFILL_DAYS}")
     parser.add_argument("--audit", action="store_true", help="read the whole span again, to find restated candles")
     parser.set_defaults(run=_ingest)
 
@@ -44,7 +44,7 @@ def _ingest(args: Namespace) -> Any:
 
 
 def _declare_backfill(parser: ArgumentParser) -> None:
-    _declare_span(parser)
+    _declare_span(parser, f"{_BACKFILL_DAYS}")
     parser.set_defaults(run=lambda args: _backfill(args, days=_BACKFILL_DAYS))
 
 

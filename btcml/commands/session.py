@@ -64,13 +64,15 @@ def require_extra(verb: str, extra: str) -> None:
         raise UsageError(msg)
 
 
-def declare_series(parser: argparse.ArgumentParser, days: int | None = None, *, several: bool = False) -> None:
-    """Declare the options that say which series a verb is about."""
+def declare_series(
+    parser: argparse.ArgumentParser, days: int | None = None, *, several: bool = False, default: str = ""
+) -> None:
+    """Declare the options that say which series a verb is about; `default` says which span it is without one."""
     more = ", or several, comma-separated" if several else ""
     parser.add_argument("--symbol", help=f"the exchange's symbol{more} (default BTCUSDT)")
     parser.add_argument("--interval", help="length of a candle, 1m to 1w (default: BTCML_INTERVAL)")
     parser.add_argument("--source", help="binance, simulated, auto, or a file or folder (default: BTCML_SOURCE)")
-    parser.add_argument("--days", type=int, default=days, help="span of candles, in days")
+    parser.add_argument("--days", type=int, default=days, help=f"span of candles, in days{default}")
 
 
 def utc_time(text: str) -> pd.Timestamp:
@@ -138,8 +140,7 @@ def _note_symbol(source: Source, symbol: str) -> None:
     from btcml.market.files import FileMarket
 
     if isinstance(source, FileMarket) and not source.symbols:
-        named = f"{symbol}-5m.csv"
-        say(f"NOTE: {source.path.name} does not name its symbol: stored as {symbol} (or name it {named})")
+        say(f"NOTE: {source.path.name} does not name its symbol: stored as {symbol} (or put its own into the name)")
     for note in getattr(source, "notes", ()):
         say(f"NOTE: {note}")
 

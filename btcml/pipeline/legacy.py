@@ -111,6 +111,9 @@ def load_tables(source: str) -> dict[str, pd.DataFrame]:
 
 
 def _load_files(path: Path) -> dict[str, pd.DataFrame]:
+    if not path.exists():
+        msg = f"there is no file or folder {path}: check the path"
+        raise SourceError(msg)
     files = [path] if path.is_file() else sorted(path.glob("*.csv"))
     try:
         return {file.stem: pd.read_csv(file) for file in files if file.stem in LEGACY_TABLES}
