@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 import weakref
 from contextlib import contextmanager, suppress
@@ -19,7 +20,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from psycopg2.extensions import encrypt_password, make_dsn
 from sqlalchemy import Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DisconnectionError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, InternalError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from btcml.candles import TIME
@@ -49,6 +50,7 @@ SCHEMA = "btcml"
 """Schema of all tables, views and functions of btcml; nothing else in a database is touched."""
 
 _DATABASE = "btcml"
+_MIGRATING = threading.Lock()  # Alembic keeps the migration that runs in a global variable
 _TEXTS = {*("market", "symbol", "interval", "kind", "rule", "source"), *("role", "model", "artifact", "status")}
 _TEXTS |= {"previous", "hash"}
 _INTEGERS = {"id", "seq"}
@@ -209,7 +211,7 @@ def connected(url: URL, isolation: Any = "READ COMMITTED") -> Iterator[Connectio
     """
     try:
         connection = create_engine(url, isolation_level=isolation, poolclass=NullPool).connect()
-    except OperationalError as error:
+    except (OperationalError, ProgrammingError, ValueError) as error:  # also of a parameter that does not exist
         where = public_url(url.render_as_string())
         msg = f"the database {where} cannot be reached: {_first_line(error)}; start it or correct its address"
         raise StoreError(msg) from error
@@ -347,7 +349,8 @@ def is_current(url: URL) -> bool:
     Raises
     ------
     StoreError
-        If its schema is of a newer btcml than this one, or the schema btcml is of another application.
+        If its schema is of a newer btcml than this one, the schema btcml is of another application, or the role
+        may not read it.
     """
     with connected(url) as connection:
         return _revision(connection) == head_revision()
@@ -365,11 +368,19 @@ def _revision(connection: Connection) -> str | None:
     place = SCHEMA if facts.ours else "public" if facts.old else None
     if place is None:
         return None
-    revision = str(connection.scalar(text(f"SELECT version_num FROM {place}.alembic_version")))
+    try:
+        revision = connection.scalar(text(f"SELECT version_num FROM {place}.alembic_version"))
+    except ProgrammingError as error:
+        grant = f'GRANT {APP_ROLE} TO "{connection.engine.url.username}"'
+        msg = f"the role may not use the schema of btcml ({_first_line(error)}): let an administrator run {grant}"
+        raise StoreError(msg) from error
+    if revision is None:
+        msg = f"the table {place}.alembic_version is empty: restore it, or the database, from a backup"
+        raise StoreError(msg)
     if revision not in known_revisions():
         msg = f"the database has the schema {revision}, newer than this btcml ({head_revision()}): update btcml"
         raise StoreError(msg)
-    return revision if place == SCHEMA else "0"
+    return str(revision) if place == SCHEMA else "0"
 
 
 # In version 0.1 the tables were in the schema public. They belong to btcml if all of them are there.
@@ -396,7 +407,7 @@ def migrate(url: URL, revision: str = "head") -> None:
         If the role of `url` may not change the schema.
     """
     config = _alembic()
-    with connected(url) as connection, connection.begin():
+    with _MIGRATING, connected(url) as connection, connection.begin():
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('btcml migrate'))"))
         found = _revision(connection)
         config.attributes["connection"] = connection
@@ -407,7 +418,7 @@ def migrate(url: URL, revision: str = "head") -> None:
                 connection.execute(text(_MOVE))
             connection.execute(text(f"SET LOCAL search_path = {SCHEMA}"))
             command.upgrade(config, revision)
-        except ProgrammingError as error:
+        except (ProgrammingError, InternalError) as error:
             right = _missing_right(str(error.orig), url)
             msg = f"the schema cannot be migrated ({_first_line(error)}): {right}"
             raise StoreError(msg) from error
@@ -435,12 +446,19 @@ END $$"""
 
 def _missing_right(refusal: str, url: URL) -> str:
     """What an administrator of the server has to do so that a migration succeeds."""
-    if re.search("(create|grant) role", refusal):
-        grants = f'GRANT btcml_app TO "{url.username}"'
-        return f"let an administrator run CREATE ROLE btcml_app LOGIN; CREATE ROLE btcml_read LOGIN; {grants}"
-    if "permission denied for" in refusal:
-        return f'let an administrator run GRANT CREATE ON DATABASE "{url.database}" TO "{url.username}"'
-    return "run btcml db migrate as the database's owner"
+    role = f'"{url.username}"'
+    asked = "let an administrator run"
+    made = "CREATE ROLE btcml_app LOGIN; CREATE ROLE btcml_read LOGIN"
+    advice = {
+        "create role": f"{asked} {made}; GRANT btcml_app TO {role}",
+        "grant role": f"{asked} GRANT btcml_app TO {role}",  # an administrator has made it
+        "read-only": "name the primary server in DATABASE_URL, or set default_transaction_read_only to off",
+        "already exists|existing function": "the schema is not btcml's: give btcml a database of its own",
+        "permission denied for schema": f"{asked} GRANT ALL ON SCHEMA {SCHEMA} TO {role}",
+        "permission denied for": f'{asked} GRANT CREATE ON DATABASE "{url.database}" TO {role}',
+        "": "run btcml db migrate as the database's owner",
+    }
+    return next(cure for cause, cure in advice.items() if re.search(cause, refusal))
 
 
 def set_password(url: URL, role: str, password: str) -> None:

@@ -186,6 +186,77 @@ def test_an_owner_without_createrole_gets_the_statements_for_an_administrator(se
     store.close()
 
 
+def test_an_owner_gets_one_grant_where_the_roles_are_there(server, database):
+    """CREATE ROLE would fail: an administrator has made them."""
+    server.query("postgres", "CREATE ROLE btcml_app LOGIN; CREATE ROLE btcml_read LOGIN")
+    server.query("postgres", f"CREATE ROLE tenant LOGIN PASSWORD 'x'; ALTER DATABASE {database} OWNER TO tenant")
+    with pytest.raises(StoreError, match=r'administrator run GRANT btcml_app TO "tenant"$'):
+        open_store(settings(address(server, database, "tenant", "x")))
+
+
+def test_another_role_on_a_database_of_btcml_gets_the_missing_grant(server, database):
+    """And with it run, the same command goes well."""
+    open_store(settings(address(server, database))).close()
+    server.query("postgres", "CREATE ROLE tenant LOGIN PASSWORD 'x'")
+    given = settings(address(server, database, "tenant", "x"))
+    with pytest.raises(StoreError, match=r'permission denied.* run GRANT btcml_app TO "tenant"$') as refused:
+        open_store(given)
+    server.query("postgres", str(refused.value).partition("administrator run ")[2])
+    open_store(given).close()
+
+
+@pytest.mark.parametrize(
+    ("made", "sentence"),
+    [
+        ("ALTER DATABASE shop SET default_transaction_read_only = on", "read-only transaction.: name the primary"),
+        ("CREATE SCHEMA btcml; CREATE VIEW btcml.candles AS SELECT 1 AS one", "give btcml a database of its own"),
+        (
+            "CREATE SCHEMA btcml; CREATE FUNCTION btcml.bits(double precision) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "give btcml a database of its own",
+        ),
+    ],
+)
+def test_a_database_that_cannot_be_migrated_is_one_true_sentence(server, database, made, sentence):
+    """What stands in the way, and what to do about it."""
+    server.query(database, made)
+    with pytest.raises(StoreError, match=sentence):
+        open_store(settings(address(server, database)))
+
+
+def test_a_schema_of_another_role_gets_the_missing_grant(server, database):
+    """Not a right on the database, which the owner has."""
+    server.query(database, "CREATE SCHEMA btcml; CREATE ROLE btcml_app LOGIN; CREATE ROLE btcml_read LOGIN")
+    server.query("postgres", f"CREATE ROLE tenant LOGIN PASSWORD 'x'; ALTER DATABASE {database} OWNER TO tenant")
+    server.query("postgres", "GRANT btcml_app TO tenant")
+    with pytest.raises(StoreError, match='GRANT ALL ON SCHEMA btcml TO "tenant"'):
+        open_store(settings(address(server, database, "tenant", "x")))
+
+
+def test_a_database_without_its_revision_is_not_taken_for_a_newer_one(server, database):
+    """As after a restore that was interrupted."""
+    given = settings(address(server, database))
+    open_store(given).close()
+    server.query(database, "DELETE FROM btcml.alembic_version")
+    with pytest.raises(StoreError, match=r"alembic_version is empty: restore it"):
+        open_store(given)
+
+
+@pytest.mark.parametrize("url", ["postgresql://u@127.0.0.1:1/x?foo=1", "postgresql://u:p%00q@127.0.0.1:1/x"])
+def test_an_address_that_the_library_refuses_is_one_sentence(url):
+    """A parameter that does not exist, a character that no password may have."""
+    with pytest.raises(StoreError, match="cannot be reached"):
+        open_store(settings(url))
+
+
+def test_two_threads_migrate_one_after_the_other(server, database):
+    """Alembic keeps what runs in a global variable."""
+    server.query("postgres", "CREATE DATABASE shop2")
+    with ThreadPoolExecutor(4) as threads:
+        opened = [threads.submit(open_store, settings(address(server, name))) for name in (database, "shop2") * 2]
+        for store in opened:
+            store.result().close()
+
+
 def test_a_role_without_create_gets_the_missing_grant(server, database):
     """One sentence with the missing right."""
     server.query("postgres", "CREATE ROLE tenant LOGIN CREATEROLE PASSWORD 'x'")
