@@ -20,6 +20,7 @@ Topic = Literal["champion", "coverage", "dead feed", "missed forecast", "forecas
 TOPICS: tuple[Topic, ...] = get_args(Topic)
 """Topics of alerts."""
 
+_YEARS = range(2000, 2200)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -151,7 +152,8 @@ def load_settings() -> Settings:
 
 def _check_end(text: str) -> None:
     try:
-        datetime.fromisoformat(text or "2000-01-01")
+        if datetime.fromisoformat(text or "2000-01-01").year not in _YEARS:  # no clock has others
+            raise ValueError  # noqa: TRY301 - it is no time of ours
     except ValueError:
         msg = f"expected a UTC time such as 2025-06-30T00:00, found {text!r}"
         raise ValueError(msg) from None

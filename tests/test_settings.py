@@ -127,3 +127,10 @@ def test_a_wrong_setting_shows_no_secret_of_an_address(monkeypatch):
     with pytest.raises(UsageError, match="BTCML_BINANCE_URLS") as refused:
         load_settings()
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("end", ["0001-01-01T00:00+14:00", "9999-12-31", "1970-01-01"])
+def test_an_end_in_no_year_of_an_exchange_is_a_mistake(end):
+    """Before it, no time could be computed at all."""
+    with pytest.raises(UsageError, match="expected a UTC time such as"):
+        run_parameters(end=end)
