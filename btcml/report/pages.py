@@ -293,7 +293,7 @@ def index_page(products: Path, site: Site) -> str:
 
 
 def slides_page(products: Path, site: Site) -> str:
-    """Make ``slides.html``: a title slide with the verdict and one slide per picture.
+    """Make ``slides.html``: a title slide, one slide per picture, and the verdict with its key figures.
 
     Raises
     ------
@@ -305,10 +305,12 @@ def slides_page(products: Path, site: Site) -> str:
         for chapter, name, title in PICTURES
         if (products / chapter / ("facts.json" if name not in _OPTIONAL else f"{name}.csv")).exists()
     ]
+    facts = _product(products, "evaluation", "facts")
     return render(
         "slides.html.j2",
         site=site,
-        verdict=_product(products, "evaluation", "facts")["headline"],
+        verdict=facts["headline"],
+        cards=facts["cards"],
         slides=slides,
         css=(TEMPLATE / "page.css").read_text() + (TEMPLATE / "slides.css").read_text(),
         head_js=(TEMPLATE / "slides.js").read_text(),

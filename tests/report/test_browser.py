@@ -143,12 +143,27 @@ def test_light_and_dark_are_one_click_apart(browser, pages):
 
 
 def test_slides_move_by_keyboard(browser, pages):
-    """Arrow keys go through a title and ten pictures, one at a time, and stop at the ends."""
+    """Arrow keys go through a title, ten pictures and the verdict, one at a time, and stop at the ends."""
     slides = next(page for page in pages if page.name == "slides.html")
     browser.get(slides.as_uri())
-    assert browser.execute_script("return document.querySelectorAll('.slide').length") == 11
+    assert browser.execute_script("return document.querySelectorAll('.slide').length") == 12
     body = browser.find_element("tag name", "body")
     body.send_keys("\ue014\ue014")  # arrow right, twice
     assert browser.execute_script("return location.hash") == "#3"
     body.send_keys("\ue010\ue014")  # end, and one more
-    assert browser.execute_script("return [location.hash, document.querySelectorAll('.slide.on').length]") == ["#11", 1]
+    assert browser.execute_script("return [location.hash, document.querySelectorAll('.slide.on').length]") == ["#12", 1]
+
+
+def test_printed_slides_are_numbered_and_name_their_market(browser, pages):
+    """The banner of the screen is not printed, so the foot of each slide says it."""
+    slides = next(page for page in pages if page.name == "slides.html")
+    browser.get(slides.as_uri())
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        feet = browser.execute_script("return [...document.querySelectorAll('.slide footer')].map(e => e.innerText)")
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert len(feet) == 12
+    for number, foot in enumerate(feet, 1):
+        assert foot.startswith(f"{number} / 12")
+        assert "Simulated market" in foot

@@ -163,7 +163,7 @@ def test_a_chapter_that_is_gone_leaves_nothing_behind(place):
     build_report(place / "run", notebooks=place / "chapters")
     assert not [path for path in pages.rglob("*") if "eda" in path.name]
     assert "02-eda" not in (pages / "index.html").read_text()
-    assert (pages / "slides.html").read_text().count('class="slide"') == 7
+    assert (pages / "slides.html").read_text().count('class="slide"') == 8
     (place / "chapters" / "05-evaluation.ipynb").unlink()
     with pytest.raises(BtcmlError, match="should have left evaluation/facts"):
         build_report(place / "run", notebooks=place / "chapters")
