@@ -25,6 +25,8 @@ from btcml.forecast.features import features_of
 from btcml.forecast.metrics import (
     PERSISTENCE,
     THIRDS,
+    Calibration,
+    calibration,
     evaluate,
     horizon_of,
     loss_table,
@@ -498,6 +500,11 @@ class Result:
     def reliability(self) -> pd.DataFrame:
         """Forecast probability of a rise against its frequency (`btcml.forecast.metrics.reliability`)."""
         return reliability(self.of_leader)
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """Brier score and slope of that probability on the whole test; None where there is none, or all are equal."""
+        return calibration(self.of_leader)
 
     def money(self, costs_bp: float | Sequence[float] = COSTS_BP, *, late: pd.Series | None = None) -> pd.DataFrame:
         """Results of trading on the leader's forecasts, by rule, entry and cost of a round trip.

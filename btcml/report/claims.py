@@ -51,6 +51,8 @@ _SPACE = "\N{NO-BREAK SPACE}"
 _THIN = "\N{NARROW NO-BREAK SPACE}"
 _TINY = 1e-4
 _LEVELS = (ALPHA, 0.05)
+_DOLLARS = ("USDT", "FDUSD", "USDC", "BUSD", "TUSD", "USD")
+_CURRENCIES = ("EUR", "BTC", "ETH", "BNB", "TRY", "BRL", "GBP", "JPY")
 _DAY, _YEAR = 1.0, 365.25
 
 
@@ -89,7 +91,13 @@ def _signed(value: float, digits: int, *, sign: bool = False) -> str:
 
 
 def number(
-    value: float, digits: int = 2, unit: str = "", *, sign: bool = False, beside: float | None = None
+    value: float,
+    digits: int = 2,
+    unit: str = "",
+    *,
+    sign: bool = False,
+    beside: float | None = None,
+    ceiling: bool = False,
 ) -> Quantity:
     """Return a plain number, rounded, with an optional unit.
 
@@ -105,6 +113,8 @@ def number(
         Whether a positive number has a sign.
     beside
         What it is compared with: decimals are added until both look as different as they are.
+    ceiling
+        Round up: for the most that something reaches.
 
     Raises
     ------
@@ -113,11 +123,12 @@ def number(
 
     Examples
     --------
-    >>> str(number(1234.5678, 1))
-    '1,234.6'
+    >>> str(number(1234.5678, 1)), str(number(0.62, 1, ceiling=True))
+    ('1,234.6', '0.7')
     """
     digits = digits if beside is None else decimals_apart(_finite(value, "number"), beside, digits)
-    text = _signed(_finite(value, "number"), digits, sign=sign)
+    shown = math.ceil(round(_finite(value, "number") * 10**digits, 6)) / 10**digits if ceiling else value
+    text = _signed(_finite(shown, "number"), digits, sign=sign)
     return Quantity(f"{text}{_THIN}{unit}" if unit else text, float(value))
 
 
@@ -158,9 +169,30 @@ def percent(fraction: float, digits: int = 1, *, sign: bool = False, beside: flo
     return Quantity(shown.text, float(fraction))
 
 
-def usd(value: float, digits: int = 2) -> Quantity:
-    """Return an amount of quote currency."""
-    return number(value, digits, "USD")
+def currency(symbol: str) -> str:
+    """Return the currency in which a symbol is priced; empty where its name does not tell.
+
+    Examples
+    --------
+    >>> currency("BTCUSDT"), currency("ETHBTC"), currency("X")
+    ('USD', 'BTC', '')
+    """
+    if symbol.endswith(_DOLLARS):
+        return "USD"
+    return next((quote for quote in _CURRENCIES if symbol.endswith(quote)), "")
+
+
+def price(value: float, unit: str = "", significant: int = 5) -> Quantity:
+    """Return an amount of quote currency with so many significant digits, or all before the point.
+
+    Examples
+    --------
+    >>> [price(value).text for value in (107_146.2, 0.0714123, 0.0)]
+    ['107,146', '0.071412', '0']
+    """
+    size = abs(_finite(value, "price"))
+    places = significant - 1 - math.floor(math.log10(size)) if size > 0 else 0
+    return number(value, max(places, 0), unit)
 
 
 def bp(value: float, digits: int = 2, *, sign: bool = False, beside: float | None = None) -> Quantity:
@@ -228,7 +260,8 @@ def span(length: pd.Timedelta) -> Quantity:
     if days >= 2 * _DAY:
         return number(days, 0, "days")
     hours = days * 24
-    return number(hours, 1, "hours") if hours >= 1 else number(hours * 60, 0, "minutes")
+    whole = hours == round(hours)
+    return number(hours, 0 if whole else 1, "hours") if hours >= 1 else number(hours * 60, 0, "minutes")
 
 
 def word(text: str) -> Quantity:
@@ -321,6 +354,30 @@ def claim(sentence: str, *, holds: bool | None = None, otherwise: str | None = N
         raise ReportError(msg)
     text = chosen.format(**{name: str(value) for name, value in values.items()})
     return Claim(text, holds is None or bool(holds))
+
+
+def cases(*sentences: tuple[bool, str], **values: Quantity) -> Claim:
+    """Fill the first sentence whose condition holds.
+
+    Parameters
+    ----------
+    sentences
+        Conditions and sentences as in `claim`, in order.
+
+    Raises
+    ------
+    ReportError
+        If no condition holds: the page would have to say something that is not true.
+
+    Examples
+    --------
+    >>> str(cases((False, "It rises by {gain}."), (True, "It falls by {gain}."), gain=bp(1))).split()[:3]
+    ['It', 'falls', 'by']
+    """
+    sentence = next((text for holds, text in sentences if holds), None)
+    if sentence is None:
+        return claim(sentences[0][1], holds=False, otherwise=None, **values)
+    return Claim(claim(sentence, holds=None, otherwise=None, **values).text, sentence == sentences[0][1])
 
 
 @dataclass(frozen=True)

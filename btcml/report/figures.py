@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     from btcml.report.claims import Claim
 
+    Says = Callable[[pd.DataFrame], Claim]
+
 
 _STYLE = mpl.rc_params_from_file(resource("reports/template") / "charts.mplstyle", use_default_template=False)
 
@@ -52,8 +55,26 @@ _NAMES = 1.75  # inches for the names of features
 _NAMED = 0.2  # share of the width: the left part has names, not numbers
 
 
+def published(data: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame as its CSV has it: numbers with ten significant digits."""
+    floats = data.select_dtypes("float")
+    return data.assign(**{str(name): [float(f"{value:.10g}") for value in floats[name]] for name in floats})
+
+
+class Exhibit:
+    """What figures and tables share: the conclusion is a claim over the published numbers, and over nothing else."""
+
+    data: pd.DataFrame
+    says: Says
+
+    @cached_property
+    def conclusion(self) -> Claim:
+        """The conclusion; it stands above the exhibit."""
+        return self.says(published(self.data))
+
+
 @dataclass(frozen=True)
-class Chart:
+class Chart(Exhibit):
     """One figure and its one conclusion.
 
     Attributes
@@ -64,22 +85,23 @@ class Chart:
         What is drawn.
     data
         The numbers that are drawn, for the CSV beside the page.
-    conclusion
-        The conclusion, a claim; it stands above the figure.
+    says
+        Makes the conclusion from the numbers as published; it raises where they contradict what the figure is for.
     alt
-        Text alternative of the figure.
+        Text alternative of the figure: what is drawn, not what it shows.
     """
 
     name: str
     figure: Figure
     data: pd.DataFrame
-    conclusion: Claim
+    says: Says
     alt: str
 
     def __post_init__(self) -> None:
         if self.data.empty:
             msg = f"figure {self.name} needs rows to draw, found none: check the frame it was given"
             raise ReportError(msg)
+        _ = self.conclusion
 
 
 def canvas(height: float = 3.0, *, left: float = _LEFT, bottom: float = _BOTTOM) -> tuple[Figure, Axes]:
@@ -131,7 +153,7 @@ def date_axis(axes: Axes) -> None:
 
 def thousands(axes: Axes) -> None:
     """Write the values of the vertical axis with thousands separated."""
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
 def zero_line(axes: Axes, label: str = "") -> None:
@@ -159,7 +181,7 @@ def heat_map(figure: Figure, axes: Axes | list[Axes], grids: list[pd.DataFrame],
         bar.solids.set_edgecolor("face")
 
 
-def candle_bars(axes: Axes, candles: pd.DataFrame) -> None:
+def candle_bars(axes: Axes, candles: pd.DataFrame, unit: str) -> None:
     """Draw candles: rising ones blue and hollow, falling ones orange and filled; some carry their time below."""
     place = np.arange(len(candles))
     for rising, color in ((True, SERIES[0]), (False, SERIES[1])):
@@ -171,7 +193,7 @@ def candle_bars(axes: Axes, candles: pd.DataFrame) -> None:
     ticks = np.linspace(0, len(candles) - 1, 5).astype(int)
     axes.set_xticks(ticks, [candles["open_time"].iloc[tick].strftime("%d %b %H:%M") for tick in ticks])
     axes.set_xlim(-1, len(candles))
-    axes.set_ylabel("USD")
+    axes.set_ylabel(f"price, {unit}" if unit else "price")
     thousands(axes)
 
 
@@ -241,7 +263,7 @@ Columns = Mapping[str, str | tuple[str, Callable[[Any], Quantity | str]]]
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Exhibit):
     """A frame and how each of its columns is shown.
 
     Attributes
@@ -250,8 +272,8 @@ class Table:
         Lower-case words joined by hyphens; the file name of its numbers.
     data
         The raw numbers, for the CSV beside the page.
-    conclusion
-        The conclusion, a claim; it stands above the table.
+    says
+        Makes the conclusion, as in `Chart`.
     columns
         For each column that is shown: its heading, or heading and how a value becomes text (by its type:
         text, time, count or number with two decimals). The first one names the row.
@@ -261,7 +283,7 @@ class Table:
 
     name: str
     data: pd.DataFrame
-    conclusion: Claim
+    says: Says
     columns: Columns
     strong: tuple[str, ...] = ()
 
@@ -269,6 +291,7 @@ class Table:
         if missing := [name for name in self.columns if name not in self.data]:
             msg = f"table {self.name} shows the columns {', '.join(missing)}, which its frame does not have"
             raise ReportError(msg)
+        _ = self.conclusion
 
 
 def table_html(table: Table) -> str:

@@ -247,8 +247,8 @@ def check_page(html: str, name: str, figures: Iterable[str] = ()) -> str:
 PICTURES: tuple[tuple[str, str, str], ...] = (
     ("eda", "price-and-volume", "The market"),
     ("ingest", "calendar", "The data"),
-    ("eda", "tails", "Large moves are frequent"),
-    ("eda", "memory", "The size of moves is predictable, their direction hardly"),
+    ("eda", "tails", "Large moves"),
+    ("eda", "memory", "Memory of direction and size"),
     ("features", "information", "What a model may know"),
     ("evaluation", "loss-difference", "The test"),
     ("evaluation", "direction-calibration", "Direction"),
@@ -343,9 +343,9 @@ def build_gallery(folder: Path) -> Path:
     if not reports:
         msg = f"a report was expected below {folder}, found none: make one with make report"
         raise NotFoundError(msg)
-    served = sum("no model beats it" not in report["notes"].get("Champion", "") for report in reports)
+    served = sum(report["cards"].get("Champion") != str(say.model("persistence")) for report in reports)
     conclusion = say.claim(
-        "A model beats “no change” in {some} of {all}.",
+        "A model is champion over “no change” in {some} of {all}.",
         some=say.count(served),
         all=say.count(len(reports), "report"),
     )

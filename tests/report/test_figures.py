@@ -18,7 +18,7 @@ def draw(name: str = "a-line") -> Chart:
     axes.plot(data["x"], data["y"], marker="o")
     axes.fill_between(data["x"], data["y"], color=SERIES[1])
     axes.set_title("Größe $5 & <more>")
-    return Chart(name, figure, data, claim("It rises."), 'A "rising" <line> & more.')
+    return Chart(name, figure, data, lambda _: claim("It rises."), 'A "rising" <line> & more.')
 
 
 def test_the_same_chart_is_the_same_text():
@@ -59,7 +59,7 @@ def test_two_charts_on_a_page_share_no_id():
 def test_a_chart_whose_rows_have_names_is_marked():
     """A narrow screen shows the names first, and the newest end of every other chart."""
     data = pd.DataFrame({"x": [1.0]})
-    charts = [Chart("c", canvas(left=left)[0], data, claim("It is."), "A bar.") for left in (0.86, 1.75)]
+    charts = [Chart("c", canvas(left=left)[0], data, lambda _: claim("It is."), "A bar.") for left in (0.86, 1.75)]
     assert [' class="named"' in svg_text(chart) for chart in charts] == [False, True]
 
 
@@ -72,7 +72,21 @@ def test_a_chart_without_rows_is_refused():
     """An empty figure is a missing figure."""
     figure, _ = canvas()
     with pytest.raises(ReportError, match="needs rows"):
-        Chart("empty", figure, pd.DataFrame({"x": []}), claim("Nothing."), "Nothing.")
+        Chart("empty", figure, pd.DataFrame({"x": []}), lambda _: claim("Nothing."), "Nothing.")
+
+
+def test_a_caption_is_a_claim_over_the_published_numbers_and_a_contradiction_fails():
+    """It gets the figures as the CSV has them; where they contradict it, there is no page."""
+
+    def rises(data):
+        return claim(
+            "It rises to {end}.", holds=data["x"].is_monotonic_increasing, end=say.number(data["x"].iloc[-1], 12)
+        )
+
+    chart = Chart("c", canvas()[0], pd.DataFrame({"x": [0.0, 2 / 3]}), rises, "A line.")
+    assert str(chart.conclusion) == "It rises to 0.666666666700."
+    with pytest.raises(ReportError, match="does not hold"):
+        Chart("c", canvas()[0], pd.DataFrame({"x": [0.0, -1.0]}), rises, "A line.")
 
 
 def test_panels_come_row_by_row():
@@ -86,7 +100,7 @@ def test_a_table_has_headings_in_scope_numbers_to_the_right_and_dashes_for_nothi
     """Each cell has a row and a column heading; NaN is never shown."""
     data = pd.DataFrame({"model": ["Per<sistence", "Ridge"], "p": [float("nan"), 0.5]})
     html = table_html(
-        Table("t", data, say.claim("So."), {"model": ("Model", str), "p": ("p", say.probability)}, ("Ridge",))
+        Table("t", data, lambda _: say.claim("So."), {"model": ("Model", str), "p": ("p", say.probability)}, ("Ridge",))
     )
     assert '<th scope="col">Model</th><th scope="col" class="num">p</th>' in html
     assert '<tr><th scope="row">Per&lt;sistence</th><td class="num">\N{EN DASH}</td></tr>' in html
@@ -96,4 +110,4 @@ def test_a_table_has_headings_in_scope_numbers_to_the_right_and_dashes_for_nothi
 def test_a_table_of_columns_that_its_frame_lacks_is_refused():
     """A renamed column fails the build, not the reader."""
     with pytest.raises(ReportError, match="columns b, which its frame"):
-        Table("t", pd.DataFrame({"a": [1]}), say.claim("So."), {"a": ("A", str), "b": ("B", str)})
+        Table("t", pd.DataFrame({"a": [1]}), lambda _: say.claim("So."), {"a": ("A", str), "b": ("B", str)})

@@ -22,7 +22,7 @@ def opened(bundle, tmp_path):
 
 
 def table(name: str = "facts-of-life") -> Table:
-    return Table(name, pd.DataFrame({"a": [1 / 3]}), say.claim("So it is."), {"a": ("A", say.number)})
+    return Table(name, pd.DataFrame({"a": [1 / 3]}), lambda _: say.claim("So it is."), {"a": ("A", say.number)})
 
 
 def test_a_story_shows_a_table_and_leaves_its_numbers(opened, tmp_path):
@@ -46,7 +46,9 @@ def test_a_cell_may_run_again_in_jupyterlab(opened, tmp_path):
     """Outside of a report the newest numbers count."""
     story = opened()
     story.show(table())
-    story.show(Table("facts-of-life", pd.DataFrame({"a": [1.0]}), say.claim("So it is."), {"a": ("A", say.number)}))
+    story.show(
+        Table("facts-of-life", pd.DataFrame({"a": [1.0]}), lambda _: say.claim("So it is."), {"a": ("A", say.number)})
+    )
     assert (tmp_path / "products" / "ingest" / "facts-of-life.csv").read_text() == "a\n1\n"
 
 

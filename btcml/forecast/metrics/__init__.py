@@ -4,7 +4,7 @@ A new metric is one decorated function in the module of its family; tables and t
 """
 
 from btcml.forecast.metrics import direction, interval, point
-from btcml.forecast.metrics.direction import reliability
+from btcml.forecast.metrics.direction import Calibration, calibration, reliability
 from btcml.forecast.metrics.table import (
     FORECAST_COLUMNS,
     GROUPS,
@@ -31,7 +31,9 @@ __all__ = [
     "METRICS",
     "PERSISTENCE",
     "THIRDS",
+    "Calibration",
     "Metric",
+    "calibration",
     "direction",
     "evaluate",
     "forecast_frame",

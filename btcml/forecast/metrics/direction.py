@@ -7,13 +7,20 @@ persistence, which forecasts no direction, scores NaN.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from btcml.forecast.metrics.table import BP, horizon_of, known, metric, moves
-from btcml.forecast.statistics import DirectionTest, diebold_mariano, pesaran_timmermann, wilson_interval
+from btcml.forecast.statistics import (
+    DirectionTest,
+    diebold_mariano,
+    long_run_variance,
+    newey_west_lags,
+    pesaran_timmermann,
+    wilson_interval,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,6 +110,7 @@ def pt_p(forecasts: pd.DataFrame) -> float:
 
 _BINS = 10
 _CLIP = 1e-12
+_NORMAL_95 = 1.96
 
 
 def _outcomes(forecasts: pd.DataFrame) -> tuple[Floats, Floats]:
@@ -171,3 +179,39 @@ def reliability(forecasts: pd.DataFrame, bins: int = _BINS) -> pd.DataFrame:
     low_high = pd.DataFrame(ends, columns=["low", "high"], dtype=float, index=table.index)
     result = table.join(low_high)[["probability", "frequency", "low", "high", "rows"]]
     return result.reset_index(drop=True)
+
+
+class Calibration(NamedTuple):
+    """Probabilities against outcomes on a whole span.
+
+    Attributes
+    ----------
+    brier, base
+        `brier`, and that of the base rate: the share of ups in these very rows.
+    p
+        One-sided Diebold-Mariano p of "no better than the base rate".
+    slope, low, high
+        Slope of the outcome on the probability by least squares, and its 95 % interval (HAC): 1 is calibrated,
+        below 1 the probabilities are too far from the base rate, below 0 they point the wrong way.
+    """
+
+    brier: float
+    base: float
+    p: float
+    slope: float
+    low: float
+    high: float
+
+
+def calibration(forecasts: pd.DataFrame) -> Calibration | None:
+    """Judge the probabilities of one model; None where fewer than two are known or all are equal."""
+    up, probability = _outcomes(forecasts)
+    spread = probability - probability.mean() if len(up) else probability
+    if len(up) <= 1 or not np.ptp(probability) > 0:
+        return None
+    ours, theirs = np.square(probability - up), np.square(up.mean() - up)
+    slope = float(spread @ (up - up.mean()) / (spread @ spread))
+    noise = long_run_variance(spread * (up - up.mean() - slope * spread), newey_west_lags(len(up)))
+    width = _NORMAL_95 * math.sqrt(len(up) * noise) / float(spread @ spread)
+    test = diebold_mariano(ours, theirs, horizon=horizon_of(forecasts))
+    return Calibration(float(ours.mean()), float(theirs.mean()), test.p_better, slope, slope - width, slope + width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 _POINTS = 700
 _LAGS, _FAR = 48, 4
+_ALMOST = 0.1
+_BY_LUCK = 0.1
+"""Share of lags beyond a bound of one in twenty that luck alone reaches now and then."""
+
 _SEEN = 10
 """Returns beyond the outermost quantile that is drawn."""
 
@@ -43,40 +48,48 @@ def _thinned(frame: pd.DataFrame, most: int = _POINTS) -> pd.DataFrame:
 
 def headline(returns: pd.Series) -> say.Claim:
     """The chapter's result: autocorrelation of direction and of size."""
-    sign, size = (exploration.autocorrelation(values, 1)["correlation"].iloc[0] for values in (returns, returns.abs()))
-    return say.claim(
-        "The direction of a move predicts almost nothing of the next one (correlation {sign}); its size predicts a lot "
-        "({size}).",
-        holds=abs(sign) < size,
-        otherwise="The direction of a move (correlation {sign}) predicts more of the next one than its size ({size}).",
+    both = [exploration.autocorrelation(values, 1).iloc[0] for values in (returns, returns.abs())]
+    (sign, size), (chance, of_size) = ([float(row[name]) for row in both] for name in ("correlation", "bound"))
+    plain = (
+        "The direction of a move says {little} of the direction of the next one (correlation {sign}); its size says "
+    )
+    return say.cases(
+        (size > max(of_size, abs(sign)), plain + "more of the next size ({size})."),
+        (size > of_size, plain + "less of the next size ({size})."),
+        (True, plain + "nothing of the next size beyond chance ({size})."),
+        little=say.word("little" if abs(sign) > chance else "nothing beyond chance"),
         sign=say.number(sign, 3),
         size=say.number(size, 3),
     )
 
 
-def price_and_volume(candles: pd.DataFrame) -> Chart:
+def price_and_volume(candles: pd.DataFrame, symbol: str) -> Chart:
     """Daily close and volume over the whole span."""
+    unit = say.currency(symbol)
     days = exploration.daily_candles(candles)
     figure, axes = _price_panels(days["volume"])
     shown = _thinned(days)
     axes[0].plot(shown["day"], shown["close"], color=SERIES[0])
-    axes[0].set_ylabel("close, USD")
+    axes[0].set_ylabel(f"close, {unit}" if unit else "close")
     for lower in axes[1:]:
         lower.fill_between(shown["day"], shown["volume"], color=SERIES[6], step="mid", linewidth=0)
         lower.set_ylabel("volume")
     for part in axes:
         thousands(part)
     date_axis(axes[-1])
-    conclusion = say.claim(
-        "In this span the price went from {first} to {last}, between {low} and {high}."
-        + " The volume of every candle is zero: this source does not record it." * (len(axes) == 1),
-        first=say.usd(days["open"].iloc[0], 0),
-        last=say.usd(days["close"].iloc[-1], 0),
-        low=say.usd(days["low"].min(), 0),
-        high=say.usd(days["high"].max(), 0),
-    )
     alt = "Line of the daily close" + " above an area of the daily volume" * (len(axes) - 1) + "."
-    return Chart("price-and-volume", figure, days, conclusion, alt)
+    return Chart("price-and-volume", figure, days, partial(_way, unit=unit), alt)
+
+
+def _way(days: pd.DataFrame, unit: str) -> say.Claim:
+    return say.claim(
+        "In this span the price went from {first} to {last}, between {low} and {high}."
+        + " The volume of every candle is zero: this source does not record it." * (not days["volume"].any()),
+        first=say.price(days["open"].iloc[0], unit),
+        last=say.price(days["close"].iloc[-1], unit),
+        low=say.price(days["low"].min(), unit),
+        high=say.price(days["high"].max(), unit),
+    )
 
 
 def _price_panels(volume: pd.Series) -> tuple[Figure, list[Axes]]:
@@ -85,23 +98,26 @@ def _price_panels(volume: pd.Series) -> tuple[Figure, list[Axes]]:
     return panels(rows, 1, 3.9, sharex=True, height_ratios=[3, 1][:rows])
 
 
-def newest_candles(candles: pd.DataFrame, most: int = 72) -> Chart:
+def newest_candles(candles: pd.DataFrame, symbol: str, most: int = 72) -> Chart:
     """The newest candles with their volume."""
     newest = candles.tail(most).reset_index(drop=True)
     figure, axes = _price_panels(candles["volume"])
-    candle_bars(axes[0], newest)
+    candle_bars(axes[0], newest, say.currency(symbol))
     for lower in axes[1:]:
         lower.bar(newest.index, newest["volume"], width=0.64, color=SERIES[6])
         lower.set_ylabel("volume")
-    size = (newest["high"] / newest["low"]).apply(np.log).median() * 1e4
-    conclusion = say.claim(
-        "Half of the newest {rows} span less than {size} from their lowest to their highest price.",
+    below = " above bars of their volume" * (len(axes) - 1)
+    alt = f"Candles of the newest hours{below}; rising candles are hollow, falling ones filled."
+    return Chart("newest-candles", figure, newest, _median_range, alt)
+
+
+def _median_range(newest: pd.DataFrame) -> say.Claim:
+    size = float(np.median(np.log(newest["high"] / newest["low"]))) * 1e4
+    return say.claim(
+        "The median of the newest {rows} spans {size} from its lowest to its highest price.",
         rows=say.count(len(newest), "candle"),
         size=say.bp(size, 1),
     )
-    below = " above bars of their volume" * (len(axes) - 1)
-    alt = f"Candles of the newest hours{below}; rising candles are hollow, falling ones filled."
-    return Chart("newest-candles", figure, newest, conclusion, alt)
 
 
 def tails(returns: pd.Series) -> Chart:
@@ -115,17 +131,23 @@ def tails(returns: pd.Series) -> Chart:
     axes.set(yscale="log", xlabel="size of the move, in standard deviations", ylabel="share of moves beyond")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     axes.legend()
-    at = table[table["k"] == _FAR].iloc[0].to_dict()
-    conclusion = say.claim(
-        "Moves beyond {k} come {times} as often as a normal distribution allows: tails are fat, so that errors are "
-        "judged by their size, not by their square.",
-        holds=bool(at["share"] > at["normal"]),
-        otherwise="Moves beyond {k} are no more frequent than a normal distribution allows.",
-        k=say.count(_FAR, "standard deviation"),
-        times=say.number(at["share"] / at["normal"], 0, "times"),
+    alt = (
+        "Share of moves beyond one to eight standard deviations on a log scale, observed and of a normal distribution."
     )
-    alt = "Share of moves beyond one to eight standard deviations on a log scale, observed far above normal."
-    return Chart("tails", figure, table, conclusion, alt)
+    return Chart("tails", figure, table, _fat, alt)
+
+
+def _fat(table: pd.DataFrame) -> say.Claim:
+    at = table[table["k"] == _FAR].iloc[0].to_dict()
+    times = at["share"] / at["normal"]
+    often = "Moves beyond {k} come {times} as often as a normal distribution allows"
+    return say.cases(
+        (times >= 2, often + ": a mean of squared errors would be dominated by a few of them."),  # noqa: PLR2004 - twice
+        (times > 1, often + "."),
+        (True, "Moves beyond {k} are no more frequent than a normal distribution allows."),
+        k=say.count(_FAR, "standard deviation"),
+        times=say.number(times, 0 if times > 10 else 1, "times"),  # noqa: PLR2004 - two digits
+    )
 
 
 def quantiles(returns: pd.Series) -> Chart:
@@ -142,15 +164,20 @@ def quantiles(returns: pd.Series) -> Chart:
     axes.plot(table["normal_bp"], table["observed_bp"], **dots)
     axes.set(xlabel="normal quantile, bp", ylabel="observed quantile, bp")
     axes.legend()
+    alt = (
+        "Quantile plot: observed quantiles against those of a normal distribution, with the line where both are equal."
+    )
+    return Chart("quantiles", figure, table, _rarest, alt)
+
+
+def _rarest(table: pd.DataFrame) -> say.Claim:
     worst = table.iloc[0]
-    conclusion = say.claim(
+    return say.claim(
         "One move in {one_in} falls below {observed}, where a normal distribution would give {normal}.",
         one_in=say.count(round(1 / worst["share"])),
-        observed=say.bp(worst["observed_bp"], 0),
-        normal=say.bp(worst["normal_bp"], 0),
+        observed=say.bp(worst["observed_bp"], 0, beside=worst["normal_bp"]),
+        normal=say.bp(worst["normal_bp"], 0, beside=worst["observed_bp"]),
     )
-    alt = "Quantile plot: an S-shaped curve, steeper than the normal line at both ends."
-    return Chart("quantiles", figure, table, conclusion, alt)
 
 
 def memory(returns: pd.Series) -> Chart:
@@ -163,15 +190,27 @@ def memory(returns: pd.Series) -> Chart:
         axes.fill_between(both["lag"], -both["bound"], both["bound"], color=SERIES[4], alpha=0.35, linewidth=0)
         axes.set(title=title, xlabel="candles between the two", xlim=(0, _LAGS + 1))
     left.set_ylabel("correlation")
-    conclusion = say.claim(
-        "Returns are almost uncorrelated (largest correlation {sign}, beyond chance at {surprises}), but a "
-        "large move is followed by large ones (beyond chance at {outside}).",
-        sign=say.number(both["correlation"].iloc[both["correlation"].abs().argmax()], 3),
-        surprises=_of(int((both["correlation"].abs() > both["bound"]).sum()), len(both)),
-        outside=_of(int((both["of_size"] > both["bound"]).sum()), len(both)),
+    alt = "Two bar charts of autocorrelation by lag, of returns and of their size, with a band of chance."
+    return Chart("memory", figure, both, _remembered, alt)
+
+
+def _remembered(both: pd.DataFrame) -> say.Claim:
+    largest = float(both["correlation"].iloc[int(both["correlation"].abs().argmax())])
+    surprises, outside = ((both[name].abs() > both["bound"]).sum() for name in ("correlation", "of_size"))
+    lasting = int((both["of_size"] > both["bound"]).sum())
+    begin = "Returns are almost uncorrelated" if abs(largest) < _ALMOST else "Returns are correlated"
+    begin += " (largest correlation {sign}, beyond chance at {surprises})"
+    return say.cases(
+        (
+            lasting > len(both) / 2,
+            begin + "; a large move is followed by large ones (size correlated beyond chance at {outside}).",
+        ),
+        (lasting > _BY_LUCK * len(both), begin + "; sizes are correlated beyond chance at {outside}."),
+        (True, begin + "; their size has no more memory than chance gives (beyond it at {outside})."),
+        sign=say.number(largest, 3),
+        surprises=_of(int(surprises), len(both)),
+        outside=_of(int(outside), len(both)),
     )
-    alt = "Two bar charts of autocorrelation by lag: near zero for returns, high and slowly falling for their size."
-    return Chart("memory", figure, both, conclusion, alt)
 
 
 def _of(some: int, lags: int) -> say.Quantity:
@@ -192,14 +231,22 @@ def volatility_clusters(days: pd.DataFrame) -> Chart | say.Claim:
     axes.set_ylim(bottom=0)
     axes.legend(ncols=2)
     date_axis(axes)
-    middle = days.groupby("third")["volatility_bp"].median()
-    conclusion = say.claim(
-        "Volatility comes in clusters: a volatile day moves {times} as much as a calm one. Later chapters judge the "
-        "forecasts in each third separately.",
-        times=say.number(middle["storm"] / middle["calm"], 1, "times"),
-    )
     return Chart(
-        "volatility-clusters", figure, days, conclusion, "Line of daily volatility with the bounds of its thirds."
+        "volatility-clusters", figure, days, _clustered, "Line of daily volatility with the bounds of its thirds."
+    )
+
+
+def _clustered(days: pd.DataFrame) -> say.Claim:
+    middle = days.groupby("third")["volatility_bp"].median()
+    following = exploration.autocorrelation(np.log(days["volatility_bp"].clip(lower=1e-9)), 1).iloc[0]
+    ends = " The median day of the most volatile third moves {times} as much as that of the calmest."
+    return say.claim(
+        "Volatility comes in clusters: a day's resembles that of the day before (correlation {r})." + ends,
+        holds=bool(following["correlation"] > following["bound"]),
+        otherwise="Volatile days do not come in clusters beyond chance (correlation of one day with the next: {r})."
+        + ends,
+        r=say.number(following["correlation"], 2),
+        times=say.number(middle["storm"] / max(middle["calm"], 1e-9), 1, "times"),
     )
 
 
@@ -214,31 +261,27 @@ def week(candles: pd.DataFrame, interval: str) -> Chart:
     heat_map(figure, axes, grids, 0, highest)
     for part, column in zip(axes, columns, strict=True):
         part.set(title=f"{column}, over its mean", xlabel="hour, UTC")
+    maps = "Two heat maps of weekday by hour: volume and" if len(columns) > 1 else "Heat map of weekday by hour:"
+    alt = f"{maps} size of moves, brighter where there is more."
+    return Chart("week", figure, table, _busiest, alt)
+
+
+def _busiest(table: pd.DataFrame) -> say.Claim:
     top = table.iloc[int(table["volatility"].argmax())]
-    conclusion = say.claim(
+    return say.claim(
         "Moves are largest on {weekday} around {hour}, {times} the average hour.",
         weekday=say.word(f"{top['weekday']}s"),
         hour=say.word(f"{top['hour']:02d}:00 UTC"),
         times=say.number(top["volatility"], 1, "times"),
     )
-    maps = "Two heat maps of weekday by hour: volume and" if len(columns) > 1 else "Heat map of weekday by hour:"
-    alt = f"{maps} size of moves, brighter where there is more."
-    return Chart("week", figure, table, conclusion, alt)
 
 
 def stationarity_tests(tests: pd.DataFrame) -> Table:
     """Unit-root and stationarity tests (`btcml.report.exploration.stationarity`) and what they mean."""
-    stays = tests.groupby("series")["stationary"].agg(["all", "any"])
     meaning = np.where(tests["stationary"], "is stationary", "is not stationary")
     ends = {0.01: "≤ ", 0.1: "≥ "}  # the p-values of KPSS are tabulated from one to ten per cent
     signs = [ends.get(p, "") if test == "KPSS" else "" for test, p in zip(tests["test"], tests["p"], strict=True)]
     shown = [f"{sign}{say.probability(p)}" for sign, p in zip(signs, tests["p"], strict=True)]
-    conclusion = say.claim(
-        "Returns are stationary and prices are not: models are fitted on returns.",
-        holds=bool(stays.at["log return", "all"] and not stays.at["log price", "any"]),
-        otherwise="The tests do not agree that returns are stationary and prices are not in this span; models are "
-        "fitted on returns all the same.",
-    )
     columns: Columns = {
         "series": "Series",
         "test": "Test",
@@ -246,7 +289,17 @@ def stationarity_tests(tests: pd.DataFrame) -> Table:
         "shown": "p-value",
         "meaning": "Result: the series",
     }
-    return Table("stationarity", tests.assign(meaning=meaning, shown=shown), conclusion, columns)
+    return Table("stationarity", tests.assign(meaning=meaning, shown=shown), _stationary, columns)
+
+
+def _stationary(tests: pd.DataFrame) -> say.Claim:
+    stays = tests.groupby("series")["stationary"].agg(["all", "any"])
+    return say.claim(
+        "Returns are stationary and prices are not: models are fitted on returns.",
+        holds=bool(stays.at["log return", "all"] and not stays.at["log price", "any"]),
+        otherwise="The tests do not agree that returns are stationary and prices are not in this span; models are "
+        "fitted on returns all the same.",
+    )
 
 
 def flow_and_next_return(deciles: pd.DataFrame) -> Chart | say.Claim:
@@ -258,14 +311,17 @@ def flow_and_next_return(deciles: pd.DataFrame) -> Chart | say.Claim:
     axes.axhline(0, color=MUTED, linewidth=0.8)
     axes.set(xlabel="order flow, from most selling to most buying (tenths)", ylabel="mean next return, bp")
     axes.set_xticks(deciles["decile"])
+    alt = "Mean next return with its error bar for each tenth of order flow."
+    return Chart("order-flow", figure, deciles, _followed, alt)
+
+
+def _followed(deciles: pd.DataFrame) -> say.Claim:
     ends = deciles.iloc[[0, -1]]
     gap = float(ends["next_return_bp"].diff().iloc[-1])
     difference = "After the strongest buying the next return differs by {gap} from that after the strongest selling: "
-    conclusion = say.claim(
+    return say.claim(
         difference + "beyond chance" + (", and far below any fee." if abs(gap) < say.USUAL_FEE_BP / 2 else "."),
         holds=abs(gap) > float((ends["error_bp"] ** 2).sum() ** 0.5),
         otherwise=difference + "that may be chance.",
         gap=say.bp(gap, 2, sign=True),
     )
-    alt = "Mean next return with its error bar for each tenth of order flow."
-    return Chart("order-flow", figure, deciles, conclusion, alt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from btcml.forecast.evaluation import seal_lags
 from btcml.forecast.experiment import Gain, Result
-from btcml.forecast.metrics import PERSISTENCE, THIRDS, evaluate, loss_table
-from btcml.forecast.metrics.point import r2
+from btcml.forecast.metrics import PERSISTENCE, THIRDS, Calibration, evaluate, loss_table
+from btcml.forecast.metrics.point import dm_squared_p, r2
 from btcml.forecast.statistics import diebold_mariano
+from btcml.forecast.verdict import ALPHA
 from btcml.market.simulate import attainable_r2
 from btcml.report import claims as say
 from btcml.report.figures import (
@@ -33,8 +35,10 @@ from btcml.report.figures import (
 _POINTS = 500
 _MANY = 8
 _NEAR = 0.03
-_MAJORITY = 0.8
 _CHANCE = 0.05
+_COIN = 0.5
+_LITTLE = 0.05
+_FAR = 10
 _AT_ONCE = "at once"
 
 
@@ -54,12 +58,17 @@ def _leader(result: Result) -> dict[str, Any]:
 
 
 def _place(leader: dict[str, Any]) -> say.Quantity:
-    """What to call the leader where persistence is served."""
+    """What to call the leader where persistence is champion."""
     return say.word("best" if leader["skill"] > 0 else "nearest")
 
 
+def _own(result: Result, note: say.Claim) -> str:
+    """Note of a card about the leader, which names it where it is not the champion."""
+    return str(note) if _wins(result) else f"{note} (the {_place(_leader(result))} model, {say.model(result.leader)})"
+
+
 def _none(result: Result) -> say.Quantity:
-    """Which models do not beat persistence where it is served: all, or those that a training fits."""
+    """Which models do not beat persistence where it is champion: all, or those that a training fits."""
     return say.word("no model that a training fits" if result.verdict.table["beats"].any() else "no model")
 
 
@@ -68,11 +77,12 @@ def verdict(result: Result) -> say.Claim:
     """The whole report in one sentence."""
     best = _leader(result)
     return say.claim(
-        "Yes, a little: {model} takes {skill} off the error of “no change” ({p}) on {candles} that it had not seen. "
+        ("Yes, a little: " if best["skill"] < _LITTLE else "Yes: ")
+        + "{model} takes {skill} off the error of “no change” ({p}) on {candles} that it had not seen. "
         + _worth(result.gain),
         holds=_wins(result),
-        otherwise="No: {none} beats “no change” on {candles} that it had not seen; the {place}, {model}, has a skill "
-        "of {skill} ({p}). Persistence is served.",
+        otherwise="No: {none} beats “no change” by the rule on {candles} that it had not seen; the {place}, {model}, "
+        "has a skill of {skill} ({p}). The champion is persistence.",
         none=_none(result),
         place=_place(best),
         model=say.model(result.leader),
@@ -97,13 +107,10 @@ def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
     best, held, wins = _leader(result), result.interval, _wins(result)
     rule = "by {} rule fixed in advance"
     note = f"beats “no change” {rule.format('a')}" if wins else f"{_none(result)} beats it {rule.format('the')}"
-    alone = "{low} to {high} taken alone; {p} with every model and try counted"
     skill = say.claim(
-        alone if wins else "of the {place} model, {model}: " + alone,
-        place=_place(best),
-        model=say.model(result.leader),
-        low=say.percent(best["skill_low"], 2),
-        high=say.percent(best["skill_high"], 2),
+        "{low} to {high} taken alone; {p} with every model and look counted",
+        low=say.percent(best["skill_low"], 2, beside=0.0),
+        high=say.percent(best["skill_high"], 2, beside=0.0),
         p=say.pvalue(best["p_holm"]),
     )
     right = say.claim(
@@ -115,17 +122,18 @@ def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
     explicit = bool(result.experiment.differences(candles))
     return (
         say.Card("Champion", say.model(result.verdict.champion), note),
-        say.Card("Skill", say.percent(best["skill"], 2, beside=0.0), str(skill)),
-        say.Card("Direction", say.percent(best["direction"]), str(right)),
-        *[say.Card("Coverage", say.percent(share), str(level)) for share in held["held"].head(1)],
-        _fee_card(result.gain),
+        say.Card("Skill", say.percent(best["skill"], 2, beside=0.0), _own(result, skill)),
+        say.Card("Direction", say.percent(best["direction"]), _own(result, right)),
+        *[say.Card("Coverage", say.percent(share), _own(result, level)) for share in held["held"].head(1)],
+        _fee_card(result),
         _size_card(result.ranges),
         *[say.Card("Experiment", say.word("explicit"), result.experiment.label(candles))] * explicit,
     )
 
 
-def _fee_card(gain: Gain) -> say.Card:
+def _fee_card(result: Result) -> say.Card:
     """The break-even fee of the strongest forecasts, where their gain is significant."""
+    gain = result.gain
     if not np.isfinite(gain.bp):
         return say.Card("Break-even fee", say.word("no trade"), "no forecast stands out from the others")
     note = say.claim(
@@ -136,27 +144,28 @@ def _fee_card(gain: Gain) -> say.Card:
         low=say.bp(gain.low, 1),
         high=say.bp(gain.high, 1),
     )
-    return say.Card("Break-even fee", say.bp(gain.bp) if gain.proven else say.word("not shown"), str(note))
+    return say.Card("Break-even fee", say.bp(gain.bp) if gain.proven else say.word("not shown"), _own(result, note))
 
 
 def _size_card(ranges: pd.DataFrame) -> say.Card:
     """How much of the size of the next move is forecast."""
     found, best = _best_range(ranges)
-    note = say.claim(
-        "of the variance of the next range is forecast; {rule} by the last ranges alone",
+    note = say.cases(
+        (best == _AVERAGE, "of the variance of the next range is forecast, by the last ranges alone"),
+        (True, "of the variance of the next range is forecast; {rule} by the last ranges alone"),
         rule=say.percent(max(found[_AVERAGE], 0.0), 0),
     )
-    return say.Card("Size of the move", say.percent(found[best], 0), str(note))
+    return say.Card("Size of the move", say.percent(max(found[best], 0.0), 0), str(note))
 
 
 def decision(result: Result) -> say.Claim:
-    """The served model, and the rule that decides it."""
+    """The champion, and the rule that decides it."""
     return say.claim(
-        "{champion} is served. The rule was fixed before any result was seen: among the models that beat “no change” "
-        "over the whole test and over its last six months, or all of a shorter one, with a p-value below {level}, the "
-        "one with the smallest error; if there is none, persistence. The p-values count {models} and {looks} at these "
-        "data; {tries} are on record, those of this report included. A champion in service stays while its p-value at "
-        "one look is below {level}, unless another model beats both “no change” and it.",
+        "The champion is {champion}. The rule was fixed before any result was seen: among the models that beat “no "
+        "change” over the whole test and over its last six months, or all of a shorter one, with a p-value below "
+        "{level}, the one with the smallest error; if there is none, persistence. The p-values count {models} and "
+        "{looks} at these data; {tries} are on record, those of this report included. A champion in service stays "
+        "while its p-value at one look is below {level}, unless another model beats both “no change” and it.",
         champion=say.model(result.verdict.champion),
         level=say.number(result.verdict.alpha, 2),
         models=say.count(len(result.verdict.table) - 1, "model"),
@@ -166,12 +175,29 @@ def decision(result: Result) -> say.Claim:
 
 
 # ---- against no change ----
-def against_persistence(result: Result) -> Table:
+def against_persistence(result: Result, symbol: str) -> Table:
     """Every model beside persistence."""
-    best, base = _leader(result), result.figures[PERSISTENCE]["mae_bp"]
     table = result.scores().merge(result.verdict.table[["model", "p_holm"]], on="model")
     table.loc[table["model"] == PERSISTENCE, ["skill_low", "skill_high", "p_holm"]] = np.nan
-    conclusion = say.claim(
+    columns: Columns = {
+        "title": "Model",
+        "mae_usd": (f"Error, {say.currency(symbol) or 'price'}", lambda error: say.price(error, significant=5)),
+        "mae_bp": ("Error, bp", say.digits(3)),
+        "skill": ("Skill", _skill),
+        "interval": "95 % interval",
+        "p_holm": ("p-value, all counted", say.probability),
+        "direction": ("Right signs", say.percent),
+        "wda": ("Weighted by size", say.percent),
+    }
+    shown = table.assign(title=[str(say.model(name)) for name in table["model"]], interval=_intervals(table))
+    champion = str(say.model(result.verdict.champion))
+    return Table("against-persistence", shown, partial(_compared, result), columns, strong=(champion,))
+
+
+def _compared(result: Result, table: pd.DataFrame) -> say.Claim:
+    rows: dict[Any, Any] = table.set_index("model").to_dict("index")
+    best, base = rows[result.leader], rows[PERSISTENCE]["mae_bp"]
+    return say.claim(
         "The error of {model} is {error}, that of “no change” {base}: the difference is significant ({p}).",
         holds=_wins(result),
         otherwise="{none} beats persistence by the rule; the {place} is {model} with {error} against {base} ({p}).",
@@ -182,83 +208,86 @@ def against_persistence(result: Result) -> Table:
         base=say.bp(base, 3, beside=best["mae_bp"]),
         p=say.pvalue(best["p_holm"]),
     )
-    columns: Columns = {
-        "title": "Model",
-        "mae_usd": "Error, USD",
-        "mae_bp": ("Error, bp", say.digits(3)),
-        "skill": ("Skill", _skill),
-        "interval": "95 % interval",
-        "p_holm": ("p-value, all counted", say.probability),
-        "direction": ("Right signs", say.percent),
-        "wda": ("Weighted by size", say.percent),
-    }
-    shown = table.assign(title=[str(say.model(name)) for name in table["model"]], interval=_intervals(table))
-    return Table("against-persistence", shown, conclusion, columns, strong=(str(say.model(result.verdict.champion)),))
 
 
 def _intervals(table: pd.DataFrame) -> pd.Series:
     """Intervals of skills as cells; None where one is not known."""
     ends = zip(table["skill_low"], table["skill_high"], strict=True)
-    shown = [[str(say.number(100 * end, 2, sign=True)) for end in pair if np.isfinite(end)] for pair in ends]
+    shown = [
+        [str(say.number(100 * end, 2, sign=True, beside=0.0)) for end in pair if np.isfinite(end)] for pair in ends
+    ]
     return pd.Series([" to ".join(pair) or None for pair in shown], table.index)
 
 
 def truth(result: Result, market: str) -> say.Claim:
-    """Share of the predictable variance that was found, where it is known."""
-    found = r2(result.of_leader)
+    """Share of the variance that was forecast, beside the predictable one where that is known."""
+    found, p = r2(result.of_leader), dm_squared_p(result.of_leader)
+    sure = _wins(result) and p < result.verdict.alpha
+    values = {"found": say.percent(found, 2, beside=0.0), "p": say.pvalue(p)}
     if market != "simulated":
         judged = "Judged by squared errors, which the largest moves dominate, "
-        return say.claim(
-            judged
-            + "{found} of the variance of the next return is forecast; how much more could have been is not known.",
-            holds=found > 0,
-            otherwise=judged + "nothing is forecast ({found} of the variance): the typical candle is predictable to a "
-            "small degree, the largest moves are not.",
-            found=say.percent(found, 2),
+        typical = ": the typical candle is predictable to a small degree, the largest moves are not."
+        share = "{found} of the variance of the next return is forecast"
+        return say.cases(
+            (found > 0 and sure, judged + share + "; how much more could have been is not known."),
+            (found > 0, judged + share + ", which may be luck ({p})."),
+            (True, judged + "nothing is forecast ({found} of the variance)" + (typical if _wins(result) else ".")),
+            **values,
         )
     known = attainable_r2(result.experiment.interval)
     begin = (
         "This market was made by a program, so the true share is known: {known} of the variance of the next return can "
+        "be forecast from the candles"
     )
-    more = ": more than there is to find, so part of it is luck." if found > known else "."
-    return say.claim(
-        begin + "be forecast from the candles, and {found} was found" + more,
-        holds=found > 0,
-        otherwise=begin + "be forecast from the candles. None of it was found in so short a past.",
-        known=say.percent(known, 2),
-        found=say.percent(found, 2),
+    return say.cases(
+        (found <= 0, begin + ". None of it was found ({found})."),
+        (found > known, begin + ", and {found} was found: more than there is to find, so part of it is luck."),
+        (sure, begin + ", and {found} was found."),
+        (True, begin + ", and {found} was found, which may be luck ({p})."),
+        known=say.percent(known, 2, beside=found),
+        **values,
     )
 
 
 def loss_difference(result: Result) -> Chart:
-    """Cumulative error saved over persistence, model by model."""
+    """Cumulative error saved over persistence, model by model: some points, and the last one of each month."""
     losses = result.losses
     saved = (-losses.sub(losses[PERSISTENCE], axis="index")).cumsum() / 100
-    shown = saved.iloc[:: max(1, len(saved) // _POINTS)]
+    month = _months(pd.Series(saved.index))
+    kept = np.arange(len(saved)) % max(1, len(saved) // _POINTS) == 0
+    shown = saved[kept | ~month.duplicated(keep="last").to_numpy()].rename_axis("open_time").reset_index()
     figure, axes = canvas(3.4)
     zero_line(axes, str(say.model(PERSISTENCE)))
     for color, name in zip(SERIES, result.verdict.table["model"].iloc[1:], strict=False):
-        axes.plot(shown.index, shown[name], color=color, label=str(say.model(name)))
+        axes.plot(shown["open_time"], shown[name], color=color, label=str(say.model(name)))
     axes.set_ylabel("error saved so far, % of the price")
     axes.legend(ncols=2)
     date_axis(axes)
-    by = _skill_by(result, "month")["skill"]
-    part = "every one of the {months}" if (by > 0).all() else "{good} of {months}"
-    lead = "{model} has a smaller error than “no change” in " + part + "."
-    unsure = "No advantage is significant: {model} has a smaller error than “no change” in {good} of {months}."
-    if len(by) == 1:
-        lead = "{model} has a smaller error than “no change”, and the difference is significant."
-        unsure = "No advantage is significant: that of {model} over “no change” may be luck."
-    conclusion = say.claim(
-        lead,
-        holds=_leader(result)["beats"],
-        otherwise=unsure,
+    whole = set(_skill_by(result, "month")["month"])
+    alt = "Lines of the error saved over persistence since the test began, one per model; rising is better."
+    return Chart("loss-difference", figure, shown, partial(_saved, result, whole), alt)
+
+
+def _months(times: pd.Series) -> pd.Series:
+    return times.dt.strftime("%Y-%m")
+
+
+def _saved(result: Result, whole: set[str], saved: pd.DataFrame) -> say.Claim:
+    """In how many of the months that are judged the line of the leader rises."""
+    ends = saved.set_index(_months(saved["open_time"]))[result.leader].groupby(level=0).last()
+    by = ends.diff().fillna(ends.iloc[0])[ends.index.isin(list(whole))]
+    some = "every one of the {months}" if (by > 0).all() else "{good} of {months}"
+    lead = "{model} has a smaller error than “no change” in " + some
+    return say.cases(
+        (_leader(result)["beats"] and len(by) > 1, lead + ", and the whole difference is significant."),
+        (_leader(result)["beats"], "{model} has a smaller error than “no change”, and the difference is significant."),
+        (len(by) > 1, "No advantage is significant: " + lead + ", which may be luck."),
+        (by.iloc[0] > 0, "No advantage is significant: that of {model} over “no change” may be luck."),
+        (True, "No model has an advantage: {model}, the nearest, has a larger error than “no change”."),
         model=say.model(result.leader),
         good=say.count(int((by > 0).sum())),
         months=say.count(len(by), "month"),
     )
-    alt = "Lines of the error saved over persistence since the test began, one per model; rising is better."
-    return Chart("loss-difference", figure, shown.rename_axis("open_time").reset_index(), conclusion, alt)
 
 
 def _skill_by(result: Result, group: str) -> pd.DataFrame:
@@ -268,24 +297,30 @@ def _skill_by(result: Result, group: str) -> pd.DataFrame:
     return table.drop(columns="model").reset_index(drop=True)
 
 
-def _where(groups: pd.DataFrame, noun: str) -> say.Claim:
+def _where(groups: pd.DataFrame, noun: str, name: str, *, beats: bool) -> say.Claim:
     """Number of groups in which a model has the smaller error, and in how many of them significantly."""
-    if len(groups) == 1:
-        one = "The whole test lies in one {noun}: the skill there is {skill}."
-        return say.claim(one, noun=say.word(noun), skill=say.percent(groups["skill"].iloc[0], 2))
-    good, sure = int((groups["skill"] > 0).sum()), int((groups["skill_low"] > 0).sum())
-    every = say.count(len(groups), noun)
-    if not good:
-        return say.claim("The errors are in none of the {all} smaller than those of “no change”.", all=every)
-    some = "each" if sure == good else "{sure}"
-    end = f", in {some} of them by more than chance would, taken one by one." if sure else "; none is beyond chance."
-    return say.claim(
-        "The errors are smaller than those of “no change” in every one of the {all}" + end,
-        holds=good == len(groups),
-        otherwise="The errors are smaller than those of “no change” in {good} of the {all}" + end,
+    good = int((groups["skill"] > 0).sum())
+    sure = int(((groups["skill_low"] > 0) & (groups["dm_p"] < _CHANCE / 2)).sum())
+    worse = int((groups["skill_high"] < 0).sum())
+    errors = "The errors of {model} are "
+    if sure:
+        end = f", in {'each' if sure == good else '{sure}'} of them by more than chance would, taken one by one"
+        end += "" if beats else "; over the whole test the difference is not significant"
+    else:
+        end = "; none is beyond chance"
+    end += ", and in {worse} larger beyond chance." if worse else "."
+    return say.cases(
+        (len(groups) == 1, "The whole test lies in one {noun}: the skill of {model} there is {skill}."),
+        (not good, errors + "in none of the {all} smaller than those of “no change”."),
+        (good == len(groups), errors + "smaller than those of “no change” in every one of the {all}" + end),
+        (True, errors + "smaller than those of “no change” in {good} of the {all}" + end),
+        noun=say.word(noun),
+        model=say.model(name),
+        skill=say.percent(groups["skill"].iloc[0], 2, beside=0.0),
         good=say.count(good),
         sure=say.count(sure),
-        all=every,
+        worse=say.count(worse),
+        all=say.count(len(groups), noun),
     )
 
 
@@ -293,10 +328,11 @@ def skill_by(result: Result, group: str) -> Chart | Table | say.Claim:
     """Skill of the leader by ``month``, ``year``, ``third`` (of volatility) or ``hour`` of the day."""
     groups = _skill_by(result, group)
     noun = {"third": "regime"}.get(group, group)
+    says = partial(_where, noun=noun, name=result.leader, beats=_leader(result)["beats"])
     if len(groups) == 1 and group == "hour":
         return say.claim("Every candle opens at the same hour: there are no hours to compare.")
     if group == "year":
-        return _year_table(groups) if len(groups) > 1 else _where(groups, noun)  # the whole test is one year
+        return _year_table(groups, says) if len(groups) > 1 else says(groups)  # the whole test is one year
     if group == "third":
         groups = groups.set_index("third").reindex(THIRDS).rename_axis("third").dropna(subset="skill").reset_index()
     turn = 60 if group == "month" and len(groups) > _MANY else 0
@@ -307,10 +343,10 @@ def skill_by(result: Result, group: str) -> Chart | Table | say.Claim:
     axes.set_xticks(range(len(groups)), [f"{name:02d}" if group == "hour" else name for name in groups[group]])
     axes.tick_params(axis="x", rotation=turn)
     alt = f"Skill with its interval for each {noun}; the dashed line is persistence."
-    return Chart(f"by-{group}", figure, groups, _where(groups, noun), alt)
+    return Chart(f"by-{group}", figure, groups, says, alt)
 
 
-def _year_table(groups: pd.DataFrame) -> Table:
+def _year_table(groups: pd.DataFrame, says: Callable[[pd.DataFrame], say.Claim]) -> Table:
     columns: Columns = {
         "year": ("Year", str),
         "rows": "Candles",
@@ -319,10 +355,10 @@ def _year_table(groups: pd.DataFrame) -> Table:
         "interval": "95 % interval",
         "dm_p": ("p-value of the year alone", say.probability),
     }
-    return Table("by-year", groups.assign(interval=_intervals(groups)), _where(groups, "year"), columns)
+    return Table("by-year", groups.assign(interval=_intervals(groups)), says, columns)
 
 
-def newest_forecasts(result: Result, candles: pd.DataFrame, most: int = 36) -> Chart:
+def newest_forecasts(result: Result, candles: pd.DataFrame, symbol: str, most: int = 36) -> Chart:
     """The newest candles and the forecast of each."""
     forecasts = result.of_leader.tail(most)[["open_time", "base", "y", "y_hat", "lo", "hi"]]
     joined = forecasts.merge(candles, on="open_time")
@@ -330,25 +366,40 @@ def newest_forecasts(result: Result, candles: pd.DataFrame, most: int = 36) -> C
     place = np.arange(len(joined))
     if joined["lo"].notna().any():
         axes.fill_between(place, joined["lo"], joined["hi"], color=SERIES[4], alpha=0.25, linewidth=0, step="mid")
-    candle_bars(axes, joined)
+    unit = say.currency(symbol)
+    candle_bars(axes, joined, unit)
     axes.plot(place, joined["y_hat"], "_", color=INK, markersize=7, markeredgewidth=2, label="forecast of the close")
     axes.legend()
-    conclusion = say.claim(
-        "Forecasts stay close to the last price: they move it by {size} on average, and miss by {error}.",
-        size=say.usd((joined["y_hat"] - joined["base"]).abs().mean()),
-        error=say.usd((joined["y_hat"] - joined["y"]).abs().mean()),
-    )
+
+    def says(shown: pd.DataFrame) -> say.Claim:
+        size, error = ((shown["y_hat"] - shown[name]).abs().mean() for name in ("base", "y"))
+        move = "move it by {size} on average, and miss by {error}."
+        return say.cases(
+            (size < error / 2, "The forecasts of {model} stay close to the last price: they " + move),
+            (True, "The forecasts of {model} go far from the last price: they " + move),
+            model=say.model(result.leader),
+            size=say.price(size, unit, 3),
+            error=say.price(error, unit, 3),
+        )
+
     alt = "The newest candles with a dash at the forecast close of each and a band that should hold it."
-    return Chart("newest-forecasts", figure, joined, conclusion, alt)
+    return Chart("newest-forecasts", figure, joined, says, alt)
 
 
 # ---- direction ----
 def signs(result: Result) -> say.Claim:
     """Share of right signs: of all forecasts, of the strongest ones, and by size of move."""
     best = _leader(result)
-    return say.claim(
-        "The sign is right for {all} of the candles ({low} to {high}), and for {top} of the tenth with the strongest "
-        "forecasts. Weighted by the size of the move it is {weighted}, the figure that matters for trading.",
+    right = "The sign that {model} forecasts is right for {all} of the candles ({low} to {high}), "
+    rest = (
+        "for {top} of the tenth with the strongest forecasts. Weighted by the size of the move it is {weighted}, the "
+        "figure that matters for trading."
+    )
+    return say.cases(
+        (best["direction_low"] > _COIN, right + "more often than by a coin, and " + rest),
+        (best["direction_high"] < _COIN, right + "less often than by a coin, and " + rest),
+        (True, right + "which a coin could reach, and " + rest),
+        model=say.model(result.leader),
         all=say.percent(best["direction"]),
         low=say.percent(best["direction_low"]),
         high=say.percent(best["direction_high"]),
@@ -359,9 +410,9 @@ def signs(result: Result) -> say.Claim:
 
 def direction(result: Result) -> Chart | say.Claim:
     """Whether the forecast probability of a rise is calibrated."""
-    bins = result.reliability()
-    if bins.empty:
-        return say.claim("No model gives a probability of a rise here.")
+    bins, whole = result.reliability(), result.calibration
+    if whole is None:
+        return say.claim("No model gives probabilities of a rise here that differ from candle to candle.")
     figure, axes = canvas(3.0)
     said, seen = 100 * bins["probability"], 100 * bins["frequency"]
     ends = [said.min(), said.max()]
@@ -370,20 +421,35 @@ def direction(result: Result) -> Chart | say.Claim:
     axes.plot(said, seen, "o", color=SERIES[0], label="observed")
     axes.set(xlabel="forecast probability of a rise, %", ylabel="candles that rose, %")
     axes.legend()
-    inside = int(bins["probability"].between(bins["low"], bins["high"]).sum())
-    conclusion = say.claim(
-        "Forecast probabilities of a rise, {low} to {high}, are calibrated: {inside} of {bins} lie on the line within "
-        "chance.",
-        holds=inside >= _MAJORITY * len(bins),
-        otherwise="Forecast probabilities of a rise, {low} to {high}, are not well calibrated: only {inside} of "
-        "{bins} lie on the line within chance.",
+    alt = "Share of rises against the forecast probability, with intervals, beside a diagonal line."
+    return Chart("direction-calibration", figure, bins, partial(_calibrated, whole, result.verdict.alpha), alt)
+
+
+def _calibrated(whole: Calibration, alpha: float, bins: pd.DataFrame) -> say.Claim:
+    """Whether the probabilities say more than the base rate (Brier), and whether they are too bold (slope)."""
+    informs = whole.brier < whole.base and whole.p < alpha
+    begin = "Forecast probabilities of a rise, {low} to {high}, "
+    brier = "their Brier score is {brier}, that of the base rate {base} ({p})"
+    slope = "; the slope of outcomes over probabilities is {slope} ({from} to {to}), where one is calibrated"
+    groups = "; {inside} of {bins} lie on the line within chance."
+    end = brier + slope + groups
+    return say.cases(
+        (whole.high < 0, begin + "point the wrong way: " + end),
+        (informs and whole.low <= 1 <= whole.high, begin + "are informative and calibrated: " + end),
+        (informs and whole.high < 1, begin + "are informative, but too far from the base rate: " + end),
+        (informs, begin + "are informative, but too close to the base rate: " + end),
+        (whole.brier < whole.base, begin + "may say no more than the base rate: " + end),
+        (True, begin + "say no more than the base rate: " + end),
         low=say.percent(bins["probability"].min(), 0),
         high=say.percent(bins["probability"].max(), 0),
-        inside=say.count(inside),
+        brier=say.number(whole.brier, 4, beside=whole.base),
+        base=say.number(whole.base, 4, beside=whole.brier),
+        p=say.pvalue(whole.p),
+        slope=say.number(whole.slope, 2),
+        inside=say.count(int(bins["probability"].between(bins["low"], bins["high"]).sum())),
         bins=say.count(len(bins), "group"),
+        **{"from": say.number(whole.low, 2, beside=1.0), "to": say.number(whole.high, 2, beside=1.0)},
     )
-    alt = "Share of rises against the forecast probability, with intervals, along a diagonal line."
-    return Chart("direction-calibration", figure, bins, conclusion, alt)
 
 
 # ---- how large the next move will be ----
@@ -406,21 +472,9 @@ def _best_range(ranges: pd.DataFrame) -> tuple[dict[str, float], str]:
     return dict(zip(table["model"], table["range_r2"], strict=True)), str(table["model"].iloc[0])
 
 
-def size_models(ranges: pd.DataFrame, volatility: pd.DataFrame) -> Table:
+def size_models(result: Result, volatility: pd.DataFrame) -> Table:
     """Every model of the range and of the volatility, beside the last candle's and moving averages."""
-    both = pd.concat([_scored(ranges, "range"), _scored(volatility, "volatility")], ignore_index=True)
-    found, best = _best_range(ranges)
-    conclusion = say.claim(
-        "How large the next candle will be is known far better than where it goes: {model} forecasts {found} of the "
-        "variance of its range, the best moving average {rule}, the last candle alone {last}.",
-        holds=found[best] > max(found[_AVERAGE], found[PERSISTENCE], 0.0),
-        otherwise="How large the next candle will be is forecast no better by any model than by a moving average of "
-        "the last ranges ({rule} of the variance).",
-        model=say.model(best),
-        found=say.percent(found[best], beside=found[_AVERAGE]),
-        rule=say.percent(found[_AVERAGE], beside=found[best]),
-        last=say.percent(found[PERSISTENCE], beside=found[best]),
-    )
+    both = pd.concat([_scored(result.ranges, "range"), _scored(volatility, "volatility")], ignore_index=True)
     columns: Columns = {
         "what": "Of the",
         "title": "Model",
@@ -429,7 +483,41 @@ def size_models(ranges: pd.DataFrame, volatility: pd.DataFrame) -> Table:
         "p": ("p-value against the best moving average", say.probability),
     }
     titles = [str(say.model(name)) if name != PERSISTENCE else "As the last candle" for name in both["model"]]
-    return Table("size-models", both.assign(title=titles), conclusion, columns)
+    says = partial(_sized, r2(result.of_leader), result.verdict.alpha)
+    return Table("size-models", both.assign(title=titles), says, columns)
+
+
+def _sized(close: float, alpha: float, table: pd.DataFrame) -> say.Claim:
+    """Whether the size is forecast better than by a moving average, and better than the direction."""
+    ranges = table[table["what"] == "range"].set_index("model")
+    best, p, found = str(ranges.index[0]), ranges["p"].iloc[0], ranges["range_r2"]
+    shares = (
+        "{model} forecasts {found} of the variance of its range, the best moving average {rule}, the last candle alone "
+        "{last}"
+    )
+    size = "How large the next candle will be "
+    better = best != _AVERAGE and p < alpha and found[best] > max(found[_AVERAGE], found[PERSISTENCE], 0.0)
+    return say.cases(
+        (
+            better and found[best] > _FAR * max(close, 0.0),
+            size + "is known far better than where it goes: " + shares + ".",
+        ),
+        (better, size + "can be forecast: " + shares + "."),
+        (
+            found[_AVERAGE] > 0,
+            size
+            + "is forecast no better, beyond chance, than by a moving average of the last ranges ({rule} of the "
+            + "variance).",
+        ),
+        (
+            True,
+            "How large the next candle will be is not forecast: the best moving average has {rule} of the variance.",
+        ),
+        model=say.model(best),
+        found=say.percent(found[best], beside=found[_AVERAGE]),
+        rule=say.percent(found[_AVERAGE], beside=found[best]),
+        last=say.percent(found[PERSISTENCE], beside=found[best]),
+    )
 
 
 def size_forecasts(ranges: pd.DataFrame) -> Chart:
@@ -451,8 +539,13 @@ def size_forecasts(ranges: pd.DataFrame) -> Chart:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
     axes.legend()
+    alt = "Median real range of each group against the forecast one, with lines that hold eight of ten, and a diagonal."
+    return Chart("size-forecasts", figure, table, _ends, alt)
+
+
+def _ends(table: pd.DataFrame) -> say.Claim:
     smallest, largest = table.iloc[0], table.iloc[-1]
-    conclusion = say.claim(
+    return say.claim(
         "Where the smallest ranges are forecast ({low} from lowest to highest price) the median one is {low_real}; "
         "where the largest are ({high}) it is {high_real}.",
         low=say.bp(smallest["said_bp"], 1),
@@ -460,7 +553,6 @@ def size_forecasts(ranges: pd.DataFrame) -> Chart:
         high=say.bp(largest["said_bp"], 1),
         high_real=say.bp(largest["real_bp"], 1),
     )
-    return Chart("size-forecasts", figure, table, conclusion, "Groups of real ranges along a rising diagonal line.")
 
 
 # ---- prediction intervals, and results of trading ----
@@ -475,20 +567,24 @@ def coverage(result: Result) -> Chart | say.Claim:
     axes.set_xticks(range(len(held)), list(held["group"]))
     axes.set_ylabel("outcomes inside, %")
     axes.legend(loc="upper center")
+    alt = "Share of outcomes inside the interval, for all candles and by third of volatility, beside the nominal one."
+    return Chart("coverage", figure, held, partial(_held, result.leader, level), alt)
+
+
+def _held(name: str, level: float, held: pd.DataFrame) -> say.Claim:
     worst = held.iloc[int((held["held"] - level).abs().argmax())]
     miss = abs(float(worst["held"]) - level)
-    conclusion = say.claim(
-        "Intervals that should hold {level} of the outcomes hold {all}, and miss by no more than {miss} in any third.",
+    begin = "Intervals around the forecasts of {model} that should hold {level} of the outcomes hold {all}"
+    return say.claim(
+        begin + ", and miss by at most {miss} in any third.",
         holds=miss < _NEAR,
-        otherwise="Intervals that should hold {level} of the outcomes hold {all}; where they are worst ({where}) they "
-        "miss by {miss}.",
+        otherwise=begin + "; where they are worst ({where}) they miss by {miss}.",
+        model=say.model(name),
         level=say.percent(level, 0),
         all=say.percent(held["held"].iloc[0]),
         where=say.word(str(worst["group"])),
-        miss=say.number(100 * miss, 1, "points"),
+        miss=say.number(100 * miss, 1, "points", ceiling=miss < _NEAR),
     )
-    alt = "Share of outcomes inside the interval, for all candles and by third of volatility, beside the nominal one."
-    return Chart("coverage", figure, held, conclusion, alt)
 
 
 def fees(result: Result) -> Chart | say.Claim:
@@ -511,23 +607,30 @@ def fees(result: Result) -> Chart | say.Claim:
     axes.set(xlabel="fee of a round trip, bp", ylabel="left of a round trip, bp")
     axes.legend()
     alt = "Lines of what is left of a round trip as the fee grows, falling from left to right."
-    return Chart("fees", figure, trades, _left(result.gain), alt)
+    return Chart("fees", figure, trades, partial(_left, result.gain, result.leader, wins=_wins(result)), alt)
 
 
-def _left(gain: Gain) -> say.Claim:
-    """Result of a trade after fees, where it is significant."""
-    values: dict[str, Any] = {"fee": say.bp(gain.bp, 1), "low": say.bp(gain.low, 1), "high": say.bp(gain.high, 1)}
-    if not gain.proven:
-        luck = "What a round trip on the strongest forecasts earns before fees, {fee}, may be luck "
-        return say.claim(luck + "({low} to {high}).", **values)
-    return say.claim(
-        "Skill is not profit: at a fee of {fee} a round trip on the strongest forecasts earns nothing, and entering "
-        "and leaving usually costs {usual}.",
-        holds=gain.bp < say.USUAL_FEE_BP,
-        otherwise="Nothing is left of a round trip only at a fee of {fee}, above the usual {usual}; whether orders "
-        "would be filled at these prices is not known.",
+def _left(gain: Gain, name: str, trades: pd.DataFrame, *, wins: bool) -> say.Claim:
+    """Result of a trade after fees, where it is significant; before fees it is that of the first point drawn."""
+    free = trades[(trades["rule"] == "top") & (trades["entry"] == _AT_ONCE)].sort_values("cost_bp").iloc[0]
+    fee = float(free["net_bp"] + free["cost_bp"])
+    trip = "a round trip on the strongest forecasts of {model}"
+    filled = "whether orders would be filled at these prices is not known."
+    nothing = f"at a fee of {{fee}} {trip} earns nothing, and entering and leaving usually costs {{usual}}."
+    return say.cases(
+        (fee <= 0, trip[:1].upper() + trip[1:] + " loses before fees ({fee}, {low} to {high})."),
+        (not gain.proven, f"What {trip} earns before fees, {{fee}}, may be luck ({{low}} to {{high}})."),
+        (fee < say.USUAL_FEE_BP and wins, "Skill is not profit: " + nothing),
+        (fee < say.USUAL_FEE_BP, nothing[:1].upper() + nothing[1:]),
+        (
+            True,
+            f"Nothing is left of {trip} only at a fee of {{fee}}, above the usual {{usual}}; " + filled,
+        ),
+        model=say.model(name),
         usual=say.bp(say.USUAL_FEE_BP, 0),
-        **values,
+        fee=say.bp(fee, 1),
+        low=say.bp(gain.low, 1),
+        high=say.bp(gain.high, 1),
     )
 
 
@@ -540,21 +643,24 @@ _JOINT = {
 
 def experts(result: Result) -> Table:
     """Tests that allow for many models at once, for experts."""
-    table = result.joint_tests().dropna(subset="value").reset_index(drop=True)
+    table, alpha = result.joint_tests().dropna(subset="value").reset_index(drop=True), result.verdict.alpha
     answers: dict[str, Callable[[Mapping[Any, Any]], str]] = {
-        "spa": lambda row: "unlikely" if row["value"] < _CHANCE else "yes",
+        "spa": lambda row: "unlikely" if row["value"] < alpha else "yes",
         "confidence_set": lambda row: ", ".join(str(say.model(name)) for name in row["models"].split(", ")),
-        "deflated_sharpe": lambda row: "most likely" if row["value"] > 1 - _CHANCE else "not shown",
+        "deflated_sharpe": lambda row: "most likely" if row["value"] > 1 - alpha else "not shown",
     }
     table["answer"] = [answers[row["test"]](row) for row in table.to_dict("records")]
     table["asks"] = [_JOINT[test][1] for test in table["test"]]
     table["test"] = [_JOINT[test][0] for test in table["test"]]
-    conclusion = say.claim(
-        "These tests allow for the chance that one of many looks good by luck; {tries} counted.",
-        tries=say.count(result.trials, "try", "tries"),
-    )
+
+    def says(_table: pd.DataFrame) -> say.Claim:
+        return say.claim(
+            "These tests allow for the chance that one of many looks good by luck; {tries} counted.",
+            tries=say.count(result.trials, "try", "tries"),
+        )
+
     columns: Columns = {"test": "Test", "asks": "Question", "value": ("Value", say.digits(3)), "answer": "Answer"}
-    return Table("experts", table[list(columns)], conclusion, columns)
+    return Table("experts", table[list(columns)], says, columns)
 
 
 # ---- sealed forecasts ----
@@ -586,7 +692,7 @@ def sealed(forecasts: pd.DataFrame) -> Table | say.Claim:
         "p50": ("Sealed after the close, s: median", say.digits(1)),
         "p99": ("99 of 100 within, s", say.digits(1)),
     }
-    return Table("sealed", pd.DataFrame(rows), _sealed_claim(known), columns)
+    return Table("sealed", pd.DataFrame(rows), _sealed_claim, columns)
 
 
 def _live(part: pd.DataFrame) -> dict[str, float]:
@@ -603,17 +709,20 @@ def _live(part: pd.DataFrame) -> dict[str, float]:
     } | seal_lags(part)
 
 
-def _sealed_claim(known: pd.DataFrame) -> say.Claim:
-    """Result of the champion's sealed forecasts, with the certainty that their number allows."""
-    served = known[known["role"] == "champion"]
+def _sealed_claim(table: pd.DataFrame) -> say.Claim:
+    """Result of the champion's sealed forecasts, of the model with most of them, as far as their number allows."""
+    served = table[table["role"] == "champion"]
     if served.empty:
         return say.claim("So far only forecasts of challengers have been sealed.")
-    live = _live(served)
-    sure = live["rows"] >= _FEW and live["p"] < _CHANCE
-    begin = "{rows} of the champion {were} sealed before the outcome was known; they missed by {ours} on average, "
+    live: dict[Any, Any] = served.sort_values("rows", kind="stable").iloc[-1].to_dict()
+    sure = live["rows"] >= _FEW and live["p"] < ALPHA
+    begin = (
+        "{rows} of the champion {model} {were} sealed before the outcome was known; they missed by {ours} on average, "
+    )
     end = "." if sure else "; they are too few, or too close, to say more."
     return say.claim(
         begin + "less than the {theirs} of “no change”" + end,
+        model=say.word(str(live["model"])),
         holds=live["mae_bp"] < live["base_bp"],
         otherwise=begin + "no better than the {theirs} of “no change”.",
         rows=say.count(live["rows"], "forecast"),

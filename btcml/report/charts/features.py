@@ -42,11 +42,15 @@ def catalogue(names: str) -> Table:
     }
     items = features_of(names)
     data = pd.DataFrame([{column: getattr(item, column) for column in columns} for item in items])
-    conclusion = say.claim(
-        "{features}, most of them divided by the current volatility s, so that they mean the same at any volatility.",
-        features=say.count(len(items), "feature"),
+    return Table("catalogue", data, _described, columns)
+
+
+def _described(table: pd.DataFrame) -> say.Claim:
+    return say.claim(
+        "{features}; {scaled} of the formulas use the current volatility s, so that they mean the same at any.",
+        features=say.count(len(table), "feature"),
+        scaled=say.count(int(table["formula"].str.contains(r"\bs\b").sum())),
     )
-    return Table("catalogue", data, conclusion, columns)
 
 
 def scrambled(candles: pd.DataFrame, interval: str, names: str) -> pd.DataFrame:
@@ -81,18 +85,21 @@ def _with_other_future(candles: pd.DataFrame, cut: int) -> pd.DataFrame:
 
 def look_ahead(proof: pd.DataFrame) -> Table:
     """The proof that no feature uses the future, from `scrambled`."""
-    conclusion = say.claim(
-        "The future after each cut was shuffled and stretched; {values} before the cuts stayed the same bit for bit.",
-        holds=not proof["changed"].any(),
-        values=say.count(int(proof["values"].sum()), "value"),
-    )
     columns: Columns = {
         "cut": "Everything scrambled from",
         "values": "Values compared before it",
         "result": "They are",
     }
     data = proof.assign(result=np.where(proof["changed"], "changed", "identical")).drop(columns="features")
-    return Table("look-ahead", data, conclusion, columns)
+    return Table("look-ahead", data, _unchanged, columns)
+
+
+def _unchanged(proof: pd.DataFrame) -> say.Claim:
+    return say.claim(
+        "The future after each cut was shuffled and stretched; {values} before the cuts stayed the same bit for bit.",
+        holds=not proof["changed"].any(),
+        values=say.count(int(proof["values"].sum()), "value"),
+    )
 
 
 def distributions(features: pd.DataFrame) -> Chart:
@@ -107,18 +114,21 @@ def distributions(features: pd.DataFrame) -> Chart:
         axes.hlines(place, table[low], table[high], color=SERIES[0], linewidth=width)
     axes.plot(table["q50"], place, "|", color=SERIES[1], markersize=8, markeredgewidth=1.6)
     axes.set_xlabel("standard deviations from the median")
-    reach = pd.Series(np.maximum(table["q99"], -table["q01"]), table.index)
-    conclusion = say.claim(
+    alt = "For each feature a bar: thick for the middle half of its values, thin for ninety-eight of a hundred."
+    return Chart("distributions", figure, table.rename_axis("feature").reset_index(), _reach, alt)
+
+
+def _reach(table: pd.DataFrame) -> say.Claim:
+    reach = pd.concat([table["q99"], -table["q01"]], axis="columns").max(axis="columns").set_axis(table["feature"])
+    return say.claim(
         "Ninety-eight of a hundred values lie within {reach} of the median, even of {widest}: no outlier dominates a "
         "fit.",
         holds=bool(reach.max() < _FAR),
         otherwise="{widest} has long tails: ninety-eight of a hundred of its values reach as far as {reach} from the "
         "median.",
-        reach=say.number(reach.max(), 1, "standard deviations"),
+        reach=say.number(reach.max(), 1, "standard deviations", ceiling=True),
         widest=say.word(str(reach.idxmax())),
     )
-    alt = "For each feature a bar: thick for the middle half of its values, thin for ninety-eight of a hundred."
-    return Chart("distributions", figure, table.rename_axis("feature").reset_index(), conclusion, alt)
 
 
 def drift(features: pd.DataFrame, times: pd.Series) -> Chart:
@@ -131,18 +141,21 @@ def drift(features: pd.DataFrame, times: pd.Series) -> Chart:
     bound = max(0.25, float(grid.abs().to_numpy().max()))
     heat_map(figure, axes, [grid], -bound, bound)
     axes.set_xticks(starts.index, [start.strftime("%b %Y") for start in starts])
-    most = grid.abs().max(axis="columns")
-    conclusion = say.claim(
-        "No feature's mean drifts by more than {most} in any sixth of the span: yesterday's relations can hold today.",
-        holds=bool(most.max() < 0.5),  # noqa: PLR2004 - half a standard deviation
-        otherwise="The mean of {worst} moves by up to {most}: what was learned early may not hold late.",
-        most=say.number(most.max(), 2, "standard deviations"),
-        worst=say.word(str(most.idxmax())),
-    )
     data = grid.rename_axis("feature").reset_index()
     data.columns = ["feature", *(start.strftime("%Y-%m-%d") for start in starts)]
     alt = "Heat map of features by sixth of the span; colour is the shift of the mean."
-    return Chart("drift", figure, data, conclusion, alt)
+    return Chart("drift", figure, data, _drifted, alt)
+
+
+def _drifted(grid: pd.DataFrame) -> say.Claim:
+    most = grid.set_index("feature").astype(float).abs().max(axis="columns")
+    return say.claim(
+        "No feature's mean drifts by more than {most} in any sixth of the span: yesterday's relations can hold today.",
+        holds=bool(most.max() < 0.5),  # noqa: PLR2004 - half a standard deviation
+        otherwise="The mean of {worst} moves by up to {most}: what was learned early may not hold late.",
+        most=say.number(most.max(), 2, "standard deviations", ceiling=True),
+        worst=say.word(str(most.idxmax())),
+    )
 
 
 def correlations(features: pd.DataFrame) -> Chart:
@@ -152,10 +165,16 @@ def correlations(features: pd.DataFrame) -> Chart:
     figure, axes = canvas(5.9, left=1.75, bottom=1.75)
     heat_map(figure, axes, [table], -1, 1)
     axes.set_xticks(np.arange(len(table)), list(table.columns), rotation=90)
+    alt = "Heat map of the rank correlation between each two features."
+    return Chart("correlations", figure, table.rename_axis("feature").reset_index(), _closest, alt)
+
+
+def _closest(data: pd.DataFrame) -> say.Claim:
+    table = data.set_index("feature")
     first, second = np.triu_indices(len(table), 1)
     upper = np.nan_to_num(np.abs(table.to_numpy()[first, second]))  # a feature that never changes is like no other
     closest, close = int(upper.argmax()), int((upper > _STRONG).sum())
-    conclusion = say.claim(
+    return say.claim(
         "{close} of {pairs} of features {say} nearly the same (the closest: {first} and {second}); trees do not mind, "
         "linear models are regularised by a penalty.",
         close=say.count(close),
@@ -164,8 +183,6 @@ def correlations(features: pd.DataFrame) -> Chart:
         first=say.word(str(table.index[first[closest]])),
         second=say.word(str(table.index[second[closest]])),
     )
-    alt = "Heat map of the rank correlation between each two features."
-    return Chart("correlations", figure, table.rename_axis("feature").reset_index(), conclusion, alt)
 
 
 def information(features: pd.DataFrame, target: pd.Series) -> Chart:
@@ -185,17 +202,21 @@ def information(features: pd.DataFrame, target: pd.Series) -> Chart:
     axes.set_xlabel("mutual information with the next return over its volatility, nats")
     axes.legend(loc="lower right")
     axes.tick_params(axis="y", colors=MUTED)
+    alt = "Bars of mutual information by feature, with a line for chance."
+    return Chart("information", figure, table, _informed, alt)
+
+
+def _informed(table: pd.DataFrame) -> say.Claim:
+    level = float(table["shuffled"].max())
     beyond = int((table["information"] > level).sum())
-    conclusion = say.claim(
-        "{beyond} of {features} have more information about the next return, its size or its sign, than chance gives; "
-        "by itself none has much (at most {most}, where chance reaches {chance}).",
+    return say.claim(
+        "{beyond} of {features} {have} more information about the next return, its size or its sign, than chance "
+        "gives: at most {most}, where chance reaches {chance}.",
         holds=beyond > 0,
         otherwise="No feature of {features} has more information about the next return by itself than chance gives.",
         beyond=say.count(beyond),
+        have=say.verb(beyond, "has", "have"),
         features=say.count(len(table)),
-        most=say.number(table["information"].max(), 3, "nats"),
-        chance=say.number(level, 3),
-    )
-    return Chart(
-        "information", figure, table, conclusion, "Bars of mutual information by feature, with a line for chance."
+        most=say.number(table["information"].max(), 3, "nats", beside=level),
+        chance=say.number(level, 3, beside=table["information"].max()),
     )

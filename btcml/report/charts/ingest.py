@@ -98,17 +98,20 @@ def calendar(weeks: pd.DataFrame) -> Chart:
     axes.set_yticks(range(len(years)), [str(year) for year in years])
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
+    alt = "Calendar with a box for each week: blue when complete, orange when not."
+    return Chart("calendar", figure, weeks, _complete, alt)
+
+
+def _complete(weeks: pd.DataFrame) -> say.Claim:
     holes = int((weeks["share"] < _FULL).sum())
-    conclusion = say.claim(
-        "Every week is complete.",
-        holds=holes == 0,
-        otherwise="{holes} of {weeks} {lack} candles (orange); all others are complete (blue).",
+    return say.cases(
+        (holes == 0, "Every week is complete."),
+        (holes == len(weeks), "Each of {weeks} lacks candles (orange)."),
+        (True, "{holes} of {weeks} {lack} candles (orange); all others are complete (blue)."),
         lack=say.verb(holes, "lacks", "lack"),
         holes=say.count(holes),
         weeks=say.count(len(weeks), "week"),
     )
-    alt = "Calendar with a box for each week: blue when complete, orange when not."
-    return Chart("calendar", figure, weeks, conclusion, alt)
 
 
 def longest_gaps(gaps: pd.DataFrame, interval: str) -> Table | say.Claim:
@@ -116,19 +119,32 @@ def longest_gaps(gaps: pd.DataFrame, interval: str) -> Table | say.Claim:
     if gaps.empty:
         return say.claim("There is no gap between the first and the last candle.")
     longest = gaps.sort_values(["missing", "start"], ascending=[False, True]).head(_MAX_ROWS)
-    conclusion = say.claim(
-        "{gaps} in all, {longest} long at most. They are not filled.",
-        gaps=say.count(len(gaps), "gap"),
-        longest=say.span(longest["missing"].iloc[0] * interval_delta(interval)),
-    )
+
+    def says(shown: pd.DataFrame) -> say.Claim:
+        return say.claim(
+            "{gaps} in all, the longest of {longest}. None is filled.",
+            gaps=say.count(len(gaps), "gap"),
+            longest=say.span(shown["missing"].max() * interval_delta(interval)),
+        )
+
     columns: Columns = {"start": "First missing", "end": "Next candle", "missing": "Missing candles", "kind": "Why"}
-    return Table("gaps", longest[list(columns)], conclusion, columns)
+    return Table("gaps", longest[list(columns)], says, columns)
 
 
 def rules_checked(rules: pd.DataFrame) -> Table:
     """The data contract rule by rule (`btcml.contract.rule_results`)."""
+    columns: Columns = {
+        "rule": "Rule",
+        "description": "Condition",
+        "checked": "Rows checked",
+        "broken": "Rows that violate it",
+    }
+    return Table("rules", rules[list(columns)], _rules_hold, columns)
+
+
+def _rules_hold(rules: pd.DataFrame) -> say.Claim:
     broken = int((rules["broken"] > 0).sum())
-    conclusion = say.claim(
+    return say.claim(
         "All {rules} of the data contract hold for every row.",
         holds=broken == 0,
         otherwise="{broken} of the {rules} of the data contract {were} broken by some row; such rows are in "
@@ -137,13 +153,6 @@ def rules_checked(rules: pd.DataFrame) -> Table:
         broken=say.count(broken),
         were=say.verb(broken, "was", "were"),
     )
-    columns: Columns = {
-        "rule": "Rule",
-        "description": "Condition",
-        "checked": "Rows checked",
-        "broken": "Rows that violate it",
-    }
-    return Table("rules", rules[list(columns)], conclusion, columns)
 
 
 def quarantined(rejected: pd.DataFrame) -> Table | say.Claim:
@@ -151,26 +160,37 @@ def quarantined(rejected: pd.DataFrame) -> Table | say.Claim:
     if rejected.empty:
         return say.claim("No row is in quarantine.")
     by = rejected.groupby("rule")["open_time"].agg(["size", "min", "max"]).reset_index()
-    conclusion = say.claim(
-        "{rows} broke a rule and {be} in quarantine, where no model uses them.",
-        rows=say.count(len(rejected), "row"),
-        be=say.verb(len(rejected), "is", "are"),
-    )
     columns: Columns = {"rule": "Rule broken", "size": "Rows", "min": "First", "max": "Last"}
-    return Table("quarantine", by, conclusion, columns)
+    return Table("quarantine", by, _in_quarantine, columns)
+
+
+def _in_quarantine(by: pd.DataFrame) -> say.Claim:
+    rows = int(by["size"].sum())
+    return say.claim(
+        "{rows} broke a rule and {be} in quarantine, where no model uses {them}.",
+        rows=say.count(rows, "row"),
+        be=say.verb(rows, "is", "are"),
+        them=say.verb(rows, "it", "them"),
+    )
 
 
 def suspect_spans(suspects: pd.DataFrame) -> Table | say.Claim:
     """Spans whose rows are valid one by one but not as a whole."""
     if suspects.empty:
         return say.claim("No span looks frozen or inconsistent with its neighbours.")
-    conclusion = say.claim(
-        "{rows} {lie} in spans that do not fit their neighbours: they are shown here, and no model learns from them.",
-        rows=say.count(int(suspects["rows"].sum()), "candle"),
-        lie=say.verb(int(suspects["rows"].sum()), "lies", "lie"),
-    )
+    rows, shown = int(suspects["rows"].sum()), suspects.head(_MAX_ROWS)
+
+    def says(spans: pd.DataFrame) -> say.Claim:
+        part = "the first {spans} are shown here" if len(spans) < len(suspects) else "they are shown here"
+        return say.claim(
+            "{rows} {lie} in spans that do not fit their neighbours: " + part + ", and no model learns from them.",
+            rows=say.count(rows, "candle"),
+            lie=say.verb(rows, "lies", "lie"),
+            spans=say.count(len(spans), "span"),
+        )
+
     columns: Columns = {"start": "From", "end": "To", "rule": "What is wrong", "rows": "Candles"}
-    return Table("suspects", suspects[list(columns)].head(_MAX_ROWS), conclusion, columns)
+    return Table("suspects", shown[list(columns)], says, columns)
 
 
 def revised(revisions: pd.DataFrame, candles: pd.DataFrame) -> Table | say.Claim:
@@ -179,10 +199,11 @@ def revised(revisions: pd.DataFrame, candles: pd.DataFrame) -> Table | say.Claim
         return say.claim("No final candle has been changed by its source.")
     old = revisions.sort_values(["open_time", "seen_at"]).head(_MAX_ROWS)
     table = old.merge(candles, on="open_time", suffixes=("_old", "_new"))
-    conclusion = say.claim(
-        "{rows} changed after being final; the old values are kept.",
-        rows=say.count(revisions["open_time"].nunique(), "candle"),
-    )
+
+    def says(_shown: pd.DataFrame) -> say.Claim:
+        changed = say.count(revisions["open_time"].nunique(), "candle")
+        return say.claim("{rows} changed after being final; the old values are kept.", rows=changed)
+
     columns: Columns = {
         "open_time": "Candle",
         "close_old": "Close before",
@@ -190,4 +211,4 @@ def revised(revisions: pd.DataFrame, candles: pd.DataFrame) -> Table | say.Claim
         "volume_old": "Volume before",
         "volume_new": "Volume now",
     }
-    return Table("revisions", table[list(columns)], conclusion, columns)
+    return Table("revisions", table[list(columns)], says, columns)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from btcml.candles import interval_delta
 from btcml.forecast.experiment import Experiment, Result
 from btcml.forecast.models import Sample
 from btcml.forecast.models.statistical import AutoRegression
+from btcml.forecast.verdict import ALPHA
 from btcml.report import claims as say
 from btcml.report import study as work
 from btcml.report.figures import MUTED, SERIES, Chart, Columns, Table, canvas, date_axis, named_rows
@@ -32,7 +36,7 @@ def question(experiment: Experiment, candles: pd.DataFrame) -> say.Claim:
     return say.claim("This is {label}.", label=say.word(experiment.label(candles)))
 
 
-def plan(folds: pd.DataFrame) -> Chart:
+def plan(folds: pd.DataFrame, experiment: Experiment) -> Chart:
     """The folds of the walk-forward (`btcml.forecast.experiment.Experiment.folds`) on a time line."""
     figure, axes = canvas(0.8 + 0.34 * len(folds))
     for place, fold in enumerate(folds.to_dict("records")):
@@ -43,14 +47,20 @@ def plan(folds: pd.DataFrame) -> Chart:
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     date_axis(axes)
+    alt = "A bar for each fold on a time line: a grey part of training, then a blue part of testing or burn-in."
+    return Chart("plan", figure, folds, partial(_left_out, step=interval_delta(experiment.interval)), alt)
+
+
+def _left_out(folds: pd.DataFrame, step: pd.Timedelta) -> say.Claim:
     burn_in = " The light blue stretch is the burn-in from which intervals learn, and is not judged."
-    conclusion = say.claim(
-        "Models are fitted on the past (grey) and forecast what comes next (blue), fold after fold; {gap} between the "
-        "two belong to neither." + burn_in * bool((folds["part"] == "burn-in").any()),
-        gap=say.span(folds["test_start"].iloc[-1] - folds["cutoff"].iloc[-1]),
+    gap = folds["test_start"].iloc[-1] - folds["cutoff"].iloc[-1] - step  # the cutoff is itself a candle of the past
+    return say.claim(
+        "Models are fitted on the past (grey) and forecast what comes next (blue), fold after fold; {candles} ({gap}) "
+        "between the two {belong} to neither." + burn_in * bool((folds["part"] == "burn-in").any()),
+        candles=say.count(gap // step, "candle"),
+        gap=say.span(gap),
+        belong=say.verb(gap // step, "belongs", "belong"),
     )
-    alt = "A bar for each fold on a time line: a long grey part of training, then a blue part of testing or burn-in."
-    return Chart("plan", figure, folds, conclusion, alt)
 
 
 def order_by_aic(autoregression: AutoRegression) -> Chart:
@@ -61,35 +71,47 @@ def order_by_aic(autoregression: AutoRegression) -> Chart:
     axes.bar(gain["order"], gain["above_best"], width=0.6)
     axes.set(xlabel="number of past returns in the model", ylabel="AIC above the best")
     axes.set_xticks(gain["order"])
-    order = len(autoregression.weights)
-    conclusion = say.claim(
-        "Akaike's criterion weighs fit against the number of coefficients; on the training span it picks {order}.",
-        holds=order == int(gain["order"].iloc[int(gain["aic"].argmin())]),
-        otherwise="Akaike's criterion prefers no past return at all on the training span; the model keeps {order}.",
-        order=say.count(order, "past return"),
-    )
-    return Chart("order", figure, gain, conclusion, "Bars of AIC above the best for each number of lags.")
+    order, rows = len(autoregression.weights), int(autoregression.summary["observations"])
+
+    def says(table: pd.DataFrame) -> say.Claim:
+        return say.claim(
+            "Akaike's criterion weighs fit against the number of coefficients; on the newest {rows} of the last fold's "
+            "training it picks {order}.",
+            holds=order == int(table["order"].iloc[int(table["aic"].argmin())]),
+            otherwise="Akaike's criterion prefers no past return at all on the newest {rows} of the last fold's "
+            "training; the model keeps {order}.",
+            rows=say.count(rows, "return"),
+            order=say.count(order, "past return"),
+        )
+
+    return Chart("order", figure, gain, says, "Bars of AIC above the best for each number of lags.")
 
 
 def coefficients(autoregression: AutoRegression) -> Table:
     """The coefficients of the autoregression."""
     table = autoregression.coefficients.query("lag > 0").reset_index(drop=True)
-    first, largest = table.iloc[0], table.iloc[int(table["coefficient"].abs().argmax())]
-    conclusion = say.claim(
-        "The last return counts most, with weight {weight}: a rise is followed by a slight fall more often than not.",
-        holds=bool(first["coefficient"] < 0 and first["lag"] == largest["lag"]),
-        otherwise="The largest weight is {largest}, on the return {lag} back: past prices alone predict little.",
-        weight=say.number(first["coefficient"], 4),
-        largest=say.number(largest["coefficient"], 4),
-        lag=say.count(largest["lag"], "candle"),
-    )
     columns: Columns = {
         "lag": "Candles back",
         "coefficient": ("Weight", say.digits(4)),
         "error": ("Standard error", say.digits(4)),
         "p": ("p-value", say.probability),
     }
-    return Table("coefficients", table, conclusion, columns)
+    return Table("coefficients", table, _weights, columns)
+
+
+def _weights(table: pd.DataFrame) -> say.Claim:
+    largest = table.iloc[int(table["coefficient"].abs().argmax())]
+    sure, newest, falls = largest["p"] < ALPHA, largest["lag"] == 1, largest["coefficient"] < 0
+    last = "The last return counts most, with weight {weight}: on average a rise is followed by a "
+    return say.cases(
+        (sure and newest and falls, last + "fall."),
+        (sure and newest, last + "rise."),
+        (sure, "The largest weight is {weight}, on the return {lag} back."),
+        (True, "No weight is large by more than chance: the largest is {weight}, on the return {lag} back ({p})."),
+        weight=say.number(largest["coefficient"], 4),
+        lag=say.count(largest["lag"], "candle"),
+        p=say.pvalue(largest["p"]),
+    )
 
 
 def convergence(autoregression: AutoRegression, training: Sample) -> say.Claim:
@@ -117,14 +139,18 @@ def convergence(autoregression: AutoRegression, training: Sample) -> say.Claim:
 def residuals(autoregression: AutoRegression, training: Sample) -> Table:
     """Residuals of the autoregression."""
     table = work.residual_tests(autoregression, training)
-    conclusion = say.claim(
-        "The size of the residuals still has memory: the autoregression does not model volatility, so intervals "
-        "need a forecast of their own.",
-        holds=not bool(table["clean"].iloc[1]),
-        otherwise="The size of the residuals has no memory at one per cent.",
-    )
+
+    def says(found: pd.DataFrame) -> say.Claim:
+        sign = " Their sign has memory too." if not found["clean"].iloc[0] else ""
+        return say.claim(
+            "The size of the residuals still has memory: the autoregression does not model volatility, so intervals "
+            "need a forecast of their own." + sign,
+            holds=not bool(found["clean"].iloc[1]),
+            otherwise="The size of the residuals has no memory beyond chance." + sign.replace(" too", ""),
+        )
+
     columns: Columns = {"test": "Test", "statistic": "Statistic", "p": ("p-value", say.probability), "answer": "Answer"}
-    return Table("residuals", table.assign(answer=np.where(table["clean"], "no", "yes")), conclusion, columns)
+    return Table("residuals", table.assign(answer=np.where(table["clean"], "no", "yes")), says, columns)
 
 
 def _skill_line(table: pd.DataFrame, over: str, lines: dict[str, str]) -> tuple[Figure, Axes]:
@@ -146,18 +172,21 @@ def learning(study: Study) -> Chart:
     lines = {"ratio": "on rows it had not seen", "fitted": "on rows it learned from"}
     figure, axes = _skill_line(table, "rows", lines)
     axes.set_xlabel("rows of training, drawn at random from the same span")
+    alt = "Two lines of skill against the number of training rows: on seen rows and on unseen ones."
+    return Chart("learning", figure, table, _memorized, alt)
+
+
+def _memorized(table: pd.DataFrame) -> say.Claim:
     last = table.iloc[-1]
     skills = "With all {rows} the skill is {seen} on what was learned and {unseen} on what was not: "
-    conclusion = say.claim(
+    return say.claim(
         skills + "the gap is what the forest memorized, and what has changed since.",
         holds=bool(last["fitted"] < last["ratio"]),
         otherwise=skills + "the forest does not memorize.",
         rows=say.count(last["rows"], "row"),
-        seen=say.percent(1 - last["fitted"], 2),
-        unseen=say.percent(1 - last["ratio"], 2),
+        seen=say.percent(1 - last["fitted"], 2, beside=1 - last["ratio"]),
+        unseen=say.percent(1 - last["ratio"], 2, beside=1 - last["fitted"]),
     )
-    alt = "Two lines of skill against the number of training rows: on seen rows and on unseen ones."
-    return Chart("learning", figure, table, conclusion, alt)
 
 
 def windows(study: Study) -> Chart | say.Claim:
@@ -168,19 +197,35 @@ def windows(study: Study) -> Chart | say.Claim:
         return say.claim("With {days} of training there is no shorter past to compare with.", days=days)
     figure, axes = _skill_line(table, "days", {"ratio": "random forest"})
     axes.set_xlabel("days of training")
-    first, last = table.iloc[0], table.iloc[-1]
-    conclusion = say.claim(
-        "A longer past helps: the skill of the forest goes from {short} with {first} to {long} with {last}.",
-        holds=bool(last["ratio"] < first["ratio"]),
-        otherwise="A longer past does not help here: the skill of the forest is {short} with {first} and {long} with "
-        "{last}.",
-        short=say.percent(1 - first["ratio"], 2),
-        long=say.percent(1 - last["ratio"], 2),
+    alt = "Line of the forest's skill against the length of its training window."
+    return Chart("windows", figure, table, _longer, alt)
+
+
+def _longer(table: pd.DataFrame) -> say.Claim:
+    first, best, last = (table.iloc[place] for place in (0, int(table["ratio"].argmin()), -1))
+    rising = table["ratio"].is_monotonic_decreasing
+    return say.cases(
+        (best["ratio"] >= 1, "The forest has no skill with any past: at most {top}, with {best}."),
+        (rising, "A longer past helps: the skill of the forest rises from {short} with {first} to {long} with {last}."),
+        (
+            best["days"] == last["days"],
+            "The longest past is the best: the skill of the forest is {long} with {last}, and {short} with {first}.",
+        ),
+        (
+            best["days"] == first["days"],
+            "The shortest past is the best: the skill of the forest is {short} with {first} and {long} with {last}.",
+        ),
+        (
+            True,
+            "The skill of the forest is largest with {best}: {top}, after {short} with {first}; {last} give {long}.",
+        ),
+        short=say.percent(1 - first["ratio"], 2, beside=1 - last["ratio"]),
+        top=say.percent(1 - best["ratio"], 2, beside=1 - last["ratio"]),
+        long=say.percent(1 - last["ratio"], 2, beside=1 - best["ratio"]),
         first=say.count(first["days"], "day"),
+        best=say.count(best["days"], "day"),
         last=say.count(last["days"], "day"),
     )
-    alt = "Line of the forest's skill against the length of its training window."
-    return Chart("windows", figure, table, conclusion, alt)
 
 
 def importance(study: Study) -> Chart:
@@ -189,18 +234,19 @@ def importance(study: Study) -> Chart:
     figure, axes = named_rows(list(table["feature"]))
     axes.barh(table.index, table["loss"], height=0.62)
     axes.set_xlabel("skill lost when the feature is shuffled, percentage points")
-    harmless = int((table["loss"] <= 0).sum())
-    conclusion = say.claim(
-        "The forest uses {first} and {second} most"
-        + ("; {harmless} could be shuffled at no loss." if harmless else "."),
-        holds=harmless < len(table),
-        otherwise="The forest uses no feature: each of its {harmless} could be shuffled at no loss.",
+    return Chart("importance", figure, table, _used, "Bars of the skill lost out of sample by shuffling each feature.")
+
+
+def _used(table: pd.DataFrame) -> say.Claim:
+    used, harmless = int((table["loss"] > 0).sum()), int((table["loss"] <= 0).sum())
+    end = "; {harmless} could be shuffled at no loss." if harmless else "."
+    return say.cases(
+        (used > 1, "Shuffling {first} and {second} costs the forest most" + end),
+        (used == 1, "Shuffling {first} costs the forest some skill" + end),
+        (True, "Each of the {harmless} could be shuffled at no loss."),
         first=say.word(table["feature"].iloc[0]),
-        second=say.word(table["feature"].iloc[1]),
+        second=say.word(table["feature"].iloc[min(1, len(table) - 1)]),
         harmless=say.count(harmless, "feature"),
-    )
-    return Chart(
-        "importance", figure, table, conclusion, "Bars of the skill lost out of sample by shuffling each feature."
     )
 
 
@@ -208,25 +254,23 @@ def seeds(study: Study) -> Table:
     """Effect of the random seed of the forest."""
     table = work.seed_spread(study)
     table["skill"] = 1 - table["ratio"]
-    conclusion = say.claim(
+    columns: Columns = {"seed": "Seed", "skill": ("Skill", lambda value: say.percent(value, 3))}
+    return Table("seeds", table, _spread, columns)
+
+
+def _spread(table: pd.DataFrame) -> say.Claim:
+    return say.claim(
         "With {seeds}, the same forest has a skill between {low} and {high}: a smaller difference between models means "
         "nothing.",
         seeds=say.count(len(table), "different seed"),
         low=say.percent(table["skill"].min(), 2),
         high=say.percent(table["skill"].max(), 2),
     )
-    columns: Columns = {"seed": "Seed", "skill": ("Skill", lambda value: say.percent(value, 3))}
-    return Table("seeds", table, conclusion, columns)
 
 
 def sizes(study: Study) -> Table:
     """Each model's size on disk and skill when fitted on the newest half year."""
     table = work.model_sizes(study)
-    conclusion = say.claim(
-        "Of the {models} the largest takes {size}; none is stored in a format that could run code.",
-        models=say.count(len(table), "model"),
-        size=say.number(table["kilobytes"].max(), 0, "kB"),
-    )
     columns: Columns = {
         "title": "Model",
         "rows": "Rows fitted on",
@@ -234,4 +278,12 @@ def sizes(study: Study) -> Table:
         "skill": ("Skill on the rows after", lambda value: say.percent(value, 2)),
     }
     shown = table.assign(title=[str(say.model(name)) for name in table["model"]], skill=1 - table["ratio"])
-    return Table("sizes", shown, conclusion, columns)
+    return Table("sizes", shown, _largest, columns)
+
+
+def _largest(table: pd.DataFrame) -> say.Claim:
+    return say.claim(
+        "Of the {models} the largest takes {size}; none is stored in a format that could run code.",
+        models=say.count(len(table), "model"),
+        size=say.number(table["kilobytes"].max(), 0, "kB"),
+    )

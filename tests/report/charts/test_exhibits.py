@@ -99,8 +99,8 @@ def test_the_market_is_described(which, request):
     candles = request.getfixturevalue(which).candles
     returns = exploration.returns_bp(candles, "15m")
     items = [
-        eda.headline(returns), eda.price_and_volume(candles), eda.newest_candles(candles), eda.tails(returns),
-        eda.quantiles(returns), eda.memory(returns), eda.week(candles, "15m"),
+        eda.headline(returns), eda.price_and_volume(candles, "BTCUSDT"), eda.newest_candles(candles, "BTCUSDT"),
+        eda.tails(returns), eda.quantiles(returns), eda.memory(returns), eda.week(candles, "15m"),
         eda.volatility_clusters(exploration.daily_volatility(candles, "15m")),
         eda.stationarity_tests(exploration.stationarity(candles)),
         eda.flow_and_next_return(exploration.order_flow_deciles(candles, "15m")),
@@ -111,13 +111,17 @@ def test_the_market_is_described(which, request):
 def test_a_source_without_volume_has_a_second_chapter_without_volume_figures(snapshot):
     """Mark prices, indices, currencies: all volumes are zero, and the page says so."""
     candles = snapshot.candles.assign(volume=0.0, quote_volume=np.nan, taker_buy_base=np.nan)
-    price, newest, week = eda.price_and_volume(candles), eda.newest_candles(candles), eda.week(candles, "15m")
+    price, newest, week = (
+        eda.price_and_volume(candles, "BTCUSDT"),
+        eda.newest_candles(candles, "BTCUSDT"),
+        eda.week(candles, "15m"),
+    )
     assert "The volume of every candle is zero: this source does not record it." in text_of(price)
     for chart, panels in ((price, 1), (newest, 1), (week, 1)):
         assert text_of(chart)
         assert len([axes for axes in chart.figure.axes if axes.get_label() != "<colorbar>"]) == panels
         assert "volume" not in chart.alt
-    assert "this source does not record which side" not in text_of(eda.price_and_volume(snapshot.candles))
+    assert "this source does not record which side" not in text_of(eda.price_and_volume(snapshot.candles, "BTCUSDT"))
 
 
 def test_quantiles_claim_nothing_rarer_than_the_returns_show(snapshot):
@@ -228,7 +232,7 @@ def test_a_better_model_that_a_training_does_not_fit_is_not_denied():
     """Persistence is served, and no sentence says that no model beats it."""
     frame = forecasts(0.2).replace({"model": {"ridge": "extra_trees", "random_forest": "lad"}})
     result = result_of(frame)
-    said = [text_of(evaluation.verdict(result)), text_of(evaluation.against_persistence(result))]
+    said = [text_of(evaluation.verdict(result)), text_of(evaluation.against_persistence(result, "BTCUSDT"))]
     assert result.verdict.champion == "persistence"
     assert said[0].startswith("No: no model that a training fits beats “no change”")
     assert said[1].startswith("No model that a training fits beats persistence by the rule; the best is Extra trees")
@@ -241,7 +245,7 @@ def test_the_verdict_follows_the_forecasts(skill, word, champion):
     result = result_of(forecasts(skill), 2)
     assert result.verdict.champion == champion
     assert text_of(evaluation.verdict(result)).startswith(word)
-    table = evaluation.against_persistence(result)
+    table = evaluation.against_persistence(result, "BTCUSDT")
     assert table.data["model"].iloc[0] == "persistence"
     assert table.data["skill"].iloc[0] == 0.0
     assert table.strong == ({"ridge": "Ridge regression", "persistence": "Persistence"}[champion],)
@@ -264,9 +268,10 @@ def test_the_training_is_described(snapshot):
     study = open_study(candles, experiment)
     fitted = AutoRegression().fit(study.training)
     items = [
-        training.plan(experiment.folds(candles)), training.order_by_aic(fitted), training.coefficients(fitted),
-        training.convergence(fitted, study.training), training.residuals(fitted, study.training),
-        training.learning(study), training.windows(study), training.importance(study), training.seeds(study),
+        training.plan(experiment.folds(candles), experiment), training.order_by_aic(fitted),
+        training.coefficients(fitted), training.convergence(fitted, study.training),
+        training.residuals(fitted, study.training), training.learning(study), training.windows(study),
+        training.importance(study), training.seeds(study),
         training.sizes(study),
     ]  # fmt: skip
     assert all(text_of(item) for item in items)
@@ -333,7 +338,8 @@ def range_frame(skill: float) -> pd.DataFrame:
 
 def test_the_size_of_the_next_move_is_shown_beside_moving_averages_and_the_last_candle():
     """What is known beyond the average is found; what is not is not claimed."""
-    table = evaluation.size_models(range_frame(0.3), range_frame(0.3))
+    result = result_of(forecasts(0.0))
+    table = evaluation.size_models(result, range_frame(0.3))
     assert text_of(table).startswith("How large the next candle will be is known far better")
     assert table.data.groupby("what")["model"].first().tolist() == ["linear", "linear"]
     assert table.data.groupby("what")["p"].min().max() < 0.01
@@ -341,7 +347,9 @@ def test_the_size_of_the_next_move_is_shown_beside_moving_averages_and_the_last_
     assert text_of(evaluation.size_forecasts(range_frame(0.3)))
     wrong = range_frame(0.0)
     wrong.loc[wrong["model"].isin(["har", "linear"]), "y_hat"] += 2.0
-    assert "no better by any model" in text_of(evaluation.size_models(wrong, wrong))
+    assert "no better, beyond chance" in text_of(
+        evaluation.size_models(dataclasses.replace(result, ranges=wrong), wrong)
+    )
 
 
 def cards_of(result: Result) -> dict[str, Any]:
@@ -367,8 +375,10 @@ def test_what_is_earned_is_not_called_more_than_luck_unless_it_is():
 )
 def test_one_month_is_not_called_every_one_of_the_month(skill, sentence):
     """Grammar follows the number."""
-    groups = pd.DataFrame({"skill": skill, "skill_low": -0.2})
-    assert sentence in str(evaluation._where(groups, "month")).replace("\N{NARROW NO-BREAK SPACE}", " ")
+    groups = pd.DataFrame({"skill": skill, "skill_low": -0.2, "skill_high": 0.3, "dm_p": 0.5})
+    assert sentence in str(evaluation._where(groups, "month", "ridge", beats=True)).replace(
+        "\N{NARROW NO-BREAK SPACE}", " "
+    )
 
 
 @pytest.mark.parametrize(
@@ -381,18 +391,22 @@ def test_one_month_is_not_called_every_one_of_the_month(skill, sentence):
 )
 def test_groups_that_are_all_beyond_chance_are_not_counted_twice(low, end):
     """“In every one of the months, in as many of them” reads like a slip."""
-    groups = pd.DataFrame({"skill": 0.1, "skill_low": low})
-    assert str(evaluation._where(groups, "month")).replace("\N{NARROW NO-BREAK SPACE}", " ").endswith(end)
+    groups = pd.DataFrame({"skill": 0.1, "skill_low": low, "skill_high": 0.3, "dm_p": 0.001})
+    assert (
+        str(evaluation._where(groups, "month", "ridge", beats=True))
+        .replace("\N{NARROW NO-BREAK SPACE}", " ")
+        .endswith(end)
+    )
 
 
 def test_a_p_value_states_what_it_counts():
     """One year alone is the whole test, with no second p-value; the tile tells the corrected one as such."""
     result = result_of(forecasts(0.2))
     assert isinstance(evaluation.skill_by(result, "year"), Claim)
-    assert dict(evaluation.against_persistence(result).columns)["p_holm"][0] == "p-value, all counted"
+    assert dict(evaluation.against_persistence(result, "BTCUSDT").columns)["p_holm"][0] == "p-value, all counted"
     card = cards_of(result)["Skill"]
     assert "taken alone" in card.note
-    assert card.note.endswith("with every model and try counted")
+    assert card.note.endswith("with every model and look counted")
     later = result.forecasts.assign(open_time=result.forecasts["open_time"] + pd.Timedelta(days=366))
     years = evaluation.skill_by(result_of(pd.concat([result.forecasts, later], ignore_index=True)), "year")
     assert dict(years.columns)["dm_p"][0] == "p-value of the year alone"
@@ -403,7 +417,7 @@ def test_every_fee_is_that_of_a_round_trip():
     result = result_of(forecasts(0.01))
     result.__dict__["gain"] = gain = Gain(5.0, 4.0, 6.0)
     assert "a fee above {fee} a round trip exceeds it" in evaluation._worth(gain)
-    assert evaluation._fee_card(gain).note.startswith("a round trip")
+    assert evaluation._fee_card(result).note.startswith("a round trip")
     chart = evaluation.fees(result)
     assert chart.figure.axes[0].get_ylabel() == "left of a round trip, bp"
     assert (
@@ -413,11 +427,12 @@ def test_every_fee_is_that_of_a_round_trip():
 
 def test_the_plan_names_the_stretch_that_is_not_judged(snapshot):
     """What is drawn in light blue has a word in the sentence, and only where it is drawn."""
-    folds = Experiment.default(snapshot.candles, "15m").folds(snapshot.candles)
+    experiment = Experiment.default(snapshot.candles, "15m")
+    folds = experiment.folds(snapshot.candles)
     assert set(folds["part"]) == {"test"}
-    assert "light blue" not in text_of(training.plan(folds))
+    assert "light blue" not in text_of(training.plan(folds, experiment))
     folds.loc[0, "part"] = "burn-in"
-    assert "light blue stretch is the burn-in" in text_of(training.plan(folds))
+    assert "light blue stretch is the burn-in" in text_of(training.plan(folds, experiment))
 
 
 @pytest.mark.parametrize(("skill", "sentence"), [(0.2, "the difference is significant."), (0.0, "may be luck.")])

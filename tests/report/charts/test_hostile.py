@@ -1,0 +1,268 @@
+"""Sentences on hostile data: no skill, anti-calibrated, one month, another coin, persistence as champion."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from btcml.forecast.metrics import calibration
+from btcml.forecast.models.statistical import AutoRegression
+from btcml.report import claims as say
+from btcml.report import exploration
+from btcml.report.charts import eda, evaluation, training
+from btcml.report.story import csv_text
+
+from .test_exhibits import cards_of, forecasts, range_frame, result_of, text_of
+
+
+def told(item) -> str:
+    """Text of an exhibit with plain spaces."""
+    return text_of(item).replace("\N{NARROW NO-BREAK SPACE}", " ").replace("\N{NO-BREAK SPACE}", " ")
+
+
+def with_probability(steepness: float, skill: float = 0.2, noise: float = 0.0) -> pd.DataFrame:
+    """Forecasts of a rise whose true probability, seen through noise, is stretched from the base rate."""
+    frame, random = forecasts(skill), np.random.default_rng(5)
+    rows = len(frame) // 3
+    true = random.uniform(0.4, 0.6, rows)
+    up = random.uniform(size=rows) < true
+    said = 0.5 + steepness * (true - 0.5) + noise * random.normal(size=rows)
+    base = frame["base"].to_numpy()[:rows]
+    y = base * np.exp(np.where(up, 1e-3, -1e-3))
+    return frame.assign(y=np.tile(y, 3), prob_up=np.tile(said.clip(0.01, 0.99), 3))
+
+
+@pytest.mark.parametrize(
+    ("steepness", "sentence"),
+    [
+        (1.0, "are informative and calibrated"),
+        (-1.0, "point the wrong way"),
+        (0.3, "are informative, but too close to the base rate"),
+        (1.7, "are informative, but too far from the base rate"),
+        (4.0, "say no more than the base rate"),
+    ],
+)
+def test_probabilities_are_judged_by_brier_and_slope(steepness, sentence):
+    """Groups that lie on the line within chance do not make a calibrated forecast; the Brier score is on the page."""
+    frame = with_probability(steepness)
+    frame = pd.concat([frame.assign(open_time=frame["open_time"] + pd.Timedelta(days=70 * part)) for part in range(3)])
+    chart = evaluation.direction(result_of(frame))
+    assert sentence in told(chart)
+    assert "their Brier score is 0.2" in told(chart)
+    assert "that of the base rate 0.2" in told(chart)
+
+
+def test_few_noisy_probabilities_are_not_called_calibrated():
+    """Ten wide intervals hold the line, and still nothing was shown: 37 % said, 56 % came."""
+    frame = with_probability(0.0, noise=0.06).groupby("model", sort=False).head(400)
+    said = told(evaluation.direction(result_of(frame)))
+    assert "no more than the base rate" in said
+    assert "calibrated:" not in said
+
+
+def test_the_slope_is_that_of_least_squares_with_its_error():
+    """Oracle: statsmodels' OLS; the base rate itself has neither slope nor test."""
+    frame = with_probability(1.0)
+    part = frame[frame["model"] == "ridge"]
+    whole = calibration(part)
+    up = (part["y"] > part["base"]).to_numpy(dtype=float)
+    assert whole.slope == pytest.approx(np.polyfit(part["prob_up"], up, 1)[0])
+    assert whole.low < 1 < whole.high
+    assert whole.base == pytest.approx(up.var())
+    assert calibration(part.assign(prob_up=0.5)) is None
+
+
+NO_SKILL = forecasts(0.0)
+"""Two models that forecast noise on a random walk."""
+
+
+def test_without_skill_nothing_is_called_forecast_or_sure():
+    """“No” is followed by no sentence that claims skill, and each figure names whose it is."""
+    result = result_of(NO_SKILL)
+    said = [
+        evaluation.verdict(result), evaluation.truth(result, "binance"), evaluation.truth(result, "simulated"),
+        evaluation.loss_difference(result), evaluation.fees(result), evaluation.signs(result),
+        *[evaluation.skill_by(result, group) for group in ("month", "third", "hour")],
+    ]  # fmt: skip
+    text = " ".join(told(item) for item in said)
+    assert "Yes" not in text
+    assert "predictable to a small degree" not in text
+    assert "Skill is not profit" not in text
+    assert "difference is significant" not in text.replace("No advantage", "")
+    assert "is served" not in text
+    assert all(str(say.model(result.leader)) in told(item) for item in said[3:])
+
+
+def test_cards_without_a_champion_name_the_model_that_they_are_about():
+    """Persistence is champion; direction, coverage, skill and fee are of the nearest model, and say so."""
+    cards = cards_of(result_of(NO_SKILL))
+    assert str(cards["Champion"].value) == "Persistence"
+    for label in ("Skill", "Direction", "Coverage", "Break-even fee"):
+        assert "model, " in cards[label].note, label
+    assert "model, " not in cards_of(result_of(forecasts(0.2)))["Direction"].note
+
+
+def test_a_large_skill_is_not_called_little():
+    """A fifth of the error is not a little."""
+    assert told(evaluation.verdict(result_of(forecasts(0.2)))).startswith("Yes: Ridge")
+    assert told(evaluation.verdict(result_of(forecasts(0.04)))).startswith("Yes, a little: Ridge")
+
+
+def test_groups_that_lead_under_no_are_not_called_sure():
+    """Single months beyond chance do not add up to a champion; those that are worse are counted too."""
+    groups = pd.DataFrame({"skill": [0.1, 0.1, -0.1], "skill_low": [0.05, -0.1, -0.2], "skill_high": [0.2, 0.2, -0.05]})
+    said = str(evaluation._where(groups.assign(dm_p=[0.001, 0.4, 0.99]), "month", "ridge", beats=False))
+    assert "over the whole test the difference is not significant" in said
+    assert "in 1 larger beyond chance" in said
+    doubtful = str(evaluation._where(groups.assign(dm_p=0.4), "month", "ridge", beats=True))
+    assert "none is beyond chance" in doubtful
+
+
+def test_an_interval_that_begins_just_below_zero_is_not_printed_as_zero():
+    """A year just below zero is on its own side of zero in every column."""
+    shown = evaluation._intervals(pd.DataFrame({"skill_low": [-0.00001], "skill_high": [0.001]}))
+    assert shown.iloc[0].startswith("\N{MINUS SIGN}0.001")
+
+
+def test_experts_and_verdict_use_one_level():
+    """What the rule at one per cent does not grant, no table at five per cent does."""
+    result = result_of(forecasts(0.2))
+    tests = pd.DataFrame({"test": ["spa", "deflated_sharpe"], "value": [0.03, 0.97], "models": ["", ""]})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(result), "joint_tests", lambda _: tests)
+        assert evaluation.experts(result).data["answer"].tolist() == ["yes", "not shown"]
+
+
+def test_nothing_is_called_served_in_a_report():
+    """A report of a file runs no service: it has a champion."""
+    for skill in (0.0, 0.2):
+        result = result_of(forecasts(skill))
+        assert "served" not in told(evaluation.decision(result)) + told(evaluation.verdict(result))
+
+
+@pytest.mark.parametrize(
+    ("ratios", "sentence"),
+    [
+        (
+            [0.998, 0.997, 0.996],
+            "A longer past helps: the skill of the forest rises from 0.20 % with 30 days to 0.40 %",
+        ),
+        ([0.998, 0.994, 0.996], "is largest with 90 days: 0.60 %, after 0.20 % with 30 days; 365 days give 0.40 %."),
+        ([0.998, 0.999, 0.996], "The longest past is the best"),
+        ([0.996, 0.997, 0.998], "The shortest past is the best"),
+        ([1.002, 1.001, 1.003], "The forest has no skill with any past"),
+    ],
+)
+def test_a_longer_past_helps_only_where_the_curve_rises_to_its_end(ratios, sentence):
+    """A peak before the end is told as one."""
+    table = pd.DataFrame({"days": [30, 90, 365], "ratio": ratios})
+    assert sentence in str(training._longer(table)).replace("\N{NARROW NO-BREAK SPACE}", " ")
+
+
+def test_a_gap_of_288_candles_is_a_day():
+    """The candle of the cutoff belongs to the past: it is not left out."""
+    start = pd.Timestamp("2025-01-01", tz="UTC")
+    folds = pd.DataFrame({"cutoff": [start], "test_start": [start + 289 * pd.Timedelta("5min")], "part": ["test"]})
+    said = str(training._left_out(folds, pd.Timedelta("5min"))).replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert "288 candles (24 hours) between the two belong to neither" in said
+
+
+def test_an_upper_bound_is_rounded_up():
+    """0.62 points are not “at most 0.6”."""
+    held = pd.DataFrame({"group": ["all", "calm"], "held": [0.9, 0.8938]})
+    assert "at most 0.7" in str(evaluation._held("ridge", 0.9, held))
+
+
+def test_the_weights_name_the_rows_that_they_were_fitted_on():
+    """The order is chosen on the newest returns of the last fold, not on “the training span”."""
+    random = np.random.default_rng(0)
+    model = AutoRegression(window=500)
+    model._estimate(random.normal(size=800))
+    said = told(training.order_by_aic(model))
+    assert f"the newest {model.summary['observations']} returns of the last fold's training" in said
+    table = pd.DataFrame({"lag": [1, 2], "coefficient": [-0.03, 0.01], "error": 0.05, "p": [0.55, 0.8]})
+    assert str(training._weights(table)).startswith("No weight is large by more than chance")
+    assert "followed by a rise" in str(training._weights(table.assign(p=0.001, coefficient=[0.03, 0.01])))
+
+
+def walk(rows: int, size: float = 1e-3, seed: int = 0) -> pd.DataFrame:
+    """Candles of a random walk at the price of a cheap coin, without any rhythm or memory."""
+    close = 0.0712 * np.exp(np.random.default_rng(seed).normal(0, size, rows).cumsum())
+    times = pd.Series(pd.date_range("2025-01-01", periods=rows, freq="15min", tz="UTC"))
+    edges = {"open": close, "high": close * 1.0002, "low": close * 0.9998, "close": close}
+    frame = pd.DataFrame({"open_time": times, "close_time": times + pd.Timedelta("14min 59s"), **edges})
+    return frame.assign(volume=1.0)
+
+
+def test_a_walk_has_no_memory_clusters_or_tails():
+    """What is true for bitcoin is not said of a normal random walk."""
+    candles = walk(96 * 60)
+    returns = exploration.returns_bp(candles, "15m")
+    assert "nothing of the next size beyond chance" in told(eda.headline(returns))
+    assert "size has no more memory than chance" in told(eda.memory(returns))
+    assert "do not come in clusters" in told(eda.volatility_clusters(exploration.daily_volatility(candles, "15m")))
+    assert "dominated" not in told(eda.tails(returns))
+
+
+def test_a_cheap_coin_is_not_priced_at_zero():
+    """Prices, errors and axes keep their significant digits, in the currency of the symbol."""
+    candles = walk(3000)
+    said = told(eda.price_and_volume(candles, "DOGEBTC"))
+    assert "from 0.07" in said
+    assert " BTC " in said
+    frame = NO_SKILL.copy()
+    frame[["y", "y_hat", "base", "lo", "hi"]] *= 1e-6
+    result = result_of(frame)
+    table = evaluation.against_persistence(result, "DOGEEUR")
+    assert table.columns["mae_usd"][0] == "Error, EUR"
+    assert str(table.columns["mae_usd"][1](4.1234567e-05)) == "0.000041235"
+    newest = frame[frame["model"] == "ridge"].tail(40)
+    bars = pd.DataFrame(
+        {"open_time": newest["open_time"], **dict.fromkeys(("open", "high", "low", "close"), newest["y"])}
+    )
+    assert "miss by 0.0000" in told(evaluation.newest_forecasts(result, bars, "DOGEEUR"))
+
+
+def test_sizes_that_no_model_forecasts_better_are_not_called_known():
+    """By luck, or no better than the direction: neither is “known far better”."""
+    result = result_of(forecasts(0.0))
+    noise = range_frame(0.0)
+    noise["y"] = np.tile(np.random.default_rng(1).normal(-7, 0.4, 3000), 4)
+    said = told(evaluation.size_models(dataclasses.replace(result, ranges=noise), noise))
+    assert "known far better" not in said
+
+
+def test_a_span_of_one_month_is_one_month():
+    """No plural, no share of months, no “each”."""
+    frame = forecasts(0.2)
+    frame["open_time"] = pd.Timestamp("2025-06-01", tz="UTC") + (frame["open_time"] - frame["open_time"].min()) / 4
+    result = result_of(frame)
+    assert "month" not in told(evaluation.loss_difference(result))
+    assert told(evaluation.skill_by(result, "month")).startswith("The whole test lies in one month")
+
+
+def test_the_line_and_the_months_of_a_test_tell_one_number():
+    """The picture counts the months of the table from its own line."""
+    result = result_of(forecasts(0.02))
+    line, months = evaluation.loss_difference(result), evaluation.skill_by(result, "month")
+    good, every = int((months.data["skill"] > 0).sum()), len(months.data)
+    assert every > 1
+    some = f"every one of the {every} months" if good == every else f"{good} of {every} months"
+    assert some in told(line)
+
+
+def test_every_caption_is_a_function_of_its_numbers():
+    """From the CSV alone, whose numbers have ten digits, the same sentence comes out."""
+    result = result_of(forecasts(0.02))
+    items = [
+        evaluation.loss_difference(result), evaluation.coverage(result), evaluation.fees(result),
+        evaluation.size_forecasts(result.ranges), evaluation.skill_by(result, "hour"),
+    ]  # fmt: skip
+    for item in items:
+        read = pd.read_csv(io.StringIO(csv_text(item.data)))
+        times = {name: pd.to_datetime(read[name], utc=True) for name in read if name == "open_time"}
+        assert str(item.says(read.assign(**times))) == str(item.conclusion)
