@@ -7,6 +7,7 @@ name, there is no date, coordinates have one decimal. Tables keep the raw number
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 from collections.abc import Callable, Mapping
@@ -292,6 +293,44 @@ class Table(Exhibit):
             msg = f"table {self.name} shows the columns {', '.join(missing)}, which its frame does not have"
             raise ReportError(msg)
         _ = self.conclusion
+
+
+@dataclass(frozen=True)
+class Download(Exhibit):
+    """Numbers that are too many to be shown, and a script for them.
+
+    Attributes
+    ----------
+    name
+        Lower-case words joined by hyphens; the file name of the numbers.
+    data
+        The numbers.
+    says
+        Makes the conclusion, as in `Chart`.
+    script
+        Python that needs nothing but the standard library and the file of the numbers.
+    command
+        What follows the file's name on the command line.
+    """
+
+    name: str
+    data: pd.DataFrame
+    says: Says
+    script: str
+    command: str
+
+    def __post_init__(self) -> None:
+        _ = self.conclusion
+
+    def html(self, file: str, digest: str) -> str:
+        """Return the markup: link, hash of the content, command and script."""
+        script = base64.b64encode(self.script.encode()).decode()
+        return (
+            f'<p class="download"><a href="data/{file}" download>{file}</a>, SHA-256 <code>{digest}</code></p>\n'
+            f'<p><a href="data:text/x-python;base64,{script}" download="recompute.py">recompute.py</a>, run as '
+            f"<code>python recompute.py {file} {escape(self.command)}</code>:</p>\n"
+            f'<pre class="printed">{escape(self.script)}</pre>'
+        )
 
 
 def table_html(table: Table) -> str:

@@ -287,6 +287,7 @@ def index_page(products: Path, site: Site) -> str:
         verdict=_product(products, "evaluation", "facts")["headline"],
         cards=[card for chapter in facts.values() for card in chapter["cards"]],
         picture=_product(products, "evaluation", "loss-difference"),
+        forecasts=(products / "evaluation" / "forecasts.csv").exists(),
         way=[{"page": page, "headline": facts[page.chapter]["headline"]} for page in site.pages],
     )
     return layout(body, INDEX, site)

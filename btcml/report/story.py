@@ -19,10 +19,10 @@ from IPython import display
 
 from btcml.candles import SeriesKey
 from btcml.errors import NotFoundError, ReportError, UsageError
-from btcml.files import write_text
+from btcml.files import file_hash, write_text
 from btcml.forecast.artifacts import load_result, save_result
 from btcml.report.claims import Claim
-from btcml.report.figures import Chart, Table, svg_text, table_html
+from btcml.report.figures import Chart, Download, Table, svg_text, table_html
 from btcml.store.snapshots import load_snapshot
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ class Story:
         """The candle frame of the snapshot."""
         return self.snapshot.candles
 
-    def show(self, *items: Chart | Table | Claim) -> None:
-        """Put figures, tables and sentences on the page; leave their numbers in the products.
+    def show(self, *items: Chart | Table | Download | Claim) -> None:
+        """Put figures, tables, downloads and sentences on the page; leave their numbers in the products.
 
         Raises
         ------
@@ -74,16 +74,20 @@ class Story:
         for item in items:
             _put(f"<p>{escape(str(item))}</p>" if isinstance(item, Claim) else self._exhibit(item))
 
-    def _exhibit(self, item: Chart | Table) -> str:
-        """Write the numbers of a figure or table and return its markup."""
+    def _exhibit(self, item: Chart | Table | Download) -> str:
+        """Write the numbers of a figure, table or download and return its markup."""
         path = self.products / self.chapter / f"{item.name}.csv"
         if path.exists() and NONCE in os.environ:
             msg = f"chapter {self.chapter} shows {item.name} twice: give each its own name"
             raise ReportError(msg)
-        kind, body = ("plot", svg_text(item)) if isinstance(item, Chart) else ("table", table_html(item))
-        write_text(path, csv_text(item.data))
-        self._leave(item.name, {"kind": kind, "says": str(item.conclusion), "body": body})
         name = f"{self.chapter}-{item.name}"
+        write_text(path, csv_text(item.data))
+        if isinstance(item, Download):
+            self._leave(item.name, {"kind": "download", "says": str(item.conclusion)})
+            shown = item.html(f"{name}.csv", file_hash(path))
+            return f'<section id="{name}" class="prose"><p>{escape(str(item.conclusion))}</p>\n{shown}</section>'
+        kind, body = ("plot", svg_text(item)) if isinstance(item, Chart) else ("table", table_html(item))
+        self._leave(item.name, {"kind": kind, "says": str(item.conclusion), "body": body})
         return (
             f'<figure id="{name}" class="{kind}"><figcaption>{escape(str(item.conclusion))}</figcaption>\n'
             f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(item.name)}">{body}</div>\n'

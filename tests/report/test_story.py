@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from btcml.errors import NotFoundError, ReportError, StoreError, UsageError
 from btcml.forecast.experiment import Experiment
 from btcml.report import claims as say
-from btcml.report.figures import Table
+from btcml.report.figures import Download, Table
 from btcml.report.story import NONCE, csv_text, open_story
 
 
@@ -31,6 +32,17 @@ def test_a_story_shows_a_table_and_leaves_its_numbers(opened, tmp_path):
     folder = tmp_path / "products" / "ingest"
     assert (folder / "facts-of-life.csv").read_text() == "a\n0.3333333333\n"
     assert json.loads((folder / "facts-of-life.json").read_text())["says"] == "So it is."
+
+
+def test_a_download_stands_on_the_page_with_its_hash_and_its_script(opened):
+    """The hash is that of the file's content as it lies beside the page."""
+    story = opened()
+    item = Download("all", pd.DataFrame({"a": [1 / 3]}), lambda _: say.claim("So it is."), "print(1 < 2)", "7")
+    markup = story._exhibit(item)
+    assert hashlib.sha256(b"a\n0.3333333333\n").hexdigest() in markup
+    assert 'id="ingest-all"' in markup
+    assert "print(1 &lt; 2)" in markup
+    assert "python recompute.py ingest-all.csv 7" in markup
 
 
 def test_two_exhibits_of_one_name_are_refused(opened, monkeypatch):

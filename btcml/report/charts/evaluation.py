@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +21,14 @@ from btcml.forecast.statistics import diebold_mariano
 from btcml.forecast.verdict import ALPHA
 from btcml.market.simulate import attainable_r2
 from btcml.report import claims as say
+from btcml.report import recompute
 from btcml.report.figures import (
     INK,
     MUTED,
     SERIES,
     Chart,
     Columns,
+    Download,
     Table,
     candle_bars,
     canvas,
@@ -39,6 +44,7 @@ _CHANCE = 0.05
 _COIN = 0.5
 _LITTLE = 0.05
 _FAR = 10
+_CLOSE = 1e-6
 _AT_ONCE = "at once"
 
 
@@ -661,6 +667,32 @@ def experts(result: Result) -> Table:
 
     columns: Columns = {"test": "Test", "asks": "Question", "value": ("Value", say.digits(3)), "answer": "Answer"}
     return Table("experts", table[list(columns)], says, columns)
+
+
+def forecasts(result: Result) -> Download:
+    """Every forecast of the test, candle by candle, and the script that recomputes the headline from them."""
+    columns = result.forecasts.assign(model=result.forecasts["model"].astype(str))
+    table = columns.pivot_table(index="open_time", columns="model", values="y_hat").loc[result.losses.index]
+    one = columns[columns["model"] == PERSISTENCE].set_index("open_time")[["base", "y"]]
+    known = one.rename(columns={"y": "close"}).join(table.drop(columns=PERSISTENCE), how="inner").reset_index()
+    script = Path(recompute.__file__).read_text(encoding="utf-8")
+    short = re.sub(r"  # noqa: [^\n]*", "", script)
+    return Download("forecasts", known, partial(_recomputed, result), short, str(result.looks))
+
+
+def _recomputed(result: Result, rows: pd.DataFrame) -> say.Claim:
+    """The headline, computed from the published file by the script beside it; else there is no page."""
+    best = _leader(result)
+    skill, p = recompute.recompute(rows.to_dict("records"), result.looks)[result.leader]
+    return say.claim(
+        "From this file alone, of {candles}, the script computes for {model} a skill of {skill} and {p}, as in the "
+        "headline.",
+        holds=math.isclose(skill, best["skill"], abs_tol=_CLOSE) and math.isclose(p, best["p_holm"], abs_tol=_CLOSE),
+        candles=say.count(len(rows), "candle"),
+        model=say.model(result.leader),
+        skill=say.percent(best["skill"], 2, beside=0.0),
+        p=say.pvalue(best["p_holm"]),
+    )
 
 
 # ---- sealed forecasts ----

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from btcml.report import claims, exploration
 from btcml.report.charts import eda, evaluation, features, ingest, training
 from btcml.report.claims import Claim
 from btcml.report.figures import Chart, Table, svg_text, table_html
+from btcml.report.story import csv_text
 from btcml.report.study import open_study
 
 
@@ -350,6 +353,28 @@ def test_the_size_of_the_next_move_is_shown_beside_moving_averages_and_the_last_
     assert "no better, beyond chance" in text_of(
         evaluation.size_models(dataclasses.replace(result, ranges=wrong), wrong)
     )
+
+
+def test_a_stranger_recomputes_the_headline_from_the_downloaded_forecasts(tmp_path):
+    """The script as the page shows it, run on the file alone, prints skill and p of the verdict, looks counted."""
+    for skill, looks in ((0.0, 3), (0.02, 1)):
+        result = result_of(forecasts(skill), looks)
+        item = evaluation.forecasts(result)
+        (tmp_path / "forecasts.csv").write_text(csv_text(item.data))
+        (tmp_path / "recompute.py").write_text(item.script)
+        command = [sys.executable, "-I", "recompute.py", "forecasts.csv", item.command]
+        printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        best, p = result.figures[result.leader], result.verdict.table.set_index("model")["p_holm"]
+        assert f"{result.leader}: skill {100 * best['skill']:.4f} %, p {p[result.leader]:.4g}\n" in printed
+    assert len(item.script.splitlines()) < 45
+
+
+def test_a_headline_that_the_forecasts_do_not_give_fails_the_build():
+    """The figures of the page and those of the file are one, or there is no page."""
+    result = result_of(forecasts(0.02))
+    result.figures["ridge"]["skill"] += 0.001
+    with pytest.raises(ReportError, match="does not hold"):
+        evaluation.forecasts(result)
 
 
 def cards_of(result: Result) -> dict[str, Any]:
