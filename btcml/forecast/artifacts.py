@@ -258,6 +258,7 @@ def save_result(result: Result, file: Path) -> Path:
     frame = pd.concat(parts, ignore_index=True)
     table = pa.Table.from_pandas(frame.astype({"model": "str"}), preserve_index=False)
     facts = {"experiment": asdict(result.experiment), "looks": result.looks, "reigning": result.reigning}
+    facts["tries"] = result.tries
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _RESULT: json.dumps(facts).encode()})
     with replaced_file(file) as new:
         pq.write_table(
@@ -316,12 +317,12 @@ def load_result(file: Path) -> Result | None:
             return _result_of_0_1(frame)
         given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in facts["experiment"].items()}
         frame = frame if "horizon" in frame else frame.assign(horizon=np.int16(1))
-        return _family(Experiment(**given), frame, facts["looks"], facts["reigning"])
+        return _family(Experiment(**given), frame, facts["looks"], facts["reigning"], facts.get("tries", 0))
     except (pa.ArrowException, OSError, ValueError, KeyError, BtcmlError) as error:
         raise _damaged(file, error) from error
 
 
-def _family(experiment: Experiment, frame: pd.DataFrame, looks: int, reigning: str) -> Result:
+def _family(experiment: Experiment, frame: pd.DataFrame, looks: int, reigning: str, tries: int) -> Result:
     """Results at the horizons of a saved frame, the first of them with the others as its family."""
     parts = {
         keys: part.drop(columns="target").reset_index(drop=True) for keys, part in frame.groupby(["horizon", "target"])
@@ -332,7 +333,7 @@ def _family(experiment: Experiment, frame: pd.DataFrame, looks: int, reigning: s
         volatility = parts.get((horizon, "realized_volatility"))
         volatility = None if volatility is None else volatility[list(FORECAST_COLUMNS)]
         reigns = PERSISTENCE if family else reigning
-        family.append(Result(experiment, close, ranges, looks, reigns, volatility=volatility, family=family))
+        family.append(Result(experiment, close, ranges, looks, reigns, None, volatility, family, tries))
     return family[0]
 
 

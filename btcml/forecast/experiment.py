@@ -45,7 +45,7 @@ from btcml.forecast.statistics import (
     superior_predictive_ability,
     wilson_interval,
 )
-from btcml.forecast.verdict import Verdict, challenger_p, count_looks, plain, verdict
+from btcml.forecast.verdict import Verdict, challenger_p, count_looks, ledger, plain, verdict
 from btcml.forecast.walk import Raw, close_frame, level_frame, walk, walk_horizons
 from btcml.rounding import decimals_apart
 
@@ -211,7 +211,11 @@ class Experiment:
         fields = "; ".join(f"{name} = {value}" for name, value in named.items())
         return f"an explicit experiment: {fields}" if named else "the published experiment"
 
-    def looks(self, candles: pd.DataFrame, trials: pd.DataFrame) -> int:
+    def ledger(self, candles: pd.DataFrame, trials: pd.DataFrame, research: pd.DataFrame) -> pd.DataFrame:
+        """Every try on record, this one last (`btcml.forecast.verdict.ledger`)."""
+        return ledger(trials, research, self.test_span(candles), self.models)
+
+    def looks(self, candles: pd.DataFrame, trials: pd.DataFrame, research: pd.DataFrame | None = None) -> int:
         """How many looks a run on these candles counts, itself included.
 
         Parameters
@@ -221,11 +225,18 @@ class Experiment:
         trials
             Earlier tries on the series: ``model, test_start, test_end, settings`` as the database and a
             snapshot keep them.
+        research
+            Tries of the authors on the series: ``kind, what, start, end, tries``; those whose candles overlap
+            the test count like other tries.
         """
+        start, end = self.test_span(candles)
         published = (trials["settings"] == "{}") & trials["test_start"].notna()
+        tried = int((~published).sum())
+        if research is not None:
+            tried += int(research["tries"][(research["start"] < end) & (research["end"] > start)].sum())
         spans = trials.loc[published, ["test_start", "test_end"]].drop_duplicates()
         past = list(spans.itertuples(index=False, name=None))
-        return count_looks([*past, self.test_span(candles)], int((~published).sum()), len(self.models))
+        return count_looks([*past, (start, end)], tried, len(self.models))
 
     def folds(self, candles: pd.DataFrame) -> pd.DataFrame:
         """Folds on a frame of candles.
@@ -252,6 +263,7 @@ class Experiment:
         candles: pd.DataFrame,
         *,
         looks: int = 1,
+        tries: int = 0,
         reigning: str = PERSISTENCE,
         jobs: int = 2,
         backend: str = "loky",
@@ -264,6 +276,8 @@ class Experiment:
             Candle frame. Suspect spans are forecast but not fitted on.
         looks
             Looks at these candles, this one included (`btcml.forecast.verdict.count_looks`).
+        tries
+            Models and settings on record, those of this run included (`ledger`).
         reigning
             The champion so far, of the first horizon.
         jobs, backend
@@ -283,7 +297,7 @@ class Experiment:
             ranges = self._tested(level_frame(raw.ranges, RANGE_MODELS))
             volatility = self._tested(level_frame(raw.volatility, RANGE_MODELS)) if raw.volatility else None
             reigns = reigning if horizon == self.horizons[0] else PERSISTENCE
-            family.append(Result(self, forecasts, ranges, looks, reigns, raw, volatility, family))
+            family.append(Result(self, forecasts, ranges, looks, reigns, raw, volatility, family, int(tries)))
         return family[0]
 
     def forecast(
@@ -364,7 +378,7 @@ class Result:
         Long forecast frame of the close with ``open, high, low, amp`` beside ``y_hat``.
     ranges
         Long forecast frame of the log range.
-    looks, reigning
+    looks, reigning, tries
         What `Experiment.run` was given.
     raw
         Forecasts from which the frames were made; not saved.
@@ -382,6 +396,7 @@ class Result:
     raw: Raw | None = field(default=None, repr=False, compare=False)
     volatility: pd.DataFrame | None = field(default=None, repr=False)
     family: list[Result] = field(default_factory=list, repr=False, compare=False)
+    tries: int = 0
 
     @property
     def horizon(self) -> int:
@@ -428,8 +443,8 @@ class Result:
 
     @property
     def trials(self) -> int:
-        """Models and settings tried on these candles: the challengers of every look."""
-        return self.looks * max(1, self.forecasts["model"].nunique() - 1)
+        """Models and settings tried: those on record, at least the challengers of every look."""
+        return max(self.tries, self.looks * max(1, self.forecasts["model"].nunique() - 1))
 
     @cached_property
     def losses(self) -> pd.DataFrame:

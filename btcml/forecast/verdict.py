@@ -210,6 +210,54 @@ def count_looks(spans: Sequence[Span], tries: int = 0, challengers: int = 1) -> 
     return max(1, min(looks, len(edges))) + math.ceil(tries / challengers)
 
 
+def ledger(trials: pd.DataFrame, research: pd.DataFrame, test: Span, challengers: Sequence[str]) -> pd.DataFrame:
+    """Every try on record of a series, this experiment last.
+
+    Parameters
+    ----------
+    trials
+        Tries that the database counted: ``model, test_start, test_end, settings``.
+    research
+        Tries of the authors: ``kind, what, start, end, tries``.
+    test
+        Test span of this experiment.
+    challengers
+        Its models.
+
+    Returns
+    -------
+    DataFrame
+        ``origin, what, start, end`` (NaT where no span is on record), ``tries`` and ``counted``: whether the
+        p-values allow for them. Tries of the authors count where their candles overlap the test.
+    """
+    published = (trials["settings"] == "{}") & trials["test_start"].notna()
+    searched = trials["test_start"].isna()
+    groups = {"verdict": published, "search": searched, "experiment": ~published & ~searched}
+    rows = [
+        (f"{name} of this installation", ", ".join(sorted(set(part["model"]))), part["test_start"].min(),
+         part["test_end"].max(), len(part), True)
+        for name, part in ((name, trials[chosen]) for name, chosen in groups.items()) if len(part)
+    ]  # fmt: skip
+    mine = ("this report", ", ".join(challengers), *test, len(challengers), True)
+    theirs = [
+        (f"{row['kind']} of the authors", row["what"], row["start"], row["end"], int(row["tries"]),
+         bool(row["start"] < test[1] and row["end"] > test[0]))
+        for row in research.to_dict("records")
+    ]  # fmt: skip
+    return pd.DataFrame([*theirs, *rows, mine], columns=["origin", "what", "start", "end", "tries", "counted"])
+
+
+def looks_to_break(p_once: float, alpha: float = ALPHA) -> float:
+    """Most looks at which a p-value after Holm is still below the level; infinite for p = 0.
+
+    Examples
+    --------
+    >>> looks_to_break(0.0004), looks_to_break(0.3)
+    (24, 0)
+    """
+    return math.ceil(round(alpha / p_once, 9)) - 1 if p_once > 0 else math.inf
+
+
 def challenger_p(losses: pd.DataFrame, horizon: int = 1) -> pd.Series:
     """One-sided Diebold-Mariano p of each challenger against persistence.
 

@@ -17,7 +17,7 @@ from btcml.forecast.search import search
 from btcml.market.files import FileMarket
 from btcml.pipeline.ingest import backfill
 from btcml.store.candles import read_candles, read_last_candles
-from btcml.store.models import append_trials, read_champion, read_trials
+from btcml.store.models import append_trials, read_champion, read_research, read_trials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,11 +125,11 @@ def evaluate(
         Parallel fits, and the name of the joblib backend.
     """
     chosen = experiment or Experiment.default(candles, key.interval)
-    looks = chosen.looks(candles, read_trials(store, key))
+    trials, research = read_trials(store, key), read_research(key)
+    looks, tries = chosen.looks(candles, trials, research), chosen.ledger(candles, trials, research)["tries"].sum()
     reigning = read_champion(store, key)
-    result = chosen.run(
-        candles, looks=looks, reigning=reigning.name if reigning else "persistence", jobs=jobs, backend=backend
-    )
+    reigns = reigning.name if reigning else "persistence"
+    result = chosen.run(candles, looks=looks, tries=int(tries), reigning=reigns, jobs=jobs, backend=backend)
     _count(store, key, candles, result, chosen.differences(candles))
     return result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -206,6 +207,27 @@ def append_trials(
 _TRIAL = """INSERT INTO trials (market, symbol, interval, model, parameters, snapshot, score, tried_at)
 VALUES (:market, :symbol, :interval, :model, cast(:parameters AS jsonb), :snapshot, :score, :at)
 ON CONFLICT DO NOTHING"""
+
+
+RESEARCH = Path(__file__).with_name("research.csv")
+"""Tries of the authors, before anybody ran this version: they are data of the repository."""
+
+
+def read_research(key: SeriesKey) -> pd.DataFrame:
+    """Read what the authors tried on the candles of a series of the real market.
+
+    Returns
+    -------
+    DataFrame
+        ``kind`` (``search`` or ``verdict``), ``what, start, end`` (exclusive; of the candles that were scored)
+        and ``tries``; empty for another symbol, interval or a simulated market.
+    """
+    table = pd.read_csv(RESEARCH)
+    ours = table["intervals"].str.split().map(lambda names: key.interval in names)
+    real = key.market.partition(":")[0] in {"binance", "file"}
+    rows = table[ours & (table["symbol"] == key.symbol) & real].reset_index(drop=True)
+    times = {name: pd.to_datetime(rows[name], utc=True).astype(TIME) for name in ("start", "end")}
+    return rows.assign(**times)[["kind", "what", "start", "end", "tries"]].astype({"kind": "str", "what": "str"})
 
 
 def read_trials(store: Store, key: SeriesKey) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from btcml.store.candles import read_candles
 from btcml.store.chain import chain_head
 from btcml.store.engine import IN_SERIES
 from btcml.store.forecasts import read_scored
-from btcml.store.models import read_champion, read_trials
+from btcml.store.models import read_champion, read_research, read_trials
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from btcml.store.engine import Store
 
 
-_FORMAT = 2
+_FORMAT = 3
+_SINCE = {"trials": 2, "research": 3}
+"""Formats that brought a frame: format 1 kept the number of tries only."""
+
+_RESEARCH = ["kind", "what", "start", "end", "tries"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Snapshot:
         Sealed forecasts with their outcomes.
     trials
         Tries of models on the series: ``model, test_start, test_end, settings``.
+    research
+        Tries of the authors on candles of the series: ``kind, what, start, end, tries``.
     notes
         Sentences about how a file of candles was read.
     """
@@ -77,6 +83,7 @@ class Snapshot:
     suspects: pd.DataFrame
     forecasts: pd.DataFrame
     trials: pd.DataFrame
+    research: pd.DataFrame
     notes: tuple[str, ...] = ()
 
     @property
@@ -150,6 +157,7 @@ def read_snapshot(
         suspects=suspect_spans(candles, key.interval),
         forecasts=read_scored(store, key, start, end),
         trials=read_trials(store, key),
+        research=read_research(key),
         notes=notes,
     )
 
@@ -194,16 +202,16 @@ def load_snapshot(bundle: Path) -> Snapshot:
     except OSError as error:
         msg = f"no snapshot in {bundle}: make one with btcml report"
         raise NotFoundError(msg) from error
-    current = facts["format"] >= _FORMAT  # format 1 kept the number of tries only
-    names = [f.name for f in fields(Snapshot) if f.type == "pd.DataFrame" and (current or f.name != "trials")]
+    later = [name for name, format_ in _SINCE.items() if facts["format"] < format_]
+    names = [f.name for f in fields(Snapshot) if f.type == "pd.DataFrame" and f.name not in later]
     frames = {name: pd.read_parquet(bundle / f"{name}.parquet") for name in names}
     found = _hash({name: fact for name, fact in facts.items() if name not in {"hash", "candles"}}, frames)
     if found != facts["hash"]:
         expected = facts["hash"][:12]
         msg = f"the snapshot in {bundle} was changed (its content gives {found[:12]}, expected {expected}): delete it"
         raise StoreError(msg)
-    if not current:
-        frames["trials"] = pd.DataFrame(columns=["model", "test_start", "test_end", "settings"])
+    columns = {"trials": ["model", "test_start", "test_end", "settings"], "research": _RESEARCH}
+    frames |= {name: pd.DataFrame(columns=columns[name]) for name in later}
     key = SeriesKey(facts["market"], facts["symbol"], facts["interval"])
     start, end = pd.Timestamp(facts["start"]), pd.Timestamp(facts["end"])
     reigning, notes = facts.get("reigning", "persistence"), tuple(facts.get("notes", ()))

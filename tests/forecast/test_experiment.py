@@ -177,6 +177,49 @@ def test_the_first_look_is_one_and_the_next_day_adds_a_part_of_one(candles):
     assert standard.looks(candles, pd.concat([own, other])) == 2
 
 
+def research(start, end, tries=60):
+    return pd.DataFrame({"kind": "search", "what": "losses", "start": [start], "end": [end], "tries": [tries]})
+
+
+def test_tries_of_the_authors_count_where_their_candles_overlap_the_test(candles):
+    """A search on the span of the test makes it harder; one on earlier candles is on record only."""
+    standard = Experiment.default(candles, "5m")
+    start, _ = standard.test_span(candles)
+    day = pd.Timedelta(days=1)
+    within, before = research(start - day, start + day), research(start - 9 * day, start)
+    models = len(standard.models)
+    assert standard.looks(candles, NO_TRIALS, within) == 1 + 60 // models
+    assert standard.looks(candles, NO_TRIALS, before) == 1
+    ledger = standard.ledger(candles, NO_TRIALS, pd.concat([within, before]))
+    assert ledger["tries"].tolist() == [60, 60, models]
+    assert ledger["counted"].tolist() == [True, False, True]
+    assert ledger["origin"].tolist() == ["search of the authors", "search of the authors", "this report"]
+
+
+def test_the_ledger_has_every_try_once(candles):
+    """Verdicts, searches and experiments of the database, each with its span where one is on record."""
+    standard = Experiment.default(candles, "5m")
+    start, end = standard.test_span(candles)
+    rows = [
+        ("ridge", start, end, "{}"),
+        ("ridge", start, end, '{"window": 9}'),
+        ("lightgbm", pd.NaT, pd.NaT, '{"a": 1}'),
+    ]
+    trials = pd.DataFrame(rows, columns=["model", "test_start", "test_end", "settings"])
+    ledger = standard.ledger(candles, trials, research(start, end).head(0))
+    kinds = ["verdict of this installation", "search of this installation", "experiment of this installation"]
+    assert ledger["origin"].tolist() == [*kinds, "this report"]
+    assert ledger["tries"].sum() == len(trials) + len(standard.models)
+
+
+def test_every_try_on_record_deflates_the_sharpe_ratio(result):
+    """The tries that a result was given count, and at least those of its own looks."""
+    assert dataclasses.replace(result, tries=265).trials == 265
+    assert result.trials == result.looks * (result.forecasts["model"].nunique() - 1)
+    deflated = [dataclasses.replace(result, tries=tries).money(0.0)["deflated"].iloc[-1] for tries in (0, 265)]
+    assert deflated[1] < deflated[0]
+
+
 def test_one_models_forecasts_of_a_span_are_read_without_the_rest(result, tmp_path):
     """As the whole result has them, also from a file of 0.1; row groups are small enough to skip most of the file."""
     new, old = save_result(result, tmp_path / "result.parquet"), tmp_path / "old.parquet"

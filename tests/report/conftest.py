@@ -16,6 +16,7 @@ from btcml.market.simulate import DEFAULT_END, SimulatedMarket
 from btcml.report.build import adopt_bundle, build_report
 from btcml.report.manifest import NOTEBOOKS
 from btcml.report.pages import PICTURES, find_chapters
+from btcml.store.models import read_research
 from btcml.store.snapshots import Snapshot, save_snapshot
 
 PARAMETERS = """symbol: str = "BTCUSDT"  # the pair
@@ -78,6 +79,7 @@ def make_snapshot(interval: str = "15m", days: int = 30) -> Snapshot:
         suspects=suspect_spans(candles, interval),
         forecasts=pd.DataFrame(),
         trials=NO_TRIALS,
+        research=read_research(SeriesKey("simulated", "BTCUSDT", interval)),
     )
 
 

@@ -12,6 +12,7 @@ from btcml.store.models import (
     prunable_artifacts,
     read_champion,
     read_models,
+    read_research,
     read_trials,
     record_training,
     restore_training,
@@ -74,3 +75,14 @@ def test_the_same_trial_on_the_same_snapshot_counts_once(store):
     append_trials(store, KEY, "b", [trial], START)
     append_trials(store, KEY, "b", [], START)
     assert read_trials(store, KEY)["settings"].tolist() == ['{"alpha": 1}'] * 2
+
+
+def test_the_authors_tries_are_data_of_the_repository():
+    """Each with its candles and number, for the series of the real market that they were made on."""
+    ours = read_research(SeriesKey("binance", "BTCUSDT", "5m"))
+    assert ours["tries"].sum() > 265
+    assert (ours["start"] < ours["end"]).all()
+    assert set(ours["kind"]) == {"search", "verdict"}
+    assert len(read_research(SeriesKey("file:mine", "BTCUSDT", "1h"))) > 0
+    for key in (SeriesKey("binance", "ETHUSDT", "5m"), SeriesKey("simulated", "BTCUSDT", "5m")):
+        assert read_research(key).empty

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 import pytest
 
-from btcml.candles import SeriesKey
+from btcml.candles import SeriesKey, content_hash
 from btcml.errors import NotFoundError, NotReadyError, StoreError
 from btcml.market.simulate import SimulatedMarket
 from btcml.store.candles import upsert_candles
@@ -61,6 +63,21 @@ def test_a_changed_bundle_is_refused(filled, tmp_path):
     frame.assign(close=frame["close"] + 1).to_parquet(bundle / "candles.parquet", index=False)
     with pytest.raises(StoreError, match="was changed"):
         load_snapshot(bundle)
+
+
+def test_a_bundle_from_before_the_ledger_is_read_without_it(filled, tmp_path):
+    """Format 2 had no tries of the authors."""
+    new = read_snapshot(filled, KEY, START, END)
+    bundle = save_snapshot(new, tmp_path)
+    facts = new.facts | {"format": 2}
+    frames = {name: frame for name, frame in new.frames.items() if name != "research"}
+    head = pd.DataFrame({"facts": [json.dumps(facts, sort_keys=True)]})
+    (bundle / "research.parquet").unlink()
+    facts["hash"] = content_hash([("facts", head), *frames.items()])
+    (bundle / "snapshot.json").write_text(json.dumps(facts))
+    old = load_snapshot(bundle)
+    assert old.research.empty
+    assert old.candles.equals(new.candles)
 
 
 def test_a_hole_is_ours_until_it_was_requested(filled):

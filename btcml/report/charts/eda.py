@@ -142,7 +142,7 @@ def _fat(table: pd.DataFrame) -> say.Claim:
     times = at["share"] / at["normal"]
     often = "Moves beyond {k} come {times} as often as a normal distribution allows"
     return say.cases(
-        (times >= 2, often + ": a mean of squared errors would be dominated by a few of them."),  # noqa: PLR2004 - twice
+        (times >= 2, often + ": tails are fat."),  # noqa: PLR2004 - twice
         (times > 1, often + "."),
         (True, "Moves beyond {k} are no more frequent than a normal distribution allows."),
         k=say.count(_FAR, "standard deviation"),
@@ -199,6 +199,7 @@ def _remembered(both: pd.DataFrame) -> say.Claim:
     surprises, outside = ((both[name].abs() > both["bound"]).sum() for name in ("correlation", "of_size"))
     lasting = int((both["of_size"] > both["bound"]).sum())
     begin = "Returns are almost uncorrelated" if abs(largest) < _ALMOST else "Returns are correlated"
+    begin = begin if surprises > _BY_LUCK * len(both) else "Returns have no more memory than chance gives"
     begin += " (largest correlation {sign}, beyond chance at {surprises})"
     return say.cases(
         (

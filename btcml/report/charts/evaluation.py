@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,7 +17,7 @@ from btcml.forecast.experiment import Gain, Result
 from btcml.forecast.metrics import PERSISTENCE, THIRDS, Calibration, evaluate, loss_table
 from btcml.forecast.metrics.point import dm_squared_p, r2
 from btcml.forecast.statistics import diebold_mariano
-from btcml.forecast.verdict import ALPHA
+from btcml.forecast.verdict import ALPHA, looks_to_break
 from btcml.market.simulate import attainable_r2
 from btcml.report import claims as say
 from btcml.report import recompute
@@ -38,13 +37,14 @@ from btcml.report.figures import (
 )
 
 _POINTS = 500
-_MANY = 8
+_TURNED = 8
 _NEAR = 0.03
 _CHANCE = 0.05
 _COIN = 0.5
 _LITTLE = 0.05
 _FAR = 10
-_CLOSE = 1e-6
+_CLOSE = 1e-4
+"""What ten digits of a forecast may change in a p-value."""
 _AT_ONCE = "at once"
 
 
@@ -71,6 +71,11 @@ def _place(leader: dict[str, Any]) -> say.Quantity:
 def _own(result: Result, note: say.Claim) -> str:
     """Note of a card about the leader, which names it where it is not the champion."""
     return str(note) if _wins(result) else f"{note} (the {_place(_leader(result))} model, {say.model(result.leader)})"
+
+
+def _challengers(result: Result) -> say.Quantity:
+    """How many models were judged."""
+    return say.count(len(result.verdict.table) - 1, "model")
 
 
 def _none(result: Result) -> say.Quantity:
@@ -114,10 +119,12 @@ def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
     rule = "by {} rule fixed in advance"
     note = f"beats “no change” {rule.format('a')}" if wins else f"{_none(result)} beats it {rule.format('the')}"
     skill = say.claim(
-        "{low} to {high} taken alone; {p} with every model and look counted",
+        "{low} to {high} taken alone; {p} with {models} and {looks} counted",
         low=say.percent(best["skill_low"], 2, beside=0.0),
         high=say.percent(best["skill_high"], 2, beside=0.0),
         p=say.pvalue(best["p_holm"]),
+        models=_challengers(result),
+        looks=say.count(result.looks, "look"),
     )
     right = say.claim(
         "of the signs are right, {low} to {high}",
@@ -142,10 +149,10 @@ def _fee_card(result: Result) -> say.Card:
     gain = result.gain
     if not np.isfinite(gain.bp):
         return say.Card("Break-even fee", say.word("no trade"), "no forecast stands out from the others")
-    note = say.claim(
-        "a round trip on the strongest tenth of the forecasts, {low} to {high}"
-        if gain.proven
-        else "their strongest tenth earns {bp} a round trip before fees, {low} to {high}: that may be luck",
+    note = say.cases(
+        (gain.proven, "a round trip on the strongest tenth of the forecasts, {low} to {high}"),
+        (gain.bp > 0, "their strongest tenth earns {bp} a round trip before fees, {low} to {high}: that may be luck"),
+        (True, "their strongest tenth earns nothing before fees: {bp} a round trip, {low} to {high}"),
         bp=say.bp(gain.bp, 1),
         low=say.bp(gain.low, 1),
         high=say.bp(gain.high, 1),
@@ -174,9 +181,79 @@ def decision(result: Result) -> say.Claim:
         "while its p-value at one look is below {level}, unless another model beats both “no change” and it.",
         champion=say.model(result.verdict.champion),
         level=say.number(result.verdict.alpha, 2),
-        models=say.count(len(result.verdict.table) - 1, "model"),
+        models=_challengers(result),
         looks=say.count(result.looks, "look"),
         tries=say.count(result.trials, "try", "tries"),
+    )
+
+
+# ---- tries ----
+_MANY = 1e9
+
+
+def tries(result: Result, ledger: pd.DataFrame) -> Table:
+    """Every try on record (`btcml.forecast.experiment.Experiment.ledger`)."""
+
+    def says(rows: pd.DataFrame) -> say.Claim:
+        return say.claim(
+            "{tries} are on record for this series, those of this report included; the p-values allow for {counted}, "
+            "as {looks} at {models}.",
+            tries=say.count(int(rows["tries"].sum()), "try", "tries"),
+            counted=say.count(int(rows.loc[rows["counted"], "tries"].sum())),
+            looks=say.count(result.looks, "look"),
+            models=_challengers(result),
+        )
+
+    columns: Columns = {
+        "origin": "Whose",
+        "what": "What",
+        "start": ("Candles from", say.day),
+        "end": ("to", say.day),
+        "tries": "Tries",
+        "counts": "In the p-values",
+    }
+    return Table("tries", ledger.assign(counts=np.where(ledger["counted"], "yes", "no")), says, columns)
+
+
+def breaking(result: Result) -> say.Claim:
+    """How many looks and tries the verdict can bear."""
+    own = result.verdict.table.set_index("model").loc[result.leader].to_dict()
+    most, models = looks_to_break(own["p_once"], result.verdict.alpha), len(result.verdict.table) - 1
+    holds = bool(own["beats"])
+    bear = "{model} stays significant with up to {most} at these data counted, that is {tries}; {looks} {are} counted."
+    return say.cases(
+        (holds and most > _MANY, "More than a billion looks at these data would have to be counted to break this."),
+        (holds, bear),
+        (most >= result.looks, "Tries do not decide here: the p-value holds, but the error is not smaller throughout."),
+        (most >= 1, "With {looks} counted {model} is not significant; it would be with {most} at most."),
+        (True, "No number of tries decides here: {model} is not significant at a single look either ({p})."),
+        model=say.model(result.leader),
+        most=say.count(min(most, _MANY), "look"),
+        tries=say.count(min(most, _MANY) * models, "try", "tries"),
+        looks=say.count(result.looks, "look"),
+        are=say.verb(result.looks, "is", "are"),
+        p=say.pvalue(own["p_once"]),
+    )
+
+
+def limits(ledger: pd.DataFrame) -> say.Claim:
+    """Tries that no p-value counts."""
+    theirs = ledger[ledger["origin"].str.endswith("of the authors")]
+    counted = theirs[theirs["counted"]]
+    begin = "The recipe itself, features and settings, was found by trying: "
+    end = (
+        " A report over another number of days, or with another end, is one more look at much the same candles, and "
+        "building a report counts none. Only the sealed forecasts are free of all that."
+    )
+    return say.cases(
+        (theirs.empty, begin + "on candles of another series, which no p-value here counts." + end),
+        (counted.empty, begin + "{all} on earlier candles of this series, which no p-value here counts." + end),
+        (
+            True,
+            begin + "{all} on candles of this series; the p-values count the {some} on candles of this test." + end,
+        ),
+        all=say.count(int(theirs["tries"].sum()), "try", "tries"),
+        some=say.count(int(counted["tries"].sum())),
     )
 
 
@@ -313,8 +390,8 @@ def _where(groups: pd.DataFrame, noun: str, name: str, *, beats: bool) -> say.Cl
         end = f", in {'each' if sure == good else '{sure}'} of them by more than chance would, taken one by one"
         end += "" if beats else "; over the whole test the difference is not significant"
     else:
-        end = "; none is beyond chance"
-    end += ", and in {worse} larger beyond chance." if worse else "."
+        end = "; none of them is beyond chance"
+    end += "; in {worse} they are larger beyond chance." if worse else "."
     return say.cases(
         (len(groups) == 1, "The whole test lies in one {noun}: the skill of {model} there is {skill}."),
         (not good, errors + "in none of the {all} smaller than those of “no change”."),
@@ -341,7 +418,7 @@ def skill_by(result: Result, group: str) -> Chart | Table | say.Claim:
         return _year_table(groups, says) if len(groups) > 1 else says(groups)  # the whole test is one year
     if group == "third":
         groups = groups.set_index("third").reindex(THIRDS).rename_axis("third").dropna(subset="skill").reset_index()
-    turn = 60 if group == "month" and len(groups) > _MANY else 0
+    turn = 60 if group == "month" and len(groups) > _TURNED else 0
     figure, axes = canvas(2.7, bottom=0.75 if turn else 0.4)
     dots(axes, groups, "skill", "skill_low", "skill_high")
     zero_line(axes)
@@ -435,7 +512,7 @@ def _calibrated(whole: Calibration, alpha: float, bins: pd.DataFrame) -> say.Cla
     """Whether the probabilities say more than the base rate (Brier), and whether they are too bold (slope)."""
     informs = whole.brier < whole.base and whole.p < alpha
     begin = "Forecast probabilities of a rise, {low} to {high}, "
-    brier = "their Brier score is {brier}, that of the base rate {base} ({p})"
+    brier = "their Brier score is {brier}, that of the base rate {base} ({p}, one test)"
     slope = "; the slope of outcomes over probabilities is {slope} ({from} to {to}), where one is calibrated"
     groups = "; {inside} of {bins} lie on the line within chance."
     end = brier + slope + groups
@@ -624,7 +701,7 @@ def _left(gain: Gain, name: str, trades: pd.DataFrame, *, wins: bool) -> say.Cla
     filled = "whether orders would be filled at these prices is not known."
     nothing = f"at a fee of {{fee}} {trip} earns nothing, and entering and leaving usually costs {{usual}}."
     return say.cases(
-        (fee <= 0, trip[:1].upper() + trip[1:] + " loses before fees ({fee}, {low} to {high})."),
+        (fee <= 0, trip[:1].upper() + trip[1:] + " earned nothing before fees ({fee}, {low} to {high})."),
         (not gain.proven, f"What {trip} earns before fees, {{fee}}, may be luck ({{low}} to {{high}})."),
         (fee < say.USUAL_FEE_BP and wins, "Skill is not profit: " + nothing),
         (fee < say.USUAL_FEE_BP, nothing[:1].upper() + nothing[1:]),
@@ -661,8 +738,10 @@ def experts(result: Result) -> Table:
 
     def says(_table: pd.DataFrame) -> say.Claim:
         return say.claim(
-            "These tests allow for the chance that one of many looks good by luck; {tries} counted.",
+            "These tests allow for the chance that one of many looks good by luck: the deflated Sharpe ratio counts "
+            "{tries}, the others the {models} of this report and persistence.",
             tries=say.count(result.trials, "try", "tries"),
+            models=_challengers(result),
         )
 
     columns: Columns = {"test": "Test", "asks": "Question", "value": ("Value", say.digits(3)), "answer": "Answer"}
@@ -687,7 +766,7 @@ def _recomputed(result: Result, rows: pd.DataFrame) -> say.Claim:
     return say.claim(
         "From this file alone, of {candles}, the script computes for {model} a skill of {skill} and {p}, as in the "
         "headline.",
-        holds=math.isclose(skill, best["skill"], abs_tol=_CLOSE) and math.isclose(p, best["p_holm"], abs_tol=_CLOSE),
+        holds=abs(skill - best["skill"]) < _CLOSE and abs(p - best["p_holm"]) < _CLOSE,
         candles=say.count(len(rows), "candle"),
         model=say.model(result.leader),
         skill=say.percent(best["skill"], 2, beside=0.0),

@@ -11,6 +11,7 @@ import pytest
 
 from btcml.forecast.metrics import calibration
 from btcml.forecast.models.statistical import AutoRegression
+from btcml.forecast.verdict import looks_to_break
 from btcml.report import claims as say
 from btcml.report import exploration
 from btcml.report.charts import eda, evaluation, training
@@ -104,6 +105,49 @@ def test_cards_without_a_champion_name_the_model_that_they_are_about():
     for label in ("Skill", "Direction", "Coverage", "Break-even fee"):
         assert "model, " in cards[label].note, label
     assert "model, " not in cards_of(result_of(forecasts(0.2)))["Direction"].note
+
+
+LEDGER = pd.DataFrame(
+    {
+        "origin": ["search of the authors", "search of the authors", "this report"],
+        "what": ["features", "losses", "ridge"],
+        "start": pd.Timestamp("2021-01-01", tz="UTC"),
+        "end": pd.Timestamp("2023-01-01", tz="UTC"),
+        "tries": [220, 60, 2],
+        "counted": [False, True, True],
+    }
+)
+
+
+def test_every_claim_names_the_tries_that_it_counts():
+    """The ledger, the verdict, the card and the expert's tests: each its own number."""
+    result = dataclasses.replace(result_of(forecasts(0.2), 31), tries=282)
+    assert told(evaluation.tries(result, LEDGER)).startswith("282 tries are on record")
+    assert "allow for 62, as 31 looks at 2 models" in told(evaluation.tries(result, LEDGER))
+    assert "2 models and 31 looks counted" in cards_of(result)["Skill"].note.replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert "282 tries are on record" in told(evaluation.decision(result))
+    assert "the deflated Sharpe ratio counts 282 tries, the others the 2 models" in told(evaluation.experts(result))
+
+
+def test_the_page_says_how_many_tries_would_break_the_verdict():
+    """Exactly at that number the model is still champion, and at one more no longer."""
+    frame = forecasts(0.005)
+    once = float(result_of(frame).verdict.table.set_index("model")["p_once"]["ridge"])
+    most = looks_to_break(once)
+    assert 1 < most < 1e9
+    assert result_of(frame, int(most)).verdict.champion == "ridge"
+    assert result_of(frame, int(most) + 1).verdict.champion == "persistence"
+    assert f"stays significant with up to {most:,} looks" in told(evaluation.breaking(result_of(frame)))
+    assert f"it would be with {most:,} looks at most" in told(evaluation.breaking(result_of(frame, int(most) + 1)))
+    assert "More than a billion looks" in told(evaluation.breaking(result_of(forecasts(0.2))))
+    assert "not significant at a single look either" in told(evaluation.breaking(result_of(NO_SKILL)))
+
+
+def test_the_limits_name_the_span_of_the_authors_tries():
+    """On the candles of the test, on earlier ones, or on another market: three sentences."""
+    assert "280 tries on candles of this series; the p-values count the 60" in told(evaluation.limits(LEDGER))
+    assert "220 tries on earlier candles" in told(evaluation.limits(LEDGER.iloc[[0, 2]]))
+    assert "of another series" in told(evaluation.limits(LEDGER.iloc[[2]]))
 
 
 def test_a_large_skill_is_not_called_little():
