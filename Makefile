@@ -29,6 +29,8 @@ export BTCML_HOME
 BIN := .venv/bin
 READY := .venv/ready
 CODE := $(shell find btcml notebooks reports/template data_contracts -type f \( -name '*.py' -o -name '*.ipynb' -o -path 'reports/*' -o -name '*.yaml' \) -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*')
+# What decides the content of a snapshot.
+FETCHING := $(filter btcml/market/% btcml/store/% btcml/candles.py btcml/continuity.py btcml/contract.py btcml/pipeline/ingest.py data_contracts/%,$(CODE))
 # A value as one word of the shell, whatever it holds: a path may have spaces, quotes, $, & and #.
 quoted = '$(subst ','\'',$(value $(1)))'
 # Only parameters that the user gave: the others come from the settings (environment or .env) and files.
@@ -88,7 +90,12 @@ report: $(RUN)/pages/index.html ## the report as HTML pages, from candles to ver
 verify: | $(READY) ## build the report again in a clean folder and compare every byte with the pages as they are
 	@$(BIN)/btcml verify '$(RUN)'
 
-$(RUN)/pages/index.html: $(PLAN) $(CODE) requirements.lock | $(READY)
+# A changed notebook or chart makes pages again from the snapshot that is there; candles are fetched for a new plan only.
+$(RUN)/snapshot/snapshot.json: $(PLAN) $(FETCHING) | $(READY)
+	@$(BIN)/btcml report --from-plan $(PLAN) --snapshot
+	@touch $@
+
+$(RUN)/pages/index.html: $(RUN)/snapshot/snapshot.json $(CODE) requirements.lock | $(READY)
 	@$(BIN)/btcml report --from-plan $(PLAN)
 	@touch $@
 else # report: no plan could be made, and btcml has printed the reason; verify: there is none

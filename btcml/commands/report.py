@@ -11,37 +11,66 @@ from btcml.settings import load_settings
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from btcml.pipeline.story import Plan
+
 
 def _declare_report(parser: ArgumentParser) -> None:
     declare_series(parser)
     parser.add_argument("--end", help="UTC time at which the report ends (default: the source's own)")
     parser.add_argument("--out", type=Path, default=Path("reports/build"), help="where reports are built")
     parser.add_argument("--plan", type=Path, help="only decide market and end, and write them to this file")
-    parser.add_argument("--from-plan", type=Path, help="build the report of a file written by --plan")
+    parser.add_argument(
+        "--from-plan", type=Path, help="build the report of a file written by --plan, from its snapshot"
+    )
+    parser.add_argument(
+        "--snapshot", action="store_true", help="with --from-plan: only fetch candles and take the snapshot"
+    )
     parser.set_defaults(run=_report)
 
 
 def _report(args: Namespace) -> Any:
     require_extra("report", "report")
-    from btcml.pipeline.sources import make_source
-    from btcml.pipeline.story import build_story, load_plan, plan_story, save_plan
-    from btcml.report.pages import build_gallery
-    from btcml.store.engine import open_store
+    from btcml.pipeline.story import build_story, plan_story, save_plan
 
     if args.from_plan:
-        plan, settings = load_plan(args.from_plan), load_settings()
-        store = open_store(settings)
-        source = make_source(settings, plan.source, store, symbol=plan.symbol)
-    else:
-        session = open_session(args)
-        settings, store, source = session.settings, session.store, session.source
-        plan = plan_story(source, session.run)
+        return _planned(args)
+    session = open_session(args)
+    plan = plan_story(session.source, session.run)
     if args.plan:
         return {"plan": str(save_plan(plan, args.plan, args.out)), "market": plan.market, "end": plan.end}
+    _note(plan)
+    given = (session.settings, session.store, session.source, plan, args.out)
+    return _built(plan, args.out, build_story(*given, progress=say, on_page=progress(str(plan.key))))
+
+
+def _planned(args: Namespace) -> dict[str, str]:
+    """Build the pages of a plan from its snapshot, which is taken first where it is missing or asked for."""
+    from btcml.pipeline.sources import make_source
+    from btcml.pipeline.story import has_snapshot, load_plan, take_snapshot
+    from btcml.report.build import build_report
+    from btcml.store.engine import open_store
+
+    plan = load_plan(args.from_plan)
+    if args.snapshot or not has_snapshot(plan, args.out):
+        _note(plan)
+        settings = load_settings()
+        store = open_store(settings)
+        source = make_source(settings, plan.source, store, symbol=plan.symbol)
+        bundle = take_snapshot(settings, store, source, plan, args.out, on_page=progress(str(plan.key)))
+        if args.snapshot:
+            return {"snapshot": str(bundle), "market": plan.market, "end": plan.end}
+    return _built(plan, args.out, build_report(args.out / plan.path, progress=say))
+
+
+def _note(plan: Plan) -> None:
     if plan.market != "binance":
         say(f"NOTE: these are not live Binance candles: the market is {plan.market}")
-    index = build_story(settings, store, source, plan, args.out, progress=say, on_page=progress(str(plan.key)))
-    build_gallery(args.out)
+
+
+def _built(plan: Plan, out: Path, index: Path) -> dict[str, str]:
+    from btcml.report.pages import build_gallery
+
+    build_gallery(out)
     return {"report": str(index), "market": plan.market, "end": plan.end}
 
 

@@ -10,9 +10,10 @@ import pandas as pd
 
 from btcml.candles import SeriesKey, interval_floor
 from btcml.errors import NotFoundError
-from btcml.files import write_text
+from btcml.files import folder_lock, write_text
 from btcml.pipeline.ingest import backfill
-from btcml.report.build import build_report, check_request
+from btcml.report.build import adopt_bundle, build_report, check_request
+from btcml.report.manifest import bundle_facts
 from btcml.store.snapshots import read_snapshot, record_snapshot, save_snapshot
 
 if TYPE_CHECKING:
@@ -110,6 +111,32 @@ def snapshot_story(
     snapshot = read_snapshot(store, plan.key, *plan.span, getattr(source, "notes", ()))
     record_snapshot(store, snapshot, source.now())
     return save_snapshot(snapshot, settings.home / "snapshots")
+
+
+def take_snapshot(
+    settings: Settings,
+    store: Store,
+    source: Source,
+    plan: Plan,
+    out: Path,
+    *,
+    on_page: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Ingest what a plan needs, and put its snapshot into the run folder."""
+    bundle = snapshot_story(settings, store, source, plan, on_page)
+    with folder_lock(out / plan.path):
+        return adopt_bundle(out / plan.path, bundle)
+
+
+def has_snapshot(plan: Plan, out: Path) -> bool:
+    """Whether the run folder of a plan holds a snapshot of its series and span."""
+    try:
+        facts = bundle_facts(out / plan.path / "snapshot")
+    except NotFoundError:
+        return False
+    start, end = plan.span
+    wanted = asdict(plan.key) | {"start": start.isoformat(), "end": end.isoformat()}
+    return {name: facts[name] for name in wanted} == wanted
 
 
 def save_plan(plan: Plan, file: Path, out: Path) -> Path:

@@ -179,14 +179,18 @@ def write_environment(pages: Path) -> Path:
 _CAUSES: dict[str, str] = {
     "snapshot": "data",
     "heads": "sealed forecasts",
-    "parameters": "parameters",
-    "notebooks": "notebooks",
+    "parameters": "parameter",
+    "notebooks": "notebook",
     "source": "code",
     "template": "page template",
     "lock": "lock file",
-    "versions": "platform or package versions",
-    "machine": "another processor, C library or Python",
+    "versions": "version of",
+    "machine": "another processor, C library or Python:",
 }
+"""What each kind of input is called; of the notebooks and files only their names are told, not their hashes."""
+
+_NAMED = {"notebooks", "source", "template"}
+_MOST = 12
 _MANIFEST = "manifest.json"
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
@@ -211,11 +215,14 @@ class Difference:
     gap
         Largest relative difference of a number, where only numbers differ that no reader sees: those of a CSV,
         or of a drawing; None where a page reads differently, or a file is missing.
+    touched
+        Whether the file is no longer the one that was built.
     """
 
     file: str
     where: str
     gap: float | None = None
+    touched: bool = False
 
 
 @dataclass(frozen=True)
@@ -229,7 +236,8 @@ class Verification:
     differences
         Files that are not the same, missing or new; empty when the report is identical.
     causes
-        What has changed since the report was made: data, parameters, notebooks, code, lock, processor, …
+        What has changed since the report was made, one by one: ``notebook 02-eda``, ``version of numpy: 2.1 became
+        2.2``, another processor, …
     """
 
     files: int
@@ -249,17 +257,20 @@ class Verification:
         return self
 
     def __str__(self) -> str:
-        causes = "; ".join(self.causes)
+        since = [f"  changed since the report was built: {cause}" for cause in self.causes]
         if not self.differences:
-            return f"identical: {self.files} files, byte for byte" + f", though changed since: {causes}" * bool(causes)
-        why = f"because of {causes}" if causes else "though no input changed"
+            return "\n".join([f"identical: {self.files} files, byte for byte", *since])
         found = [f"  {difference.file}: {difference.where}" for difference in self.differences]
         gaps = [difference.gap for difference in self.differences if difference.file != _MANIFEST]
         size = [gap for gap in gaps if gap is not None]
         equal = [f"  every printed figure is equal; numbers differ by at most {max(size):.0e} of their size"]
-        return "\n".join(
-            [f"{len(found)} of {self.files} files differ {why}", *found, *equal * bool(size and len(size) == len(gaps))]
-        )
+        lines = [f"{len(found)} of {self.files} files differ", *(since or [self._unexplained()]), *found]
+        return "\n".join([*lines, *equal * bool(size and len(size) == len(gaps))])
+
+    def _unexplained(self) -> str:
+        if all(difference.touched for difference in self.differences):
+            return "  no input changed: the files themselves were changed after the report was built"
+        return "  no input changed: the same notebooks, code and packages gave other bytes here"
 
 
 def verify_report(folder: Path, notebooks: Path = NOTEBOOKS) -> Verification:
@@ -291,8 +302,7 @@ def verify_report(folder: Path, notebooks: Path = NOTEBOOKS) -> Verification:
         now = _manifest(again / "pages")
         found = tuple(_differences(run / "pages", again / "pages", then, now))
         then["machine"], now["machine"] = _environment(run / "pages"), _environment(again / "pages")
-    changed = {name: _changed(then.get(key), now.get(key)) for key, name in _CAUSES.items()}
-    causes = tuple(f"{name} ({what})" for name, what in changed.items() if what)
+    causes = tuple(cause for key in _CAUSES for cause in _changed(key, then.get(key), now.get(key)))
     return Verification(len(then["outputs"]), found, causes)
 
 
@@ -329,20 +339,32 @@ def _rebuild(folder: Path, notebooks: Path) -> None:
         raise ReportError(msg)
 
 
-def _changed(then: Any, now: Any) -> str:
-    if not isinstance(then, dict):
-        return "" if then == now else f"{str(then)[:_SHORT]} became {str(now)[:_SHORT]}"
-    return ", ".join(sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name)))
+def _changed(key: str, then: Any, now: Any) -> list[str]:
+    """Name what is not the same of one kind of input, one line each."""
+    if not isinstance(then, dict) or not isinstance(now, dict):
+        return [] if then == now else [f"{_CAUSES[key]}: {str(then)[:_SHORT]} became {str(now)[:_SHORT]}"]
+    names = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+    told = [f"{_CAUSES[key]} {name}{_became(key, then.get(name), now.get(name))}" for name in names[:_MOST]]
+    return told + [f"{_CAUSES[key]}: {len(names) - _MOST} more"] * (len(names) > _MOST)
+
+
+def _became(key: str, then: Any, now: Any) -> str:
+    if then is None or now is None:
+        return " is new" if then is None else " is gone"
+    return "" if key in _NAMED else f": {str(then)[:_SHORT]} became {str(now)[:_SHORT]}"
 
 
 def _differences(old: Path, new: Path, then: dict[str, Any], now: dict[str, Any]) -> list[Difference]:
     found = []
     for name in sorted(then["outputs"].keys() | now["outputs"].keys() | {_MANIFEST}):
         where, expected = _first_difference(old / name, new / name), then["outputs"].get(name)
-        if not where and expected and file_hash(old / name) != expected:
-            where = "the file is not the one that its manifest names"
+        touched = bool(expected and (old / name).exists() and file_hash(old / name) != expected)
+        if touched:
+            where = f"was changed after the report was built: {where or 'its manifest names other bytes'}"
         if where:
-            found.append(Difference(name, where, _number_gap(old / name, new / name)))
+            found.append(
+                Difference(name, where, _number_gap(old / name, new / name), touched=touched or "is missing" in where)
+            )
     return found
 
 

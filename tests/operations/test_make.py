@@ -16,6 +16,7 @@ printf '%s\n' "$@" > words
 case "$*" in
   *"--days 0"*) echo 'btcml: days must be at least 1' >&2; exit 2;;
   *--plan*) printf 'RUN := out/run\\n' > "${@: -1}";;
+  *--snapshot*) mkdir -p out/run/snapshot; echo facts > out/run/snapshot/snapshot.json;;
   *--from-plan*) mkdir -p out/run/pages; echo page > out/run/pages/index.html;;
 esac
 """
@@ -87,17 +88,39 @@ def test_verify_does_not_build_what_it_compares_with(make, tmp_path):
     (tmp_path / "btcml" / "new.py").touch()
     assert make("verify").returncode == 0
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert [call.split()[1] for call in calls] == ["report", "report", "verify"]
+    assert [call.split()[1] for call in calls] == ["report", "report", "report", "verify"]
+
+
+@pytest.mark.parametrize(
+    ("touched", "steps"),
+    [
+        ("notebooks/02-eda.ipynb", ["pages"]),
+        ("btcml/report.py", ["pages"]),
+        ("btcml/store/rows.py", ["snapshot", "pages"]),
+    ],
+)
+def test_a_touched_notebook_makes_pages_and_fetches_nothing(make, tmp_path, touched, steps):
+    """Candles are fetched for a new plan, or when the code that fetches, checks or stores them has changed."""
+    file = tmp_path / touched
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    assert make("report").returncode == 0
+    later = (tmp_path / "out" / "run" / "pages" / "index.html").stat().st_mtime + 5
+    os.utime(file, (later, later))
+    (tmp_path / "calls").unlink()
+    assert make("report").returncode == 0
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert ["snapshot" if call.endswith("--snapshot") else "pages" for call in calls] == steps
 
 
 def test_a_report_is_planned_and_built_once(make, tmp_path):
-    """Plan, then pages; the second time there is nothing to be done."""
+    """Plan, snapshot, pages; the second time there is nothing to be done."""
     for _ in range(2):
         done = make("report", "DAYS=9", "SOURCE=simulated")
         assert (done.returncode, done.stdout, done.stderr) == (0, "report: out/run/pages/index.html\n", "")
     assert make("verify", "DAYS=9", "SOURCE=simulated").returncode == 0
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert [call.split()[1] for call in calls] == ["report", "report", "verify"]
+    assert [call.split()[1] for call in calls] == ["report", "report", "report", "verify"]
 
 
 NAMES = [

@@ -15,6 +15,7 @@ import pytest
 
 from btcml.candles import SeriesKey
 from btcml.errors import NotFoundError, ReportError, UsageError
+from btcml.report import manifest
 from btcml.report.build import (
     adopt_bundle,
     build_chapter,
@@ -24,7 +25,7 @@ from btcml.report.build import (
     check_request,
     open_run,
 )
-from btcml.report.manifest import gather_inputs, manifest_text, verify_report
+from btcml.report.manifest import Difference, Verification, gather_inputs, manifest_text, verify_report
 from btcml.report.pages import build_gallery
 from btcml.store.snapshots import save_snapshot
 
@@ -117,12 +118,12 @@ def test_a_deleted_or_damaged_page_is_made_again(built, chapters):
 def test_a_manifest_has_inputs_and_outputs_and_no_time(built, tmp_path):
     """Hashes, parameters and versions; no clock, path, host, user or duration."""
     text = (built / "pages" / "manifest.json").read_text()
-    manifest = json.loads(text)
-    assert manifest["parameters"]["symbol"] == "BTCUSDT"
-    assert manifest["parameters"]["days"] == 30
-    assert set(manifest["notebooks"]) == {"01-ingest", "02-eda", "03-features", "04-training", "05-evaluation"}
-    assert {"index.html", "slides.html", "data/eda-tails.csv"} <= set(manifest["outputs"])
-    assert "btcml/report/build.py" in manifest["source"]
+    facts = json.loads(text)
+    assert facts["parameters"]["symbol"] == "BTCUSDT"
+    assert facts["parameters"]["days"] == 30
+    assert set(facts["notebooks"]) == {"01-ingest", "02-eda", "03-features", "04-training", "05-evaluation"}
+    assert {"index.html", "slides.html", "data/eda-tails.csv"} <= set(facts["outputs"])
+    assert "btcml/report/build.py" in facts["source"]
     assert str(tmp_path) not in text
     assert "seconds" not in text
     assert set(json.loads((built / "run.json").read_text())["seconds"]) == {
@@ -150,27 +151,29 @@ def test_verify_names_the_page_that_differs_and_why_and_where(built, chapters):
     touched = verify_report(built, chapters)
     assert [found.file for found in touched.differences] == ["01-ingest.html"]
     assert touched.causes == ()
+    assert "the files themselves were changed after the report was built" in str(touched)
+    assert "01-ingest.html: was changed after the report was built: line " in str(touched)
     with pytest.raises(ReportError, match="ingest"):
         touched.require_identical()
     assert "Down" in touched.differences[0].where
     write_notebook(chapters / "02-eda.ipynb", *chapter_cells(chapters, "02-eda"), "'more'", FINISH)
     changed = verify_report(built, chapters)
-    assert changed.causes == ("notebooks (02-eda)",)
+    assert changed.causes == ("notebook 02-eda",)
+    assert "changed since the report was built: notebook 02-eda" in str(changed).splitlines()[1]
     assert "02-eda.html" in {found.file for found in changed.differences}
 
 
 @pytest.mark.soak
 def test_verify_names_a_changed_line_lock_or_parameter(built, chapters):
     """A report that was made by other code, of another lock, from other parameters: each is named."""
-    manifest = built / "pages" / "manifest.json"
-    facts = json.loads(manifest.read_text())
+    file = built / "pages" / "manifest.json"
+    facts = json.loads(file.read_text())
     facts["source"]["btcml/report/build.py"] = facts["lock"] = "0" * 64
     facts["parameters"]["days"] = 31
-    manifest.write_text(json.dumps(facts))
+    file.write_text(json.dumps(facts))
     found = verify_report(built, chapters)
-    assert [cause.split(" (")[0] for cause in found.causes] == ["parameters", "code", "lock file"]
-    assert "days" in found.causes[0]
-    assert "btcml/report/build.py" in found.causes[1]
+    assert found.causes[:2] == ("parameter days: 31 became 30", "code btcml/report/build.py")
+    assert found.causes[2].startswith("lock file: 000000000000 became ")
     assert "manifest.json" in {difference.file for difference in found.differences}
 
 
@@ -182,13 +185,47 @@ def test_verify_names_another_processor_and_says_what_a_reader_would_notice(buil
     numbers = pages / "data" / "eda-tails.csv"
     numbers.write_text(numbers.read_text().replace("1,2", "1,2.000000000002"))
     found = verify_report(built, chapters)
-    assert found.causes == ("another processor, C library or Python (instructions)",)
+    assert len(found.causes) == 1
+    assert found.causes[0].startswith("another processor, C library or Python: instructions: x86-64-v2 became ")
     assert [difference.file for difference in found.differences] == ["data/eda-tails.csv"]
     assert found.differences[0].gap == pytest.approx(1e-12, rel=0.01)
     assert "every printed figure is equal; numbers differ by at most 1e-12" in str(found)
     page = pages / "01-ingest.html"
     page.write_text(page.read_text().replace("Up it goes", "Up it goes 2"))
     assert "every printed figure" not in str(verify_report(built, chapters))
+
+
+def test_verify_explains_each_kind_of_change_in_one_line():
+    """Code, notebook, template, data, parameter, package, Python: its name, and what became of it."""
+    then = {
+        "snapshot": "a" * 64, "heads": {}, "parameters": {"days": 30}, "notebooks": {"02-eda": "1"}, "lock": "b" * 64,
+        "source": {"btcml/x.py": "1", "btcml/old.py": "1"}, "template": {"page.css": "1"},
+        "versions": {"python": "3.11.2", "numpy": "2.1"},
+    }  # fmt: skip
+    now = {
+        "snapshot": "c" * 64, "heads": {}, "parameters": {"days": 31}, "notebooks": {"02-eda": "2"}, "lock": "b" * 64,
+        "source": {"btcml/x.py": "2", "btcml/new.py": "1"}, "template": {"page.css": "2"},
+        "versions": {"python": "3.12.1", "numpy": "2.2"},
+    }  # fmt: skip
+    causes = [cause for key in manifest._CAUSES for cause in manifest._changed(key, then.get(key), now.get(key))]
+    assert causes == [
+        "data: aaaaaaaaaaaa became cccccccccccc", "parameter days: 30 became 31", "notebook 02-eda",
+        "code btcml/new.py is new", "code btcml/old.py is gone", "code btcml/x.py", "page template page.css",
+        "version of numpy: 2.1 became 2.2", "version of python: 3.11.2 became 3.12.1",
+    ]  # fmt: skip
+    many = {str(place): "1" for place in range(20)}
+    assert manifest._changed("source", many, {})[-1] == "code: 8 more"
+
+
+def test_verify_tells_a_touched_page_from_other_bytes_of_the_same_inputs():
+    """A page that was edited and a kernel that computes otherwise are not the same finding."""
+    edited = Verification(2, (Difference("a.html", "line 1", touched=True),), ())
+    assert "changed after the report was built" in str(edited).splitlines()[1]
+    other = Verification(2, (Difference("a.html", "line 1"),), ())
+    assert "gave other bytes here" in str(other).splitlines()[1]
+    assert str(Verification(2, (), ("notebook 02-eda",))).splitlines() == [
+        "identical: 2 files, byte for byte", "  changed since the report was built: notebook 02-eda",
+    ]  # fmt: skip
 
 
 def test_a_folder_without_a_report_is_an_error(tmp_path):

@@ -766,7 +766,7 @@ def _recomputed(result: Result, rows: pd.DataFrame) -> say.Claim:
     return say.claim(
         "From this file alone, of {candles}, the script computes for {model} a skill of {skill} and {p}, as in the "
         "headline.",
-        holds=abs(skill - best["skill"]) < _CLOSE and abs(p - best["p_holm"]) < _CLOSE,
+        holds=abs(skill - best["skill"]) < _CLOSE / 100 and abs(p - best["p_holm"]) < _CLOSE,
         candles=say.count(len(rows), "candle"),
         model=say.model(result.leader),
         skill=say.percent(best["skill"], 2, beside=0.0),
