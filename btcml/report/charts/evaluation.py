@@ -240,7 +240,7 @@ def limits(ledger: pd.DataFrame) -> say.Claim:
     """Tries that no p-value counts."""
     theirs = ledger[ledger["origin"].str.endswith("of the authors")]
     counted = theirs[theirs["counted"]]
-    begin = "The recipe itself, features and settings, was found by trying: "
+    begin = "The recipe itself, features and settings, was found by trying "
     end = (
         " A report over another number of days, or with another end, is one more look at much the same candles, and "
         "building a report counts none. Only the sealed forecasts are free of all that."
