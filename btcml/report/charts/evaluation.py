@@ -240,17 +240,17 @@ def limits(ledger: pd.DataFrame) -> say.Claim:
     """Tries that no p-value counts."""
     theirs = ledger[ledger["origin"].str.endswith("of the authors")]
     counted = theirs[theirs["counted"]]
-    begin = "The recipe itself, features and settings, was found by trying "
+    begin = "The recipe itself, features and settings, was found by trying"
     end = (
         " A report over another number of days, or with another end, is one more look at much the same candles, and "
         "building a report counts none. Only the sealed forecasts are free of all that."
     )
     return say.cases(
-        (theirs.empty, begin + "on candles of another series, which no p-value here counts." + end),
-        (counted.empty, begin + "{all} on earlier candles of this series, which no p-value here counts." + end),
+        (theirs.empty, begin + " on candles of another series, which no p-value here counts." + end),
+        (counted.empty, begin + ": {all} on earlier candles of this series, which no p-value here counts." + end),
         (
             True,
-            begin + "{all} on candles of this series; the p-values count the {some} on candles of this test." + end,
+            begin + ": {all} on candles of this series; the p-values count the {some} on candles of this test." + end,
         ),
         all=say.count(int(theirs["tries"].sum()), "try", "tries"),
         some=say.count(int(counted["tries"].sum())),
