@@ -146,24 +146,25 @@ def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
 
 def _fee_card(result: Result) -> say.Card:
     """The break-even fee of the strongest forecasts, where their gain is significant."""
-    gain = result.gain
+    gain, proven = result.gain, result.gain.proven and _wins(result)
     if not np.isfinite(gain.bp):
         return say.Card("Break-even fee", say.word("no trade"), "no forecast stands out from the others")
     note = say.cases(
-        (gain.proven, "a round trip on the strongest tenth of the forecasts, {low} to {high}"),
+        (proven, "a round trip on the strongest tenth of the forecasts, {low} to {high}"),
         (gain.bp > 0, "their strongest tenth earns {bp} a round trip before fees, {low} to {high}: that may be luck"),
         (True, "their strongest tenth earns nothing before fees: {bp} a round trip, {low} to {high}"),
         bp=say.bp(gain.bp, 1),
         low=say.bp(gain.low, 1),
         high=say.bp(gain.high, 1),
     )
-    return say.Card("Break-even fee", say.bp(gain.bp) if gain.proven else say.word("not shown"), _own(result, note))
+    return say.Card("Break-even fee", say.bp(gain.bp) if proven else say.word("not shown"), _own(result, note))
 
 
 def _size_card(ranges: pd.DataFrame) -> say.Card:
     """How much of the size of the next move is forecast."""
     found, best = _best_range(ranges)
     note = say.cases(
+        (found[best] <= 0, "of the variance of the next range is forecast, by any model"),
         (best == _AVERAGE, "of the variance of the next range is forecast, by the last ranges alone"),
         (True, "of the variance of the next range is forecast; {rule} by the last ranges alone"),
         rule=say.percent(max(found[_AVERAGE], 0.0), 0),
@@ -380,7 +381,7 @@ def _skill_by(result: Result, group: str) -> pd.DataFrame:
     return table.drop(columns="model").reset_index(drop=True)
 
 
-def _where(groups: pd.DataFrame, noun: str, name: str, *, beats: bool) -> say.Claim:
+def _where(groups: pd.DataFrame, noun: str, name: str, *, beats: bool, rows: int = 0) -> say.Claim:
     """Number of groups in which a model has the smaller error, and in how many of them significantly."""
     good = int((groups["skill"] > 0).sum())
     sure = int(((groups["skill_low"] > 0) & (groups["dm_p"] < _CHANCE / 2)).sum())
@@ -391,12 +392,13 @@ def _where(groups: pd.DataFrame, noun: str, name: str, *, beats: bool) -> say.Cl
         end += "" if beats else "; over the whole test the difference is not significant"
     else:
         end = "; none of them is beyond chance"
-    end += "; in {worse} they are larger beyond chance." if worse else "."
+    end += "; in {worse} they are larger by more than chance would, taken one by one." if worse else "."
     return say.cases(
-        (len(groups) == 1, "The whole test lies in one {noun}: the skill of {model} there is {skill}."),
+        (len(groups) == 1, "{part} test lies in one {noun}: the skill of {model} there is {skill}."),
         (not good, errors + "in none of the {all} smaller than those of “no change”."),
         (good == len(groups), errors + "smaller than those of “no change” in every one of the {all}" + end),
         (True, errors + "smaller than those of “no change” in {good} of the {all}" + end),
+        part=say.word("Nearly the whole" if groups["rows"].sum() < rows else "The whole"),
         noun=say.word(noun),
         model=say.model(name),
         skill=say.percent(groups["skill"].iloc[0], 2, beside=0.0),
@@ -411,7 +413,7 @@ def skill_by(result: Result, group: str) -> Chart | Table | say.Claim:
     """Skill of the leader by ``month``, ``year``, ``third`` (of volatility) or ``hour`` of the day."""
     groups = _skill_by(result, group)
     noun = {"third": "regime"}.get(group, group)
-    says = partial(_where, noun=noun, name=result.leader, beats=_leader(result)["beats"])
+    says = partial(_where, noun=noun, name=result.leader, beats=_leader(result)["beats"], rows=len(result.losses))
     if len(groups) == 1 and group == "hour":
         return say.claim("Every candle opens at the same hour: there are no hours to compare.")
     if group == "year":
@@ -479,8 +481,8 @@ def signs(result: Result) -> say.Claim:
         "figure that matters for trading."
     )
     return say.cases(
-        (best["direction_low"] > _COIN, right + "more often than by a coin, and " + rest),
-        (best["direction_high"] < _COIN, right + "less often than by a coin, and " + rest),
+        (best["direction_low"] > _COIN, right + "taken alone more often than by a coin, and " + rest),
+        (best["direction_high"] < _COIN, right + "taken alone less often than by a coin, and " + rest),
         (True, right + "which a coin could reach, and " + rest),
         model=say.model(result.leader),
         all=say.percent(best["direction"]),
@@ -702,9 +704,8 @@ def _left(gain: Gain, name: str, trades: pd.DataFrame, *, wins: bool) -> say.Cla
     nothing = f"at a fee of {{fee}} {trip} earns nothing, and entering and leaving usually costs {{usual}}."
     return say.cases(
         (fee <= 0, trip[:1].upper() + trip[1:] + " earned nothing before fees ({fee}, {low} to {high})."),
-        (not gain.proven, f"What {trip} earns before fees, {{fee}}, may be luck ({{low}} to {{high}})."),
-        (fee < say.USUAL_FEE_BP and wins, "Skill is not profit: " + nothing),
-        (fee < say.USUAL_FEE_BP, nothing[:1].upper() + nothing[1:]),
+        (not (gain.proven and wins), f"What {trip} earns before fees, {{fee}}, may be luck ({{low}} to {{high}})."),
+        (fee < say.USUAL_FEE_BP, "Skill is not profit: " + nothing),
         (
             True,
             f"Nothing is left of {trip} only at a fee of {{fee}}, above the usual {{usual}}; " + filled,

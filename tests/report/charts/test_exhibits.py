@@ -387,7 +387,7 @@ def test_what_is_earned_is_not_called_more_than_luck_unless_it_is():
     """A gain whose interval holds zero is no break-even fee."""
     cards = cards_of(result_of(forecasts(0.0)))
     assert str(cards["Break-even fee"].value) == "not shown"
-    assert "may be luck" in cards["Break-even fee"].note
+    assert "earns nothing before fees" in cards["Break-even fee"].note
     assert "best model" in cards["Skill"].note
     sure = cards_of(result_of(forecasts(0.5)))
     assert str(sure["Break-even fee"].value).endswith("bp")
@@ -400,7 +400,7 @@ def test_what_is_earned_is_not_called_more_than_luck_unless_it_is():
 )
 def test_one_month_is_not_called_every_one_of_the_month(skill, sentence):
     """Grammar follows the number."""
-    groups = pd.DataFrame({"skill": skill, "skill_low": -0.2, "skill_high": 0.3, "dm_p": 0.5})
+    groups = pd.DataFrame({"skill": skill, "skill_low": -0.2, "skill_high": 0.3, "dm_p": 0.5, "rows": 9})
     assert sentence in str(evaluation._where(groups, "month", "ridge", beats=True)).replace(
         "\N{NARROW NO-BREAK SPACE}", " "
     )
@@ -411,12 +411,12 @@ def test_one_month_is_not_called_every_one_of_the_month(skill, sentence):
     [
         ([0.05, 0.05, 0.05], "every one of the 3 months, in each of them by more than chance would, taken one by one."),
         ([0.05, 0.05, -0.1], "every one of the 3 months, in 2 of them by more than chance would, taken one by one."),
-        ([-0.1, -0.1, -0.1], "every one of the 3 months; none is beyond chance."),
+        ([-0.1, -0.1, -0.1], "every one of the 3 months; none of them is beyond chance."),
     ],
 )
 def test_groups_that_are_all_beyond_chance_are_not_counted_twice(low, end):
     """“In every one of the months, in as many of them” reads like a slip."""
-    groups = pd.DataFrame({"skill": 0.1, "skill_low": low, "skill_high": 0.3, "dm_p": 0.001})
+    groups = pd.DataFrame({"skill": 0.1, "skill_low": low, "skill_high": 0.3, "dm_p": 0.001, "rows": 9})
     assert (
         str(evaluation._where(groups, "month", "ridge", beats=True))
         .replace("\N{NARROW NO-BREAK SPACE}", " ")
@@ -431,7 +431,7 @@ def test_a_p_value_states_what_it_counts():
     assert dict(evaluation.against_persistence(result, "BTCUSDT").columns)["p_holm"][0] == "p-value, all counted"
     card = cards_of(result)["Skill"]
     assert "taken alone" in card.note
-    assert card.note.endswith("with every model and look counted")
+    assert "with 2\N{NARROW NO-BREAK SPACE}models and 1\N{NARROW NO-BREAK SPACE}look counted" in card.note
     later = result.forecasts.assign(open_time=result.forecasts["open_time"] + pd.Timedelta(days=366))
     years = evaluation.skill_by(result_of(pd.concat([result.forecasts, later], ignore_index=True)), "year")
     assert dict(years.columns)["dm_p"][0] == "p-value of the year alone"

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from btcml.forecast.experiment import Gain
 from btcml.forecast.metrics import calibration
 from btcml.forecast.models.statistical import AutoRegression
 from btcml.forecast.verdict import looks_to_break
@@ -98,6 +99,18 @@ def test_without_skill_nothing_is_called_forecast_or_sure():
     assert all(str(say.model(result.leader)) in told(item) for item in said[3:])
 
 
+def test_a_gain_under_no_is_luck_even_if_its_own_interval_is_above_zero():
+    """Of a model without skill no fee is called bearable, in no place."""
+    result = result_of(NO_SKILL)
+    result.__dict__["gain"] = Gain(20.6, 2.6, 38.5)
+    card = cards_of(result)["Break-even fee"]
+    assert str(card.value) == "not shown"
+    assert "may be luck" in card.note
+    trades = pd.DataFrame({"rule": ["top"], "entry": ["at once"], "cost_bp": [0.0], "net_bp": [20.6]})
+    assert "may be luck" in str(evaluation._left(result.gain, "ridge", trades, wins=False))
+    assert "only at a fee" in str(evaluation._left(result.gain, "ridge", trades, wins=True))
+
+
 def test_cards_without_a_champion_name_the_model_that_they_are_about():
     """Persistence is champion; direction, coverage, skill and fee are of the nearest model, and say so."""
     cards = cards_of(result_of(NO_SKILL))
@@ -131,7 +144,7 @@ def test_every_claim_names_the_tries_that_it_counts():
 
 def test_the_page_says_how_many_tries_would_break_the_verdict():
     """Exactly at that number the model is still champion, and at one more no longer."""
-    frame = forecasts(0.005)
+    frame = forecasts(0.0006)
     once = float(result_of(frame).verdict.table.set_index("model")["p_once"]["ridge"])
     most = looks_to_break(once)
     assert 1 < most < 1e9
@@ -158,12 +171,16 @@ def test_a_large_skill_is_not_called_little():
 
 def test_groups_that_lead_under_no_are_not_called_sure():
     """Single months beyond chance do not add up to a champion; those that are worse are counted too."""
-    groups = pd.DataFrame({"skill": [0.1, 0.1, -0.1], "skill_low": [0.05, -0.1, -0.2], "skill_high": [0.2, 0.2, -0.05]})
+    groups = pd.DataFrame(
+        {"skill": [0.1, 0.1, -0.1], "skill_low": [0.05, -0.1, -0.2], "skill_high": [0.2, 0.2, -0.05], "rows": 9}
+    )
     said = str(evaluation._where(groups.assign(dm_p=[0.001, 0.4, 0.99]), "month", "ridge", beats=False))
     assert "over the whole test the difference is not significant" in said
-    assert "in 1 larger beyond chance" in said
+    assert "in 1 they are larger by more than chance would, taken one by one." in said
     doubtful = str(evaluation._where(groups.assign(dm_p=0.4), "month", "ridge", beats=True))
-    assert "none is beyond chance" in doubtful
+    assert "none of them is beyond chance" in doubtful
+    one = evaluation._where(groups.head(1).assign(dm_p=0.4), "month", "ridge", beats=True, rows=10)
+    assert str(one).startswith("Nearly the whole test lies in one month")
 
 
 def test_an_interval_that_begins_just_below_zero_is_not_printed_as_zero():
