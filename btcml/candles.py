@@ -58,6 +58,10 @@ _TICK = pd.Timedelta(milliseconds=1)
 _MICROSECOND = pd.Timedelta(microseconds=1)
 
 
+LONGEST_HORIZON = 1000
+"""Longest horizon of a forecast in candles."""
+
+
 def check_symbol(text: str) -> str:
     """Return a symbol that is written as the exchange writes it.
 

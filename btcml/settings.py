@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from btcml.candles import SeriesKey, check_symbol, interval_delta
+from btcml.candles import LONGEST_HORIZON, SeriesKey, check_symbol, interval_delta
 from btcml.errors import UsageError
 from btcml.system import public_url
 
@@ -61,6 +61,14 @@ def _urls(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(value.rstrip("/") for value in values)
 
 
+def _horizons(values: tuple[int, ...]) -> tuple[int, ...]:
+    if list(values) != sorted(set(values)) or values[:1] != (1,) or values[-1] > LONGEST_HORIZON:
+        found = ",".join(map(str, values)) or "none"
+        msg = f"expected numbers of candles from 1 to {LONGEST_HORIZON}, ascending, the first of them 1, found {found}"
+        raise ValueError(msg)
+    return values
+
+
 class Settings(BaseSettings):
     """Locations, credentials and schedule, from the environment or ``.env``.
 
@@ -99,6 +107,9 @@ class Settings(BaseSettings):
     btcml_source: str = Field("auto", description="binance, simulated, auto, or a file or folder of candles.")
     btcml_ingest_every: _Duration = Field("5m", description="Longest pause between ingests; each close is one, too.")
     btcml_train_every: _Duration = Field("15m", description="Pause between trainings.")
+    btcml_horizons: Annotated[tuple[int, ...], NoDecode, AfterValidator(_horizons)] = Field(
+        (1, 3, 12, 48), description="Candles ahead that are forecast; 1: the next one alone."
+    )
     btcml_alerts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Addresses that alerts are sent to: webhooks, or addresses of apprise (the extra alerts)."
     )
@@ -115,7 +126,8 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        *("btcml_binance_urls", "btcml_symbols", "btcml_cors_origins", "btcml_alerts", "btcml_alert_topics"),
+        *("btcml_binance_urls", "btcml_symbols", "btcml_horizons", "btcml_cors_origins"),
+        *("btcml_alerts", "btcml_alert_topics"),
         mode="before",
     )
     @classmethod

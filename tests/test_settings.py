@@ -45,12 +45,24 @@ def test_an_empty_variable_is_no_variable(monkeypatch):
         ("BTCML_INGEST_EVERY", "soon"),
         ("BTCML_BINANCE_URLS", "ftp://x"),
         ("BTCML_TRAIN_EVERY", "0m"),
+        ("BTCML_HORIZONS", "1,x"),
     ],
 )
 def test_a_wrong_setting_is_named(monkeypatch, name, value):
     """The sentence names the variable or says what would be right."""
     monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match=f"{name}|one of 1m|a duration is"):
+        load_settings()
+
+
+@pytest.mark.parametrize("value", ["3,12", "1,12,3", "1,3,3", "0,1", "1,-3", "1,1001", ","])
+def test_horizons_ascend_from_the_next_candle(monkeypatch, value):
+    """By default four; each other wrong list is one sentence that says what is right."""
+    assert load_settings().btcml_horizons == (1, 3, 12, 48)
+    monkeypatch.setenv("BTCML_HORIZONS", "1, 6")
+    assert load_settings().btcml_horizons == (1, 6)
+    monkeypatch.setenv("BTCML_HORIZONS", value)
+    with pytest.raises(UsageError, match="BTCML_HORIZONS is wrong: expected numbers of candles from 1 to 1000, ascend"):
         load_settings()
 
 

@@ -79,7 +79,7 @@ def settings_page() -> str:
     rows = []
     for name, field in Settings.model_fields.items():
         value = field.default
-        shown = ",".join(value) if isinstance(value, tuple) else "" if value is None else value
+        shown = ",".join(map(str, value)) if isinstance(value, tuple) else "" if value is None else value
         rows.append((f"`{name.upper()}`", f"`{shown}`" if str(shown) else "unset", field.description))
     intro = "Read from the environment or `.env`, once, when a command starts. An empty value counts as unset."
     return _page("Settings", intro, _table(("setting", "default", "meaning"), rows))

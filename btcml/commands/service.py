@@ -35,6 +35,7 @@ def _job(session: Session, kind: str, **parameters: Any) -> Any:
 
 def _declare_predict(parser: ArgumentParser) -> None:
     declare_series(parser)
+    parser.add_argument("--horizon", type=int, default=1, help="candles ahead, one of BTCML_HORIZONS")
     parser.set_defaults(run=_predict)
 
 
@@ -42,7 +43,7 @@ def _predict(args: Namespace) -> Any:
     from btcml.pipeline.predict import predict
 
     session = open_session(args)
-    return predict(session.store, session.settings, session.key).to_dict()
+    return predict(session.store, session.settings, session.key).at(args.horizon).to_dict()
 
 
 def _declare_address(parser: ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +25,13 @@ from btcml.errors import ArtifactError, BtcmlError
 from btcml.files import replaced_file, replaced_folder
 from btcml.forecast.experiment import Experiment, Result
 from btcml.forecast.features import definition_hash
-from btcml.forecast.forecaster import Forecaster, empty_models
+from btcml.forecast.forecaster import Forecaster, HorizonForecaster, empty_models
 from btcml.forecast.metrics import FORECAST_COLUMNS, PERSISTENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from btcml.forecast.models import Model
 
 
 FORMAT = 1
@@ -65,15 +67,25 @@ def save_forecaster(forecaster: Forecaster, folder: Path, golden: pd.DataFrame) 
         The folder.
     """
     tail = golden.iloc[-forecaster.tail_length :].reset_index(drop=True)
-    files = {
-        f"{name}.{part}": payload for name, model in forecaster.models.items() for part, payload in model.dump().items()
-    }
-    files[GOLDEN] = _golden_bytes(tail)
+    files = _model_files("", forecaster.models) | {GOLDEN: _golden_bytes(tail)}
+    for horizon, one in forecaster.horizons.items():
+        files |= _model_files(_prefix(horizon), one.models)
     manifest = _manifest(forecaster, tail, files)
     with replaced_folder(folder) as new:
         for name, payload in (files | {MANIFEST: manifest}).items():
             (new / name).write_bytes(payload)
     return folder
+
+
+def _prefix(horizon: int) -> str:
+    """What the names of the files of a longer horizon begin with."""
+    return f"{horizon}-ahead."
+
+
+def _model_files(prefix: str, models: Mapping[str, Model]) -> dict[str, bytes]:
+    return {
+        f"{prefix}{name}.{part}": payload for name, model in models.items() for part, payload in model.dump().items()
+    }
 
 
 def manifest_hash(folder: Path) -> str:
@@ -133,7 +145,14 @@ def _manifest(forecaster: Forecaster, tail: pd.DataFrame, files: Mapping[str, by
             "forecasts": _golden_forecasts(forecaster, tail),
         },
     }
+    if forecaster.horizons:
+        facts["horizons"] = [_horizon_facts(one) for one in forecaster.horizons.values()]
     return json.dumps(facts, indent=1, sort_keys=True, allow_nan=False).encode()
+
+
+def _horizon_facts(one: HorizonForecaster) -> dict[str, Any]:
+    facts = {f.name: getattr(one, f.name) for f in fields(one) if f.name != "models"}
+    return facts | {"shape": list(one.shape), "facts": dict(one.facts)}
 
 
 def _definition(features: tuple[str, ...]) -> str:
@@ -147,9 +166,13 @@ def _golden_bytes(tail: pd.DataFrame) -> bytes:
 
 def _golden_forecasts(forecaster: Forecaster, tail: pd.DataFrame) -> dict[str, list[float]]:
     """Raw forecasts of the last rows by model, and the log moves that would be served."""
-    raw = forecaster.raw_forecasts(forecaster.dataset(tail), GOLDEN_ROWS)
-    served = forecaster.predict(tail)
-    moves = [np.log(close / served.last_close) for _, close in sorted(served.closes.items())]
+    data = forecaster.dataset(tail)
+    raw, made = forecaster.raw_forecasts(data, GOLDEN_ROWS), forecaster.predict_all(tail)
+    for horizon, rows in forecaster.horizon_forecasts(data, GOLDEN_ROWS).items():
+        raw |= {_prefix(horizon) + name: row for name, row in rows.items()}
+        ends = np.array([made[horizon].close, made[horizon].high, made[horizon].low])
+        raw[f"{_prefix(horizon)}served"] = np.log(ends / made[horizon].last_close)
+    moves = [np.log(close / made[1].last_close) for _, close in sorted(made[1].closes.items())]
     return {name: rows.tolist() for name, rows in raw.items()} | {"served": [float(move) for move in moves]}
 
 
@@ -209,10 +232,8 @@ def _read_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def _forecaster(manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> tuple[Forecaster, pd.DataFrame]:
-    models = {
-        name: model.load({key.removeprefix(f"{name}."): files[key] for key in files if key.startswith(f"{name}.")})
-        for name, model in empty_models(tuple(manifest["served"])).items()
-    }
+    models = _loaded(files, "", empty_models(tuple(manifest["served"])))
+    horizons = [_horizon(facts, files) for facts in manifest.get("horizons", ())]
     high, low = manifest["shape"]
     forecaster = Forecaster(
         interval=manifest["interval"],
@@ -224,8 +245,24 @@ def _forecaster(manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> tupl
         shape=(float(high), float(low)),
         interval_state=manifest["interval_state"],
         metadata=manifest["metadata"],
+        horizons={one.horizon: one for one in horizons},
     )
     return forecaster, _golden_tail(manifest, files[GOLDEN])
+
+
+def _horizon(facts: Mapping[str, Any], files: Mapping[str, bytes]) -> HorizonForecaster:
+    high, low = facts["shape"]
+    served = () if facts["champion"] == PERSISTENCE else (facts["champion"],)
+    models = _loaded(files, _prefix(facts["horizon"]), empty_models(served, facts["horizon"]))
+    return HorizonForecaster(**dict(facts) | {"shape": (float(high), float(low))}, models=models)
+
+
+def _loaded(files: Mapping[str, bytes], prefix: str, empty: Mapping[str, Model]) -> dict[str, Model]:
+    loaded = {}
+    for name, model in empty.items():
+        start = f"{prefix}{name}."
+        loaded[name] = model.load({key.removeprefix(start): files[key] for key in files if key.startswith(start)})
+    return loaded
 
 
 def _golden_tail(manifest: Mapping[str, Any], payload: bytes) -> pd.DataFrame:

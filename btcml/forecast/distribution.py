@@ -89,6 +89,21 @@ def learn(error: ArrayLike, scale: ArrayLike, day: Rows, made: Rows, *, thirds: 
     return Learned(np.array(tables).reshape(-1, len(LEVELS)), row)
 
 
+def learn_newest(error: ArrayLike, scale: ArrayLike, day: Rows) -> tuple[Array, Array]:
+    """Quantiles for the day after the last, as `learn` would use them.
+
+    Returns
+    -------
+    tuple
+        Quantiles of the errors at `LEVELS`, one row for each third (or one for all, or none), shape (k, 99); and the
+        edges of the log scale between the thirds, shape (k - 1,).
+    """
+    errors, log_scale = np.asarray(error, dtype=float), np.log(np.asarray(scale, dtype=float))
+    known = np.isfinite(errors) & np.isfinite(log_scale) & (day > np.max(day, initial=0) - WINDOW_DAYS)
+    found, edges = _quantiles(errors[known], log_scale[known], thirds=True)
+    return np.array(found).reshape(-1, len(LEVELS)), edges
+
+
 def _quantiles(errors: Array, log_scale: Array, *, thirds: bool) -> tuple[list[Array], Array]:
     """Quantiles of each third, and the edges between the thirds."""
     if len(errors) < 2 * LEAST:

@@ -7,6 +7,7 @@ own.
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from btcml.candles import interval_delta
+from btcml.candles import LONGEST_HORIZON, interval_delta
 from btcml.continuity import suspect_rows
 from btcml.errors import NotReadyError, UsageError
 from btcml.forecast.dataset import make_dataset
@@ -50,7 +51,7 @@ from btcml.forecast.walk import Raw, close_frame, level_frame, walk, walk_horizo
 from btcml.rounding import decimals_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 MODELS: tuple[str, ...] = ("lightgbm_mean", "random_forest", "autoreg", "ridge")
@@ -70,9 +71,6 @@ INTERVAL_SCORES: tuple[str, ...] = (
     "coverage", "coverage_calm", "coverage_middle", "coverage_storm", "winkler_bp", "coverage_worst_day",
 )  # fmt: skip
 """Metrics of the prediction interval."""
-
-LONGEST = 1000
-"""Longest horizon in candles."""
 
 _DAY = pd.Timedelta(days=1)
 _LONGEST_TEST = 365
@@ -212,11 +210,14 @@ class Experiment:
         return f"an explicit experiment: {fields}" if named else "the published experiment"
 
     def ledger(self, candles: pd.DataFrame, trials: pd.DataFrame, research: pd.DataFrame) -> pd.DataFrame:
-        """Every try on record, this one last (`btcml.forecast.verdict.ledger`)."""
-        return ledger(trials, research, self.test_span(candles), self.models)
+        """Every try on record at its horizons, this one last (`btcml.forecast.verdict.ledger`)."""
+        return ledger(self._tried(trials), research, self.test_span(candles), self.models)
 
     def looks(self, candles: pd.DataFrame, trials: pd.DataFrame, research: pd.DataFrame | None = None) -> int:
         """How many looks a run on these candles counts, itself included.
+
+        Tries at other horizons are no looks at the outcomes of this experiment. Runs of the published one count by
+        the new evidence in them; so do those of an experiment without the next candle, as the service repeats it.
 
         Parameters
         ----------
@@ -230,13 +231,21 @@ class Experiment:
             the test count like other tries.
         """
         start, end = self.test_span(candles)
-        published = (trials["settings"] == "{}") & trials["test_start"].notna()
+        trials = self._tried(trials)
+        routine = {} if 1 in self.horizons else json.loads(json.dumps(self.differences(candles)))
+        repeated = np.array([json.loads(given) == routine for given in trials["settings"]], dtype=bool)
+        published = repeated & trials["test_start"].notna()
         tried = int((~published).sum())
         if research is not None:
             tried += int(research["tries"][(research["start"] < end) & (research["end"] > start)].sum())
         spans = trials.loc[published, ["test_start", "test_end"]].drop_duplicates()
         past = list(spans.itertuples(index=False, name=None))
         return count_looks([*past, (start, end)], tried, len(self.models))
+
+    def _tried(self, trials: pd.DataFrame) -> pd.DataFrame:
+        """Tries at a horizon of this experiment."""
+        horizons = [json.loads(given).get("horizons", [1]) for given in trials["settings"]]
+        return trials[np.array([not set(found).isdisjoint(self.horizons) for found in horizons], dtype=bool)]
 
     def folds(self, candles: pd.DataFrame) -> pd.DataFrame:
         """Folds on a frame of candles.
@@ -264,7 +273,7 @@ class Experiment:
         *,
         looks: int = 1,
         tries: int = 0,
-        reigning: str = PERSISTENCE,
+        reigning: str | Mapping[int, str] = PERSISTENCE,
         jobs: int = 2,
         backend: str = "loky",
     ) -> Result:
@@ -279,7 +288,7 @@ class Experiment:
         tries
             Models and settings on record, those of this run included (`ledger`).
         reigning
-            The champion so far, of the first horizon.
+            The champion so far of the first horizon, or of each by horizon.
         jobs, backend
             Parallel fits, and the name of the joblib backend; the result does not depend on either.
 
@@ -292,11 +301,12 @@ class Experiment:
         folds = self.plan.folds(candles["open_time"], self.interval)
         raws = walk_horizons(data, folds, self.horizons, self.models, RANGE_MODELS, jobs, backend)
         family: list[Result] = []
+        champions = {self.horizons[0]: reigning} if isinstance(reigning, str) else reigning
         for horizon, raw in raws.items():
             forecasts = self._tested(close_frame(raw, self.models, self.level))
             ranges = self._tested(level_frame(raw.ranges, RANGE_MODELS))
             volatility = self._tested(level_frame(raw.volatility, RANGE_MODELS)) if raw.volatility else None
-            reigns = reigning if horizon == self.horizons[0] else PERSISTENCE
+            reigns = champions.get(horizon, PERSISTENCE)
             family.append(Result(self, forecasts, ranges, looks, reigns, raw, volatility, family, int(tries)))
         return family[0]
 
@@ -345,10 +355,11 @@ def _check_models(models: tuple[str, ...]) -> None:
 
 def _check_horizons(horizons: tuple[int, ...]) -> None:
     rising = horizons and list(horizons) == sorted(set(horizons))
-    if not rising or not 1 <= horizons[0] <= horizons[-1] <= LONGEST:
+    if not rising or not 1 <= horizons[0] <= horizons[-1] <= LONGEST_HORIZON:
         found = ", ".join(map(str, horizons)) or "none"
         msg = (
-            f"horizons are numbers of candles from 1 to {LONGEST}, ascending, found {found}: write for example 1, 3, 12"
+            f"horizons are numbers of candles from 1 to {LONGEST_HORIZON}, ascending, found {found}: "
+            "write for example 1, 3, 12"
         )
         raise UsageError(msg)
 
@@ -497,7 +508,7 @@ class Result:
             p_holm`` (after Holm over models and horizons, and looks), ``range_r2, volatility_r2`` with those of
             the references EWMA and HAR, and `btcml.forecast.distribution.distribution_scores`.
         """
-        return pd.DataFrame([_row(result) for result in self.family or [self]])
+        return pd.DataFrame([horizon_row(result) for result in self.family or [self]])
 
     @cached_property
     def interval(self) -> pd.DataFrame:
@@ -612,8 +623,8 @@ class Result:
         return f"<p><b>{escape(self.verdict.reason)}</b></p>{table.round(5).to_html(index=False, border=0)}"
 
 
-def _row(result: Result) -> dict[str, Any]:
-    """Figures of the leader at one horizon."""
+def horizon_row(result: Result) -> dict[str, Any]:
+    """Figures of the leader at one horizon: a row of `Result.by_horizon`."""
     table = result.verdict.table.set_index("model").reindex([result.leader]).iloc[0]
     row = {"horizon": result.horizon, "champion": result.verdict.champion, "model": result.leader}
     row |= {"ratio": table["ratio"], "late_ratio": late_ratio(result.of_leader)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,21 +12,33 @@ from btcml.continuity import suspect_rows
 from btcml.errors import NotReadyError, UsageError
 from btcml.forecast.calibration import CAUTION, calibrated, newest_factor, probability_losses
 from btcml.forecast.dataset import Dataset, make_dataset
+from btcml.forecast.distribution import Distribution, learn_newest
+from btcml.forecast.experiment import horizon_row
 from btcml.forecast.features import SETS, features_of, tail_length
 from btcml.forecast.intervals import AdaptiveInterval
 from btcml.forecast.metrics import PERSISTENCE
-from btcml.forecast.models import DIRECTION, RANGE, make_model, members_of
+from btcml.forecast.metrics.interval import LEVEL
+from btcml.forecast.models import DIRECTION, RANGE, members_of
 from btcml.forecast.splits import WalkForward
-from btcml.forecast.targets import TARGETS, price_of, prices
-from btcml.forecast.walk import fit_all, interval_inputs, raw_move, walk_all
+from btcml.forecast.targets import TARGETS, horizon_scale, price_of, prices
+from btcml.forecast.verdict import plain
+from btcml.forecast.walk import (
+    VOLATILITY,
+    distribution_inputs,
+    fit_all,
+    interval_inputs,
+    model_of,
+    raw_move,
+    walk_all,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from btcml.forecast.experiment import Experiment
-    from btcml.forecast.models import Model
+    from btcml.forecast.experiment import Experiment, Result
+    from btcml.forecast.models import Model, Sample
     from btcml.forecast.walk import Raw, Walked
 
     Array = NDArray[np.float64]
@@ -35,7 +47,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One forecast of one candle, made at the close of the candle before.
+    """One forecast of one candle, made at the close of the candle before, or `horizon` candles before.
 
     Prices are in quote units (USD) and consistent: ``high >= max(open, close)``,
     ``low <= min(open, close)``, ``amp = high - low``.
@@ -45,9 +57,9 @@ class Prediction:
     open_time
         Of the target candle.
     last_close
-        Close of the candle before: persistence's forecast.
+        The last close, when it is made: persistence's forecast.
     open, high, low, close, amp
-        The served forecast.
+        The served forecast; beyond the next candle high and low are those of all candles until the horizon.
     lo, hi
         90 % interval of the close, around the last close; NaN before its warm-up.
     prob_up
@@ -56,6 +68,10 @@ class Prediction:
         Name of the served model.
     closes
         Forecast close of every model, persistence and challengers among them.
+    horizon
+        Candles ahead.
+    distribution
+        Of the close, beyond the next candle; None before its warm-up.
     """
 
     open_time: pd.Timestamp
@@ -70,6 +86,71 @@ class Prediction:
     prob_up: float
     model: str
     closes: dict[str, float]
+    horizon: int = 1
+    distribution: Distribution | None = None
+
+
+@dataclass(frozen=True)
+class HorizonForecaster:
+    """Fitted models of one horizon beyond the next candle.
+
+    Parameters
+    ----------
+    horizon
+        Candles ahead.
+    champion
+        The served model, or ``persistence``.
+    models
+        Fitted models by name: members of the champion, the range model and that of the volatility.
+    factor
+        Multiplier of the champion's forecast.
+    shape
+        Median of the scaled high and low until the horizon in units of the range forecast.
+    quantiles, edges
+        What `btcml.forecast.distribution.learn_newest` learned of the champion's past errors.
+    facts
+        Verdict, figures, when it was judged, and the last candle that was fitted on: JSON values only.
+    """
+
+    horizon: int
+    champion: str
+    models: Mapping[str, Model]
+    factor: float
+    shape: tuple[float, float]
+    quantiles: Sequence[Sequence[float]]
+    edges: Sequence[float]
+    facts: Mapping[str, Any]
+
+    def prediction(self, data: Dataset, raw: Mapping[str, Array]) -> Prediction:
+        """Forecast from the newest candle of a dataset and the raw forecasts of the models."""
+        last, scale = float(data.prepared.close[-1]), float(horizon_scale(data.prepared, self.horizon)[-1])
+        members = members_of(self.champion)
+        move = self.factor * float(np.mean([raw[member][-1] for member in members])) if members else 0.0
+        width = float(np.exp(raw[RANGE][-1]))
+        candle = prices(last, move, self.shape[0] * width, -self.shape[1] * width, scale)
+        size = scale * float(np.exp((raw[RANGE][-1] + raw[VOLATILITY][-1]) / 2))
+        made = self._distribution(last, move * scale, size)
+        lo, hi = made.interval(LEVEL) if made else (np.nan, np.nan)
+        ahead = pd.Timedelta(microseconds=(self.horizon - 1) * data.prepared.step_us)
+        return Prediction(
+            open_time=pd.Timestamp(int(data.target_time[-1]), unit="us", tz="UTC") + ahead,
+            last_close=last,
+            **{name: float(value) for name, value in candle._asdict().items()},
+            lo=lo,
+            hi=hi,
+            prob_up=made.probability_above(last) if made else np.nan,
+            model=self.champion,
+            closes={PERSISTENCE: last} | ({self.champion: float(candle.close)} if members else {}),
+            horizon=self.horizon,
+            distribution=made,
+        )
+
+    def _distribution(self, last: float, center: float, size: float) -> Distribution | None:
+        """Quantiles of the errors in the third of the scale, times the scale, around the forecast."""
+        if not len(self.quantiles):
+            return None
+        third = int(np.searchsorted(np.asarray(self.edges), np.log(size)))
+        return Distribution(last, tuple((center + size * np.asarray(self.quantiles[third])).tolist()))
 
 
 @dataclass(frozen=True)
@@ -96,6 +177,8 @@ class Forecaster:
         State of the adaptive interval.
     metadata
         Facts about the training: JSON values only.
+    horizons
+        Models of the horizons beyond the next candle.
     """
 
     interval: str
@@ -107,6 +190,7 @@ class Forecaster:
     shape: tuple[float, float]
     interval_state: Mapping[str, Any]
     metadata: Mapping[str, Any]
+    horizons: Mapping[int, HorizonForecaster] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.champion not in {PERSISTENCE, *self.served}:
@@ -116,7 +200,12 @@ class Forecaster:
     @property
     def tail_length(self) -> int:
         """Number of candles that `predict` needs."""
-        return max(tail_length(self._features_of(model)) for model in self.models.values())
+        return max(tail_length(self._features_of(model)) for model in self._fitted())
+
+    def _fitted(self) -> list[Model]:
+        """Models of all horizons."""
+        parts = [self.models, *(one.models for one in self.horizons.values())]
+        return [model for part in parts for model in part.values()]
 
     def predict(self, tail: pd.DataFrame) -> Prediction:
         """Forecast the candle after the last one.
@@ -134,9 +223,16 @@ class Forecaster:
         data = self.dataset(tail.iloc[-self.tail_length :])
         return self._prediction(data, self.raw_forecasts(data, 1))
 
+    def predict_all(self, tail: pd.DataFrame) -> dict[int, Prediction]:
+        """Forecasts by horizon, the next candle first; otherwise as `predict`."""
+        data = self.dataset(tail.iloc[-self.tail_length :])
+        made = {1: self._prediction(data, self.raw_forecasts(data, 1))}
+        raw = self.horizon_forecasts(data, 1)
+        return made | {horizon: one.prediction(data, raw[horizon]) for horizon, one in self.horizons.items()}
+
     def dataset(self, candles: pd.DataFrame) -> Dataset:
         """Candles with the features of all models together."""
-        sets = [self._features_of(model) for model in self.models.values()]
+        sets = [self._features_of(model) for model in self._fitted()]
         return make_dataset(candles, self.interval, tuple(dict.fromkeys(name for names in sets for name in names)))
 
     def _features_of(self, model: Model) -> tuple[str, ...]:
@@ -154,8 +250,15 @@ class Forecaster:
             need = max(item.warmup for item in features_of(data.sample.names)) + n
             msg = f"a forecast needs {need} candles without a gap, found {data.prepared.age[-1] + 1}: ingest more"
             raise NotReadyError(msg)
-        newest = data.sample.at(np.arange(len(data.ready) - n, len(data.ready)))
-        return {name: model.predict(newest.select(self._features_of(model))) for name, model in self.models.items()}
+        return self._raw(self.models, data.sample, n)
+
+    def horizon_forecasts(self, data: Dataset, n: int) -> dict[int, dict[str, Array]]:
+        """Scaled forecasts of the last `n` rows by horizon and model, before any factor; all rows are known."""
+        return {h: self._raw(one.models, replace(data.sample, horizon=h), n) for h, one in self.horizons.items()}
+
+    def _raw(self, models: Mapping[str, Model], sample: Sample, n: int) -> dict[str, Array]:
+        newest = sample.at(np.arange(len(sample.rows) - n, len(sample.rows)))
+        return {name: model.predict(newest.select(self._features_of(model))) for name, model in models.items()}
 
     def _prediction(self, data: Dataset, raw: dict[str, Array]) -> Prediction:
         last, scale = float(data.prepared.close[-1]), float(data.prepared.scale[-1])
@@ -173,16 +276,19 @@ class Forecaster:
             prob_up=float(calibrated(raw[DIRECTION][-1:], self.factors[DIRECTION])[0]),
             model=self.champion,
             closes={PERSISTENCE: last} | {name: float(price_of(last, move, scale)) for name, move in moves.items()},
+            horizon=1,
+            distribution=None,
         )
 
     def _move(self, name: str, raw: dict[str, Array]) -> float:
         return self.factors[name] * float(np.mean([raw[member][-1] for member in members_of(name)]))
 
 
-def empty_models(names: tuple[str, ...]) -> dict[str, Model]:
-    """Unfitted models of the served ones, the classifier and the range model, to load into."""
+def empty_models(names: tuple[str, ...], horizon: int = 1) -> dict[str, Model]:
+    """Unfitted models of the served ones at a horizon, to load into; those of direction and size are among them."""
     fitted = [member for name in names for member in members_of(name)]
-    return {name: make_model(name) for name in dict.fromkeys([*fitted, DIRECTION, RANGE])}
+    others = (DIRECTION, RANGE) if horizon == 1 else (RANGE, VOLATILITY)
+    return {name: model_of(name) for name in dict.fromkeys([*fitted, *others])}
 
 
 MIN_CANDLES = 2_000
@@ -249,6 +355,47 @@ def train_forecaster(
     )
 
 
+def train_horizon(result: Result, *, jobs: int = 2, facts: Mapping[str, Any] | None = None) -> HorizonForecaster:
+    """Fit what is served at a horizon beyond the next candle.
+
+    Factor, shape and quantiles are learned from the forecasts of the experiment, then the models are fitted on all
+    its candles.
+
+    Parameters
+    ----------
+    result
+        Of `btcml.forecast.experiment.Experiment.run` at this horizon, with its raw forecasts.
+    jobs
+        Processes; the result does not depend on their number.
+    facts
+        Facts to keep beside the verdict (JSON values).
+
+    Raises
+    ------
+    UsageError
+        If the result has no raw forecasts of range and volatility.
+    """
+    raw, champion = result.raw, result.verdict.champion
+    if raw is None or raw.volatility is None:
+        msg = "models of a horizon are fitted from the result of a run at it, found a saved one or the next candle's"
+        raise UsageError(msg)
+    close = raw.close.data
+    outcome, center, scale = distribution_inputs(raw, raw.volatility, champion)
+    quantiles, edges = learn_newest((outcome - center) / scale, scale, raw.close.day)
+    first, last = (pd.Timestamp(int(close.prepared.ticks[n]), unit="us", tz="UTC") for n in (0, -1))
+    verdict = {name: fact for name, fact in result.verdict.to_dict().items() if name != "table"}
+    return HorizonForecaster(
+        horizon=result.horizon,
+        champion=champion,
+        models=fit_all(close, [champion], first, last, jobs),
+        factor=_factors(raw, [champion])[champion] if members_of(champion) else 1.0,
+        shape=_shape(raw.ranges),
+        quantiles=quantiles.tolist(),
+        edges=edges.tolist(),
+        facts=verdict | {"figures": plain(horizon_row(result)), "cutoff": last.isoformat()} | dict(facts or {}),
+    )
+
+
 def _holdout(open_time: pd.Series) -> WalkForward:
     """One fold: everything but the held-out span, of at most a fifth of the candles."""
     delta = open_time.diff().min()
@@ -271,8 +418,8 @@ def _factors(raw: Raw, models: Sequence[str]) -> dict[str, float]:
 
 def _shape(ranges: Walked) -> tuple[float, float]:
     """Median height above and depth below the last close, in units of the range forecast."""
-    width = np.exp(ranges.raw[RANGE])
-    high, low = (TARGETS[name].scaled(ranges.data.prepared, 1)[ranges.rows] for name in ("high", "low"))
+    data, width = ranges.data, np.exp(ranges.raw[RANGE])
+    high, low = (TARGETS[name].scaled(data.prepared, data.horizon)[ranges.rows] for name in ("high", "low"))
     return float(np.nanmedian(high / width)), float(np.nanmedian(-low / width))
 
 

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 DAY_US = 86_400_000_000
 
+VOLATILITY = "volatility"
+"""Name of the fitted model of the realized volatility."""
+
 MOVES = ("close", "open")
 """Targets whose forecasts are multiplied by a factor: moves around 0."""
 
@@ -170,8 +173,11 @@ def walk_horizons(
     backend: str = "loky",
 ) -> dict[int, Raw]:
     """Raw forecasts by horizon from the same features, all fits in one pool."""
-    targets = {h: close.with_target("close", h) for h in horizons}
-    works = {h: _work(data, models, range_models, volatility=[*horizons] != [1]) for h, data in targets.items()}
+    wide = close.with_features("range")
+    works = {
+        h: _work(close.with_target("close", h), models, range_models, wide, volatility=[*horizons] != [1])
+        for h in horizons
+    }
     walked = iter(walk([item for work in works.values() for item in work.values()], folds, jobs, backend))
     return {h: Raw(**{part: next(walked) for part in work}) for h, work in works.items()}
 
@@ -179,26 +185,40 @@ def walk_horizons(
 def fit_all(
     close: Dataset, models: Sequence[str], start: pd.Timestamp, cutoff: pd.Timestamp, jobs: int = 1
 ) -> dict[str, Model]:
-    """Models by name, fitted on the target candles of [start, cutoff] in parallel processes."""
+    """Models by name, fitted on the target candles of [start, cutoff] in parallel processes.
+
+    Beyond the next candle `VOLATILITY` is among them, and no classifier.
+    """
     # The range model is the slowest, so it starts first: no process waits for it at the end.
-    tasks = _tasks([*_work(close, models, (RANGE,)).values()][::-1])
+    tasks = _tasks([*_work(close, models, (RANGE,), volatility=close.horizon > 1).values()][::-1])
     calls = [delayed(_fit_dump)(name, data.sample, data.training_rows(start, cutoff)) for name, data in tasks]
     dumps = Parallel(n_jobs=jobs)(calls)
-    return {name: make_model(name).load(files) for (name, _), files in zip(tasks, dumps, strict=True)}
+    names = [VOLATILITY if data.target == "realized_volatility" else name for name, data in tasks]
+    return {name: model_of(name).load(files) for name, files in zip(names, dumps, strict=True)}
+
+
+def model_of(name: str) -> Model:
+    """Return a new model of those that `fit_all` returns; that of the volatility is a range model, too."""
+    return make_model(RANGE if name == VOLATILITY else name)
 
 
 def _work(
-    close: Dataset, models: Sequence[str], range_models: Sequence[str], *, volatility: bool = False
+    close: Dataset,
+    models: Sequence[str],
+    range_models: Sequence[str],
+    wide: Dataset | None = None,
+    *,
+    volatility: bool = False,
 ) -> dict[str, tuple[Dataset, list[str]]]:
-    """Datasets with the models that learn from them, by their name in `Raw`."""
-    wide = close.with_features("range")
+    """Datasets with the models that learn from them, by their name in `Raw`; those of ranges have wide features."""
+    wide = wide or close.with_features("range")
     sizes = list(dict.fromkeys([RANGE, *range_models]))
     work = {"close": (close, _members(models))}
     if close.horizon == 1:
         work["direction"] = (close.with_target("direction"), [DIRECTION])
-    work["ranges"] = (wide.with_target("log_range"), sizes)
+    work["ranges"] = (wide.with_target("log_range", close.horizon), sizes)
     if volatility:
-        work["volatility"] = (wide.with_target("realized_volatility"), sizes)
+        work["volatility"] = (wide.with_target("realized_volatility", close.horizon), sizes)
     return work
 
 
@@ -314,17 +334,22 @@ def _distributions(
 
     The scale is the geometric mean of the range and volatility forecasts over the horizon.
     """
+    close, first = walked.close, next(name for name in models if name != PERSISTENCE)
+    outcome, center, scale = distribution_inputs(walked, volatility, first)
+    found = distribution_columns(outcome, center, scale, close.scale, close.day, close.made, level)
+    return found | {name: base * np.exp(found[name]) for name in ("lo", "hi")}
+
+
+def distribution_inputs(walked: Raw, volatility: Walked, model: str) -> tuple[Array, Array, Array]:
+    """Log returns until the horizon, forecasts of them by a model, and their forecast scales, shape (n,)."""
     close, rows = walked.close, walked.close.rows
     sizes = [
         pd.Series(part.data.level_of(part.rows, part.raw[RANGE]), part.rows).reindex(rows).to_numpy()
         for part in (walked.ranges, volatility)
     ]
-    first = next(name for name in models if name != PERSISTENCE)
-    center = np.nan_to_num(_scaled(close, first)) * close.scale
-    outcome = np.log(close.data.level[rows] / base)
-    scale = np.exp(np.mean(sizes, axis=0))
-    found = distribution_columns(outcome, center, scale, close.scale, close.day, close.made, level)
-    return found | {name: base * np.exp(found[name]) for name in ("lo", "hi")}
+    moves = np.zeros(len(rows)) if model == PERSISTENCE else np.nan_to_num(_scaled(close, model))
+    outcome = np.log(close.data.level[rows] / close.data.persistence[rows])
+    return outcome, moves * close.scale, np.exp(np.mean(sizes, axis=0))
 
 
 def _next_candle(walked: Raw, direction: Walked, base: Array, level: float) -> dict[str, Array]:

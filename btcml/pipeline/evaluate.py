@@ -20,7 +20,7 @@ from btcml.store.candles import read_candles, read_last_candles
 from btcml.store.models import append_trials, read_champion, read_research, read_trials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from btcml.candles import SeriesKey
@@ -110,6 +110,7 @@ def evaluate(
     candles: pd.DataFrame,
     *,
     experiment: Experiment | None = None,
+    reigning: Mapping[int, str] | None = None,
     jobs: int = 2,
     backend: str = "loky",
 ) -> Result:
@@ -121,15 +122,18 @@ def evaluate(
         Candles of the series.
     experiment
         None: the published one.
+    reigning
+        Champions by horizon; None: the one in service, of the next candle.
     jobs, backend
         Parallel fits, and the name of the joblib backend.
     """
     chosen = experiment or Experiment.default(candles, key.interval)
     trials, research = read_trials(store, key), read_research(key)
     looks, tries = chosen.looks(candles, trials, research), chosen.ledger(candles, trials, research)["tries"].sum()
-    reigning = read_champion(store, key)
-    reigns = reigning.name if reigning else "persistence"
-    result = chosen.run(candles, looks=looks, tries=int(tries), reigning=reigns, jobs=jobs, backend=backend)
+    champion = read_champion(store, key)
+    if reigning is None:
+        reigning = {} if champion is None else {1: champion.name}
+    result = chosen.run(candles, looks=looks, tries=int(tries), reigning=reigning, jobs=jobs, backend=backend)
     _count(store, key, candles, result, chosen.differences(candles))
     return result
 

@@ -218,6 +218,9 @@ def training_facts(done: Trained) -> dict[str, Any]:
     facts |= {name: getattr(done, name) for name in _FACTS}
     rows = done.figures.items()
     models = {name: {key: row.get(key) for key in ("mae_usd", "ratio", "skill")} for name, row in rows}
+    if done.horizons:
+        shown = ("champion", "skill", "dm_p", "judged_at")
+        facts["horizons"] = [{"horizon": h} | {name: one[name] for name in shown} for h, one in done.horizons.items()]
     return facts | {"models": models, "bytes": done.bytes}
 
 
@@ -245,7 +248,7 @@ def environment(settings: Settings) -> dict[str, str]:
 def _text(value: Any) -> str:
     if hasattr(value, "get_secret_value"):
         return str(value.get_secret_value())
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def spawn_job(settings: Settings, job_id: int, market: str) -> subprocess.Popen[bytes]:

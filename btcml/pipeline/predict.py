@@ -1,14 +1,15 @@
-"""Predict: the newest final candle, the champion, one forecast; and the same one sealed."""
+"""Predict: the newest final candle, the champion of each horizon, their forecasts; and the same ones sealed."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
-from btcml.errors import ArtifactError, NotReadyError
+from btcml.errors import ArtifactError, NotFoundError, NotReadyError
 from btcml.forecast.artifacts import load_forecaster
 from btcml.forecast.verdict import plain
 from btcml.pipeline.evaluate import series_folder
@@ -18,11 +19,15 @@ from btcml.store.forecasts import append_forecasts, market_now, read_scored
 from btcml.store.models import ModelRecord, read_champion
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from btcml.candles import SeriesKey
     from btcml.forecast.forecaster import Forecaster, Prediction
     from btcml.settings import Settings
     from btcml.store.engine import Store
 
+
+T = TypeVar("T")
 
 _SAME_USD = 1e-6
 
@@ -48,6 +53,10 @@ class Seal:
     status: str | None = None
 
 
+LEVELS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+"""Levels of the quantiles that are sealed and answered."""
+
+
 @dataclass(frozen=True)
 class Forecast:
     """One forecast, with all that a client needs.
@@ -55,11 +64,17 @@ class Forecast:
     Attributes
     ----------
     candle_time
-        Open time of the newest final candle; the forecast is for the next one.
+        Open time of the newest final candle, after which the forecast is made.
     prediction
         Prices, interval and probability, of champion and challengers.
     record
         The training behind it.
+    verdict
+        Facts of the verdict on the champion: ``skill``, ``reason``.
+    cutoff
+        Open time of the last candle that the models were fitted on.
+    family
+        Forecasts by horizon that were made with it, itself among them, the next candle's first; the same in each.
     """
 
     key: SeriesKey
@@ -67,6 +82,49 @@ class Forecast:
     prediction: Prediction
     record: ModelRecord
     seal: Seal
+    verdict: Mapping[str, Any]
+    cutoff: pd.Timestamp
+    family: dict[int, Forecast] = field(default_factory=dict, repr=False, compare=False)
+
+    def at(self, horizon: int) -> Forecast:
+        """Forecast of the same time at another horizon.
+
+        Raises
+        ------
+        NotFoundError
+            If the training in service has no models of it.
+        """
+        return chosen(self.family, horizon)
+
+    @property
+    def quantiles(self) -> dict[str, list[float]]:
+        """Prices that the close stays below with the probabilities `LEVELS`; empty for the next candle."""
+        made = self.prediction.distribution
+        return {
+            "levels": list(LEVELS) if made else [],
+            "quantiles": [made.quantile(level) for level in LEVELS] if made else [],
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """What the answers about other horizons say of this one."""
+        made = self.prediction
+        return plain(
+            {
+                "horizon": made.horizon,
+                "time": made.open_time.isoformat(),
+                "predicted_close": made.close,
+                "delta_bp": 1e4 * (made.close / made.last_close - 1),
+                "predicted_high": made.high,
+                "predicted_low": made.low,
+                "lo": made.lo,
+                "hi": made.hi,
+                "prob_up": made.prob_up,
+                **self.quantiles,
+                "model": made.model,
+                "skill": self.verdict.get("skill"),
+                "sealed": self.seal.sealed,
+            }
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as the service answers them; what is not known is None."""
@@ -92,13 +150,16 @@ class Forecast:
                 "prob_down": 1 - up,
                 "model": made.model,
                 "artifact": record.artifact,
-                "skill": record.verdict.get("skill"),
-                "verdict": record.verdict.get("reason", ""),
+                "skill": self.verdict.get("skill"),
+                "verdict": self.verdict.get("reason", ""),
                 "trained_at": record.trained_at.isoformat(),
                 "sealed": self.seal.sealed,
                 "sealed_at": None if self.seal.made_at is None else self.seal.made_at.isoformat(),
                 "seal_status": self.seal.status,
                 "challengers": self._others(),
+                "horizon": made.horizon,
+                **self.quantiles,
+                "horizons": [one.summary() for one in self.family.values()],
             }
         )
 
@@ -109,6 +170,24 @@ class Forecast:
             for name, close in self.prediction.closes.items()
             if name != self.prediction.model and math.isfinite(close)
         ]
+
+
+def chosen(by_horizon: Mapping[int, T], horizon: int) -> T:
+    """Value of a horizon.
+
+    Raises
+    ------
+    NotFoundError
+        If the training in service has no models of it.
+    """
+    if horizon not in by_horizon:
+        known = ", ".join(map(str, by_horizon))
+        msg = (
+            f"the training in service forecasts {known} candles ahead, found {horizon}: name one of these, or set "
+            "BTCML_HORIZONS and train; a training after the first one judges and fits the longer horizons"
+        )
+        raise NotFoundError(msg)
+    return by_horizon[horizon]
 
 
 def load_served(store: Store, settings: Settings, key: SeriesKey, known: Served | None = None) -> Served:
@@ -144,7 +223,7 @@ def _check_record(record: ModelRecord, forecaster: Forecaster) -> None:
 
 
 def predict_newest(store: Store, key: SeriesKey, served: Served) -> Forecast:
-    """Forecast the candle after the newest final one, at any time.
+    """Forecast the candle after the newest final one, at any time, and the longer horizons beside it.
 
     Raises
     ------
@@ -155,24 +234,35 @@ def predict_newest(store: Store, key: SeriesKey, served: Served) -> Forecast:
     if tail.empty:
         msg = f"no candles of {key} yet: POST /init/backfill, or btcml backfill"
         raise NotReadyError(msg)
-    prediction = served.forecaster.predict(tail)
-    seal_of = _seal_of(store, key, prediction, served.record.artifact)
-    return Forecast(key, tail["open_time"].iloc[-1], prediction, served.record, seal_of)
+    record, last = served.record, tail["open_time"].iloc[-1]
+    family: dict[int, Forecast] = {}
+    facts: dict[int, Mapping[str, Any]] = {1: record.verdict | {"cutoff": record.window_end}}
+    facts |= {horizon: one.facts for horizon, one in served.forecaster.horizons.items()}
+    for horizon, made in served.forecaster.predict_all(tail).items():
+        seal_of, verdict = _seal_of(store, key, made, record.artifact), facts[horizon]
+        cutoff = pd.Timestamp(verdict["cutoff"])
+        family[horizon] = Forecast(key, last, made, record, seal_of, verdict, cutoff, family)
+    return family[1]
 
 
 def _seal_of(store: Store, key: SeriesKey, made: Prediction, artifact: str) -> Seal:
-    """Seal of a forecast, found by its candle and compared: a newer training forecasts otherwise."""
-    rows = read_scored(store, key, made.open_time, made.open_time + pd.Timedelta(microseconds=1), role="champion")
+    """Seal of a forecast, found by its candle and compared: a newer training forecasts otherwise.
+
+    The models of longer horizons are those of several trainings.
+    """
+    span = made.open_time, made.open_time + pd.Timedelta(microseconds=1)
+    rows = read_scored(store, key, *span, role="champion", horizon=made.horizon)
     if rows.empty:
         return Seal(sealed=False)
     row = rows.iloc[0]
-    if row["artifact"] != artifact or not math.isclose(row["close"], made.close, rel_tol=0, abs_tol=_SAME_USD):
+    newer = made.horizon == 1 and row["artifact"] != artifact
+    if newer or not math.isclose(row["close"], made.close, rel_tol=0, abs_tol=_SAME_USD):
         return Seal(sealed=False, status="other")
     return Seal(row["status"] == "sealed", row["made_at"], str(row["status"]))
 
 
 def predict(store: Store, settings: Settings, key: SeriesKey) -> Forecast:
-    """Forecast the next candle now.
+    """Forecast the next candle now, and the longer horizons beside it.
 
     Raises
     ------
@@ -185,23 +275,19 @@ def predict(store: Store, settings: Settings, key: SeriesKey) -> Forecast:
     return forecast
 
 
-def forecast_rows(forecast: Forecast, cutoff: pd.Timestamp) -> list[dict[str, Any]]:
-    """Rows to seal: the champion with all its prices, each challenger with its close.
-
-    Parameters
-    ----------
-    cutoff
-        Open time of the last candle that the models were fitted on.
-    """
+def forecast_rows(forecast: Forecast) -> list[dict[str, Any]]:
+    """Rows to seal: the champion with all its prices, each challenger of the next candle with its close."""
     made = forecast.prediction
     shared = {
         "open_time": made.open_time,
         "artifact": forecast.record.artifact,
-        "cutoff": cutoff,
+        "cutoff": forecast.cutoff,
         "base": made.last_close,
     }
     names = ("open", "high", "low", "close", "amp", "lo", "hi", "prob_up")
     champion = shared | {name: getattr(made, name) for name in names} | {"role": "champion", "model": made.model}
+    if made.horizon > 1:
+        return [champion | {"horizon": made.horizon} | (forecast.quantiles if made.distribution else {})]
     others = [
         shared | {"role": "challenger", "model": name, "close": close}
         for name, close in made.closes.items()
@@ -213,7 +299,7 @@ def forecast_rows(forecast: Forecast, cutoff: pd.Timestamp) -> list[dict[str, An
 def seal(
     store: Store, settings: Settings, key: SeriesKey, known: dict[SeriesKey, Served] | None = None
 ) -> dict[str, Any]:
-    """Forecast the candle after the newest final one, and seal it.
+    """Forecast from the newest final candle, and seal the forecasts of all horizons, the next candle's first.
 
     Parameters
     ----------
@@ -223,7 +309,7 @@ def seal(
     Returns
     -------
     dict
-        ``open_time``, ``close``, ``model``, and how many rows were ``sealed`` and ``late`` now.
+        ``open_time``, ``close``, ``model`` of the next candle, and how many rows were ``sealed`` and ``late`` now.
 
     Raises
     ------
@@ -233,6 +319,8 @@ def seal(
     loaded = {} if known is None else known
     served = loaded[key] = load_served(store, settings, key, loaded.get(key))
     forecast = predict_newest(store, key, served)
-    counts = append_forecasts(store, key, forecast_rows(forecast, served.record.window_end))
+    counts = Counter(append_forecasts(store, key, forecast_rows(forecast)))
+    further = [row for one in forecast.family.values() if one is not forecast for row in forecast_rows(one)]
+    counts.update(append_forecasts(store, key, further))
     made = forecast.prediction
     return {"open_time": made.open_time.isoformat(), "close": made.close, "model": made.model} | counts

@@ -1,4 +1,8 @@
-"""Train: judge at most once a day, fit everything that is served, save it with its card, put it into service."""
+"""Train: judge at most once a day, fit everything that is served, save it with its card, put it into service.
+
+The horizons beyond the next candle are judged and fitted once a week, first by the second training of a series; the
+trainings in between keep their models.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,21 @@ import math
 import shutil
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from btcml.candles import SeriesKey, content_hash
+from btcml.errors import ArtifactError, NotReadyError
 from btcml.files import write_text
 from btcml.forecast.artifacts import manifest_hash, save_forecaster, save_result
 from btcml.forecast.experiment import MODELS, Experiment
-from btcml.forecast.forecaster import train_forecaster
+from btcml.forecast.forecaster import train_forecaster, train_horizon
 from btcml.forecast.metrics import PERSISTENCE
 from btcml.forecast.verdict import decision_due
 from btcml.pipeline.evaluate import evaluate, read_window, series_folder, walk_forward_file
+from btcml.pipeline.predict import load_served
 from btcml.store.chain import chain_head
 from btcml.store.models import (
     ModelRecord,
@@ -34,7 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from btcml.forecast.experiment import Result
-    from btcml.forecast.forecaster import Forecaster
+    from btcml.forecast.forecaster import Forecaster, HorizonForecaster
     from btcml.settings import Settings
     from btcml.store.engine import Store
 
@@ -43,6 +49,11 @@ CARD = "MODEL_CARD.md"
 """Name of the model card, in the folder of a series' models."""
 
 _FIGURES = ("mae_usd", "mae_bp", "skill", "direction", "coverage")
+
+HORIZON_MODELS = ("lightgbm_mean", "ridge")
+"""Challengers at the horizons beyond the next candle."""
+
+_HORIZONS_EVERY = pd.Timedelta(days=7)
 
 _HALF_MADE_S = 3600.0
 """Age above which a temporary file is from a killed process."""
@@ -64,6 +75,8 @@ class Trained:
         Facts of the newest verdict.
     figures
         Metrics by model of the newest experiment, persistence among them.
+    horizons
+        Facts of the horizons beyond the next candle: verdict, figures, when judged.
     """
 
     key: SeriesKey
@@ -81,6 +94,7 @@ class Trained:
     manifest: str
     bytes: int
     heads: dict[str, str] = field(default_factory=dict)
+    horizons: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
 def train(
@@ -96,7 +110,8 @@ def train(
     """Train a series and put the result into service.
 
     The experiment that may change the champion is run at most once a day; in between, training refits the
-    reigning one and never promotes, and the figures are those of the newest experiment.
+    reigning one and never promotes, and the figures are those of the newest experiment. A training after the first one
+    also judges and fits the longer horizons of the settings where that is a week ago.
 
     Parameters
     ----------
@@ -126,6 +141,9 @@ def train(
         metadata={"series": str(key), "snapshot": snapshot, "verdict": facts["reason"]},
         jobs=jobs,
     )
+    judged, result = result is not None, None  # its raw forecasts are large
+    horizons = _horizons(store, settings, key, candles, now, jobs)
+    forecaster = replace(forecaster, horizons={h: horizons[h] for h in settings.btcml_horizons if h in horizons})
     artifact = f"{now.tz_convert('UTC'):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
     folder = save_forecaster(forecaster, series_folder(settings, key) / artifact, candles)
     times, tested = candles["open_time"], pd.Timestamp(facts["test"][0])
@@ -133,7 +151,7 @@ def train(
         key=key,
         artifact=artifact,
         champion=forecaster.champion,
-        judged=result is not None,
+        judged=judged,
         verdict=facts,
         figures=figures,
         samples=int(forecaster.metadata["samples"]),
@@ -145,6 +163,7 @@ def train(
         manifest=manifest_hash(folder),
         bytes=sum(file.stat().st_size for file in folder.iterdir()),
         heads=chain_head(store, key),
+        horizons={horizon: dict(one.facts) for horizon, one in forecaster.horizons.items()},
     )
     record_training(store, _records(trained, forecaster, now, judged_at))
     prune(store, settings, key)
@@ -173,6 +192,36 @@ def _verdict(
     figures = result.figures
     test = [time.isoformat() for time in experiment.test_span(candles)]
     return result.verdict.to_dict() | {"test": test, "persistence": figures[PERSISTENCE]}, figures, now, result
+
+
+def _horizons(
+    store: Store, settings: Settings, key: SeriesKey, candles: pd.DataFrame, now: pd.Timestamp, jobs: int
+) -> dict[int, HorizonForecaster]:
+    """Models of the longer horizons: those in service, or new ones where they are a week old; none at first."""
+    wanted, known = settings.btcml_horizons[1:], _served_horizons(store, settings, key)
+    if known is None:
+        return {}
+    fresh = {h for h, one in known.items() if now - pd.Timestamp(one.facts["judged_at"]) < _HORIZONS_EVERY}
+    if fresh.issuperset(wanted):
+        return known
+    experiment = Experiment.default(candles, key.interval, wanted).replace(models=HORIZON_MODELS)
+    reigning = {horizon: one.champion for horizon, one in known.items()}
+    try:
+        result = evaluate(store, key, candles, experiment=experiment, reigning=reigning, jobs=jobs)
+    except NotReadyError:  # candles for the next one, but not for the longest
+        return known
+    facts = {"judged_at": now.isoformat(), "test": [time.isoformat() for time in experiment.test_span(candles)]}
+    return {one.horizon: train_horizon(one, jobs=jobs, facts=facts) for one in result.family}
+
+
+def _served_horizons(store: Store, settings: Settings, key: SeriesKey) -> dict[int, HorizonForecaster] | None:
+    """Models of the longer horizons in service, none where they cannot be loaded; None before the first training."""
+    try:
+        return dict(load_served(store, settings, key).forecaster.horizons)
+    except NotReadyError:
+        return None
+    except ArtifactError:
+        return {}
 
 
 def _records(trained: Trained, forecaster: Forecaster, now: pd.Timestamp, judged_at: pd.Timestamp) -> list[ModelRecord]:
@@ -241,6 +290,7 @@ def model_card(trained: Trained) -> str:
         f"## What is served\n\n{_served(trained)}",
         f"## Data\n\n{_data(trained)}",
         f"## How good it is\n\n{_skill(trained)}",
+        *([f"## Further ahead\n\n{_further(trained)}"] if trained.horizons else []),
         f"## Limits\n\n{_LIMITS}",
         f"## Not for\n\n{_MISUSE}",
     )
@@ -254,8 +304,7 @@ _LIMITS = """* The skill is a fraction of a percent of the error, and smaller th
 * The 90 % interval is right on average; on the worst days it covers less."""
 
 _MISUSE = """* Trading on it: what is left after costs is nothing.
-* Symbols, intervals or markets other than the one above.
-* Horizons beyond the next candle."""
+* Symbols, intervals, markets or horizons other than those above."""
 
 
 def _served(trained: Trained) -> str:
@@ -283,6 +332,20 @@ def _skill(trained: Trained) -> str:
         f"Forecast in walk-forward from {trained.validation_start} on, beside persistence (“next close = this close”):"
     )
     return f"{lead}\n\n{table}"
+
+
+def _further(trained: Trained) -> str:
+    """Table of the horizons beyond the next candle."""
+    names = ("skill", "dm_z", "dm_p"), ("crps_skill", "coverage_50", "coverage_90", "range_r2")
+    head = "| candles ahead | champion | " + " | ".join(name for part in names for name in part) + " |\n" + "|---" * 9
+    rows = [
+        f"| {horizon} | {facts['champion']} | "
+        + " | ".join(_shown({**facts["figures"], **facts}.get(name)) for part in names for name in part)
+        + " |"
+        for horizon, facts in trained.horizons.items()
+    ]
+    lead = "Judged once a week, each horizon by itself; the distribution is that of the model with the smallest error:"
+    return "\n".join([lead, "", head + "|", *rows])
 
 
 def _shown(value: Any) -> str:

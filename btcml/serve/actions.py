@@ -11,12 +11,12 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from btcml.candles import SeriesKey
+from btcml.candles import LONGEST_HORIZON, SeriesKey
 from btcml.errors import BtcmlError, NotReadyError
 from btcml.files import replaced_file
 from btcml.pipeline.evaluate import series_folder
 from btcml.pipeline.jobs import WAIT_S, JobContext, JobError, run_job
-from btcml.pipeline.predict import seal
+from btcml.pipeline.predict import chosen, seal
 from btcml.pipeline.series import read_series
 from btcml.serve.parameters import Allowed, Async, Interval, Key, State, Symbol, bearer, changing
 from btcml.serve.problems import responses
@@ -194,8 +194,11 @@ async def predict(
     interval: Interval = None,
     ingest_interval: Interval = None,
     ingest_limit: Annotated[int | None, Query(ge=1, le=1000, description="As that of /ingest/run.")] = None,
+    horizon: Annotated[int, Query(ge=1, le=LONGEST_HORIZON, description="Candles ahead, of BTCML_HORIZONS.")] = 1,
 ) -> Response:
     """Return the forecast of the next candle: close, whole candle, 90 % interval, probability up, model, seal.
+
+    With `horizon`, that of the close so many candles ahead, high and low being those until then, and quantiles.
 
     With `ingest_interval`, which then is the interval, or `ingest_limit`, candles are fetched first, which
     needs the rights for it; where the exchange does not answer, the forecast is of the candles that are there.
@@ -208,7 +211,8 @@ async def predict(
     cached = service.cached_forecast(symbol, interval)
     if cached is None:
         cached = await run_in_threadpool(service.new_forecast, symbol, interval)
-    return Response(_with_age(cached), media_type="application/json")
+    body = chosen(cached.bodies, horizon)
+    return Response(_with_age(body, cached), media_type="application/json")
 
 
 def _ingested_if_possible(service: Service, request: Request, symbol: str, interval: str | None, limit: int) -> None:
@@ -220,6 +224,6 @@ def _ingested_if_possible(service: Service, request: Request, symbol: str, inter
             raise
 
 
-def _with_age(cached: CachedForecast) -> bytes:
+def _with_age(body: bytes, cached: CachedForecast) -> bytes:
     age = max(cached.clock.now() - cached.trained, 0.0)
-    return b'%s, "model_age_seconds": %.3f}' % (cached.body, age)
+    return b'%s, "model_age_seconds": %.3f}' % (body, age)

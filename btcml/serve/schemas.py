@@ -239,8 +239,27 @@ class ChallengerItem(ResponseModel):
     predicted_close: float
 
 
+class HorizonItem(ResponseModel):
+    """The forecast at a horizon in short."""
+
+    horizon: int = Field(description="Candles ahead.")
+    time: datetime = Field(description="Open time of the candle whose close is forecast.")
+    predicted_close: float
+    delta_bp: float
+    predicted_high: float = Field(description="Of all candles until then.")
+    predicted_low: float
+    lo: Figure = Field(None, description="Lower end of the 90 % interval of the close.")
+    hi: Figure = None
+    prob_up: Figure = None
+    levels: list[float] = Field(description="Probabilities of a close below the quantiles; empty for the next candle.")
+    quantiles: list[float] = Field(description="Prices.")
+    model: str
+    skill: Figure = Field(None, description="Of the served model in walk-forward; 0 for persistence.")
+    sealed: bool
+
+
 class ForecastResponse(_OfSeries):
-    """The forecast of the next candle."""
+    """The forecast of the next candle, or of the close at the horizon that was asked for."""
 
     time: datetime = Field(description="Open time of the candle that is forecast, UTC.")
     last_time: datetime = Field(description="Open time of the newest final candle.")
@@ -274,6 +293,10 @@ class ForecastResponse(_OfSeries):
         None, description="other: an earlier training's forecast of this candle is sealed, see /futuros."
     )
     challengers: list[ChallengerItem] = Field(default_factory=list, description="Beside it, never instead.")
+    horizon: int = Field(1, description="Candles from last_time to time.")
+    levels: list[float] = Field([], description="Probabilities of a close below the quantiles; empty for 1 candle.")
+    quantiles: list[float] = Field([], description="Prices.")
+    horizons: list[HorizonItem] = Field([], description="All horizons that are forecast, this one among them.")
 
 
 class FutureItem(ResponseModel):

@@ -132,19 +132,25 @@ class CachedForecast:
 
     Attributes
     ----------
-    body
-        JSON object without its last brace: the age of the model is added when it is sent.
+    bodies
+        JSON objects by horizon, each without its last brace: the age of the model is added when it is sent.
     trained
         Time of the training on the market's clock, in seconds of the epoch.
     version
         Of the tables behind it.
     """
 
-    body: bytes
+    bodies: dict[int, bytes]
     trained: float
     fresh_until: float
     version: tuple[int, ...]
     clock: _Clock
+
+
+def _body(forecast: Forecast, now: pd.Timestamp) -> bytes:
+    facts = forecast.to_dict()
+    facts |= {name: facts[ours] for name, ours in _OLDER_NAMES.items()} | {"predicted_at": now.isoformat()}
+    return json.dumps(facts, allow_nan=False).encode()[:-1]
 
 
 @dataclass(frozen=True)
@@ -243,11 +249,8 @@ class Service:
         still = key.market.startswith("file:")
         speed = 0.0 if still else read_clock_speed(self.store, key.market) or 1.0
         until = forecast.prediction.open_time + (1 + GRACE) * key.delta
-        facts = forecast.to_dict()
-        facts |= {name: facts[ours] for name, ours in _OLDER_NAMES.items()} | {"predicted_at": now.isoformat()}
-        body = json.dumps(facts, allow_nan=False).encode()[:-1]
         return CachedForecast(
-            body,
+            {horizon: _body(one, now) for horizon, one in forecast.family.items()},
             forecast.record.trained_at.timestamp(),
             math.inf if still else until.timestamp(),
             version,

@@ -17,6 +17,7 @@ from btcml.forecast.distribution import (
     distribution_columns,
     distribution_scores,
     learn,
+    learn_newest,
     probability_below,
     quantile_at,
 )
@@ -170,3 +171,21 @@ def test_a_trade_needs_an_expected_move_beyond_its_cost():
     up, down = (Distribution(100.0, tuple(side * 0.0012 + 0.01 * NORMAL)) for side in (1, -1))
     assert (decide(up, 10).side, decide(down, 10).side, decide(up, 15).side) == (1, -1, 0)
     assert decide(down, 10).reason == "sell: the expected move of -12.0 bp pays 10 bp"
+
+
+@pytest.mark.parametrize("days", [3, 400])
+def test_the_quantiles_that_are_served_are_those_of_the_next_day(days):
+    """As `learn` would use them for the first forecast of the day after the last."""
+    rng, day = np.random.default_rng(days), np.repeat(np.arange(days), 288)
+    scale, error = np.exp(rng.normal(size=len(day))), rng.normal(size=len(day)) * (1 + day / days)
+    tables, edges = learn_newest(error, scale, day)
+    for size in (0.1, 1.0, 10.0):
+        later = np.append(day, days)
+        learned = learn(np.append(error, np.nan), np.append(scale, size), later, later)
+        np.testing.assert_array_equal(learned.tables[learned.row[-1]], tables[np.searchsorted(edges, np.log(size))])
+
+
+def test_too_few_errors_have_no_quantiles():
+    """Nothing is served before the warm-up."""
+    tables, edges = learn_newest(np.zeros(100), np.ones(100), np.zeros(100, dtype="int64"))
+    assert (tables.shape, edges.shape) == ((0, 99), (0,))

@@ -220,6 +220,21 @@ def test_every_try_on_record_deflates_the_sharpe_ratio(result):
     assert deflated[1] < deflated[0]
 
 
+def test_other_horizons_are_no_look_at_the_next_candle(candles):
+    """Nor the other way round; a repeated verdict at the same horizons counts by what is new in it."""
+    standard, far = Experiment.default(candles, "5m"), Experiment.default(candles, "5m", (3, 12))
+    start, end = far.test_span(candles)
+    day = pd.Timedelta(days=1)
+    tries = pd.DataFrame({"model": far.models, "test_start": start - day, "test_end": end - day})
+    weekly, own = tries.assign(settings='{"horizons": [3, 12]}'), tries.assign(settings="{}")
+    assert standard.looks(candles, weekly) == 1
+    assert far.looks(candles, own) == 1
+    assert far.looks(candles, weekly) == standard.looks(candles, own) == 2
+    assert far.looks(candles, tries.assign(settings='{"horizons": [1, 3]}')) == 2
+    assert standard.looks(candles, tries.assign(settings='{"horizons": [1, 3]}')) == 2
+    assert standard.ledger(candles, weekly, research(start, end).head(0))["origin"].tolist() == ["this report"]
+
+
 def test_one_models_forecasts_of_a_span_are_read_without_the_rest(result, tmp_path):
     """As the whole result has them, also from a file of 0.1; row groups are small enough to skip most of the file."""
     new, old = save_result(result, tmp_path / "result.parquet"), tmp_path / "old.parquet"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from btcml.errors import NotReadyError, UsageError
+from btcml.errors import ArtifactError, NotReadyError, UsageError
 from btcml.forecast import forecaster as module
+from btcml.forecast.artifacts import load_forecaster, save_forecaster
 from btcml.forecast.experiment import Experiment
-from btcml.forecast.forecaster import train_forecaster
+from btcml.forecast.forecaster import train_forecaster, train_horizon
 
 MODELS = ("lightgbm_l1", "autoreg", "ridge")
 EXPERIMENT = Experiment("5m", "2025-01-15", models=MODELS)
@@ -77,3 +81,65 @@ def test_a_champion_must_be_among_the_models(candles):
     """The caller's mistake."""
     with pytest.raises(UsageError, match="the champion must be persistence or one of autoreg"):
         train_forecaster(candles, EXPERIMENT.replace(models=("autoreg",)), champion="oracle", jobs=1)
+
+
+@pytest.fixture(scope="module")
+def results(candles):
+    """Results at two longer horizons."""
+    experiment = Experiment.default(candles, "5m", (3, 12)).replace(models=("ridge",))
+    return experiment.run(candles, jobs=1, reigning={12: "ridge"}).family
+
+
+def test_each_horizon_has_its_own_reigning_champion(results):
+    """Where none is named, persistence."""
+    assert [one.reigning for one in results] == ["persistence", "ridge"]
+
+
+@pytest.fixture(scope="module")
+def ahead(results):
+    """What is served at two longer horizons, where a verdict names persistence and a model champion."""
+    near, far = results
+    for one, champion in ((near, "persistence"), (far, "ridge")):
+        one.__dict__["verdict"] = replace(one.verdict, champion=champion)
+    return {one.horizon: train_horizon(one, jobs=1, facts={"judged_at": "now"}) for one in (near, far)}
+
+
+def test_longer_horizons_are_forecast_beside_the_next_candle(forecaster, ahead, candles):
+    """Each with its own model, candle and distribution; the forecast of the next candle does not change."""
+    made = replace(forecaster, horizons=ahead).predict_all(candles)
+    assert list(made) == [1, 3, 12]
+    assert made[1] == forecaster.predict(candles)
+    for horizon in (3, 12):
+        found = made[horizon]
+        assert found.open_time == candles["open_time"].iloc[-1] + horizon * pd.Timedelta(minutes=5)
+        assert found.low <= min(found.open, found.close) <= max(found.open, found.close) <= found.high
+        assert (found.lo, found.hi) == found.distribution.interval(0.9)
+        assert found.lo < found.last_close < found.hi
+        assert 0 < found.prob_up < 1
+    assert made[12].hi - made[12].lo > made[3].hi - made[3].lo
+    assert (made[3].model, made[3].close) == ("persistence", made[3].last_close)
+    assert made[12].model == "ridge"
+    assert made[12].close != made[12].last_close
+    assert made[12].closes == {"persistence": made[12].last_close, "ridge": made[12].close}
+    assert (set(ahead[3].models), ahead[3].facts["champion"]) == ({"range_boosting", "volatility"}, "persistence")
+
+
+def test_models_of_longer_horizons_are_saved_and_checked_with_the_others(forecaster, ahead, candles, tmp_path):
+    """The same forecasts when loaded; a changed factor is found by the golden rows."""
+    whole = replace(forecaster, horizons=ahead)
+    folder = save_forecaster(whole, tmp_path / "model", candles)
+    loaded = load_forecaster(folder)
+    assert loaded.predict_all(candles) == whole.predict_all(candles)
+    assert loaded.horizons[12].facts == ahead[12].facts
+    facts = json.loads((folder / "manifest.json").read_text())
+    facts["horizons"][1]["factor"] *= 100
+    (folder / "manifest.json").write_text(json.dumps(facts))
+    with pytest.raises(ArtifactError, match=r"12-ahead.served must forecast its golden rows"):
+        load_forecaster(folder)
+
+
+def test_models_of_a_horizon_are_not_fitted_from_the_next_candles_result(candles):
+    """It has no forecasts of the volatility."""
+    result = EXPERIMENT.replace(models=("ridge",)).run(candles, jobs=1)
+    with pytest.raises(UsageError, match="fitted from the result of a run at it"):
+        train_horizon(result)

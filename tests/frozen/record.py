@@ -405,7 +405,11 @@ def record_faces(out):
         clean_environment(BTCML_HOME=home, BTCML_SOURCE="binance", COLUMNS=100)
         exchange = stack.enter_context(server("exchange", "--at", CLOCK, "--speed", "0", path="/api/v3/ping"))
         clean_environment(
-            BTCML_HOME=home, BTCML_SOURCE="binance", BTCML_BINANCE_URLS=exchange, BTCML_ARCHIVE_URL=exchange
+            BTCML_HOME=home,
+            BTCML_SOURCE="binance",
+            BTCML_BINANCE_URLS=exchange,
+            BTCML_ARCHIVE_URL=exchange,
+            BTCML_HORIZONS="1,3",
         )
         cli = Cli()
         restored = cli("db", "restore", str(HOME))

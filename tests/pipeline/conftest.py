@@ -11,7 +11,7 @@ import pytest
 from btcml.candles import SeriesKey
 from btcml.forecast.artifacts import save_forecaster
 from btcml.forecast.experiment import Experiment
-from btcml.forecast.forecaster import train_forecaster
+from btcml.forecast.forecaster import train_forecaster, train_horizon
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.evaluate import series_folder
 from btcml.pipeline.ingest import backfill
@@ -72,10 +72,28 @@ def forecaster():
     return train_forecaster(candles, EXPERIMENT, jobs=1, metadata=facts), candles
 
 
+@pytest.fixture(scope="session")
+def ahead(forecaster):
+    """The same training with models of two longer horizons."""
+    fitted, candles = forecaster
+    result = Experiment.default(candles, "5m", (3, 12)).replace(models=("ridge",)).run(candles, jobs=1)
+    horizons = {one.horizon: train_horizon(one, jobs=1) for one in result.family}
+    return dataclasses.replace(fitted, horizons=horizons), candles
+
+
 @pytest.fixture
 def trained(store, settings, series, market, forecaster):
     """The series with that training in service; persistence is its champion."""
-    fitted, candles = forecaster
+    return _in_service(store, settings, series, market, *forecaster)
+
+
+@pytest.fixture
+def trained_ahead(store, settings, series, market, ahead):
+    """The same with the longer horizons."""
+    return _in_service(store, settings, series, market, *ahead)
+
+
+def _in_service(store, settings, series, market, fitted, candles):
     shutil.rmtree(series_folder(settings, series), ignore_errors=True)  # of an earlier test
     name = f"{market.time:%Y%m%dT%H%M%S}-test"
     save_forecaster(fitted, series_folder(settings, series) / name, candles)

@@ -20,6 +20,7 @@ def test_a_process_of_its_own_has_the_same_settings(tmp_path, monkeypatch):
         btcml_symbols=("BTCUSDT", "ETHUSDT"),
         btcml_binance_urls=("http://127.0.0.1:1",),
         btcml_source="binance",
+        btcml_horizons=(1, 12),
     )
     for name, value in environment(ours).items():
         monkeypatch.setenv(name, value)

@@ -9,15 +9,15 @@ import pytest
 from sqlalchemy import text
 
 from btcml.candles import SeriesKey
-from btcml.errors import ArtifactError, NotReadyError
+from btcml.errors import ArtifactError, NotFoundError, NotReadyError
 from btcml.forecast.artifacts import load_forecaster, manifest_hash
 from btcml.pipeline.doctor import examine
 from btcml.pipeline.evaluate import series_folder
 from btcml.pipeline.ingest import ingest
-from btcml.pipeline.predict import Seal, load_served, predict, predict_newest, seal
+from btcml.pipeline.predict import LEVELS, Seal, load_served, predict, predict_newest, seal
 from btcml.store.candles import read_candles
 from btcml.store.chain import verify_chain
-from btcml.store.forecasts import read_scored
+from btcml.store.forecasts import live_scores, read_scored
 
 FIVE = pd.Timedelta("5min")
 
@@ -140,3 +140,48 @@ def test_a_foreign_or_bombing_manifest_is_refused(store, settings, trained):
         file.truncate(5_000_000_000)
     with pytest.raises(ArtifactError, match="at most"):
         predict(store, settings, trained)
+
+
+def test_every_horizon_is_sealed_after_each_close_and_equals_the_offline_forecast(
+    store, settings, trained_ahead, market
+):
+    """The next candle's rows first; each scored by its own candle; scores of the next candle know of no other."""
+    for _ in range(4):
+        assert seal(store, settings, trained_ahead) | {"close": 0} == {
+            "open_time": market.time.floor("5min").isoformat(),
+            "close": 0,
+            "model": "persistence",
+            "sealed": 4,
+            "late": 0,
+        }
+        market.turn(market.time + FIVE)
+        ingest(store, market, trained_ahead)
+    assert verify_chain(store, trained_ahead) is None
+    sealed = {horizon: read_scored(store, trained_ahead, role="champion", horizon=horizon) for horizon in (1, 3, 12)}
+    assert [int(part["error_bp"].notna().sum()) for part in sealed.values()] == [4, 2, 0]
+    assert live_scores(store, trained_ahead)["scored"] == 4
+    candles = read_candles(store, trained_ahead)
+    for horizon, part in sealed.items():
+        assert len(part) == 4
+        for row in part.to_dict("records"):
+            forecaster = load_forecaster(series_folder(settings, trained_ahead) / row["artifact"])
+            known = candles["open_time"] <= row["open_time"] - horizon * FIVE
+            made = forecaster.predict_all(candles[known])[horizon]
+            for name in ("open", "high", "low", "close", "amp", "lo", "hi", "prob_up"):
+                assert getattr(made, name) == pytest.approx(row[name], abs=1e-6, rel=0)
+    levels = store.fetch("SELECT DISTINCT horizon, levels FROM forecasts WHERE role = 'champion' ORDER BY 1")
+    assert [tuple(row) for row in levels] == [(1, None), (3, [*LEVELS]), (12, [*LEVELS])]
+
+
+def test_a_forecast_knows_the_other_horizons_and_names_them(store, settings, trained_ahead):
+    """Those that no training has fitted are a sentence."""
+    seal(store, settings, trained_ahead)
+    forecast = predict(store, settings, trained_ahead)
+    far = forecast.at(12)
+    assert (far.prediction.horizon, far.seal.sealed) == (12, True)
+    assert far.to_dict()["horizons"] == forecast.to_dict()["horizons"]
+    assert [row["horizon"] for row in forecast.to_dict()["horizons"]] == [1, 3, 12]
+    assert far.to_dict()["quantiles"] == sorted(far.to_dict()["quantiles"])
+    assert far.to_dict()["verdict"].startswith("persistence is champion 12 candles ahead")
+    with pytest.raises(NotFoundError, match="forecasts 1, 3, 12 candles ahead, found 7"):
+        forecast.at(7)

@@ -45,6 +45,28 @@ def test_training_within_the_day_refits_the_champion_and_never_promotes(store, s
     assert {record.role for record in read_models(store, series) if record.artifact == first.artifact} == {"retired"}
 
 
+def test_longer_horizons_are_judged_once_a_week(store, settings, series, market, monkeypatch):
+    """By the second training, as the first one costs what it did; then kept; and no look at the next candle."""
+    monkeypatch.setattr("btcml.pipeline.train.HORIZON_MODELS", ("ridge",))
+    settings = settings.model_copy(update={"btcml_horizons": (1, 3, 12)})
+
+    def trained(days):
+        return train(store, settings, series, models=QUICK, now=market.time + pd.Timedelta(days=days), jobs=1)
+
+    first, second, kept, judged = trained(0), trained(0.1), trained(0.2), trained(1)
+    assert (first.horizons, list(second.horizons)) == ({}, [3, 12])
+    assert second.horizons[3]["judged_at"] == (market.time + pd.Timedelta(days=0.1)).isoformat()
+    assert kept.horizons == judged.horizons == second.horizons
+    assert (judged.judged, judged.verdict["looks"]) == (True, 2)
+    assert "| 12 | persistence |" in model_card(kept)
+    settings = settings.model_copy(update={"btcml_horizons": (1, 3)})
+    assert list(trained(1.1).horizons) == [3]
+    again = trained(7.5)
+    assert again.judged
+    assert again.horizons[3]["judged_at"] == (market.time + pd.Timedelta(days=7.5)).isoformat()
+    assert trained(7.6).horizons == again.horizons
+
+
 def test_what_a_killed_training_left_half_written_goes_with_the_next(store, settings, trained):
     """Only what was written aside, and only when it is old: a training that is being saved stays."""
     folder = series_folder(settings, trained)

@@ -20,7 +20,7 @@ from btcml.serve.http_protocol import TimeoutProtocol
 from btcml.settings import Settings
 from btcml.store.engine import open_store
 
-from ..pipeline.conftest import forecaster, market, series, trained  # noqa: F401, TID252 - fixtures of the verbs
+from ..pipeline.conftest import ahead, forecaster, market, series, trained, trained_ahead  # noqa: F401, TID252 - fixtures of the verbs
 from ..processes import WAIT_S, until  # noqa: TID252 - of all tests
 
 
@@ -74,8 +74,9 @@ class Listening:
 
 @pytest.fixture(scope="session")
 def service_settings(tmp_path_factory):
-    """Settings of a home of its own, so that other tests do not empty its tables."""
-    return Settings(database_url=None, btcml_home=tmp_path_factory.mktemp("service"), btcml_source="simulated")
+    """Settings of a home of its own, so that other tests do not empty its tables; its trainings are short."""
+    home = tmp_path_factory.mktemp("service")
+    return Settings(database_url=None, btcml_home=home, btcml_source="simulated", btcml_horizons=(1,))
 
 
 @pytest.fixture(scope="session")

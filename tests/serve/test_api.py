@@ -215,6 +215,26 @@ def test_sealed_forecasts_come_in_pages(store, settings, trained, market, monkey
     assert second["points"] + first["points"] == whole["points"]
 
 
+def test_a_horizon_that_is_asked_for_is_answered_beside_the_next_candle(
+    store, settings, trained_ahead, market, monkeypatch
+):
+    """Omitted it is the next candle; every answer has all horizons in short; others are refused with a sentence."""
+    seal(store, settings, trained_ahead)
+    monkeypatch.setattr("btcml.serve.service.shared_source", lambda *_: market)
+    with Listening(create_app(settings, store)) as url:
+        asked = ("/predict", "/predict?horizon=1", "/predict?horizon=12", "/predict?horizon=7", "/predict?horizon=0")
+        plain, one, far, none, wrong = (requests.post(url + path, timeout=WAIT_S) for path in asked)
+    found = ForecastResponse.model_validate(far.json())
+    assert plain.json() | {"model_age_seconds": 0} == one.json() | {"model_age_seconds": 0}
+    assert [row.horizon for row in found.horizons] == [1, 3, 12]
+    assert plain.json()["horizons"] == far.json()["horizons"]
+    assert (found.horizon, found.time - found.last_time) == (12, pd.Timedelta("1h"))
+    assert (found.lo, found.hi) == (found.quantiles[1], found.quantiles[-2])
+    assert found.sealed
+    assert (none.status_code, wrong.status_code) == (404, 422)
+    assert none.json()["detail"].startswith("the training in service forecasts 1, 3, 12 candles ahead, found 7: name")
+
+
 def test_points_of_the_series_are_out_of_sample_and_say_where_they_come_from(service):
     """Each forecast stands beside its candle, its errors and persistence's."""
     point, following = service.get("/series").json()["points"][:2]
