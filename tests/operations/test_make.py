@@ -144,7 +144,7 @@ def test_a_source_may_have_any_path(make, tmp_path, name):
         done = make(target, f"SOURCE={name}")
         assert (done.returncode, done.stderr) == (0, "")
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert [call.split()[1] for call in calls] == ["report", "report", "verify"]
+    assert [call.split()[1] for call in calls] == ["report", "report", "report", "verify"]
     assert f"--source {name} --plan build/plans/" in calls[0]
     make("up", f"SOURCE={name}")
     assert (tmp_path / "words").read_text().splitlines() == ["up", "--source", name]
