@@ -41,6 +41,7 @@ _PORT = "5432"
 _START_S, _STOP_S = 60.0, 30.0
 _READY = 8  # lines of a complete postmaster.pid
 _LONGEST = 60  # characters of a temporary folder below which the path of a socket fits into 103
+_SHELL = ("/bin/sh", "-c")
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
@@ -116,7 +117,7 @@ def _joined(home: Path) -> _Server:
 
 
 def _open_lock(path: Path) -> int:
-    return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
 
 
 @dataclass(eq=False)
@@ -185,8 +186,7 @@ class _Server:
                 postmaster.wait(_STOP_S)
                 if self.started is not None:
                     self.started.poll()  # so that Python does not take it for running
-                for line in lines[4:5]:
-                    Path(line.strip()).rmdir()
+                _socket_folder(self.data, _server_user(self.data)).rmdir()
 
 
 def _postmaster(data: Path) -> list[str]:
@@ -353,6 +353,10 @@ def _private_folder(user: pwd.struct_passwd | None) -> Path:
     return folder
 
 
+def _socket_folder(data: Path, user: pwd.struct_passwd | None) -> Path:
+    return _private_folder(user) / hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:12]
+
+
 def _write_access(data: Path, user: pwd.struct_passwd | None) -> bool:
     """Allow this process's user and the server's, by peer authentication; return whether the rules changed."""
     names = {pwd.getpwuid(os.geteuid()).pw_name} | ({user.pw_name} if user else set())
@@ -362,23 +366,26 @@ def _write_access(data: Path, user: pwd.struct_passwd | None) -> bool:
     }
     changed = [name for name, text in wanted.items() if (data / name).read_text() != text]
     for name in changed:
-        (data / name).write_text(wanted[name])
+        # As the server's user: root would follow a link that this user has put there.
+        command = [*_SHELL, 'cat > "$0"', name]
+        text = wanted[name].encode()
+        done = subprocess.run(command, input=text, capture_output=True, check=False, cwd=data, **_as(user))  # noqa: S603
+        if done.returncode:
+            msg = f"{data / name} cannot be written: {done.stderr.decode(errors='replace').strip()}"
+            raise RuntimeError(msg)
     return bool(changed)
 
 
 def _start(data: Path, user: pwd.struct_passwd | None) -> subprocess.Popen[bytes]:
     """Start the server and wait until it is ready."""
     _forget_dead_server(data)
-    sockets = _private_folder(user) / hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:12]
+    sockets = _socket_folder(data, user)
     shutil.rmtree(sockets, ignore_errors=True)
     sockets.mkdir(mode=0o700)
     _chown(sockets, user)
     options = ["-D", _name_for(data.resolve(), user), "-p", _PORT, "-h", "", "-k", str(sockets)]
-    command = [str(_programs(user) / "postgres"), *options]
-    with (data / "log").open("ab") as log:
-        process = subprocess.Popen(  # noqa: S603 - no shell
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=data, start_new_session=True, **_as(user)
-        )
+    command = [*_SHELL, 'exec "$0" "$@" >> log 2>&1', str(_programs(user) / "postgres"), *options]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=data, start_new_session=True, **_as(user))  # noqa: S603
     end = time.monotonic() + _START_S
     while not _postmaster(data):
         if process.poll() is not None:

@@ -160,6 +160,24 @@ def test_a_user_without_rights_has_a_server_of_its_own_that_root_may_use(open_fo
 
 
 @AS_ROOT
+@pytest.mark.parametrize("name", ["pg_hba.conf", "pg_ident.conf", "log"])
+def test_root_writes_through_no_link_that_the_owner_of_the_data_has_made(tmp_path, open_folder, name):
+    """Rules and log are written as that user, who may not write what is root's."""
+    home, victim = open_folder / "home", tmp_path / "victim"
+    home.mkdir()
+    shutil.chown(home, "nobody", "nogroup")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as processes:
+        processes.submit(_as_nobody, home).result()
+    victim.write_text("root's own")
+    (home / "postgres" / name).unlink()
+    (home / "postgres" / name).symlink_to(victim)
+    done = use(home)
+    assert victim.read_text() == "root's own"
+    assert done.returncode != 0
+    assert "ermission denied" in done.stderr or "cannot create" in done.stderr
+
+
+@AS_ROOT
 def test_root_opens_no_folder_for_the_server(tmp_path):
     """The server's user cannot enter the closed folder, and works in a folder below it."""
     closed = tmp_path / "closed"
