@@ -729,7 +729,7 @@ def experts(result: Result) -> Table:
     """Tests that allow for many models at once, for experts."""
     table, alpha = result.joint_tests().dropna(subset="value").reset_index(drop=True), result.verdict.alpha
     answers: dict[str, Callable[[Mapping[Any, Any]], str]] = {
-        "spa": lambda row: "unlikely" if row["value"] < alpha else "yes",
+        "spa": lambda row: "unlikely at one look" if row["value"] < alpha else "yes",
         "confidence_set": lambda row: ", ".join(str(say.model(name)) for name in row["models"].split(", ")),
         "deflated_sharpe": lambda row: "most likely" if row["value"] > 1 - alpha else "not shown",
     }
