@@ -263,7 +263,8 @@ class Verification:
         found = [f"  {difference.file}: {difference.where}" for difference in self.differences]
         gaps = [difference.gap for difference in self.differences if difference.file != _MANIFEST]
         size = [gap for gap in gaps if gap is not None]
-        equal = [f"  every printed figure is equal; numbers differ by at most {max(size):.0e} of their size"]
+        most = max(size, default=0.0)
+        equal = [f"  every printed figure is equal; numbers differ by at most {most:.0e} of their size"]
         lines = [f"{len(found)} of {self.files} files differ", *(since or [self._unexplained()]), *found]
         return "\n".join([*lines, *equal * bool(size and len(size) == len(gaps))])
 
