@@ -23,7 +23,7 @@ import requests
 
 from btcml.forecast.evaluation import evaluate_span
 
-from ..processes import free_port  # noqa: TID252 - of all tests
+from ..processes import WAIT_S, free_port  # noqa: TID252 - of all tests
 
 STEP = 300
 FLAGS = (
@@ -363,7 +363,7 @@ def running_dashboard(api_url, *arguments, stderr=None, **variables):
 
 
 def _wait(url, process):
-    end = time.monotonic() + 120
+    end = time.monotonic() + WAIT_S
     while time.monotonic() < end:
         assert process.poll() is None, "the dashboard ended by itself"
         with contextlib.suppress(requests.RequestException):
@@ -409,9 +409,9 @@ def browser(tmp_path):
         yield found
 
 
-def until(browser, script, seconds=20):
+def until(browser, script):
     """Wait until a script answers something true, and return it."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + WAIT_S
     while time.monotonic() < end:
         found = browser.execute_script(script)
         if found:
@@ -432,7 +432,7 @@ ALL = (
 def painted(browser, url):
     """Open the page and wait until it is drawn."""
     browser.get(url)
-    until(browser, ALL, 60)
+    until(browser, ALL)
 
 
 def console(browser):

@@ -20,6 +20,7 @@ import requests
 
 from btcml.serve.dashboard_widgets import FILES, module_text
 
+from ..processes import WAIT_S  # noqa: TID252 - of all tests
 from .conftest import ALL, StubApi, console, free_port, iso, painted, running_browser, running_dashboard, until
 
 pytestmark = pytest.mark.browser
@@ -225,13 +226,13 @@ def test_every_state_of_the_api_has_a_message_and_the_page_recovers(browser, das
     else:
         stub.mode = mode
     browser.get(dashboard)
-    said = until(browser, f"return {NOTICES}.includes({json.dumps(words)}) && {NOTICES}", 30)
+    said = until(browser, f"return {NOTICES}.includes({json.dumps(words)}) && {NOTICES}")
     if mode.isdigit():
         assert f"req-{mode}" in said
     if mode == "stopped":
         stub.start()
     stub.mode = "good"
-    until(browser, f"{ALL} && !{NOTICES}", 60)
+    until(browser, f"{ALL} && !{NOTICES}")
     assert "+12.50" in _text(browser, "#btcml-card-delta")
 
 
@@ -307,7 +308,7 @@ def test_the_age_of_a_replays_data_is_said_by_its_own_clock_or_not_at_all(browse
     """Before the first forecast that clock is unknown, and by the viewer's clock the age would be five hundred days."""
     stub.market, stub.trained = "replay:x", False
     browser.get(dashboard)
-    until(browser, f"return {NOTICES}.includes('press Train model')", 30)
+    until(browser, f"return {NOTICES}.includes('press Train model')")
     assert _text(browser, "#btcml-card-age .value") == "\u2013"
     assert _text(browser, ".btcml-countdown") == ""
     stub.trained = True
@@ -320,7 +321,7 @@ def test_an_empty_database_shows_which_button_comes_first(browser, dashboard, st
     stub.empty = True
     stub.trained = False
     browser.get(dashboard)
-    until(browser, f"return {NOTICES}.includes('press Ingest now')", 30)
+    until(browser, f"return {NOTICES}.includes('press Ingest now')")
     _press(browser, "ingest")
     until(browser, f"return {NOTICES}.includes('720 fetched, 3 new') && {NOTICES}.includes('press Train model')")
     _press(browser, "train")
@@ -547,8 +548,8 @@ def test_a_lost_kernel_is_replaced_and_the_page_shows_the_same(browser, stub):
             if first in line:
                 os.kill(int(line.split()[0]), signal.SIGKILL)
         script = f"return document.getElementById('jupyter-config-data') && (() => {{ {kernel} }})() !== '{first}'"
-        until(browser, script, 60)
-        until(browser, ALL, 60)
+        until(browser, script)
+        until(browser, ALL)
         assert "span=1&lang=pt-BR" in browser.current_url
 
 
@@ -557,14 +558,14 @@ def test_the_whole_flow_of_system_0_on_an_empty_database(browser, tmp_path):
     home = {"BTCML_HOME": str(tmp_path / "home"), "BTCML_SOURCE": "simulated", "BTCML_INTERVAL": "1h"}
     with running_dashboard(f"http://127.0.0.1:{free_port()}", **home) as (url, _):
         browser.get(url)
-        until(browser, f"return {NOTICES}.includes('press Ingest now')", 60)
+        until(browser, f"return {NOTICES}.includes('press Ingest now')")
         _press(browser, "ingest")
-        until(browser, f"return {NOTICES}.includes('Ingested')", 60)
+        until(browser, f"return {NOTICES}.includes('Ingested')")
         _press(browser, "train")
-        until(browser, f"return {NOTICES}.includes('against persistence')", 240)
+        until(browser, f"return {NOTICES}.includes('against persistence')")
         for _ in range(2):
             _press(browser, "predict")
-            until(browser, f"return {NOTICES}.includes('Forecast made')", 30)
+            until(browser, f"return {NOTICES}.includes('Forecast made')")
             cards = [_text(browser, f"#btcml-card-{name} .value") for name in ("lastClose", "nextCloseCard", "delta")]
             assert all(card not in {"", "\u2013"} for card in cards)
 
@@ -595,9 +596,9 @@ def test_many_visits_leave_no_kernel_and_no_memory(tmp_path):
             paints.append(browser.execute_script(script) / 1000)
         browser.get("about:blank")
         with ThreadPoolExecutor(10) as pool:
-            pages = list(pool.map(lambda _: requests.get(url, timeout=120).text, range(10)))
+            pages = list(pool.map(lambda _: requests.get(url, timeout=WAIT_S).text, range(10)))
         assert all("kernelId" in page and "btcml-error" not in page for page in pages)
-        end = time.monotonic() + 120
+        end = time.monotonic() + WAIT_S
         while len(_resident(process)) > 2 and time.monotonic() < end:
             time.sleep(1)
         after, left = _memory(process), len(_resident(process))

@@ -15,6 +15,7 @@ from btcml.market import utc_now
 from btcml.market.simulate import SimulatedMarket
 from btcml.testing.exchange import ReplayClock, running_exchange
 
+from ..processes import WAIT_S  # noqa: TID252 - of all tests
 from .conftest import ALL, console, free_port, painted, running_browser, running_dashboard, until
 
 pytestmark = pytest.mark.browser
@@ -37,12 +38,9 @@ def _forecast(browser):
     """Ingest and predict, again where the candle was over before; the last close as the page shows it."""
     while True:
         _press(browser, "ingest")
-        until(browser, f"return {NOTICES}.includes('Ingested')", 120)
+        until(browser, f"return {NOTICES}.includes('Ingested')")
         _press(browser, "predict")
-        if (
-            until(browser, f"return /Forecast made|too old/.test({NOTICES}) && {NOTICES}", 120).find("Forecast made")
-            >= 0
-        ):
+        if until(browser, f"return /Forecast made|too old/.test({NOTICES}) && {NOTICES}").find("Forecast made") >= 0:
             break
     cards = [_text(browser, f"#btcml-card-{name} .value") for name in THREE]
     assert all(card not in {"", "\u2013"} for card in cards)
@@ -69,15 +67,15 @@ def test_the_whole_flow_against_an_exchange_that_replays(browser, replay, tmp_pa
     home = {"BTCML_HOME": str(tmp_path / "home"), "BTCML_INTERVAL": "5m"}
     with running_dashboard(f"http://127.0.0.1:{free_port()}", **variables, **home) as (url, _):
         browser.get(url)
-        until(browser, f"return {NOTICES}.includes('press Ingest now')", 90)
+        until(browser, f"return {NOTICES}.includes('press Ingest now')")
         for _ in range(2):
             _press(browser, "ingest")
-            until(browser, f"return {NOTICES}.includes('Ingested')", 120)
+            until(browser, f"return {NOTICES}.includes('Ingested')")
         _press(browser, "train")
-        said = until(browser, f"return {NOTICES}.includes('against persistence') && {NOTICES}", 240)
+        said = until(browser, f"return {NOTICES}.includes('against persistence') && {NOTICES}")
         assert all(word in said for word in ("MAE", "MAPE", "candles", "In service:"))
         closes = [_forecast(browser)]
-        end = time.monotonic() + 600
+        end = time.monotonic() + WAIT_S
         while closes[-1] == closes[0]:
             assert time.monotonic() < end, "no other candle came"
             closes.append(_forecast(browser))
@@ -96,7 +94,7 @@ def test_a_tab_that_sleeps_gives_its_kernel_back_and_opens_again_when_looked_at(
         painted(browser, url)
         kernel = browser.execute_script(KERNEL)
         browser.execute_script(hide % "true")
-        end = time.monotonic() + 60
+        end = time.monotonic() + WAIT_S
         time.sleep(3)
         while _kernels(process) > 1 and time.monotonic() < end:
             time.sleep(0.5)
@@ -105,7 +103,7 @@ def test_a_tab_that_sleeps_gives_its_kernel_back_and_opens_again_when_looked_at(
         until(
             browser, f"return document.readyState === 'complete' && !document.body.innerHTML.includes('{kernel}')", 60
         )
-        until(browser, ALL, 60)
+        until(browser, ALL)
         assert "+12.50" in _text(browser, "#btcml-card-delta")
 
 
@@ -124,12 +122,12 @@ def _stay(browser, stub, url, seconds, *, busy):
         if busy:
             stub.moved += 1
             _press(browser, "predict")
-            until(browser, f"return {NOTICES}.includes('Forecast made')", 60)
+            until(browser, f"return {NOTICES}.includes('Forecast made')")
     assert browser.execute_script("return window.stays") is True
     assert browser.execute_script("return window.closed") == 0
     assert browser.execute_script(KERNEL) == kernel
     _press(browser, "predict")
-    until(browser, f"return {NOTICES}.includes('Forecast made')", 60)
+    until(browser, f"return {NOTICES}.includes('Forecast made')")
     assert console(browser) == []
 
 
@@ -179,7 +177,7 @@ def test_a_browser_that_is_killed_leaves_no_kernel(stub, tmp_path):
         with running_browser(tmp_path) as browser:
             painted(browser, url)
             browser.execute_script("navigator.sendBeacon = () => true")
-        end = time.monotonic() + 120
+        end = time.monotonic() + WAIT_S
         while _kernels(process) > 1 and time.monotonic() < end:
             time.sleep(1)
         assert _kernels(process) == 1
@@ -243,7 +241,7 @@ def test_an_address_has_a_limit_of_its_own_and_a_page_without_a_socket_gives_its
     with running_dashboard(stub.url, "--visitors-per-address", "1", "--warm", "1") as (url, process):
         found = [_status(url, **{"X-Forwarded-For": address}) for address in ("10.0.0.1", "10.0.0.1", "10.0.0.2")]
         assert found == [200, 429, 200]
-        end = time.monotonic() + 120
+        end = time.monotonic() + WAIT_S
         while _status(url, **{"X-Forwarded-For": "10.0.0.1"}) != 200:
             assert time.monotonic() < end, "no kernel came back"
             time.sleep(1)

@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 from btcml.files import resource
 
 from tests.operations.compose import free_port
+from tests.processes import WAIT_S
 from tools.audit import audit_offline, locked
 
 ROOT = Path(__file__).parent.parent.parent
@@ -178,7 +179,7 @@ def _visit(folder, environment):
     command = ["btcml", "dashboard", "--port", own.rpartition(":")[2], "--warm", "1"]
     process = subprocess.Popen(command, cwd=folder, env=environment | {"API_BASE_URL": api})
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + WAIT_S
         while not _get(f"{own}/health") and time.monotonic() < end:
             assert process.poll() is None, "the dashboard ended by itself"
             time.sleep(0.5)

@@ -28,7 +28,7 @@ from btcml.store.embedded import start_embedded
 from btcml.store.engine import Store, database_lock, open_store
 from btcml.store.jobs import append_job, read_job
 
-from ..processes import started  # noqa: TID252 - of all tests
+from ..processes import WAIT_S, started  # noqa: TID252 - of all tests
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as another user of the machine")
 
@@ -295,7 +295,7 @@ def test_a_server_that_was_killed_is_started_again_and_has_everything(tmp_path):
 
 def restart(store):
     """As the service does: again, while the children of the dead one are still ending."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + WAIT_S
     while True:
         try:
             store.restart_server()
