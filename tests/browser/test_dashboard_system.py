@@ -100,9 +100,7 @@ def test_a_tab_that_sleeps_gives_its_kernel_back_and_opens_again_when_looked_at(
             time.sleep(0.5)
         assert _kernels(process) == 1, "only the warm one is left"
         browser.execute_script(hide % "false")
-        until(
-            browser, f"return document.readyState === 'complete' && !document.body.innerHTML.includes('{kernel}')", 60
-        )
+        until(browser, f"return document.readyState === 'complete' && !document.body.innerHTML.includes('{kernel}')")
         until(browser, ALL)
         assert "+12.50" in _text(browser, "#btcml-card-delta")
 

@@ -195,7 +195,7 @@ _MANY = 1e9
 def tries(result: Result, ledger: pd.DataFrame) -> Table:
     """Every try on record (`btcml.forecast.experiment.Experiment.ledger`)."""
 
-    def says(rows: pd.DataFrame) -> say.Claim:
+    def _says(rows: pd.DataFrame) -> say.Claim:
         return say.claim(
             "{tries} are on record for this series, those of this report included; the p-values allow for {counted}, "
             "as {looks} at {models}.",
@@ -213,7 +213,7 @@ def tries(result: Result, ledger: pd.DataFrame) -> Table:
         "tries": "Tries",
         "counts": "In the p-values",
     }
-    return Table("tries", ledger.assign(counts=np.where(ledger["counted"], "yes", "no")), says, columns)
+    return Table("tries", ledger.assign(counts=np.where(ledger["counted"], "yes", "no")), _says, columns)
 
 
 def breaking(result: Result) -> say.Claim:
@@ -456,7 +456,7 @@ def newest_forecasts(result: Result, candles: pd.DataFrame, symbol: str, most: i
     axes.plot(place, joined["y_hat"], "_", color=INK, markersize=7, markeredgewidth=2, label="forecast of the close")
     axes.legend()
 
-    def says(shown: pd.DataFrame) -> say.Claim:
+    def _says(shown: pd.DataFrame) -> say.Claim:
         size, error = ((shown["y_hat"] - shown[name]).abs().mean() for name in ("base", "y"))
         move = "move it by {size} on average, and miss by {error}."
         return say.cases(
@@ -468,7 +468,7 @@ def newest_forecasts(result: Result, candles: pd.DataFrame, symbol: str, most: i
         )
 
     alt = "The newest candles with a dash at the forecast close of each and a band that should hold it."
-    return Chart("newest-forecasts", figure, joined, says, alt)
+    return Chart("newest-forecasts", figure, joined, _says, alt)
 
 
 # ---- direction ----
@@ -737,7 +737,7 @@ def experts(result: Result) -> Table:
     table["asks"] = [_JOINT[test][1] for test in table["test"]]
     table["test"] = [_JOINT[test][0] for test in table["test"]]
 
-    def says(_table: pd.DataFrame) -> say.Claim:
+    def _says(_table: pd.DataFrame) -> say.Claim:
         return say.claim(
             "These tests allow for the chance that one of many looks good by luck: the deflated Sharpe ratio counts "
             "{tries}, the others the {models} of this report and persistence.",
@@ -746,7 +746,7 @@ def experts(result: Result) -> Table:
         )
 
     columns: Columns = {"test": "Test", "asks": "Question", "value": ("Value", say.digits(3)), "answer": "Answer"}
-    return Table("experts", table[list(columns)], says, columns)
+    return Table("experts", table[list(columns)], _says, columns)
 
 
 def forecasts(result: Result) -> Download:

@@ -120,7 +120,7 @@ def longest_gaps(gaps: pd.DataFrame, interval: str) -> Table | say.Claim:
         return say.claim("There is no gap between the first and the last candle.")
     longest = gaps.sort_values(["missing", "start"], ascending=[False, True]).head(_MAX_ROWS)
 
-    def says(shown: pd.DataFrame) -> say.Claim:
+    def _says(shown: pd.DataFrame) -> say.Claim:
         return say.claim(
             "{gaps} in all, the longest of {longest}. None is filled.",
             gaps=say.count(len(gaps), "gap"),
@@ -128,7 +128,7 @@ def longest_gaps(gaps: pd.DataFrame, interval: str) -> Table | say.Claim:
         )
 
     columns: Columns = {"start": "First missing", "end": "Next candle", "missing": "Missing candles", "kind": "Why"}
-    return Table("gaps", longest[list(columns)], says, columns)
+    return Table("gaps", longest[list(columns)], _says, columns)
 
 
 def rules_checked(rules: pd.DataFrame) -> Table:
@@ -180,7 +180,7 @@ def suspect_spans(suspects: pd.DataFrame) -> Table | say.Claim:
         return say.claim("No span looks frozen or inconsistent with its neighbours.")
     rows, shown = int(suspects["rows"].sum()), suspects.head(_MAX_ROWS)
 
-    def says(spans: pd.DataFrame) -> say.Claim:
+    def _says(spans: pd.DataFrame) -> say.Claim:
         part = "the first {spans} are shown here" if len(spans) < len(suspects) else "they are shown here"
         return say.claim(
             "{rows} {lie} in spans that do not fit their neighbours: " + part + ", and no model learns from them.",
@@ -190,7 +190,7 @@ def suspect_spans(suspects: pd.DataFrame) -> Table | say.Claim:
         )
 
     columns: Columns = {"start": "From", "end": "To", "rule": "What is wrong", "rows": "Candles"}
-    return Table("suspects", shown[list(columns)], says, columns)
+    return Table("suspects", shown[list(columns)], _says, columns)
 
 
 def revised(revisions: pd.DataFrame, candles: pd.DataFrame) -> Table | say.Claim:
@@ -200,7 +200,7 @@ def revised(revisions: pd.DataFrame, candles: pd.DataFrame) -> Table | say.Claim
     old = revisions.sort_values(["open_time", "seen_at"]).head(_MAX_ROWS)
     table = old.merge(candles, on="open_time", suffixes=("_old", "_new"))
 
-    def says(_shown: pd.DataFrame) -> say.Claim:
+    def _says(_shown: pd.DataFrame) -> say.Claim:
         changed = say.count(revisions["open_time"].nunique(), "candle")
         return say.claim("{rows} changed after being final; the old values are kept.", rows=changed)
 
@@ -211,4 +211,4 @@ def revised(revisions: pd.DataFrame, candles: pd.DataFrame) -> Table | say.Claim
         "volume_old": "Volume before",
         "volume_new": "Volume now",
     }
-    return Table("revisions", table[list(columns)], says, columns)
+    return Table("revisions", table[list(columns)], _says, columns)

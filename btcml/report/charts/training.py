@@ -73,7 +73,7 @@ def order_by_aic(autoregression: AutoRegression) -> Chart:
     axes.set_xticks(gain["order"])
     order, rows = len(autoregression.weights), int(autoregression.summary["observations"])
 
-    def says(table: pd.DataFrame) -> say.Claim:
+    def _says(table: pd.DataFrame) -> say.Claim:
         return say.claim(
             "Akaike's criterion weighs fit against the number of coefficients; on the newest {rows} of the last fold's "
             "training it picks {order}.",
@@ -84,7 +84,7 @@ def order_by_aic(autoregression: AutoRegression) -> Chart:
             order=say.count(order, "past return"),
         )
 
-    return Chart("order", figure, gain, says, "Bars of AIC above the best for each number of lags.")
+    return Chart("order", figure, gain, _says, "Bars of AIC above the best for each number of lags.")
 
 
 def coefficients(autoregression: AutoRegression) -> Table:
@@ -140,7 +140,7 @@ def residuals(autoregression: AutoRegression, training: Sample) -> Table:
     """Residuals of the autoregression."""
     table = work.residual_tests(autoregression, training)
 
-    def says(found: pd.DataFrame) -> say.Claim:
+    def _says(found: pd.DataFrame) -> say.Claim:
         sign = " Their sign has memory too." if not found["clean"].iloc[0] else ""
         return say.claim(
             "The size of the residuals still has memory: the autoregression does not model volatility, so intervals "
@@ -150,7 +150,7 @@ def residuals(autoregression: AutoRegression, training: Sample) -> Table:
         )
 
     columns: Columns = {"test": "Test", "statistic": "Statistic", "p": ("p-value", say.probability), "answer": "Answer"}
-    return Table("residuals", table.assign(answer=np.where(table["clean"], "no", "yes")), says, columns)
+    return Table("residuals", table.assign(answer=np.where(table["clean"], "no", "yes")), _says, columns)
 
 
 def _skill_line(table: pd.DataFrame, over: str, lines: dict[str, str]) -> tuple[Figure, Axes]:
