@@ -359,7 +359,7 @@ def _reason(table: pd.DataFrame, champion: str, reigns: str, of: _Context) -> st
     better = challengers[~challengers["served"] & challengers["beats"]]
     if champion == PERSISTENCE:
         who = "no challenger beats it" if better.empty else "no challenger that a training fits beats it"
-        who = who if len(able) else "a training fits no challenger"
+        who = who if len(able) else "none of the challengers is one that a training fits"
         place = "the best" if row["ratio"] < 1 else "none has a smaller error; the nearest"
         return f"{none} {who}; {place}, {named}, has {figures}.{_unserved(better if len(able) else able)}"
     beats = "" if stays or reigns == PERSISTENCE else f", and beats {reigns}"

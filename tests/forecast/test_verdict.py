@@ -164,7 +164,9 @@ def test_a_better_model_that_a_training_does_not_fit_is_named_but_not_champion()
 def test_without_a_model_that_can_be_served_persistence_is_champion() -> None:
     """None of those that a training fits, or none of them good enough; no sentence denies the skill of the others."""
     none = verdict(frame(outside=skilled(0.3)), served=("inside",)).reason
-    assert none.startswith("persistence is champion: a training fits no challenger; the best, outside, has 0.7")
+    assert none.startswith(
+        "persistence is champion: none of the challengers is one that a training fits; the best, outside, has 0.7"
+    )
     weak = verdict(frame(outside=skilled(0.3), inside=skilled(-0.1, 1)), served=("inside",))
     assert weak.champion == "persistence"
     assert "no challenger that a training fits beats it; none has a smaller error; the nearest, inside" in weak.reason

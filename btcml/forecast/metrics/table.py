@@ -60,10 +60,19 @@ METRICS: dict[str, Metric] = {}
 
 
 def metric(family: str, title: str, unit: str, better: str) -> Callable[[Score], Score]:
-    """Register a function as a metric under its own name."""
+    """Register a function as a metric under its own name.
+
+    Raises
+    ------
+    UsageError
+        If the name is taken.
+    """
 
     def _register(function: Score) -> Score:
         name = function.__name__
+        if name in METRICS:
+            msg = f"metric names are unique, {name!r} is registered already: choose another name"
+            raise UsageError(msg)
         METRICS[name] = Metric(name, title, unit, better, family, function)
         return function
 

@@ -28,7 +28,7 @@ from btcml.forecast.metrics import (
     metric_names,
     volatility_third,
 )
-from btcml.forecast.metrics.table import GROUPS, metrics_named
+from btcml.forecast.metrics.table import GROUPS, metric, metrics_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -383,3 +383,15 @@ def test_bad_frames_are_refused() -> None:
     with pytest.raises(UsageError, match="by must be one of year, month, hour, third, age, found 'week'"):
         evaluate(LONG_FRAME, by="week")
     assert "ratio" in METRICS
+
+
+def test_a_metric_does_not_replace_another_of_its_name():
+    """As with features."""
+
+    def skill(_forecasts):
+        return 0.0
+
+    before = METRICS["skill"]
+    with pytest.raises(UsageError, match="'skill' is registered already"):
+        metric("point", "Skill", "", "higher")(skill)
+    assert METRICS["skill"] is before
