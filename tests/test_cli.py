@@ -237,11 +237,17 @@ def test_what_is_exported_can_be_ingested_again(run, tmp_path):
     run("ingest", "--days", "2")
     for name in ("BTCUSDT-5m.csv", "BTCUSDT-5m.parquet"):
         assert run("db", "export", "simulated/BTCUSDT/5m", str(tmp_path / name))[0] == 0
-        status, out, _ = run(
-            "ingest", "--source", str(tmp_path / name), "--market", "simulated", "--days", "2", "--json"
+        status, out, _ = run("ingest", "--source", str(tmp_path / name), "--json")
+        counts = json.loads(out)
+        assert (status, counts["inserted"], counts["quarantined"]) == (0, 576, 0)
+        market = json.loads(run("db", "series", "--json")[1])["rows"][0]["market"]
+        assert market.startswith("file:")
+        assert run("db", "export", f"{market}/BTCUSDT/5m", str(tmp_path / f"again-{name}"))[0] == 0
+        first, again = (
+            pd.read_csv(path) if name.endswith("csv") else pd.read_parquet(path)
+            for path in (tmp_path / name, tmp_path / f"again-{name}")
         )
-        assert status == 0
-        assert (json.loads(out)["inserted"], json.loads(out)["revised"]) == (0, 0)
+        pd.testing.assert_frame_equal(first, again)
 
 
 def test_an_export_is_taken_for_no_other_symbol(run, tmp_path):

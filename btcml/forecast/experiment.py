@@ -210,8 +210,15 @@ class Experiment:
         return f"an explicit experiment: {fields}" if named else "the published experiment"
 
     def ledger(self, candles: pd.DataFrame, trials: pd.DataFrame, research: pd.DataFrame) -> pd.DataFrame:
-        """Every try on record at its horizons, this one last (`btcml.forecast.verdict.ledger`)."""
-        return ledger(self._tried(trials), research, self.test_span(candles), self.models)
+        """Every try on record at its horizons, this one last (`btcml.forecast.verdict.ledger`).
+
+        Earlier runs of the published experiment over the same test are this one.
+        """
+        tried, (start, end) = self._tried(trials), self.test_span(candles)
+        if not self.differences(candles):
+            same = (tried["settings"] == "{}") & (tried["test_start"] == start) & (tried["test_end"] == end)
+            tried = tried[~same]
+        return ledger(tried, research, (start, end), self.models)
 
     def looks(self, candles: pd.DataFrame, trials: pd.DataFrame, research: pd.DataFrame | None = None) -> int:
         """How many looks a run on these candles counts, itself included.

@@ -151,7 +151,8 @@ def test_the_verdict_promotes_models_of_random_walks_at_most_at_its_rate(walks: 
     assert promoted <= most(walks)
 
 
-@pytest.mark.parametrize("walks", FEW)
+@pytest.mark.soak
+@pytest.mark.parametrize("walks", [1000])
 def test_equal_champions_replace_each_other_at_most_at_the_nominal_rate(walks: int) -> None:
     """Two models with equal and real skill: the reigning one is nearly always kept."""
     replaced = 0

@@ -84,6 +84,7 @@ def test_random_walks_get_a_champion_as_rarely_as_the_level_says():
         assert found[:, 1000].mean() >= least
 
 
+@pytest.mark.soak
 def test_the_simulated_rule_is_the_rule_of_the_verdict():
     """Champion or none, on each of 40 days of one path with skill, as `verdict` decides on the frames."""
     rng = np.random.default_rng(5)
