@@ -141,7 +141,8 @@ def test_the_best_of_many_models_of_random_walks_is_luck(walks: int) -> None:
     assert rejected <= most(walks)
 
 
-@pytest.mark.parametrize("walks", FEW)
+@pytest.mark.soak
+@pytest.mark.parametrize("walks", [1000])
 def test_the_verdict_promotes_models_of_random_walks_at_most_at_its_rate(walks: int) -> None:
     """Three models a walk, level 5 %: Holm and the last six months hold the promise together."""
     promoted = 0
@@ -164,6 +165,7 @@ def test_equal_champions_replace_each_other_at_most_at_the_nominal_rate(walks: i
     assert replaced <= most(walks)
 
 
+@pytest.mark.soak
 def test_a_rule_without_holm_would_promote_luck() -> None:
     """The planted bug: the best of fifteen useless models, judged as if it were alone."""
     careless, holm = 0, 0
