@@ -91,7 +91,6 @@ def test_a_search_needs_candles_and_a_try(store, candles):
         search_before(store, KEY, candles, quick(candles).replace(test_from="2020-01-01"), 2)
 
 
-@pytest.mark.soak
 def test_a_cluster_that_is_not_there_is_one_sentence():
     """Without an address, the processes of this machine."""
     with joblib_backend(None) as name:

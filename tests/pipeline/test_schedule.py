@@ -391,7 +391,6 @@ def test_an_audit_that_failed_is_done_again_and_skips_nothing(audited, monkeypat
     assert day()[0].result["since"] == november.result["until"]
 
 
-@pytest.mark.soak
 def test_audits_cover_any_history_in_28_days(store):
     """Eight years are four months a day; a history that every ingest reads again needs none."""
     key, now = SeriesKey("replay:still", "BTCUSDT", "1d"), NOON

@@ -165,7 +165,6 @@ def test_equal_champions_replace_each_other_at_most_at_the_nominal_rate(walks: i
     assert replaced <= most(walks)
 
 
-@pytest.mark.soak
 def test_a_rule_without_holm_would_promote_luck() -> None:
     """The planted bug: the best of fifteen useless models, judged as if it were alone."""
     careless, holm = 0, 0

@@ -135,7 +135,6 @@ def test_a_manifest_has_inputs_and_outputs_and_no_time(built, tmp_path):
     }
 
 
-@pytest.mark.soak
 def test_verify_reports_identical_in_another_zone_locale_and_folder(built, chapters, monkeypatch):
     """The rebuild runs in a process and a folder of its own, under whatever environment it finds."""
     monkeypatch.setenv("TZ", "America/Sao_Paulo")
