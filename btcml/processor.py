@@ -16,7 +16,6 @@ _LEVELS = (("x86-64-v4", {"avx512f", "avx512bw", "avx512vl"}), ("x86-64-v3", {"a
 """Names of instruction sets by the flags that Linux shows, as the x86-64 psABI defines them."""
 
 _CPU = Path("/proc/cpuinfo")
-_machine = machine
 
 
 def instruction_limits() -> dict[str, str]:
@@ -40,5 +39,5 @@ def _level() -> str:
     try:
         flags = set(_CPU.read_text(encoding="utf-8").partition("flags")[2].split("\n")[0].split())
     except OSError:
-        return _machine()
-    return next((name for name, needed in _LEVELS if needed <= flags), _machine())
+        return machine()
+    return next((name for name, needed in _LEVELS if needed <= flags), machine())

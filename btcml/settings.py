@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -163,12 +164,12 @@ def load_settings() -> Settings:
 
 
 def _check_end(text: str) -> None:
-    try:
-        if datetime.fromisoformat(text or "2000-01-01").year not in _YEARS:  # no clock has others
-            raise ValueError  # noqa: TRY301 - it is no time of ours
-    except ValueError:
+    year = None
+    with suppress(ValueError):
+        year = datetime.fromisoformat(text or "2000-01-01").year
+    if year not in _YEARS:
         msg = f"expected a UTC time such as 2025-06-30T00:00, found {text!r}"
-        raise ValueError(msg) from None
+        raise ValueError(msg)
 
 
 class RunParameters(BaseModel):

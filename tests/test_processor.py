@@ -67,7 +67,7 @@ def test_the_level_is_read_from_the_flags(monkeypatch, tmp_path, flags, used, li
     """Two processors above the limit have equal facts; one below it is limited by nothing, and named."""
     (tmp_path / "cpuinfo").write_text(f"model name: any\nflags\t\t: {flags}\nbugs\t:\n")
     monkeypatch.setattr(processor, "_CPU", tmp_path / "cpuinfo")
-    monkeypatch.setattr(processor, "_machine", lambda: "x86_64")
+    monkeypatch.setattr(processor, "machine", lambda: "x86_64")
     assert processor.machine_facts()["instructions"] == used
     assert bool(processor.instruction_limits()) == limited
 
@@ -75,6 +75,6 @@ def test_the_level_is_read_from_the_flags(monkeypatch, tmp_path, flags, used, li
 def test_a_machine_without_flags_is_named_by_its_kind(monkeypatch, tmp_path):
     """As on macOS."""
     monkeypatch.setattr(processor, "_CPU", tmp_path / "none")
-    monkeypatch.setattr(processor, "_machine", lambda: "arm64")
+    monkeypatch.setattr(processor, "machine", lambda: "arm64")
     assert processor.machine_facts()["instructions"] == "arm64"
     assert processor.instruction_limits() == {}

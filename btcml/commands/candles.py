@@ -49,18 +49,15 @@ def _declare_backfill(parser: ArgumentParser) -> None:
 
 
 def _backfill(args: Namespace, *, days: int | None = None, audit: bool = False) -> Any:
-    """Fetch the span that the options name, else so many days or all of a file: what is missing of it, or all."""
-    from btcml.market.files import FileMarket
+    """Fetch the span that the options name, or the usual one: what is missing of it, or all."""
     from btcml.pipeline.ingest import backfill, make_span
 
     if args.since is not None and args.days is not None:
         say(f"--since sets the start of the span: --days {args.days} is ignored")
 
     def _work(session: Session, key: SeriesKey, show: OnPage) -> Any:
-        since = args.since
-        if isinstance(session.source, FileMarket) and args.days is None:
-            since = since or session.source.span(key.symbol)[0]
-        span = make_span(session.source, since, args.until, args.days or days or session.run.days)
+        usual = days or session.run.days
+        span = make_span(session.source, key.symbol, args.since, args.until, args.days, usual)
         return backfill(session.store, session.source, key, span, audit=audit, on_page=show)
 
     return _for_each_symbol(args, _work)

@@ -40,13 +40,14 @@ from btcml.forecast.models import DIRECTION, RANGE, make_model, members_of
 from btcml.forecast.money import COSTS_BP, money, positions
 from btcml.forecast.splits import WalkForward
 from btcml.forecast.statistics import (
+    NORMAL_95,
     long_run_variance,
     model_confidence_set,
     newey_west_lags,
     superior_predictive_ability,
     wilson_interval,
 )
-from btcml.forecast.verdict import Verdict, challenger_p, count_looks, ledger, plain, verdict
+from btcml.forecast.verdict import Verdict, challenger_p, count_looks, ledger, overlapping, plain, verdict
 from btcml.forecast.walk import Raw, close_frame, level_frame, walk, walk_horizons
 from btcml.rounding import decimals_apart
 
@@ -74,7 +75,6 @@ INTERVAL_SCORES: tuple[str, ...] = (
 
 _DAY = pd.Timedelta(days=1)
 _LONGEST_TEST = 365
-_NORMAL_95 = 1.96
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class Experiment:
             tried = tried[~same]
         return ledger(tried, research, (start, end), self.models)
 
-    def looks(self, candles: pd.DataFrame, trials: pd.DataFrame, research: pd.DataFrame | None = None) -> int:
+    def looks(self, candles: pd.DataFrame, trials: pd.DataFrame, research: pd.DataFrame) -> int:
         """How many looks a run on these candles counts, itself included.
 
         Tries at other horizons are no looks at the outcomes of this experiment. Runs of the published one count by
@@ -242,9 +242,8 @@ class Experiment:
         routine = {} if 1 in self.horizons else json.loads(json.dumps(self.differences(candles)))
         repeated = np.array([json.loads(given) == routine for given in trials["settings"]], dtype=bool)
         published = repeated & trials["test_start"].notna()
-        tried = int((~published).sum())
-        if research is not None:
-            tried += int(research["tries"][(research["start"] < end) & (research["end"] > start)].sum())
+        theirs = research["tries"][overlapping(research, (start, end))]
+        tried = int((~published).sum()) + int(theirs.sum())
         spans = trials.loc[published, ["test_start", "test_end"]].drop_duplicates()
         past = list(spans.itertuples(index=False, name=None))
         return count_looks([*past, (start, end)], tried, len(self.models))
@@ -562,7 +561,7 @@ class Result:
         frame = self.of_leader.dropna(subset=["y", "y_hat", "base"])
         earned = (positions(frame, "top") * (frame["y"] / frame["base"] - 1)).to_numpy()
         error = math.sqrt(len(earned) * long_run_variance(earned, newey_west_lags(len(earned))))
-        middle, width = float(chosen["gross_bp"].iloc[0]), _NORMAL_95 * 1e4 * error / float(chosen["trips"].iloc[0])
+        middle, width = float(chosen["gross_bp"].iloc[0]), NORMAL_95 * 1e4 * error / float(chosen["trips"].iloc[0])
         return Gain(middle, middle - width, middle + width)
 
     def joint_tests(self) -> pd.DataFrame:

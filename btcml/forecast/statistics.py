@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 
+NORMAL_95 = 1.96
+"""Standard errors on either side of a mean that hold 95 % of a normal distribution."""
+
 _MIN = 2
 
 
@@ -320,9 +323,6 @@ def pesaran_timmermann(move: ArrayLike, forecast: ArrayLike) -> DirectionTest:
         return DirectionTest(math.nan, 1.0, hits, expected, n)
     statistic = (hits - expected) / math.sqrt(variance - variance_expected)
     return DirectionTest(statistic, float(stats.norm.sf(statistic)), hits, expected, n)
-
-
-_MIN = 2
 
 
 def sharpe_ratio(returns: ArrayLike) -> float:

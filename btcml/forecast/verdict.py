@@ -210,6 +210,11 @@ def count_looks(spans: Sequence[Span], tries: int = 0, challengers: int = 1) -> 
     return max(1, min(looks, len(edges))) + math.ceil(tries / challengers)
 
 
+def overlapping(research: pd.DataFrame, test: Span) -> pd.Series:
+    """Which tries of the authors were on candles of a test (start, end)."""
+    return (research["start"] < test[1]) & (research["end"] > test[0])
+
+
 def ledger(trials: pd.DataFrame, research: pd.DataFrame, test: Span, challengers: Sequence[str]) -> pd.DataFrame:
     """Every try on record of a series, this experiment last.
 
@@ -240,10 +245,9 @@ def ledger(trials: pd.DataFrame, research: pd.DataFrame, test: Span, challengers
     ]  # fmt: skip
     mine = ("this report", ", ".join(challengers), *test, len(challengers), True)
     theirs = [
-        (f"{row['kind']} of the authors", row["what"], row["start"], row["end"], int(row["tries"]),
-         bool(row["start"] < test[1] and row["end"] > test[0]))
-        for row in research.to_dict("records")
-    ]  # fmt: skip
+        (f"{row['kind']} of the authors", row["what"], row["start"], row["end"], int(row["tries"]), bool(counted))
+        for row, counted in zip(research.to_dict("records"), overlapping(research, test), strict=True)
+    ]
     return pd.DataFrame([*theirs, *rows, mine], columns=["origin", "what", "start", "end", "tries", "counted"])
 
 

@@ -353,10 +353,8 @@ def symbol_in(name: str) -> str:
     parts = re.split(r"[\W_]+", name.upper())
     apart = [base + quote for base, quote in itertools.pairwise(parts)]
     usual = [both for both, quote in zip(apart, parts[1:], strict=True) if quote in _QUOTES and both.isalpha()]
-    pairs = [
-        *usual[-1:],
-        *filter(_PAIR.fullmatch, [*parts, *apart]),
-    ]  # in binance_btc_usdt the last two belong together
+    # In binance_btc_usdt the last two belong together.
+    pairs = [*usual[-1:], *filter(_PAIR.fullmatch, [*parts, *apart])]
     own = (part for part in parts if part.endswith(_QUOTES) and part not in _QUOTES)
     return max([*own, *pairs], key=len, default="")
 

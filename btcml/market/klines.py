@@ -287,9 +287,8 @@ def merge_candles(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     if joined["open_time"].is_unique and joined["open_time"].is_monotonic_increasing:
         return joined.reset_index(drop=True)
     repeated = joined["open_time"].duplicated(keep="last")
-    joined = joined[
-        ~repeated.where(joined["open_time"].notna(), joined.duplicated())
-    ]  # without a time all values count
+    # Rows without a time are the same only where all of their values are.
+    joined = joined[~repeated.where(joined["open_time"].notna(), joined.duplicated())]
     return joined.sort_values("open_time", kind="stable").reset_index(drop=True)
 
 

@@ -265,8 +265,12 @@ def _month(time: pd.Timestamp) -> pd.Timestamp:
     return time.normalize().replace(day=1)
 
 
-def make_span(source: Source, since: pd.Timestamp | None, until: pd.Timestamp | None, days: int) -> Span:
+def make_span(
+    source: Source, symbol: str, since: pd.Timestamp | None, until: pd.Timestamp | None, days: int | None, usual: int
+) -> Span:
     """Span that a user named: from `since`, else so many days, until a time, else the market's present.
+
+    Without `since` and `days` it is all of a file, and the `usual` days of any other source.
 
     Raises
     ------
@@ -274,7 +278,9 @@ def make_span(source: Source, since: pd.Timestamp | None, until: pd.Timestamp | 
         If it is empty.
     """
     end = until or source.now()
-    start = since or end - pd.Timedelta(days=days)
+    if since is None and days is None and isinstance(source, FileMarket):
+        since = source.span(symbol)[0]
+    start = since or end - pd.Timedelta(days=days or usual)
     if start >= end:
         msg = f"the span from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} is empty: give an earlier start"
         raise UsageError(msg)

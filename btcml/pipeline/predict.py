@@ -53,6 +53,12 @@ class Seal:
     status: str | None = None
 
 
+SHORT = (
+    *("horizon", "time", "predicted_close", "delta_bp", "predicted_high", "predicted_low", "lo", "hi", "prob_up"),
+    *("levels", "quantiles", "model", "skill", "sealed"),
+)
+"""What an answer says of every horizon."""
+
 LEVELS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 """Levels of the quantiles that are sealed and answered."""
 
@@ -94,7 +100,7 @@ class Forecast:
         NotFoundError
             If the training in service has no models of it.
         """
-        return chosen(self.family, horizon)
+        return at_horizon(self.family, horizon)
 
     @property
     def quantiles(self) -> dict[str, list[float]]:
@@ -105,29 +111,16 @@ class Forecast:
             "quantiles": [made.quantile(level) for level in LEVELS] if made else [],
         }
 
-    def summary(self) -> dict[str, Any]:
-        """What the answers about other horizons say of this one."""
-        made = self.prediction
-        return plain(
-            {
-                "horizon": made.horizon,
-                "time": made.open_time.isoformat(),
-                "predicted_close": made.close,
-                "delta_bp": 1e4 * (made.close / made.last_close - 1),
-                "predicted_high": made.high,
-                "predicted_low": made.low,
-                "lo": made.lo,
-                "hi": made.hi,
-                "prob_up": made.prob_up,
-                **self.quantiles,
-                "model": made.model,
-                "skill": self.verdict.get("skill"),
-                "sealed": self.seal.sealed,
-            }
-        )
-
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as the service answers them; what is not known is None."""
+        """Plain values, as the service answers them; what is not known is None.
+
+        ``horizons`` has the facts named in `SHORT` of the forecast at each horizon.
+        """
+        family = [one._facts() for one in self.family.values()]  # noqa: SLF001 - our own class
+        return self._facts() | {"horizons": [{name: facts[name] for name in SHORT} for facts in family]}
+
+    def _facts(self) -> dict[str, Any]:
+        """Plain values of this forecast alone."""
         made, record = self.prediction, self.record
         up = made.prob_up
         return plain(
@@ -159,7 +152,6 @@ class Forecast:
                 "challengers": self._others(),
                 "horizon": made.horizon,
                 **self.quantiles,
-                "horizons": [one.summary() for one in self.family.values()],
             }
         )
 
@@ -172,7 +164,7 @@ class Forecast:
         ]
 
 
-def chosen(by_horizon: Mapping[int, T], horizon: int) -> T:
+def at_horizon(by_horizon: Mapping[int, T], horizon: int) -> T:
     """Value of a horizon.
 
     Raises

@@ -37,6 +37,7 @@ from btcml.store.models import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from btcml.forecast.experiment import Result
@@ -323,29 +324,27 @@ def _data(trained: Trained) -> str:
 def _skill(trained: Trained) -> str:
     """Table of the newest experiment, persistence first."""
     names = sorted(trained.figures, key=lambda name: (name != PERSISTENCE, name))
-    head = "| model | " + " | ".join(_FIGURES) + " |\n|---|" + "---|" * len(_FIGURES)
-    rows = [
-        f"| {name} | " + " | ".join(_shown(trained.figures[name].get(f)) for f in _FIGURES) + " |" for name in names
-    ]
-    table = "\n".join([head, *rows])
+    rows = [(name, *(_shown(trained.figures[name].get(figure)) for figure in _FIGURES)) for name in names]
     lead = (
         f"Forecast in walk-forward from {trained.validation_start} on, beside persistence (“next close = this close”):"
     )
-    return f"{lead}\n\n{table}"
+    return f"{lead}\n\n{_table(('model', *_FIGURES), rows)}"
 
 
 def _further(trained: Trained) -> str:
     """Table of the horizons beyond the next candle."""
-    names = ("skill", "dm_z", "dm_p"), ("crps_skill", "coverage_50", "coverage_90", "range_r2")
-    head = "| candles ahead | champion | " + " | ".join(name for part in names for name in part) + " |\n" + "|---" * 9
+    names = ("skill", "dm_z", "dm_p", "crps_skill", "coverage_50", "coverage_90", "range_r2")
     rows = [
-        f"| {horizon} | {facts['champion']} | "
-        + " | ".join(_shown({**facts["figures"], **facts}.get(name)) for part in names for name in part)
-        + " |"
+        (str(horizon), facts["champion"], *(_shown((facts["figures"] | facts).get(name)) for name in names))
         for horizon, facts in trained.horizons.items()
     ]
     lead = "Judged once a week, each horizon by itself; the distribution is that of the model with the smallest error:"
-    return "\n".join([lead, "", head + "|", *rows])
+    return f"{lead}\n\n{_table(('candles ahead', 'champion', *names), rows)}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
 def _shown(value: Any) -> str:

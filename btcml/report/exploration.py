@@ -17,6 +17,7 @@ from statsmodels.tsa.stattools import adfuller, kpss
 from btcml.candles import interval_delta
 from btcml.errors import ReportError
 from btcml.forecast.metrics import THIRDS
+from btcml.forecast.statistics import NORMAL_95
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,7 +94,7 @@ def _lagged(centred: NDArray[np.float64], lag: int, variance: float) -> tuple[fl
     products = centred[lag:] * centred[:-lag]
     pairs = np.isfinite(products).sum()
     error = np.sqrt(np.nanmean(products**2) / pairs)
-    return float(np.nanmean(products) / variance), float(1.96 * error / variance)
+    return float(np.nanmean(products) / variance), float(NORMAL_95 * error / variance)
 
 
 def tail_shares(returns: pd.Series) -> pd.DataFrame:
@@ -145,7 +146,7 @@ def order_flow_deciles(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
     decile = (frame["flow"].rank(method="first", pct=True) * 10).apply(np.ceil).astype("int64").rename("decile")
     after = frame["after"].groupby(decile).agg(next_return_bp="mean", error_bp="sem", rows="size")
     flow = frame["flow"].groupby(decile).mean()
-    return pd.concat([flow, after.assign(error_bp=1.96 * after["error_bp"])], axis="columns").reset_index()
+    return pd.concat([flow, after.assign(error_bp=NORMAL_95 * after["error_bp"])], axis="columns").reset_index()
 
 
 def completeness(candles: pd.DataFrame, interval: str) -> pd.DataFrame:

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from btcml.report.claims import Claim
 
-    Says = Callable[[pd.DataFrame], Claim]
-
 
 _STYLE = mpl.rc_params_from_file(resource("reports/template") / "charts.mplstyle", use_default_template=False)
 
@@ -62,16 +60,35 @@ def published(data: pd.DataFrame) -> pd.DataFrame:
     return data.assign(**{str(name): [float(f"{value:.10g}") for value in floats[name]] for name in floats})
 
 
-class Exhibit:
-    """What figures and tables share: the conclusion is a claim over the published numbers, and over nothing else."""
+Conclude = Callable[[pd.DataFrame], say.Claim]
+"""Makes the conclusion of a frame of numbers."""
 
+
+@dataclass(frozen=True)
+class Exhibit:
+    """What figures, tables and downloads share: numbers, and a conclusion that is a claim over them and nothing else.
+
+    Attributes
+    ----------
+    name
+        Lower-case words joined by hyphens; the file name of the numbers.
+    data
+        The numbers, for the CSV beside the page.
+    conclude
+        Makes the conclusion from the numbers as published; it raises where they contradict what the exhibit is for.
+    """
+
+    name: str
     data: pd.DataFrame
-    says: Says
+    conclude: Conclude
+
+    def __post_init__(self) -> None:
+        _ = self.conclusion  # a contradiction is an error already here
 
     @cached_property
     def conclusion(self) -> Claim:
         """The conclusion; it stands above the exhibit."""
-        return self.says(published(self.data))
+        return self.conclude(published(self.data))
 
 
 @dataclass(frozen=True)
@@ -80,29 +97,20 @@ class Chart(Exhibit):
 
     Attributes
     ----------
-    name
-        Lower-case words joined by hyphens; the file name of its numbers.
     figure
         What is drawn.
-    data
-        The numbers that are drawn, for the CSV beside the page.
-    says
-        Makes the conclusion from the numbers as published; it raises where they contradict what the figure is for.
     alt
         Text alternative of the figure: what is drawn, not what it shows.
     """
 
-    name: str
     figure: Figure
-    data: pd.DataFrame
-    says: Says
     alt: str
 
     def __post_init__(self) -> None:
         if self.data.empty:
             msg = f"figure {self.name} needs rows to draw, found none: check the frame it was given"
             raise ReportError(msg)
-        _ = self.conclusion
+        super().__post_init__()
 
 
 def canvas(height: float = 3.0, *, left: float = _LEFT, bottom: float = _BOTTOM) -> tuple[Figure, Axes]:
@@ -269,12 +277,6 @@ class Table(Exhibit):
 
     Attributes
     ----------
-    name
-        Lower-case words joined by hyphens; the file name of its numbers.
-    data
-        The raw numbers, for the CSV beside the page.
-    says
-        Makes the conclusion, as in `Chart`.
     columns
         For each column that is shown: its heading, or heading and how a value becomes text (by its type:
         text, time, count or number with two decimals). The first one names the row.
@@ -282,9 +284,6 @@ class Table(Exhibit):
         Names of the rows (values of the first column) that stand out.
     """
 
-    name: str
-    data: pd.DataFrame
-    says: Says
     columns: Columns
     strong: tuple[str, ...] = ()
 
@@ -292,7 +291,7 @@ class Table(Exhibit):
         if missing := [name for name in self.columns if name not in self.data]:
             msg = f"table {self.name} shows the columns {', '.join(missing)}, which its frame does not have"
             raise ReportError(msg)
-        _ = self.conclusion
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
@@ -301,26 +300,14 @@ class Download(Exhibit):
 
     Attributes
     ----------
-    name
-        Lower-case words joined by hyphens; the file name of the numbers.
-    data
-        The numbers.
-    says
-        Makes the conclusion, as in `Chart`.
     script
         Python that needs nothing but the standard library and the file of the numbers.
     command
         What follows the file's name on the command line.
     """
 
-    name: str
-    data: pd.DataFrame
-    says: Says
     script: str
     command: str
-
-    def __post_init__(self) -> None:
-        _ = self.conclusion
 
     def html(self, file: str, digest: str) -> str:
         """Return the markup: link, hash of the content, command and script."""

@@ -363,9 +363,8 @@ def _differences(old: Path, new: Path, then: dict[str, Any], now: dict[str, Any]
         if touched:
             where = f"was changed after the report was built: {where or 'its manifest names other bytes'}"
         if where:
-            found.append(
-                Difference(name, where, _number_gap(old / name, new / name), touched=touched or "is missing" in where)
-            )
+            gap, gone = _number_gap(old / name, new / name), not (old / name).exists()
+            found.append(Difference(name, where, gap, touched=touched or gone))
     return found
 
 

@@ -16,7 +16,7 @@ from btcml.errors import BtcmlError, NotReadyError
 from btcml.files import replaced_file
 from btcml.pipeline.evaluate import series_folder
 from btcml.pipeline.jobs import WAIT_S, JobContext, JobError, run_job
-from btcml.pipeline.predict import chosen, seal
+from btcml.pipeline.predict import at_horizon, seal
 from btcml.pipeline.series import read_series
 from btcml.serve.parameters import Allowed, Async, Interval, Key, State, Symbol, bearer, changing
 from btcml.serve.problems import responses
@@ -211,7 +211,7 @@ async def predict(
     cached = service.cached_forecast(symbol, interval)
     if cached is None:
         cached = await run_in_threadpool(service.new_forecast, symbol, interval)
-    body = chosen(cached.bodies, horizon)
+    body = at_horizon(cached.bodies, horizon)
     return Response(_with_age(body, cached), media_type="application/json")
 
 

@@ -242,60 +242,46 @@ class ChallengerItem(ResponseModel):
 class HorizonItem(ResponseModel):
     """The forecast at a horizon in short."""
 
-    horizon: int = Field(description="Candles ahead.")
-    time: datetime = Field(description="Open time of the candle whose close is forecast.")
+    horizon: int = Field(description="Candles ahead of the newest final one.")
+    time: datetime = Field(description="Open time of the candle whose close is forecast, UTC.")
     predicted_close: float
-    delta_bp: float
+    delta_bp: float = Field(description="Against the last close, in basis points.")
     predicted_high: float = Field(description="Of all candles until then.")
     predicted_low: float
     lo: Figure = Field(None, description="Lower end of the 90 % interval of the close.")
-    hi: Figure = None
+    hi: Figure = Field(None, description="Upper end.")
     prob_up: Figure = None
     levels: list[float] = Field(description="Probabilities of a close below the quantiles; empty for the next candle.")
     quantiles: list[float] = Field(description="Prices.")
     model: str
     skill: Figure = Field(None, description="Of the served model in walk-forward; 0 for persistence.")
-    sealed: bool
+    sealed: bool = Field(description="Whether this forecast is sealed.")
 
 
-class ForecastResponse(_OfSeries):
+class ForecastResponse(HorizonItem, _OfSeries):
     """The forecast of the next candle, or of the close at the horizon that was asked for."""
 
-    time: datetime = Field(description="Open time of the candle that is forecast, UTC.")
     last_time: datetime = Field(description="Open time of the newest final candle.")
     last_close: float
-    predicted_close: float
-    predicted_next_close: float = Field(description="The same, as ML Crypto named it.")
+    predicted_next_close: float = Field(description="predicted_close, as ML Crypto named it.")
     delta: float
     delta_pct: float = Field(description="delta as a fraction of last_close.")
-    delta_bp: float = Field(description="The same in basis points.")
     predicted_open: float
-    predicted_high: float
-    predicted_low: float
     predicted_amp: float
-    lo: Figure = Field(None, description="Lower end of the 90 % interval of the close.")
-    hi: Figure = Field(None, description="Upper end.")
     interval_level: float = 0.9
-    prob_up: Figure = None
     prob_down: Figure = None
-    model: str
     artifact: str
-    skill: Figure = Field(None, description="Of the served model in walk-forward; 0 for persistence.")
     verdict: str = Field(description="Why this model is served, in one sentence.")
     model_version: str = Field(description="The artifact.")
     last_ts: datetime = Field(description="last_time.")
     predicted_at: datetime = Field(description="When this forecast was computed, by the market's clock.")
     trained_at: datetime
     model_age_seconds: float
-    sealed: bool = Field(description="Whether this forecast is sealed.")
     sealed_at: datetime | None = None
     seal_status: Literal["sealed", "late", "other"] | None = Field(
         None, description="other: an earlier training's forecast of this candle is sealed, see /futuros."
     )
     challengers: list[ChallengerItem] = Field(default_factory=list, description="Beside it, never instead.")
-    horizon: int = Field(1, description="Candles from last_time to time.")
-    levels: list[float] = Field([], description="Probabilities of a close below the quantiles; empty for 1 candle.")
-    quantiles: list[float] = Field([], description="Prices.")
     horizons: list[HorizonItem] = Field([], description="All horizons that are forecast, this one among them.")
 
 

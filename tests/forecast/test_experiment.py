@@ -22,6 +22,14 @@ from btcml.forecast.models import MODELS as ALL_MODELS
 NO_TRIALS = pd.DataFrame({"model": [], "test_start": [], "test_end": [], "settings": []})
 
 
+def research(start, end, tries=60):
+    """Tries of the authors on candles of a span."""
+    return pd.DataFrame({"kind": "search", "what": "losses", "start": [start], "end": [end], "tries": [tries]})
+
+
+NO_RESEARCH = research(pd.Timestamp(0, tz="UTC"), pd.Timestamp(0, tz="UTC")).head(0)
+
+
 @pytest.fixture(scope="module")
 def result(candles):
     """A quick run of the published plan with two models."""
@@ -166,19 +174,15 @@ def test_persistence_has_no_skill_and_an_oracle_has_all():
 def test_the_first_look_is_one_and_the_next_day_adds_a_part_of_one(candles):
     """Overlapping verdicts count by what is new in them; other models and settings count whole."""
     standard = Experiment.default(candles, "5m")
-    assert standard.looks(candles, NO_TRIALS) == 1
+    assert standard.looks(candles, NO_TRIALS, NO_RESEARCH) == 1
     start, end = standard.test_span(candles)
     own = pd.DataFrame({"model": standard.models, "test_start": start, "test_end": end, "settings": "{}"})
-    assert standard.looks(candles, own) == 1
+    assert standard.looks(candles, own, NO_RESEARCH) == 1
     day = pd.Timedelta(days=1)
     before = own.assign(test_start=start - day, test_end=end - day)
-    assert standard.looks(candles, before) == 2
+    assert standard.looks(candles, before, NO_RESEARCH) == 2
     other = own.assign(settings='{"window": "12 months"}')
-    assert standard.looks(candles, pd.concat([own, other])) == 2
-
-
-def research(start, end, tries=60):
-    return pd.DataFrame({"kind": "search", "what": "losses", "start": [start], "end": [end], "tries": [tries]})
+    assert standard.looks(candles, pd.concat([own, other]), NO_RESEARCH) == 2
 
 
 def test_tries_of_the_authors_count_where_their_candles_overlap_the_test(candles):
@@ -208,7 +212,7 @@ def test_the_ledger_has_every_try_once(candles):
         ("lightgbm", pd.NaT, pd.NaT, '{"a": 1}'),
     ]
     trials = pd.DataFrame(rows, columns=["model", "test_start", "test_end", "settings"])
-    ledger = standard.ledger(candles, trials, research(start, end).head(0))
+    ledger = standard.ledger(candles, trials, NO_RESEARCH)
     kinds = ["verdict of this installation", "search of this installation", "experiment of this installation"]
     assert ledger["origin"].tolist() == [*kinds, "this report"]
     assert ledger["tries"].sum() == len(trials) - 1 + len(standard.models)  # the same verdict again is no try
@@ -229,12 +233,12 @@ def test_other_horizons_are_no_look_at_the_next_candle(candles):
     day = pd.Timedelta(days=1)
     tries = pd.DataFrame({"model": far.models, "test_start": start - day, "test_end": end - day})
     weekly, own = tries.assign(settings='{"horizons": [3, 12]}'), tries.assign(settings="{}")
-    assert standard.looks(candles, weekly) == 1
-    assert far.looks(candles, own) == 1
-    assert far.looks(candles, weekly) == standard.looks(candles, own) == 2
+    assert standard.looks(candles, weekly, NO_RESEARCH) == 1
+    assert far.looks(candles, own, NO_RESEARCH) == 1
+    assert far.looks(candles, weekly, NO_RESEARCH) == standard.looks(candles, own, NO_RESEARCH) == 2
     assert far.looks(candles, tries.assign(settings='{"horizons": [1, 3]}')) == 2
     assert standard.looks(candles, tries.assign(settings='{"horizons": [1, 3]}')) == 2
-    assert standard.ledger(candles, weekly, research(start, end).head(0))["origin"].tolist() == ["this report"]
+    assert standard.ledger(candles, weekly, NO_RESEARCH)["origin"].tolist() == ["this report"]
 
 
 def test_one_models_forecasts_of_a_span_are_read_without_the_rest(result, tmp_path):

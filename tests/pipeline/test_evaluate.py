@@ -14,7 +14,7 @@ from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.cluster import joblib_backend
 from btcml.pipeline.evaluate import evaluate, minute_prices, read_window, search_before
 from btcml.store.candles import read_candles, upsert_candles
-from btcml.store.models import read_champion, read_trials
+from btcml.store.models import read_champion, read_research, read_trials
 
 KEY = SeriesKey("simulated", "BTCUSDT", "1h")
 END = pd.Timestamp("2025-06-01", tz="UTC")
@@ -80,7 +80,7 @@ def test_every_try_of_a_search_is_counted(store, candles):
     trials = read_trials(store, KEY)
     assert len(trials) == counted
     assert trials["test_start"].isna().all()
-    assert experiment.looks(candles, trials) == 1 + counted
+    assert experiment.looks(candles, trials, read_research(KEY)) == 1 + counted
 
 
 def test_a_search_needs_candles_and_a_try(store, candles):

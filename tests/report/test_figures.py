@@ -18,7 +18,7 @@ def draw(name: str = "a-line") -> Chart:
     axes.plot(data["x"], data["y"], marker="o")
     axes.fill_between(data["x"], data["y"], color=SERIES[1])
     axes.set_title("Größe $5 & <more>")
-    return Chart(name, figure, data, lambda _: claim("It rises."), 'A "rising" <line> & more.')
+    return Chart(name, data, lambda _: claim("It rises."), figure, 'A "rising" <line> & more.')
 
 
 def test_the_same_chart_is_the_same_text():
@@ -59,7 +59,7 @@ def test_two_charts_on_a_page_share_no_id():
 def test_a_chart_whose_rows_have_names_is_marked():
     """A narrow screen shows the names first, and the newest end of every other chart."""
     data = pd.DataFrame({"x": [1.0]})
-    charts = [Chart("c", canvas(left=left)[0], data, lambda _: claim("It is."), "A bar.") for left in (0.86, 1.75)]
+    charts = [Chart("c", data, lambda _: claim("It is."), canvas(left=left)[0], "A bar.") for left in (0.86, 1.75)]
     assert [' class="named"' in svg_text(chart) for chart in charts] == [False, True]
 
 
@@ -72,7 +72,7 @@ def test_a_chart_without_rows_is_refused():
     """An empty figure is a missing figure."""
     figure, _ = canvas()
     with pytest.raises(ReportError, match="needs rows"):
-        Chart("empty", figure, pd.DataFrame({"x": []}), lambda _: claim("Nothing."), "Nothing.")
+        Chart("empty", pd.DataFrame({"x": []}), lambda _: claim("Nothing."), figure, "Nothing.")
 
 
 def test_a_caption_is_a_claim_over_the_published_numbers_and_a_contradiction_fails():
@@ -83,10 +83,10 @@ def test_a_caption_is_a_claim_over_the_published_numbers_and_a_contradiction_fai
             "It rises to {end}.", holds=data["x"].is_monotonic_increasing, end=say.number(data["x"].iloc[-1], 12)
         )
 
-    chart = Chart("c", canvas()[0], pd.DataFrame({"x": [0.0, 2 / 3]}), rises, "A line.")
+    chart = Chart("c", pd.DataFrame({"x": [0.0, 2 / 3]}), rises, canvas()[0], "A line.")
     assert str(chart.conclusion) == "It rises to 0.666666666700."
     with pytest.raises(ReportError, match="does not hold"):
-        Chart("c", canvas()[0], pd.DataFrame({"x": [0.0, -1.0]}), rises, "A line.")
+        Chart("c", pd.DataFrame({"x": [0.0, -1.0]}), rises, canvas()[0], "A line.")
 
 
 def test_panels_come_row_by_row():

@@ -14,6 +14,7 @@ import pandas as pd
 
 from btcml.forecast.metrics.table import BP, horizon_of, known, metric, moves
 from btcml.forecast.statistics import (
+    NORMAL_95,
     DirectionTest,
     diebold_mariano,
     long_run_variance,
@@ -110,7 +111,6 @@ def pt_p(forecasts: pd.DataFrame) -> float:
 
 _BINS = 10
 _CLIP = 1e-12
-_NORMAL_95 = 1.96
 
 
 def _outcomes(forecasts: pd.DataFrame) -> tuple[Floats, Floats]:
@@ -212,6 +212,6 @@ def calibration(forecasts: pd.DataFrame) -> Calibration | None:
     ours, theirs = np.square(probability - up), np.square(up.mean() - up)
     slope = float(spread @ (up - up.mean()) / (spread @ spread))
     noise = long_run_variance(spread * (up - up.mean() - slope * spread), newey_west_lags(len(up)))
-    width = _NORMAL_95 * math.sqrt(len(up) * noise) / float(spread @ spread)
+    width = NORMAL_95 * math.sqrt(len(up) * noise) / float(spread @ spread)
     test = diebold_mariano(ours, theirs, horizon=horizon_of(forecasts))
     return Calibration(float(ours.mean()), float(theirs.mean()), test.p_better, slope, slope - width, slope + width)

@@ -78,10 +78,10 @@ def price_and_volume(candles: pd.DataFrame, symbol: str) -> Chart:
         thousands(part)
     date_axis(axes[-1])
     alt = "Line of the daily close" + " above an area of the daily volume" * (len(axes) - 1) + "."
-    return Chart("price-and-volume", figure, days, partial(_way, unit=unit), alt)
+    return Chart("price-and-volume", days, partial(_price_and_volume_claim, unit=unit), figure, alt)
 
 
-def _way(days: pd.DataFrame, unit: str) -> say.Claim:
+def _price_and_volume_claim(days: pd.DataFrame, unit: str) -> say.Claim:
     return say.claim(
         "In this span the price went from {first} to {last}, between {low} and {high}."
         + " The volume of every candle is zero: this source does not record it." * (not days["volume"].any()),
@@ -108,10 +108,10 @@ def newest_candles(candles: pd.DataFrame, symbol: str, most: int = 72) -> Chart:
         lower.set_ylabel("volume")
     below = " above bars of their volume" * (len(axes) - 1)
     alt = f"Candles of the newest hours{below}; rising candles are hollow, falling ones filled."
-    return Chart("newest-candles", figure, newest, _median_range, alt)
+    return Chart("newest-candles", newest, _newest_candles_claim, figure, alt)
 
 
-def _median_range(newest: pd.DataFrame) -> say.Claim:
+def _newest_candles_claim(newest: pd.DataFrame) -> say.Claim:
     size = float(np.median(np.log(newest["high"] / newest["low"]))) * 1e4
     return say.claim(
         "The median of the newest {rows} spans {size} from its lowest to its highest price.",
@@ -134,10 +134,10 @@ def tails(returns: pd.Series) -> Chart:
     alt = (
         "Share of moves beyond one to eight standard deviations on a log scale, observed and of a normal distribution."
     )
-    return Chart("tails", figure, table, _fat, alt)
+    return Chart("tails", table, _tails_claim, figure, alt)
 
 
-def _fat(table: pd.DataFrame) -> say.Claim:
+def _tails_claim(table: pd.DataFrame) -> say.Claim:
     at = table[table["k"] == _FAR].iloc[0].to_dict()
     times = at["share"] / at["normal"]
     often = "Moves beyond {k} come {times} as often as a normal distribution allows"
@@ -167,10 +167,10 @@ def quantiles(returns: pd.Series) -> Chart:
     alt = (
         "Quantile plot: observed quantiles against those of a normal distribution, with the line where both are equal."
     )
-    return Chart("quantiles", figure, table, _rarest, alt)
+    return Chart("quantiles", table, _quantiles_claim, figure, alt)
 
 
-def _rarest(table: pd.DataFrame) -> say.Claim:
+def _quantiles_claim(table: pd.DataFrame) -> say.Claim:
     worst = table.iloc[0]
     return say.claim(
         "One move in {one_in} falls below {observed}, where a normal distribution would give {normal}.",
@@ -191,10 +191,10 @@ def memory(returns: pd.Series) -> Chart:
         axes.set(title=title, xlabel="candles between the two", xlim=(0, _LAGS + 1))
     left.set_ylabel("correlation")
     alt = "Two bar charts of autocorrelation by lag, of returns and of their size, with a band of chance."
-    return Chart("memory", figure, both, _remembered, alt)
+    return Chart("memory", both, _memory_claim, figure, alt)
 
 
-def _remembered(both: pd.DataFrame) -> say.Claim:
+def _memory_claim(both: pd.DataFrame) -> say.Claim:
     largest = float(both["correlation"].iloc[int(both["correlation"].abs().argmax())])
     surprises, outside = ((both[name].abs() > both["bound"]).sum() for name in ("correlation", "of_size"))
     lasting = int((both["of_size"] > both["bound"]).sum())
@@ -233,11 +233,15 @@ def volatility_clusters(days: pd.DataFrame) -> Chart | say.Claim:
     axes.legend(ncols=2)
     date_axis(axes)
     return Chart(
-        "volatility-clusters", figure, days, _clustered, "Line of daily volatility with the bounds of its thirds."
+        "volatility-clusters",
+        days,
+        _volatility_clusters_claim,
+        figure,
+        "Line of daily volatility with the bounds of its thirds.",
     )
 
 
-def _clustered(days: pd.DataFrame) -> say.Claim:
+def _volatility_clusters_claim(days: pd.DataFrame) -> say.Claim:
     middle = days.groupby("third")["volatility_bp"].median()
     following = exploration.autocorrelation(np.log(days["volatility_bp"].clip(lower=1e-9)), 1).iloc[0]
     ends = " The median day of the most volatile third moves {times} as much as that of the calmest."
@@ -264,10 +268,10 @@ def week(candles: pd.DataFrame, interval: str) -> Chart:
         part.set(title=f"{column}, over its mean", xlabel="hour, UTC")
     maps = "Two heat maps of weekday by hour: volume and" if len(columns) > 1 else "Heat map of weekday by hour:"
     alt = f"{maps} size of moves, brighter where there is more."
-    return Chart("week", figure, table, _busiest, alt)
+    return Chart("week", table, _week_claim, figure, alt)
 
 
-def _busiest(table: pd.DataFrame) -> say.Claim:
+def _week_claim(table: pd.DataFrame) -> say.Claim:
     top = table.iloc[int(table["volatility"].argmax())]
     return say.claim(
         "Moves are largest on {weekday} around {hour}, {times} the average hour.",
@@ -290,10 +294,10 @@ def stationarity_tests(tests: pd.DataFrame) -> Table:
         "shown": "p-value",
         "meaning": "Result: the series",
     }
-    return Table("stationarity", tests.assign(meaning=meaning, shown=shown), _stationary, columns)
+    return Table("stationarity", tests.assign(meaning=meaning, shown=shown), _stationarity_claim, columns)
 
 
-def _stationary(tests: pd.DataFrame) -> say.Claim:
+def _stationarity_claim(tests: pd.DataFrame) -> say.Claim:
     stays = tests.groupby("series")["stationary"].agg(["all", "any"])
     return say.claim(
         "Returns are stationary and prices are not: models are fitted on returns.",
@@ -313,10 +317,10 @@ def flow_and_next_return(deciles: pd.DataFrame) -> Chart | say.Claim:
     axes.set(xlabel="order flow, from most selling to most buying (tenths)", ylabel="mean next return, bp")
     axes.set_xticks(deciles["decile"])
     alt = "Mean next return with its error bar for each tenth of order flow."
-    return Chart("order-flow", figure, deciles, _followed, alt)
+    return Chart("order-flow", deciles, _order_flow_claim, figure, alt)
 
 
-def _followed(deciles: pd.DataFrame) -> say.Claim:
+def _order_flow_claim(deciles: pd.DataFrame) -> say.Claim:
     ends = deciles.iloc[[0, -1]]
     gap = float(ends["next_return_bp"].diff().iloc[-1])
     difference = "After the strongest buying the next return differs by {gap} from that after the strongest selling: "

@@ -27,6 +27,7 @@ from btcml.report.figures import (
     SERIES,
     Chart,
     Columns,
+    Conclude,
     Download,
     Table,
     candle_bars,
@@ -195,7 +196,7 @@ _MANY = 1e9
 def tries(result: Result, ledger: pd.DataFrame) -> Table:
     """Every try on record (`btcml.forecast.experiment.Experiment.ledger`)."""
 
-    def _says(rows: pd.DataFrame) -> say.Claim:
+    def _conclude(rows: pd.DataFrame) -> say.Claim:
         return say.claim(
             "{tries} are on record for this series, those of this report included; the p-values allow for {counted}, "
             "as {looks} at {models}.",
@@ -213,18 +214,18 @@ def tries(result: Result, ledger: pd.DataFrame) -> Table:
         "tries": "Tries",
         "counts": "In the p-values",
     }
-    return Table("tries", ledger.assign(counts=np.where(ledger["counted"], "yes", "no")), _says, columns)
+    return Table("tries", ledger.assign(counts=np.where(ledger["counted"], "yes", "no")), _conclude, columns)
 
 
-def breaking(result: Result) -> say.Claim:
-    """How many looks and tries the verdict can bear."""
+def looks_allowed(result: Result) -> say.Claim:
+    """With how many looks counted the verdict would stay as it is."""
     own = result.verdict.table.set_index("model").loc[result.leader].to_dict()
     most, models = looks_to_break(own["p_once"], result.verdict.alpha), len(result.verdict.table) - 1
     holds = bool(own["beats"])
-    bear = "{model} stays significant with up to {most} at these data counted, that is {tries}; {looks} {are} counted."
+    stays = "{model} stays significant with up to {most} at these data counted, that is {tries}; {looks} {are} counted."
     return say.cases(
         (holds and most > _MANY, "More than a billion looks at these data would have to be counted to break this."),
-        (holds, bear),
+        (holds, stays),
         (most >= result.looks, "Tries do not decide here: the p-value holds, but the error is not smaller throughout."),
         (most >= 1, "With {looks} counted {model} is not significant; it would be with {most} at most."),
         (True, "No number of tries decides here: {model} is not significant at a single look either ({p})."),
@@ -275,10 +276,10 @@ def against_persistence(result: Result, symbol: str) -> Table:
     }
     shown = table.assign(title=[str(say.model(name)) for name in table["model"]], interval=_intervals(table))
     champion = str(say.model(result.verdict.champion))
-    return Table("against-persistence", shown, partial(_compared, result), columns, strong=(champion,))
+    return Table("against-persistence", shown, partial(_against_persistence_claim, result), columns, strong=(champion,))
 
 
-def _compared(result: Result, table: pd.DataFrame) -> say.Claim:
+def _against_persistence_claim(result: Result, table: pd.DataFrame) -> say.Claim:
     rows: dict[Any, Any] = table.set_index("model").to_dict("index")
     best, base = rows[result.leader], rows[PERSISTENCE]["mae_bp"]
     return say.claim(
@@ -349,14 +350,14 @@ def loss_difference(result: Result) -> Chart:
     date_axis(axes)
     whole = set(_skill_by(result, "month")["month"])
     alt = "Lines of the error saved over persistence since the test began, one per model; rising is better."
-    return Chart("loss-difference", figure, shown, partial(_saved, result, whole), alt)
+    return Chart("loss-difference", shown, partial(_loss_difference_claim, result, whole), figure, alt)
 
 
 def _months(times: pd.Series) -> pd.Series:
     return times.dt.strftime("%Y-%m")
 
 
-def _saved(result: Result, whole: set[str], saved: pd.DataFrame) -> say.Claim:
+def _loss_difference_claim(result: Result, whole: set[str], saved: pd.DataFrame) -> say.Claim:
     """In how many of the months that are judged the line of the leader rises."""
     ends = saved.set_index(_months(saved["open_time"]))[result.leader].groupby(level=0).last()
     by = ends.diff().fillna(ends.iloc[0])[ends.index.isin(list(whole))]
@@ -381,7 +382,7 @@ def _skill_by(result: Result, group: str) -> pd.DataFrame:
     return table.drop(columns="model").reset_index(drop=True)
 
 
-def _where(groups: pd.DataFrame, noun: str, name: str, *, beats: bool, rows: int = 0) -> say.Claim:
+def _groups_claim(groups: pd.DataFrame, noun: str, name: str, *, beats: bool, rows: int = 0) -> say.Claim:
     """Number of groups in which a model has the smaller error, and in how many of them significantly."""
     good = int((groups["skill"] > 0).sum())
     sure = int(((groups["skill_low"] > 0) & (groups["dm_p"] < _CHANCE / 2)).sum())
@@ -413,11 +414,13 @@ def skill_by(result: Result, group: str) -> Chart | Table | say.Claim:
     """Skill of the leader by ``month``, ``year``, ``third`` (of volatility) or ``hour`` of the day."""
     groups = _skill_by(result, group)
     noun = {"third": "regime"}.get(group, group)
-    says = partial(_where, noun=noun, name=result.leader, beats=_leader(result)["beats"], rows=len(result.losses))
+    conclude = partial(
+        _groups_claim, noun=noun, name=result.leader, beats=_leader(result)["beats"], rows=len(result.losses)
+    )
     if len(groups) == 1 and group == "hour":
         return say.claim("Every candle opens at the same hour: there are no hours to compare.")
     if group == "year":
-        return _year_table(groups, says) if len(groups) > 1 else says(groups)  # the whole test is one year
+        return _year_table(groups, conclude) if len(groups) > 1 else conclude(groups)  # the whole test is one year
     if group == "third":
         groups = groups.set_index("third").reindex(THIRDS).rename_axis("third").dropna(subset="skill").reset_index()
     turn = 60 if group == "month" and len(groups) > _TURNED else 0
@@ -428,10 +431,10 @@ def skill_by(result: Result, group: str) -> Chart | Table | say.Claim:
     axes.set_xticks(range(len(groups)), [f"{name:02d}" if group == "hour" else name for name in groups[group]])
     axes.tick_params(axis="x", rotation=turn)
     alt = f"Skill with its interval for each {noun}; the dashed line is persistence."
-    return Chart(f"by-{group}", figure, groups, says, alt)
+    return Chart(f"by-{group}", groups, conclude, figure, alt)
 
 
-def _year_table(groups: pd.DataFrame, says: Callable[[pd.DataFrame], say.Claim]) -> Table:
+def _year_table(groups: pd.DataFrame, conclude: Conclude) -> Table:
     columns: Columns = {
         "year": ("Year", str),
         "rows": "Candles",
@@ -440,7 +443,7 @@ def _year_table(groups: pd.DataFrame, says: Callable[[pd.DataFrame], say.Claim])
         "interval": "95 % interval",
         "dm_p": ("p-value of the year alone", say.probability),
     }
-    return Table("by-year", groups.assign(interval=_intervals(groups)), says, columns)
+    return Table("by-year", groups.assign(interval=_intervals(groups)), conclude, columns)
 
 
 def newest_forecasts(result: Result, candles: pd.DataFrame, symbol: str, most: int = 36) -> Chart:
@@ -456,7 +459,7 @@ def newest_forecasts(result: Result, candles: pd.DataFrame, symbol: str, most: i
     axes.plot(place, joined["y_hat"], "_", color=INK, markersize=7, markeredgewidth=2, label="forecast of the close")
     axes.legend()
 
-    def _says(shown: pd.DataFrame) -> say.Claim:
+    def _conclude(shown: pd.DataFrame) -> say.Claim:
         size, error = ((shown["y_hat"] - shown[name]).abs().mean() for name in ("base", "y"))
         move = "move it by {size} on average, and miss by {error}."
         return say.cases(
@@ -468,7 +471,7 @@ def newest_forecasts(result: Result, candles: pd.DataFrame, symbol: str, most: i
         )
 
     alt = "The newest candles with a dash at the forecast close of each and a band that should hold it."
-    return Chart("newest-forecasts", figure, joined, _says, alt)
+    return Chart("newest-forecasts", joined, _conclude, figure, alt)
 
 
 # ---- direction ----
@@ -507,10 +510,12 @@ def direction(result: Result) -> Chart | say.Claim:
     axes.set(xlabel="forecast probability of a rise, %", ylabel="candles that rose, %")
     axes.legend()
     alt = "Share of rises against the forecast probability, with intervals, beside a diagonal line."
-    return Chart("direction-calibration", figure, bins, partial(_calibrated, whole, result.verdict.alpha), alt)
+    return Chart(
+        "direction-calibration", bins, partial(_direction_calibration_claim, whole, result.verdict.alpha), figure, alt
+    )
 
 
-def _calibrated(whole: Calibration, alpha: float, bins: pd.DataFrame) -> say.Claim:
+def _direction_calibration_claim(whole: Calibration, alpha: float, bins: pd.DataFrame) -> say.Claim:
     """Whether the probabilities say more than the base rate (Brier), and whether they are too bold (slope)."""
     informs = whole.brier < whole.base and whole.p < alpha
     begin = "Forecast probabilities of a rise, {low} to {high}, "
@@ -568,11 +573,11 @@ def size_models(result: Result, volatility: pd.DataFrame) -> Table:
         "p": ("p-value against the best moving average", say.probability),
     }
     titles = [str(say.model(name)) if name != PERSISTENCE else "As the last candle" for name in both["model"]]
-    says = partial(_sized, r2(result.of_leader), result.verdict.alpha)
-    return Table("size-models", both.assign(title=titles), says, columns)
+    conclude = partial(_size_models_claim, r2(result.of_leader), result.verdict.alpha)
+    return Table("size-models", both.assign(title=titles), conclude, columns)
 
 
-def _sized(close: float, alpha: float, table: pd.DataFrame) -> say.Claim:
+def _size_models_claim(close: float, alpha: float, table: pd.DataFrame) -> say.Claim:
     """Whether the size is forecast better than by a moving average, and better than the direction."""
     ranges = table[table["what"] == "range"].set_index("model")
     best, p, found = str(ranges.index[0]), ranges["p"].iloc[0], ranges["range_r2"]
@@ -625,10 +630,10 @@ def size_forecasts(ranges: pd.DataFrame) -> Chart:
         axis.set_minor_formatter(NullFormatter())
     axes.legend()
     alt = "Median real range of each group against the forecast one, with lines that hold eight of ten, and a diagonal."
-    return Chart("size-forecasts", figure, table, _ends, alt)
+    return Chart("size-forecasts", table, _size_forecasts_claim, figure, alt)
 
 
-def _ends(table: pd.DataFrame) -> say.Claim:
+def _size_forecasts_claim(table: pd.DataFrame) -> say.Claim:
     smallest, largest = table.iloc[0], table.iloc[-1]
     return say.claim(
         "Where the smallest ranges are forecast ({low} from lowest to highest price) the median one is {low_real}; "
@@ -653,10 +658,10 @@ def coverage(result: Result) -> Chart | say.Claim:
     axes.set_ylabel("outcomes inside, %")
     axes.legend(loc="upper center")
     alt = "Share of outcomes inside the interval, for all candles and by third of volatility, beside the nominal one."
-    return Chart("coverage", figure, held, partial(_held, result.leader, level), alt)
+    return Chart("coverage", held, partial(_coverage_claim, result.leader, level), figure, alt)
 
 
-def _held(name: str, level: float, held: pd.DataFrame) -> say.Claim:
+def _coverage_claim(name: str, level: float, held: pd.DataFrame) -> say.Claim:
     worst = held.iloc[int((held["held"] - level).abs().argmax())]
     miss = abs(float(worst["held"]) - level)
     begin = "Intervals around the forecasts of {model} that should hold {level} of the outcomes hold {all}"
@@ -692,10 +697,10 @@ def fees(result: Result) -> Chart | say.Claim:
     axes.set(xlabel="fee of a round trip, bp", ylabel="left of a round trip, bp")
     axes.legend()
     alt = "Lines of what is left of a round trip as the fee grows, falling from left to right."
-    return Chart("fees", figure, trades, partial(_left, result.gain, result.leader, wins=_wins(result)), alt)
+    return Chart("fees", trades, partial(_fees_claim, result.gain, result.leader, wins=_wins(result)), figure, alt)
 
 
-def _left(gain: Gain, name: str, trades: pd.DataFrame, *, wins: bool) -> say.Claim:
+def _fees_claim(gain: Gain, name: str, trades: pd.DataFrame, *, wins: bool) -> say.Claim:
     """Result of a trade after fees, where it is significant; before fees it is that of the first point drawn."""
     free = trades[(trades["rule"] == "top") & (trades["entry"] == _AT_ONCE)].sort_values("cost_bp").iloc[0]
     fee = float(free["net_bp"] + free["cost_bp"])
@@ -737,7 +742,7 @@ def experts(result: Result) -> Table:
     table["asks"] = [_JOINT[test][1] for test in table["test"]]
     table["test"] = [_JOINT[test][0] for test in table["test"]]
 
-    def _says(_table: pd.DataFrame) -> say.Claim:
+    def _conclude(_table: pd.DataFrame) -> say.Claim:
         return say.claim(
             "These tests allow for the chance that one of many looks good by luck: the deflated Sharpe ratio counts "
             "{tries}, the others the {models} of this report and persistence.",
@@ -746,7 +751,7 @@ def experts(result: Result) -> Table:
         )
 
     columns: Columns = {"test": "Test", "asks": "Question", "value": ("Value", say.digits(3)), "answer": "Answer"}
-    return Table("experts", table[list(columns)], _says, columns)
+    return Table("experts", table[list(columns)], _conclude, columns)
 
 
 def forecasts(result: Result) -> Download:
@@ -757,10 +762,10 @@ def forecasts(result: Result) -> Download:
     known = one.rename(columns={"y": "close"}).join(table.drop(columns=PERSISTENCE), how="inner").reset_index()
     script = Path(recompute.__file__).read_text(encoding="utf-8")
     short = re.sub(r"  # noqa: [^\n]*", "", script)
-    return Download("forecasts", known, partial(_recomputed, result), short, str(result.looks))
+    return Download("forecasts", known, partial(_forecasts_claim, result), short, str(result.looks))
 
 
-def _recomputed(result: Result, rows: pd.DataFrame) -> say.Claim:
+def _forecasts_claim(result: Result, rows: pd.DataFrame) -> say.Claim:
     """The headline, computed from the published file by the script beside it; else there is no page."""
     best = _leader(result)
     skill, p = recompute.recompute(rows.to_dict("records"), result.looks)[result.leader]

@@ -42,10 +42,10 @@ def catalogue(names: str) -> Table:
     }
     items = features_of(names)
     data = pd.DataFrame([{column: getattr(item, column) for column in columns} for item in items])
-    return Table("catalogue", data, _described, columns)
+    return Table("catalogue", data, _catalogue_claim, columns)
 
 
-def _described(table: pd.DataFrame) -> say.Claim:
+def _catalogue_claim(table: pd.DataFrame) -> say.Claim:
     return say.claim(
         "{features}; {scaled} of the formulas use the current volatility s, so that they mean the same at any.",
         features=say.count(len(table), "feature"),
@@ -91,10 +91,10 @@ def look_ahead(proof: pd.DataFrame) -> Table:
         "result": "They are",
     }
     data = proof.assign(result=np.where(proof["changed"], "changed", "identical")).drop(columns="features")
-    return Table("look-ahead", data, _unchanged, columns)
+    return Table("look-ahead", data, _look_ahead_claim, columns)
 
 
-def _unchanged(proof: pd.DataFrame) -> say.Claim:
+def _look_ahead_claim(proof: pd.DataFrame) -> say.Claim:
     return say.claim(
         "The future after each cut was shuffled and stretched; {values} before the cuts stayed the same bit for bit.",
         holds=not proof["changed"].any(),
@@ -115,10 +115,10 @@ def distributions(features: pd.DataFrame) -> Chart:
     axes.plot(table["q50"], place, "|", color=SERIES[1], markersize=8, markeredgewidth=1.6)
     axes.set_xlabel("standard deviations from the median")
     alt = "For each feature a bar: thick for the middle half of its values, thin for ninety-eight of a hundred."
-    return Chart("distributions", figure, table.rename_axis("feature").reset_index(), _reach, alt)
+    return Chart("distributions", table.rename_axis("feature").reset_index(), _distributions_claim, figure, alt)
 
 
-def _reach(table: pd.DataFrame) -> say.Claim:
+def _distributions_claim(table: pd.DataFrame) -> say.Claim:
     reach = pd.concat([table["q99"], -table["q01"]], axis="columns").max(axis="columns").set_axis(table["feature"])
     return say.claim(
         "Ninety-eight of a hundred values lie within {reach} of the median, even of {widest}: no outlier dominates a "
@@ -144,10 +144,10 @@ def drift(features: pd.DataFrame, times: pd.Series) -> Chart:
     data = grid.rename_axis("feature").reset_index()
     data.columns = ["feature", *(start.strftime("%Y-%m-%d") for start in starts)]
     alt = "Heat map of features by sixth of the span; colour is the shift of the mean."
-    return Chart("drift", figure, data, _drifted, alt)
+    return Chart("drift", data, _drift_claim, figure, alt)
 
 
-def _drifted(grid: pd.DataFrame) -> say.Claim:
+def _drift_claim(grid: pd.DataFrame) -> say.Claim:
     most = grid.set_index("feature").astype(float).abs().max(axis="columns")
     return say.claim(
         "No feature's mean drifts by more than {most} in any sixth of the span: yesterday's relations can hold today.",
@@ -166,10 +166,10 @@ def correlations(features: pd.DataFrame) -> Chart:
     heat_map(figure, axes, [table], -1, 1)
     axes.set_xticks(np.arange(len(table)), list(table.columns), rotation=90)
     alt = "Heat map of the rank correlation between each two features."
-    return Chart("correlations", figure, table.rename_axis("feature").reset_index(), _closest, alt)
+    return Chart("correlations", table.rename_axis("feature").reset_index(), _correlations_claim, figure, alt)
 
 
-def _closest(data: pd.DataFrame) -> say.Claim:
+def _correlations_claim(data: pd.DataFrame) -> say.Claim:
     table = data.set_index("feature")
     first, second = np.triu_indices(len(table), 1)
     upper = np.nan_to_num(np.abs(table.to_numpy()[first, second]))  # a feature that never changes is like no other
@@ -203,10 +203,10 @@ def information(features: pd.DataFrame, target: pd.Series) -> Chart:
     axes.legend(loc="lower right")
     axes.tick_params(axis="y", colors=MUTED)
     alt = "Bars of mutual information by feature, with a line for chance."
-    return Chart("information", figure, table, _informed, alt)
+    return Chart("information", table, _information_claim, figure, alt)
 
 
-def _informed(table: pd.DataFrame) -> say.Claim:
+def _information_claim(table: pd.DataFrame) -> say.Claim:
     level = float(table["shuffled"].max())
     beyond = int((table["information"] > level).sum())
     return say.claim(

@@ -99,10 +99,10 @@ def calendar(weeks: pd.DataFrame) -> Chart:
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     alt = "Calendar with a box for each week: blue when complete, orange when not."
-    return Chart("calendar", figure, weeks, _complete, alt)
+    return Chart("calendar", weeks, _calendar_claim, figure, alt)
 
 
-def _complete(weeks: pd.DataFrame) -> say.Claim:
+def _calendar_claim(weeks: pd.DataFrame) -> say.Claim:
     holes = int((weeks["share"] < _FULL).sum())
     return say.cases(
         (holes == 0, "Every week is complete."),
@@ -120,7 +120,7 @@ def longest_gaps(gaps: pd.DataFrame, interval: str) -> Table | say.Claim:
         return say.claim("There is no gap between the first and the last candle.")
     longest = gaps.sort_values(["missing", "start"], ascending=[False, True]).head(_MAX_ROWS)
 
-    def _says(shown: pd.DataFrame) -> say.Claim:
+    def _conclude(shown: pd.DataFrame) -> say.Claim:
         return say.claim(
             "{gaps} in all, the longest of {longest}. None is filled.",
             gaps=say.count(len(gaps), "gap"),
@@ -128,7 +128,7 @@ def longest_gaps(gaps: pd.DataFrame, interval: str) -> Table | say.Claim:
         )
 
     columns: Columns = {"start": "First missing", "end": "Next candle", "missing": "Missing candles", "kind": "Why"}
-    return Table("gaps", longest[list(columns)], _says, columns)
+    return Table("gaps", longest[list(columns)], _conclude, columns)
 
 
 def rules_checked(rules: pd.DataFrame) -> Table:
@@ -139,10 +139,10 @@ def rules_checked(rules: pd.DataFrame) -> Table:
         "checked": "Rows checked",
         "broken": "Rows that violate it",
     }
-    return Table("rules", rules[list(columns)], _rules_hold, columns)
+    return Table("rules", rules[list(columns)], _rules_claim, columns)
 
 
-def _rules_hold(rules: pd.DataFrame) -> say.Claim:
+def _rules_claim(rules: pd.DataFrame) -> say.Claim:
     broken = int((rules["broken"] > 0).sum())
     return say.claim(
         "All {rules} of the data contract hold for every row.",
@@ -161,10 +161,10 @@ def quarantined(rejected: pd.DataFrame) -> Table | say.Claim:
         return say.claim("No row is in quarantine.")
     by = rejected.groupby("rule")["open_time"].agg(["size", "min", "max"]).reset_index()
     columns: Columns = {"rule": "Rule broken", "size": "Rows", "min": "First", "max": "Last"}
-    return Table("quarantine", by, _in_quarantine, columns)
+    return Table("quarantine", by, _quarantine_claim, columns)
 
 
-def _in_quarantine(by: pd.DataFrame) -> say.Claim:
+def _quarantine_claim(by: pd.DataFrame) -> say.Claim:
     rows = int(by["size"].sum())
     return say.claim(
         "{rows} broke a rule and {be} in quarantine, where no model uses {them}.",
@@ -180,7 +180,7 @@ def suspect_spans(suspects: pd.DataFrame) -> Table | say.Claim:
         return say.claim("No span looks frozen or inconsistent with its neighbours.")
     rows, shown = int(suspects["rows"].sum()), suspects.head(_MAX_ROWS)
 
-    def _says(spans: pd.DataFrame) -> say.Claim:
+    def _conclude(spans: pd.DataFrame) -> say.Claim:
         part = "the first {spans} are shown here" if len(spans) < len(suspects) else "they are shown here"
         return say.claim(
             "{rows} {lie} in spans that do not fit their neighbours: " + part + ", and no model learns from them.",
@@ -190,7 +190,7 @@ def suspect_spans(suspects: pd.DataFrame) -> Table | say.Claim:
         )
 
     columns: Columns = {"start": "From", "end": "To", "rule": "What is wrong", "rows": "Candles"}
-    return Table("suspects", shown[list(columns)], _says, columns)
+    return Table("suspects", shown[list(columns)], _conclude, columns)
 
 
 def revised(revisions: pd.DataFrame, candles: pd.DataFrame) -> Table | say.Claim:
@@ -200,7 +200,7 @@ def revised(revisions: pd.DataFrame, candles: pd.DataFrame) -> Table | say.Claim
     old = revisions.sort_values(["open_time", "seen_at"]).head(_MAX_ROWS)
     table = old.merge(candles, on="open_time", suffixes=("_old", "_new"))
 
-    def _says(_shown: pd.DataFrame) -> say.Claim:
+    def _conclude(_shown: pd.DataFrame) -> say.Claim:
         changed = say.count(revisions["open_time"].nunique(), "candle")
         return say.claim("{rows} changed after being final; the old values are kept.", rows=changed)
 
@@ -211,4 +211,4 @@ def revised(revisions: pd.DataFrame, candles: pd.DataFrame) -> Table | say.Claim
         "volume_old": "Volume before",
         "volume_new": "Volume now",
     }
-    return Table("revisions", table[list(columns)], _says, columns)
+    return Table("revisions", table[list(columns)], _conclude, columns)

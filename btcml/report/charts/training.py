@@ -48,10 +48,10 @@ def plan(folds: pd.DataFrame, experiment: Experiment) -> Chart:
     axes.grid(visible=False, axis="y")
     date_axis(axes)
     alt = "A bar for each fold on a time line: a grey part of training, then a blue part of testing or burn-in."
-    return Chart("plan", figure, folds, partial(_left_out, step=interval_delta(experiment.interval)), alt)
+    return Chart("plan", folds, partial(_plan_claim, step=interval_delta(experiment.interval)), figure, alt)
 
 
-def _left_out(folds: pd.DataFrame, step: pd.Timedelta) -> say.Claim:
+def _plan_claim(folds: pd.DataFrame, step: pd.Timedelta) -> say.Claim:
     burn_in = " The light blue stretch is the burn-in from which intervals learn, and is not judged."
     gap = folds["test_start"].iloc[-1] - folds["cutoff"].iloc[-1] - step  # the cutoff is itself a candle of the past
     return say.claim(
@@ -73,7 +73,7 @@ def order_by_aic(autoregression: AutoRegression) -> Chart:
     axes.set_xticks(gain["order"])
     order, rows = len(autoregression.weights), int(autoregression.summary["observations"])
 
-    def _says(table: pd.DataFrame) -> say.Claim:
+    def _conclude(table: pd.DataFrame) -> say.Claim:
         return say.claim(
             "Akaike's criterion weighs fit against the number of coefficients; on the newest {rows} of the last fold's "
             "training it picks {order}.",
@@ -84,7 +84,7 @@ def order_by_aic(autoregression: AutoRegression) -> Chart:
             order=say.count(order, "past return"),
         )
 
-    return Chart("order", figure, gain, _says, "Bars of AIC above the best for each number of lags.")
+    return Chart("order", gain, _conclude, figure, "Bars of AIC above the best for each number of lags.")
 
 
 def coefficients(autoregression: AutoRegression) -> Table:
@@ -96,10 +96,10 @@ def coefficients(autoregression: AutoRegression) -> Table:
         "error": ("Standard error", say.digits(4)),
         "p": ("p-value", say.probability),
     }
-    return Table("coefficients", table, _weights, columns)
+    return Table("coefficients", table, _coefficients_claim, columns)
 
 
-def _weights(table: pd.DataFrame) -> say.Claim:
+def _coefficients_claim(table: pd.DataFrame) -> say.Claim:
     largest = table.iloc[int(table["coefficient"].abs().argmax())]
     sure, newest, falls = largest["p"] < ALPHA, largest["lag"] == 1, largest["coefficient"] < 0
     last = "The last return counts most, with weight {weight}: on average a rise is followed by a "
@@ -140,7 +140,7 @@ def residuals(autoregression: AutoRegression, training: Sample) -> Table:
     """Residuals of the autoregression."""
     table = work.residual_tests(autoregression, training)
 
-    def _says(found: pd.DataFrame) -> say.Claim:
+    def _conclude(found: pd.DataFrame) -> say.Claim:
         sign = " Their sign has memory too." if not found["clean"].iloc[0] else ""
         return say.claim(
             "The size of the residuals still has memory: the autoregression does not model volatility, so intervals "
@@ -150,7 +150,7 @@ def residuals(autoregression: AutoRegression, training: Sample) -> Table:
         )
 
     columns: Columns = {"test": "Test", "statistic": "Statistic", "p": ("p-value", say.probability), "answer": "Answer"}
-    return Table("residuals", table.assign(answer=np.where(table["clean"], "no", "yes")), _says, columns)
+    return Table("residuals", table.assign(answer=np.where(table["clean"], "no", "yes")), _conclude, columns)
 
 
 def _skill_line(table: pd.DataFrame, over: str, lines: dict[str, str]) -> tuple[Figure, Axes]:
@@ -173,10 +173,10 @@ def learning(study: Study) -> Chart:
     figure, axes = _skill_line(table, "rows", lines)
     axes.set_xlabel("rows of training, drawn at random from the same span")
     alt = "Two lines of skill against the number of training rows: on seen rows and on unseen ones."
-    return Chart("learning", figure, table, _memorized, alt)
+    return Chart("learning", table, _learning_claim, figure, alt)
 
 
-def _memorized(table: pd.DataFrame) -> say.Claim:
+def _learning_claim(table: pd.DataFrame) -> say.Claim:
     last = table.iloc[-1]
     skills = "With all {rows} the skill is {seen} on what was learned and {unseen} on what was not: "
     return say.claim(
@@ -198,10 +198,10 @@ def windows(study: Study) -> Chart | say.Claim:
     figure, axes = _skill_line(table, "days", {"ratio": "random forest"})
     axes.set_xlabel("days of training")
     alt = "Line of the forest's skill against the length of its training window."
-    return Chart("windows", figure, table, _longer, alt)
+    return Chart("windows", table, _windows_claim, figure, alt)
 
 
-def _longer(table: pd.DataFrame) -> say.Claim:
+def _windows_claim(table: pd.DataFrame) -> say.Claim:
     first, best, last = (table.iloc[place] for place in (0, int(table["ratio"].argmin()), -1))
     rising = table["ratio"].is_monotonic_decreasing
     return say.cases(
@@ -234,10 +234,16 @@ def importance(study: Study) -> Chart:
     figure, axes = named_rows(list(table["feature"]))
     axes.barh(table.index, table["loss"], height=0.62)
     axes.set_xlabel("skill lost when the feature is shuffled, percentage points")
-    return Chart("importance", figure, table, _used, "Bars of the skill lost out of sample by shuffling each feature.")
+    return Chart(
+        "importance",
+        table,
+        _importance_claim,
+        figure,
+        "Bars of the skill lost out of sample by shuffling each feature.",
+    )
 
 
-def _used(table: pd.DataFrame) -> say.Claim:
+def _importance_claim(table: pd.DataFrame) -> say.Claim:
     used, harmless = int((table["loss"] > 0).sum()), int((table["loss"] <= 0).sum())
     end = "; {harmless} could be shuffled at no loss." if harmless else "."
     return say.cases(
@@ -255,10 +261,10 @@ def seeds(study: Study) -> Table:
     table = work.seed_spread(study)
     table["skill"] = 1 - table["ratio"]
     columns: Columns = {"seed": "Seed", "skill": ("Skill", lambda value: say.percent(value, 3))}
-    return Table("seeds", table, _spread, columns)
+    return Table("seeds", table, _seeds_claim, columns)
 
 
-def _spread(table: pd.DataFrame) -> say.Claim:
+def _seeds_claim(table: pd.DataFrame) -> say.Claim:
     return say.claim(
         "With {seeds}, the same forest has a skill between {low} and {high}: a smaller difference between models means "
         "nothing.",
@@ -278,10 +284,10 @@ def sizes(study: Study) -> Table:
         "skill": ("Skill on the rows after", lambda value: say.percent(value, 2)),
     }
     shown = table.assign(title=[str(say.model(name)) for name in table["model"]], skill=1 - table["ratio"])
-    return Table("sizes", shown, _largest, columns)
+    return Table("sizes", shown, _sizes_claim, columns)
 
 
-def _largest(table: pd.DataFrame) -> say.Claim:
+def _sizes_claim(table: pd.DataFrame) -> say.Claim:
     return say.claim(
         "Of the {models} the largest takes {size}; none is stored in a format that could run code.",
         models=say.count(len(table), "model"),

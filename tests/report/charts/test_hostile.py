@@ -150,10 +150,10 @@ def test_the_page_says_how_many_tries_would_break_the_verdict():
     assert 1 < most < 1e9
     assert result_of(frame, int(most)).verdict.champion == "ridge"
     assert result_of(frame, int(most) + 1).verdict.champion == "persistence"
-    assert f"stays significant with up to {most:,} looks" in told(evaluation.breaking(result_of(frame)))
-    assert f"it would be with {most:,} looks at most" in told(evaluation.breaking(result_of(frame, int(most) + 1)))
-    assert "More than a billion looks" in told(evaluation.breaking(result_of(forecasts(0.2))))
-    assert "not significant at a single look either" in told(evaluation.breaking(result_of(NO_SKILL)))
+    assert f"stays significant with up to {most:,} looks" in told(evaluation.looks_allowed(result_of(frame)))
+    assert f"it would be with {most:,} looks at most" in told(evaluation.looks_allowed(result_of(frame, int(most) + 1)))
+    assert "More than a billion looks" in told(evaluation.looks_allowed(result_of(forecasts(0.2))))
+    assert "not significant at a single look either" in told(evaluation.looks_allowed(result_of(NO_SKILL)))
 
 
 def test_the_limits_name_the_span_of_the_authors_tries():
