@@ -236,8 +236,8 @@ def test_other_horizons_are_no_look_at_the_next_candle(candles):
     assert standard.looks(candles, weekly, NO_RESEARCH) == 1
     assert far.looks(candles, own, NO_RESEARCH) == 1
     assert far.looks(candles, weekly, NO_RESEARCH) == standard.looks(candles, own, NO_RESEARCH) == 2
-    assert far.looks(candles, tries.assign(settings='{"horizons": [1, 3]}')) == 2
-    assert standard.looks(candles, tries.assign(settings='{"horizons": [1, 3]}')) == 2
+    assert far.looks(candles, tries.assign(settings='{"horizons": [1, 3]}'), NO_RESEARCH) == 2
+    assert standard.looks(candles, tries.assign(settings='{"horizons": [1, 3]}'), NO_RESEARCH) == 2
     assert standard.ledger(candles, weekly, NO_RESEARCH)["origin"].tolist() == ["this report"]
 
 

@@ -401,7 +401,7 @@ def test_what_is_earned_is_not_called_more_than_luck_unless_it_is():
 def test_one_month_is_not_called_every_one_of_the_month(skill, sentence):
     """Grammar follows the number."""
     groups = pd.DataFrame({"skill": skill, "skill_low": -0.2, "skill_high": 0.3, "dm_p": 0.5, "rows": 9})
-    assert sentence in str(evaluation._where(groups, "month", "ridge", beats=True)).replace(
+    assert sentence in str(evaluation._groups_claim(groups, "month", "ridge", beats=True)).replace(
         "\N{NARROW NO-BREAK SPACE}", " "
     )
 
@@ -418,7 +418,7 @@ def test_groups_that_are_all_beyond_chance_are_not_counted_twice(low, end):
     """“In every one of the months, in as many of them” reads like a slip."""
     groups = pd.DataFrame({"skill": 0.1, "skill_low": low, "skill_high": 0.3, "dm_p": 0.001, "rows": 9})
     assert (
-        str(evaluation._where(groups, "month", "ridge", beats=True))
+        str(evaluation._groups_claim(groups, "month", "ridge", beats=True))
         .replace("\N{NARROW NO-BREAK SPACE}", " ")
         .endswith(end)
     )

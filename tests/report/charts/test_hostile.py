@@ -107,8 +107,8 @@ def test_a_gain_under_no_is_luck_even_if_its_own_interval_is_above_zero():
     assert str(card.value) == "not shown"
     assert "may be luck" in card.note
     trades = pd.DataFrame({"rule": ["top"], "entry": ["at once"], "cost_bp": [0.0], "net_bp": [20.6]})
-    assert "may be luck" in str(evaluation._left(result.gain, "ridge", trades, wins=False))
-    assert "only at a fee" in str(evaluation._left(result.gain, "ridge", trades, wins=True))
+    assert "may be luck" in str(evaluation._fees_claim(result.gain, "ridge", trades, wins=False))
+    assert "only at a fee" in str(evaluation._fees_claim(result.gain, "ridge", trades, wins=True))
 
 
 def test_cards_without_a_champion_name_the_model_that_they_are_about():
@@ -174,12 +174,12 @@ def test_groups_that_lead_under_no_are_not_called_sure():
     groups = pd.DataFrame(
         {"skill": [0.1, 0.1, -0.1], "skill_low": [0.05, -0.1, -0.2], "skill_high": [0.2, 0.2, -0.05], "rows": 9}
     )
-    said = str(evaluation._where(groups.assign(dm_p=[0.001, 0.4, 0.99]), "month", "ridge", beats=False))
+    said = str(evaluation._groups_claim(groups.assign(dm_p=[0.001, 0.4, 0.99]), "month", "ridge", beats=False))
     assert "over the whole test the difference is not significant" in said
     assert "in 1 they are larger by more than chance would, taken one by one." in said
-    doubtful = str(evaluation._where(groups.assign(dm_p=0.4), "month", "ridge", beats=True))
+    doubtful = str(evaluation._groups_claim(groups.assign(dm_p=0.4), "month", "ridge", beats=True))
     assert "none of them is beyond chance" in doubtful
-    one = evaluation._where(groups.head(1).assign(dm_p=0.4), "month", "ridge", beats=True, rows=10)
+    one = evaluation._groups_claim(groups.head(1).assign(dm_p=0.4), "month", "ridge", beats=True, rows=10)
     assert str(one).startswith("Nearly the whole test lies in one month")
 
 
@@ -221,21 +221,21 @@ def test_nothing_is_called_served_in_a_report():
 def test_a_longer_past_helps_only_where_the_curve_rises_to_its_end(ratios, sentence):
     """A peak before the end is told as one."""
     table = pd.DataFrame({"days": [30, 90, 365], "ratio": ratios})
-    assert sentence in str(training._longer(table)).replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert sentence in str(training._windows_claim(table)).replace("\N{NARROW NO-BREAK SPACE}", " ")
 
 
 def test_a_gap_of_288_candles_is_a_day():
     """The candle of the cutoff belongs to the past: it is not left out."""
     start = pd.Timestamp("2025-01-01", tz="UTC")
     folds = pd.DataFrame({"cutoff": [start], "test_start": [start + 289 * pd.Timedelta("5min")], "part": ["test"]})
-    said = str(training._left_out(folds, pd.Timedelta("5min"))).replace("\N{NARROW NO-BREAK SPACE}", " ")
+    said = str(training._plan_claim(folds, pd.Timedelta("5min"))).replace("\N{NARROW NO-BREAK SPACE}", " ")
     assert "288 candles (24 hours) between the two belong to neither" in said
 
 
 def test_an_upper_bound_is_rounded_up():
     """0.62 points are not “at most 0.6”."""
     held = pd.DataFrame({"group": ["all", "calm"], "held": [0.9, 0.8938]})
-    assert "at most 0.7" in str(evaluation._held("ridge", 0.9, held))
+    assert "at most 0.7" in str(evaluation._coverage_claim("ridge", 0.9, held))
 
 
 def test_the_weights_name_the_rows_that_they_were_fitted_on():
@@ -246,8 +246,8 @@ def test_the_weights_name_the_rows_that_they_were_fitted_on():
     said = told(training.order_by_aic(model))
     assert f"the newest {model.summary['observations']} returns of the last fold's training" in said
     table = pd.DataFrame({"lag": [1, 2], "coefficient": [-0.03, 0.01], "error": 0.05, "p": [0.55, 0.8]})
-    assert str(training._weights(table)).startswith("No weight is large by more than chance")
-    assert "followed by a rise" in str(training._weights(table.assign(p=0.001, coefficient=[0.03, 0.01])))
+    assert str(training._coefficients_claim(table)).startswith("No weight is large by more than chance")
+    assert "followed by a rise" in str(training._coefficients_claim(table.assign(p=0.001, coefficient=[0.03, 0.01])))
 
 
 def walk(rows: int, size: float = 1e-3, seed: int = 0) -> pd.DataFrame:
@@ -326,4 +326,4 @@ def test_every_caption_is_a_function_of_its_numbers():
     for item in items:
         read = pd.read_csv(io.StringIO(csv_text(item.data)))
         times = {name: pd.to_datetime(read[name], utc=True) for name in read if name == "open_time"}
-        assert str(item.says(read.assign(**times))) == str(item.conclusion)
+        assert str(item.conclude(read.assign(**times))) == str(item.conclusion)
