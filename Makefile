@@ -169,7 +169,7 @@ env: ## write .env with fresh secrets, once, for docker compose
 	  .env.example > .env
 
 docs: $(READY) ## the reference from the code, and the documents as a site in build/docs
-	@$(BIN)/python tools/reference.py
+	@$(BIN)/python -m tools.reference
 	@$(BIN)/sphinx-build -q -W -b html -d build/doctrees docs build/docs
 	@echo 'docs: build/docs/index.html'
 

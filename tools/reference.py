@@ -27,6 +27,8 @@ from btcml.serve.api import create_app
 from btcml.settings import Settings
 from btcml.store.engine import open_store, owner_url
 
+from tools.claims import claim_tables
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -198,6 +200,18 @@ def _about(factory: Any) -> str:
     return (inspect.getdoc(_class(factory)) or "").split("\n\n")[0].replace("\n", " ")
 
 
+def claims_page() -> str:
+    """Every sentence that a report can compute, and when it stands there."""
+    intro = (
+        "What the functions of `btcml/report/charts` can say, in the order of the chapters. Of the rows of one claim "
+        "the first whose condition holds is shown; conditions are the code's own. `[a | b]` is one of several texts, "
+        "`{name}` a computed value, `…` a computed text."
+    )
+    head = ("function", "condition", "sentence")
+    parts = [f"## {module.capitalize()}\n\n{_table(head, rows)}" for module, rows in claim_tables().items()]
+    return _page("Claims of a report", intro, *parts)
+
+
 def architecture() -> str:
     """The layers as import-linter holds them, and what each imports, from the import graph."""
     config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -237,6 +251,7 @@ def reference() -> dict[str, str]:
             "reference/contract.md": contract_page(),
             "reference/metrics.md": metrics_page(),
             "reference/models.md": models_page(),
+            "reference/claims.md": claims_page(),
             "architecture.md": architecture(),
         }
         engine.dispose()

@@ -30,6 +30,7 @@ def pages(migrated_store, settings):
         "reference/contract.md": reference.contract_page(),
         "reference/metrics.md": reference.metrics_page(),
         "reference/models.md": reference.models_page(),
+        "reference/claims.md": reference.claims_page(),
         "architecture.md": reference.architecture(),
     }
     assert settings.btcml_source == "simulated"

@@ -708,7 +708,7 @@ def _fees_claim(gain: Gain, name: str, trades: pd.DataFrame, *, wins: bool) -> s
     filled = "whether orders would be filled at these prices is not known."
     nothing = f"at a fee of {{fee}} {trip} earns nothing, and entering and leaving usually costs {{usual}}."
     return say.cases(
-        (fee <= 0, trip[:1].upper() + trip[1:] + " earned nothing before fees ({fee}, {low} to {high})."),
+        (fee <= 0, f"Before fees {trip} earned nothing ({{fee}}, {{low}} to {{high}})."),
         (not (gain.proven and wins), f"What {trip} earns before fees, {{fee}}, may be luck ({{low}} to {{high}})."),
         (fee < say.USUAL_FEE_BP, "Skill is not profit: " + nothing),
         (

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import io
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from btcml.forecast.experiment import Gain
+from btcml.forecast.experiment import Gain, Result
 from btcml.forecast.metrics import calibration
 from btcml.forecast.models.statistical import AutoRegression
 from btcml.forecast.verdict import looks_to_break
@@ -19,6 +22,7 @@ from btcml.report.charts import eda, evaluation, training
 from btcml.report.story import csv_text
 
 from .test_exhibits import cards_of, forecasts, range_frame, result_of, text_of
+from tools.claims import MODULES, claims
 
 
 def told(item) -> str:
@@ -327,3 +331,184 @@ def test_every_caption_is_a_function_of_its_numbers():
         read = pd.read_csv(io.StringIO(csv_text(item.data)))
         times = {name: pd.to_datetime(read[name], utc=True) for name in read if name == "open_time"}
         assert str(item.conclude(read.assign(**times))) == str(item.conclusion)
+
+
+# ---- the family: every claim over every hostile report ----
+def _month(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same forecasts within one month."""
+    first = pd.Timestamp("2025-06-01", tz="UTC")
+    return frame.assign(open_time=first + (frame["open_time"] - frame["open_time"].min()) / 4)
+
+
+def _as_a_coin(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same forecasts of a coin of seven cents."""
+    prices = ["y", "y_hat", "base", "lo", "hi"]
+    return frame.assign(**(frame[prices] * 1.5e-6))
+
+
+@dataclasses.dataclass(frozen=True)
+class Hostile:
+    """A report to be read: its forecasts, market and symbol, and whether they have skill."""
+
+    frame: pd.DataFrame
+    market: str = "binance"
+    symbol: str = "BTCUSDT"
+    wins: bool = False
+    sizes: float = 0.3
+
+
+FAMILY = {
+    "one month": Hostile(_month(forecasts(0.2)), wins=True),
+    "one month without skill": Hostile(_month(NO_SKILL)),
+    "anti-calibrated": Hostile(with_probability(-1.0)),
+    "a champion that is persistence": Hostile(forecasts(0.2).replace({"model": {"ridge": "lad"}})),
+    "another coin": Hostile(_as_a_coin(forecasts(0.02)), symbol="DOGEEUR", wins=True),
+    "simulated": Hostile(forecasts(0.02), market="simulated", wins=True),
+    "simulated without skill": Hostile(NO_SKILL, market="simulated", sizes=0.0),
+    "no skill": Hostile(NO_SKILL, sizes=0.0),
+}
+
+
+def _sealed(worse: float) -> pd.DataFrame:
+    """Sealed forecasts of a champion whose errors are so many times those of no change."""
+    time = pd.Series(pd.date_range("2025-06-01", periods=150, freq="15min", tz="UTC"))
+    base = np.random.default_rng(2).exponential(2.0, 150)
+    columns = {"role": "champion", "model": "ridge", "error_bp": worse * base, "persistence_error_bp": base}
+    edges = {"real_close": 1.0, "lo": 0.9, "hi": 1.1, "open_time": time, "made_at": time}
+    return pd.DataFrame(columns | edges)
+
+
+@pytest.fixture(scope="module", params=FAMILY)
+def read(request) -> tuple[Hostile, Result, dict[str, str]]:
+    """A hostile report, and all that the last chapter says of it, by function: whatever the module exports."""
+    case = FAMILY[request.param]
+    result = dataclasses.replace(result_of(case.frame), ranges=range_frame(case.sizes))
+    candles = pd.DataFrame({"open_time": result.of_leader["open_time"]})
+    prices = dict.fromkeys(("open", "high", "low", "close"), result.of_leader["y"])
+    given = {
+        "result": result, "candles": candles.assign(**prices), "symbol": case.symbol, "market": case.market,
+        "ledger": LEDGER, "ranges": result.ranges, "volatility": result.ranges, "forecasts": _sealed(1.0),
+    }  # fmt: skip
+    said = {}
+    for name, function in vars(evaluation).items():
+        wanted = getattr(function, "__module__", "") == evaluation.__name__ and not name.startswith("_")
+        names = list(inspect.signature(function).parameters) if wanted else []
+        if "group" in names:
+            parts = ("month", "year", "third", "hour")
+            said |= {f"{name} {part}": words(function(result, part)) for part in parts}
+        elif names:
+            said[name] = words(function(**{key: given[key] for key in names if key in given}))
+    return case, result, said
+
+
+def words(item) -> str:
+    """What a reader reads: the sentence of an exhibit, or labels, values and notes of cards; with plain spaces."""
+    cards = item if isinstance(item, tuple) else ()
+    text = " ".join(f"{card.label}: {card.value} {card.note}." for card in cards) or str(
+        getattr(item, "conclusion", item)
+    )
+    return text.replace("\N{NARROW NO-BREAK SPACE}", " ").replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_every_function_of_the_last_chapter_is_read(read):
+    """A claim function that is added is read over the whole family the day it is exported."""
+    shown = {row[0] for row in claims(MODULES["evaluation"])}
+    assert shown <= {name.split()[0] for name in read[2]}
+
+
+def test_no_sentence_contradicts_the_verdict(read):
+    """“Yes” and “No” are told once, and every other sentence follows."""
+    case, result, said = read
+    text = " ".join(said.values())
+    assert said["verdict"].startswith("Yes" if case.wins else "No:")
+    if case.wins:
+        assert result.verdict.champion == result.leader
+        assert not [word for word in ("No advantage", "No model has", "beats persistence by the rule") if word in text]
+        assert "the difference is significant" in said["against_persistence"]
+    else:
+        assert "The champion is persistence" in said["verdict"]
+        assert "Champion: Persistence" in said["cards"]
+        wrong = ("Yes", "Skill is not profit", "is served", "predictable to a small degree", "at a fee of")
+        assert not [word for word in wrong if word in text]
+        assert str(say.model(result.leader)) in said["cards"]
+        beats = result.verdict.table.set_index("model").loc[result.leader, "beats"]
+        assert beats or said["loss_difference"].startswith(("No advantage is significant", "No model has an advantage"))
+
+
+def test_one_p_value_is_told_of_one_comparison(read):
+    """Verdict, card, table and recomputed headline print the same skill and the same p."""
+    _, result, said = read
+    p = str(say.pvalue(result.verdict.table.set_index("model").loc[result.leader, "p_holm"])).replace("\xa0", " ")
+    assert all(p in said[name] for name in ("verdict", "cards", "against_persistence", "forecasts"))
+    skill = str(say.percent(result.figures[result.leader]["skill"], 2, beside=0.0)).replace("\u202f", " ")
+    assert all(skill in said[name] for name in ("verdict", "cards", "forecasts"))
+
+
+def test_months_and_direction_are_told_alike(read):
+    """The line and the table count the same months; a coin that is beaten, or not, is so in card and sentence."""
+    case, result, said = read
+    if len(set(case.frame["open_time"].dt.month)) == 1:
+        assert "months" not in said["loss_difference"] + said["skill_by month"]
+        assert "lies in one month" in said["skill_by month"]
+    low, high = (result.figures[result.leader][f"direction_{end}"] for end in ("low", "high"))
+    word = "more often than by a coin" if low > 0.5 else "less often" if high < 0.5 else "a coin could reach"
+    assert word in said["signs"]
+    whole = result.calibration
+    assert ("calibrated:" in said["direction"]) == bool(
+        whole and whole.brier < whole.base and whole.p < 0.01 and whole.low <= 1 <= whole.high
+    )
+    if case is FAMILY["anti-calibrated"]:
+        assert "point the wrong way" in said["direction"]
+
+
+def test_no_report_speaks_of_another_market(read):
+    """Neither bitcoin nor dollars in that of another coin; a program's market is named as one, and no other is."""
+    case, _, said = read
+    text = " ".join(said.values())
+    if case.symbol == "DOGEEUR":
+        assert not re.search(r"bitcoin|BTC|USD|\$", text)
+        assert "EUR" in said["newest_forecasts"]
+        assert not re.search(r"\b0\.0+ EUR", text)
+    assert ("made by a program" in said["truth"]) == (case.market == "simulated")
+    assert "nan" not in text
+
+
+def test_of_sizes_without_skill_nothing_is_claimed(read):
+    """What the models know of the range beyond an average is said where it is so, and only there."""
+    case, result, said = read
+    best = evaluation._scored(result.ranges, "range").iloc[0]
+    sure = bool(best["p"] < 0.01 and best["model"] != "ewma")
+    assert sure or case.sizes == 0
+    assert ("no better, beyond chance" in said["size_models"]) != sure
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSDT", "DOGEBTC"])
+def test_the_market_chapter_says_of_a_walk_what_a_walk_is(symbol):
+    """All of the second chapter over one month of a random walk: no memory, no tails, no clusters, no other coin."""
+    candles = walk(96 * 30).assign(taker_buy_base=np.nan)
+    returns = exploration.returns_bp(candles, "15m")
+    said = " ".join(
+        words(item) for item in (
+            eda.headline(returns), eda.price_and_volume(candles, symbol), eda.newest_candles(candles, symbol),
+            eda.tails(returns), eda.quantiles(returns), eda.memory(returns), eda.week(candles, "15m"),
+            eda.volatility_clusters(exploration.daily_volatility(candles, "15m")),
+            eda.stationarity_tests(exploration.stationarity(candles)),
+            eda.flow_and_next_return(exploration.order_flow_deciles(candles, "15m")),
+        )
+    )  # fmt: skip
+    wrong = (
+        "tails are fat",
+        "a large move is followed",
+        "Volatility comes in clusters",
+        "beyond chance, and",
+        "bitcoin",
+    )
+    assert not [word for word in wrong if word in said]
+    assert ("USD" in said) == (symbol == "BTCUSDT")
+
+
+def test_no_sentence_is_made_outside_of_the_list():
+    """The modules that the generated list is read from are all that make claims."""
+    report = Path(evaluation.__file__).parents[1]
+    makers = {path for path in report.rglob("*.py") if re.search(r"say\.(claim|cases)\(", path.read_text())}
+    assert makers == set(MODULES.values())
