@@ -21,7 +21,7 @@ from scipy import stats
 from btcml.errors import BusyError, NotReadyError
 from btcml.forecast.metrics.interval import LEVEL
 from btcml.market import utc_now
-from btcml.pipeline.progress import candle_standstill
+from btcml.pipeline.progress import dead_feed
 from btcml.settings import duration
 from btcml.store.candles import read_last_candles
 from btcml.store.engine import database_lock
@@ -83,7 +83,7 @@ def find_alerts(store: Store, settings: Settings, key: SeriesKey) -> list[Alert]
 
 def _feed(store: Store, settings: Settings, key: SeriesKey, last: pd.Timestamp) -> Alert | None:
     now = market_now(store, key.market)
-    found = candle_standstill(store, settings, key, now)
+    found = dead_feed(store, settings, key, last + key.delta, now)
     if found is None:
         return None
     facts = {"newest": last.isoformat(), "candles": round((now - last) / key.delta - 1, 1)}

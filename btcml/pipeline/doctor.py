@@ -15,9 +15,9 @@ from btcml.market import utc_now
 from btcml.market.binance import BinanceMarket
 from btcml.pipeline.clock import check_clock
 from btcml.pipeline.predict import load_served
-from btcml.pipeline.progress import candle_standstill, is_worked_on, slower_standstills
+from btcml.pipeline.progress import Standstill, is_worked_on, read_progress
 from btcml.settings import duration
-from btcml.store.candles import BanLedger, check_contract, read_last_candles, read_series_keys
+from btcml.store.candles import BanLedger, check_contract, read_series_keys
 from btcml.store.chain import chain_head, chain_keys, restated_outcomes, seal_faults, verify_chain
 from btcml.store.engine import Store, head_revision, open_store
 from btcml.store.forecasts import market_now, read_clock_speed
@@ -251,23 +251,23 @@ def _watched(settings: Settings, store: Store) -> list[SeriesKey]:
 
 
 def _series(settings: Settings, store: Store, key: SeriesKey) -> list[Finding]:
-    newest = read_last_candles(store, key, 1)
-    if newest.empty:
+    time = market_now(store, key.market)
+    progress, is_file = read_progress(store, key, time), key.market.startswith("file:")
+    if progress.until is None:
         return [Finding(f"data {key}", "warn", "no candles yet", "run btcml ingest, or start the scheduler: make up")]
-    end = newest["open_time"].iloc[-1] + key.delta
-    now = end if key.market.startswith("file:") else market_now(store, key.market)
-    still = candle_standstill(store, settings, key, now)
-    found, cure = f"newest candle closed {_age(now - end)} ago", still.cure if still else ""
-    findings = [_found(f"data {key}", still, found, cure), _model(settings, store, key, now)]
-    if key.market.startswith("file:"):
+    now = progress.until if is_file else time
+    cure = progress.missing.cure if progress.missing else ""
+    found = f"newest candle closed {_age(now - progress.until)} ago"
+    findings = [_found(f"data {key}", progress.missing, found, cure), _model(settings, store, key, now)]
+    if is_file:
         return findings
-    findings += _progress(store, key, now)
+    findings += _progress(key, progress.warnings)
     return [*findings, _audits(store, key)] if key.market.startswith(("binance", "replay:")) else findings
 
 
-def _progress(store: Store, key: SeriesKey, now: pd.Timestamp) -> list[Finding]:
+def _progress(key: SeriesKey, warnings: list[Standstill]) -> list[Finding]:
     name = f"progress {key}"
-    findings = [Finding(name, "warn", still.found, still.cure) for still in slower_standstills(store, key, now)]
+    findings = [Finding(name, "warn", still.found, still.cure) for still in warnings]
     return findings or [Finding(name, "ok", "ingests, forecasts and trainings go on")]
 
 

@@ -262,8 +262,7 @@ def predict(store: Store, settings: Settings, key: SeriesKey) -> Forecast:
         If there are no candles, stale ones, or no training yet.
     """
     forecast = predict_newest(store, key, load_served(store, settings, key))
-    if not key.market.startswith("file:"):
-        check_fresh(store, key, forecast.candle_time, market_now(store, key.market))
+    check_fresh(store, key, forecast.candle_time, market_now(store, key.market))
     return forecast
 
 

@@ -16,6 +16,8 @@ from btcml.store.jobs import read_jobs
 from btcml.store.models import read_champion
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from btcml.candles import SeriesKey
     from btcml.settings import Settings
     from btcml.store.engine import Store
@@ -48,25 +50,83 @@ class Standstill:
         return f"{self.found}: {self.cure}"
 
 
-def candle_standstill(store: Store, settings: Settings, key: SeriesKey, now: pd.Timestamp) -> Standstill | None:
-    """Whether the newest candle is older than the interval and two pauses between ingests; None where it is not.
+@dataclass(frozen=True)
+class Progress:
+    """How far a series has come: the same for ``/ready`` and doctor.
+
+    Attributes
+    ----------
+    until
+        Close of the newest candle; None without candles.
+    missing
+        Why no forecast of the open candle can be made from the candles; None where it can.
+    warnings
+        What else does not move on: ingests, forecasts and trainings.
+    """
+
+    until: pd.Timestamp | None
+    missing: Standstill | None
+    warnings: list[Standstill]
+
+
+def read_progress(store: Store, key: SeriesKey, now: pd.Timestamp) -> Progress:
+    """Read how far a series has come; a file's has always come as far as it can.
 
     Parameters
     ----------
     now
-        The market's time.
+        The market's time, asked for before.
     """
     newest = read_last_candles(store, key, 1)
-    if newest.empty:
+    until = newest["open_time"].iloc[-1] + key.delta if len(newest) else None
+    if until is not None and key.market.startswith("file:"):
+        return Progress(until, None, [])
+    found = [
+        _ingests(store, key),
+        None if until is None else _forecasts(store, key, until, now),
+        _trainings(store, key),
+    ]
+    return Progress(until, _missing(store, key, until, now), [standstill for standstill in found if standstill])
+
+
+def _missing(store: Store, key: SeriesKey, until: pd.Timestamp | None, now: pd.Timestamp) -> Standstill | None:
+    """Whether there are no candles, or the one after the newest, which closed at `until`, has closed too."""
+    if until is None:
+        return Standstill(f"candles of {key}", f"POST /init/backfill?symbol={key.symbol}&interval={key.interval}")
+    following = until + key.delta
+    if key.market.startswith("file:") or now <= following + GRACE * key.delta:
         return None
-    close = newest["open_time"].iloc[-1] + key.delta
+    found = (
+        f"the newest stored candle of {key} closed at {until:%Y-%m-%d %H:%M} UTC, and by "
+        f"{now:%Y-%m-%d %H:%M} UTC the next one has closed too"
+    )
+    return Standstill(found, _feed_cure(store, key, following))
+
+
+def dead_feed(
+    store: Store, settings: Settings, key: SeriesKey, until: pd.Timestamp, now: pd.Timestamp
+) -> Standstill | None:
+    """Whether an ingest of the scheduler has asked for newer candles in vain, for longer than two pauses.
+
+    Before the first one has ended, as after a backfill that took long, nothing is known of the feed.
+
+    Parameters
+    ----------
+    until
+        Close of the newest candle.
+    now
+        The market's time.
+    """
     pause = min(pd.Timedelta(duration(settings.btcml_ingest_every)), key.delta)
-    if now - close <= key.delta + _PAUSES * pause:
+    job = _last(store, key, "ingest", ["ok", "error"])
+    asked = job is not None and job.due_at is not None and job.due_at >= until + key.delta
+    if not asked or now - until <= key.delta + _PAUSES * pause:
         return None
-    return Standstill(f"{key} has no candle after {close:%Y-%m-%d %H:%M} UTC", feed_cure(store, key, close + key.delta))
+    found = f"{key} has no candle after {until:%Y-%m-%d %H:%M} UTC"
+    return Standstill(found, _feed_cure(store, key, until + key.delta))
 
 
-def feed_cure(store: Store, key: SeriesKey, close: pd.Timestamp) -> str:
+def _feed_cure(store: Store, key: SeriesKey, close: pd.Timestamp) -> str:
     """What to do where the candle that closed at a time has not come."""
     job = _last(store, key, "ingest")
     if job is not None and job.status != "ok":
@@ -76,21 +136,11 @@ def feed_cure(store: Store, key: SeriesKey, close: pd.Timestamp) -> str:
     return "POST /ingest/run, or btcml ingest, first; btcml up does it at every close"
 
 
-def _last(store: Store, key: SeriesKey, kind: str) -> Job | None:
+def _last(
+    store: Store, key: SeriesKey, kind: str, statuses: Sequence[str] = ("ok", "error", "abandoned")
+) -> Job | None:
     """Newest job of a kind that ended."""
-    return next(iter(read_jobs(store, key=key, kinds=[kind], statuses=["ok", "error", "abandoned"], limit=1)), None)
-
-
-def slower_standstills(store: Store, key: SeriesKey, now: pd.Timestamp) -> list[Standstill]:
-    """What else stands still while the newest candle is fresh yet: ingests, forecasts and trainings.
-
-    Parameters
-    ----------
-    now
-        The market's time.
-    """
-    found = (_ingests(store, key), _forecasts(store, key, now), _trainings(store, key))
-    return [standstill for standstill in found if standstill is not None]
+    return next(iter(read_jobs(store, key=key, kinds=[kind], statuses=statuses, limit=1)), None)
 
 
 def _ingests(store: Store, key: SeriesKey) -> Standstill | None:
@@ -100,12 +150,11 @@ def _ingests(store: Store, key: SeriesKey) -> Standstill | None:
     return Standstill(f"ingest {job.id} of {key} failed", f"{job.error}")
 
 
-def _forecasts(store: Store, key: SeriesKey, now: pd.Timestamp) -> Standstill | None:
-    """Whether the open candle has no sealed forecast, though a model was in service before it opened."""
-    newest, champion = read_last_candles(store, key, 1), read_champion(store, key)
-    if newest.empty or champion is None:
+def _forecasts(store: Store, key: SeriesKey, target: pd.Timestamp, now: pd.Timestamp) -> Standstill | None:
+    """Whether the candle that opened at `target` has no sealed forecast, though a model was in service before."""
+    champion = read_champion(store, key)
+    if champion is None:
         return None
-    target = newest["open_time"].iloc[-1] + key.delta
     due = target + GRACE * key.delta <= now < target + key.delta and champion.trained_at < target
     if not due or len(read_scored(store, key, target, target + key.delta, "champion")):
         return None
@@ -133,7 +182,7 @@ def is_worked_on(store: Store, job: Job) -> bool:
 
 
 def check_fresh(store: Store, key: SeriesKey, candle_time: pd.Timestamp, now: pd.Timestamp) -> None:
-    """Reject a forecast of a candle that has closed already.
+    """Reject a forecast of a candle that has closed already; a file's has not.
 
     Parameters
     ----------
@@ -147,10 +196,6 @@ def check_fresh(store: Store, key: SeriesKey, candle_time: pd.Timestamp, now: pd
     NotReadyError
         If the newest candle is too old; the message has its age, and why none came.
     """
-    closes = candle_time + 2 * key.delta
-    if now > closes + GRACE * key.delta:
-        msg = (
-            f"the newest stored candle of {key} closed at {closes - key.delta:%Y-%m-%d %H:%M} UTC, and by "
-            f"{now:%Y-%m-%d %H:%M} UTC the next one has closed too: {feed_cure(store, key, closes)}"
-        )
-        raise NotReadyError(msg)
+    missing = _missing(store, key, candle_time + key.delta, now)
+    if missing is not None:
+        raise NotReadyError(str(missing))

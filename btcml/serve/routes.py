@@ -15,7 +15,7 @@ from btcml.candles import SeriesKey
 from btcml.errors import ArtifactError, BtcmlError, NotReadyError
 from btcml.forecast.evaluation import seal_lags
 from btcml.pipeline.evaluate import series_folder
-from btcml.pipeline.progress import check_fresh, slower_standstills
+from btcml.pipeline.progress import read_progress
 from btcml.pipeline.series import best_model, evaluate_series, point_list, read_points, read_series
 from btcml.serve.parameters import End, Key, Start, State
 from btcml.serve.problems import responses
@@ -81,38 +81,24 @@ def ready(service: State, response: Response) -> ReadyResponse:
 
 
 def _readiness(service: Service) -> ReadyResponse:
-    """What is missing of any series of the settings; candles and champion are the first one's."""
+    """What is missing of any series of the settings; the champion is the first one's."""
     keys = [service.key(symbol, None) for symbol in service.settings.btcml_symbols]
+    found = [read_progress(service.store, key, service.now(key)) for key in keys]
     missing = [
-        sentence for key in keys for sentence in (*_candles_missing(service, key), *_model_missing(service, key))
+        sentence
+        for key, progress in zip(keys, found, strict=True)
+        for sentence in ([str(progress.missing)] if progress.missing else []) + _model_missing(service, key)
     ]
-    warnings = [
-        str(still)
-        for key in keys
-        if not key.market.startswith("file:")
-        for still in slower_standstills(service.store, key, service.now(key))
-    ]
-    newest, champion = read_last_candles(service.store, keys[0], 1), read_champion(service.store, keys[0])
+    ends = [progress.until for progress in found if progress.until is not None]
+    champion = read_champion(service.store, keys[0])
     return ReadyResponse(
         status="not ready" if missing else "ready",
         market=keys[0].market,
         missing=missing,
-        warnings=warnings,
-        candles_until=newest["open_time"].iloc[-1] + keys[0].delta if len(newest) else None,
+        warnings=[str(warning) for progress in found for warning in progress.warnings],
+        candles_until=min(ends) if len(ends) == len(keys) else None,
         champion=None if champion is None else champion.name,
     )
-
-
-def _candles_missing(service: Service, key: SeriesKey) -> list[str]:
-    newest = read_last_candles(service.store, key, 1)
-    if newest.empty:
-        return [f"candles of {key}: POST /init/backfill?symbol={key.symbol}&interval={key.interval}"]
-    try:
-        if not key.market.startswith("file:"):
-            check_fresh(service.store, key, newest["open_time"].iloc[-1], service.now(key))
-    except NotReadyError as error:
-        return [str(error)]
-    return []
 
 
 def _model_missing(service: Service, key: SeriesKey) -> list[str]:

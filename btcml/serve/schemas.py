@@ -39,7 +39,9 @@ class ReadyResponse(ResponseModel):
     market: str | None
     missing: list[str] = Field(description="What is missing, each with what to do; empty when ready.")
     warnings: list[str] = Field([], description="What does not move on though forecasts can be served, and why.")
-    candles_until: datetime | None = Field(None, description="Close of the newest final candle.")
+    candles_until: datetime | None = Field(
+        None, description="Close of the newest final candle; the oldest of several series."
+    )
     champion: str | None = None
 
 

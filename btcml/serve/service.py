@@ -238,8 +238,7 @@ class Service:
         key = self.key(symbol, interval)
         forecast = predict_newest(self.store, key, self.served(key))
         now = self.now(key)
-        if not key.market.startswith("file:"):
-            check_fresh(self.store, key, forecast.candle_time, now)
+        check_fresh(self.store, key, forecast.candle_time, now)
         answer = self._made(forecast, now, version)
         self._forecasts[symbol, interval] = answer
         return answer

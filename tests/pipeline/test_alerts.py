@@ -16,7 +16,7 @@ from btcml.pipeline.alerts import SIGNATURE, find_alerts, send_alerts
 from btcml.pipeline.ingest import ingest
 from btcml.pipeline.predict import seal
 from btcml.settings import TOPICS, Settings
-from btcml.store.jobs import append_job, finish_job, read_jobs
+from btcml.store.jobs import append_job, finish_job, read_jobs, start_job
 
 from .conftest import NOW
 
@@ -87,9 +87,27 @@ def test_a_champion_is_told_once_however_many_alerts_came_since(store, alerting,
     assert "champion" not in [alert.topic for alert in send_alerts(store, alerting, trained)]
 
 
-def test_a_dead_feed_is_told_again_after_each_pause(store, alerting, receiver, market, trained, monkeypatch):
-    """Three candles without news; a pause lies between two messages."""
+def ended_ingest(store, key):
+    """An ingest of the scheduler that found nothing newer."""
+    number = append_job(store, "ingest", key, asked_by="scheduler", due_at=NOW.floor("5min") + 4 * key.delta)
+    finish_job(store, number, result={})
+
+
+def test_a_backfill_that_took_long_is_no_dead_feed(store, settings, market, trained):
+    """Nothing is known of the feed before the first ingest has ended; the scheduler sends alerts while it runs."""
+    finish_job(store, append_job(store, "backfill", trained, asked_by="scheduler"), result={})
     market.turn(NOW + 4.5 * trained.delta)
+    assert "dead feed" not in topics(store, settings, trained)
+    start_job(store, append_job(store, "ingest", trained, asked_by="scheduler", due_at=NOW + 4 * trained.delta))
+    assert "dead feed" not in topics(store, settings, trained)
+    ended_ingest(store, trained)
+    assert "dead feed" in topics(store, settings, trained)
+
+
+def test_a_dead_feed_is_told_again_after_each_pause(store, alerting, receiver, market, trained, monkeypatch):
+    """Three candles without news, though they were asked for; a pause lies between two messages."""
+    market.turn(NOW + 4.5 * trained.delta)
+    ended_ingest(store, trained)
     assert "dead feed" in [alert.topic for alert in send_alerts(store, alerting, trained)]
     assert send_alerts(store, alerting, trained) == []
     later = alerts.utc_now() + pd.Timedelta(hours=2)

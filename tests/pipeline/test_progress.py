@@ -9,7 +9,7 @@ from btcml.pipeline import doctor
 from btcml.pipeline.doctor import examine
 from btcml.pipeline.jobs import JobContext, run_job
 from btcml.pipeline.predict import predict
-from btcml.pipeline.progress import candle_standstill, check_fresh, slower_standstills
+from btcml.pipeline.progress import check_fresh, dead_feed, read_progress
 from btcml.store.engine import database_lock
 from btcml.store.forecasts import market_now
 from btcml.store.jobs import append_job, finish_job, read_jobs, start_job
@@ -28,7 +28,7 @@ def ingested(settings, store, market, key, due_at=None):
 
 
 def standing(store, key):
-    return [str(found) for found in slower_standstills(store, key, market_now(store, key.market))]
+    return [str(found) for found in read_progress(store, key, market_now(store, key.market)).warnings]
 
 
 def test_a_replay_that_was_started_again_is_told_wherever_one_looks(settings, store, market, trained):
@@ -43,7 +43,7 @@ def test_a_replay_that_was_started_again_is_told_wherever_one_looks(settings, st
     turn_clock(market.owner, market.market, NOW + 4 * FIVE)
     with pytest.raises(NotReadyError, match="3600 s behind the recorded one"):
         predict(store, settings, trained)
-    assert job.error in candle_standstill(store, settings, trained, NOW + 4 * FIVE).cure
+    assert job.error in read_progress(store, trained, NOW + 4 * FIVE).missing.cure
 
 
 def test_a_replay_that_goes_on_by_its_recorded_clock_is_no_fault(settings, store, market, trained):
@@ -71,9 +71,20 @@ def test_doctor_compares_a_replays_clock_with_the_recorded_one(settings, store, 
 def test_the_newest_candle_must_move_by_interval_and_rhythm(settings, store, trained, every, allowed):
     """A candle and two pauses between ingests, of which there is one at each close."""
     ours = settings.model_copy(update={"btcml_ingest_every": every})
-    edge = NOW.floor("5min") + pd.Timedelta(allowed)
-    assert candle_standstill(store, ours, trained, edge) is None
-    assert candle_standstill(store, ours, trained, edge + pd.Timedelta("1s")) is not None
+    until = NOW.floor("5min")
+    edge = until + pd.Timedelta(allowed)
+    finish_job(store, append_job(store, "ingest", trained, asked_by="scheduler", due_at=until + FIVE), result={})
+    assert dead_feed(store, ours, trained, until, edge) is None
+    assert "the exchange has none" in dead_feed(store, ours, trained, until, edge + pd.Timedelta("1s")).cure
+
+
+@pytest.mark.parametrize(("late", "status", "missing"), [("1.1", "ok", False), ("1.3", "warn", True)])
+def test_doctor_and_ready_judge_the_newest_candle_alike(settings, store, owner, trained, late, status, missing):
+    """A fifth of a candle after the next one has closed, no forecast of the open one can be served."""
+    now = NOW.floor("5min") + float(late) * FIVE
+    turn_clock(owner, trained.market, now)
+    assert (read_progress(store, trained, now).missing is not None) is missing
+    assert [found.status for found in examine(settings) if found.name == f"data {trained}"] == [status]
 
 
 def test_a_feed_that_stopped_names_its_cause(settings, store, market, trained):
@@ -81,7 +92,7 @@ def test_a_feed_that_stopped_names_its_cause(settings, store, market, trained):
     late = NOW + 4 * FIVE
 
     def cure():
-        return candle_standstill(store, settings, trained, late).cure
+        return read_progress(store, trained, late).missing.cure
 
     assert "btcml up" in cure()
     number = append_job(store, "ingest", trained, asked_by="scheduler")

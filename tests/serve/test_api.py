@@ -351,6 +351,7 @@ def test_several_symbols_are_watched_together(service):
         "candles of simulated/ETHUSDT/5m",
         "a trained model of simulated/ETHUSDT/5m",
     ]
+    assert ready.json()["candles_until"] is None  # of ETHUSDT
 
 
 def test_ready_tells_what_does_not_move_on(empty_service):
