@@ -20,6 +20,7 @@ class TurnedClock:
     """A market's clock that stands still until the test sets it."""
 
     time: pd.Timestamp
+    speed: float = 0.0
 
     def __call__(self):
         return self.time

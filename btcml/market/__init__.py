@@ -11,10 +11,13 @@ from typing import Protocol, runtime_checkable
 
 import pandas as pd
 
-__all__ = ["MARKET_HEADER", "Clock", "OnPage", "Source", "utc_now"]
+__all__ = ["MARKET_HEADER", "SPEED_HEADER", "Clock", "OnPage", "Source", "utc_now"]
 
 MARKET_HEADER = "X-Btcml-Market"
 """Header with the name of a replay exchange: clients tell it from the real exchange by it."""
+
+SPEED_HEADER = "X-Btcml-Clock-Speed"
+"""Header with the speed of a replay's clock, in seconds of the market in a second: measuring it takes time."""
 
 Clock = Callable[[], pd.Timestamp]
 """Returns the time, timezone-aware, in UTC."""

@@ -260,6 +260,11 @@ class ArchiveMarket:
         """Name of the market, from REST."""
         return self._rest.market
 
+    @property
+    def speed(self) -> float | None:
+        """Speed of a replay's clock, from REST."""
+        return self._rest.speed
+
     def now(self) -> pd.Timestamp:
         """Return the exchange's time, from REST."""
         return self._rest.now()

@@ -21,7 +21,7 @@ import pandas as pd
 
 from btcml.candles import TIME, candle_gaps, final_candles, interval_delta, interval_floor, on_grid_times
 from btcml.errors import BannedError, LocationError, MarketError, SourceError, UsageError
-from btcml.market import MARKET_HEADER, Clock, utc_now
+from btcml.market import MARKET_HEADER, SPEED_HEADER, Clock, utc_now
 from btcml.market import transport as http
 from btcml.market.klines import merge_candles, parse_klines
 from btcml.market.transport import Reply, TransientError, fetch_reply, host_of
@@ -94,6 +94,7 @@ class Hosts:
             raise UsageError(msg)
         self.urls = [url.rstrip("/") for url in urls]
         self.market: str | None = None
+        self.speed: float | None = None
         self.retried = partial(http.with_retries, attempts=attempts, sleep=sleep)
         self._bans: http.BanMemory = bans or http.LocalBans()
         self._session = http.new_session()
@@ -193,6 +194,7 @@ class Hosts:
             msg = f"{host_of(url)} is the market {market}, before it was {self.market}: markets never mix, start again"
             raise MarketError(msg)
         self.market = market
+        self.speed = reply.seconds(SPEED_HEADER)
         used = reply.seconds("X-MBX-USED-WEIGHT-1M")
         if used is not None and used >= self._weight_limit / 2 - 2:
             self._resume = self._clock() + _WEIGHT_RESET
@@ -298,6 +300,11 @@ class BinanceMarket:
         if self._hosts.market is None:
             self._hosts.get_json("/api/v3/ping")
         return self._hosts.market or "binance"
+
+    @property
+    def speed(self) -> float | None:
+        """Speed of a replay's clock, where the server announces it."""
+        return self._hosts.speed if self.market != "binance" else None
 
     def reachable(self, timeout: float = 2.5) -> bool:
         """Whether any host answers a ping within `timeout` seconds, all asked at once.

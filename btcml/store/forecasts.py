@@ -253,7 +253,16 @@ def record_clock(
     try:
         store.execute("SELECT record_clock(:market, :now, :asked_at, :speed)", values)
     except DBAPIError as error:
-        if getattr(error.orig, "pgcode", None) in {"BT003", "BT005"}:
-            raise StoreError(str(error.orig).splitlines()[0]) from error
-        msg = f"the clock of {market} is at {now}, more than a minute away from the database's: set the machine's clock"
-        raise StoreError(msg) from error
+        raise StoreError(_unrecorded(market, now, speed, error)) from error
+
+
+def _unrecorded(market: str, now: pd.Timestamp, speed: float, error: DBAPIError) -> str:
+    """Why the database does not record a clock, and what to do."""
+    code = getattr(error.orig, "pgcode", None)
+    if code == "BT005":
+        return f"asking for the time of {market} took more than 30 s: try again when it and this machine are less busy"
+    if code == "BT003":
+        return str(error.orig).splitlines()[0]
+    if market != "binance":
+        return f"the clock of {market} runs {speed:g} times as fast as real time: expected 0 to 100000 (--speed)"
+    return f"the clock of {market} is at {now}, more than a minute away from the database's: set the machine's clock"

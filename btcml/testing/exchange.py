@@ -36,7 +36,7 @@ import pandas as pd
 
 from btcml.candles import INTERVALS, empty_candles, interval_delta, interval_floor
 from btcml.errors import UsageError
-from btcml.market import MARKET_HEADER, Clock, utc_now
+from btcml.market import MARKET_HEADER, SPEED_HEADER, Clock, utc_now
 from btcml.market.klines import format_klines
 from btcml.market.simulate import ORIGIN, SimulatedMarket
 from btcml.system import check_port
@@ -133,6 +133,11 @@ class Replay:
             self._clock = clock or utc_now
         else:
             self._clock = clock or ReplayClock(source.now(), utc_now())
+
+    @property
+    def speed(self) -> float | None:
+        """Speed of its clock; None of a clock of another kind."""
+        return 1.0 if self._clock is utc_now else getattr(self._clock, "speed", None)
 
     def now(self) -> pd.Timestamp:
         """Time of the exchange: its clock and the shift of a fault."""
@@ -353,6 +358,8 @@ class Exchange:
             used = str(self._weights.get(now.floor("min"), 0))
             date = format_datetime(self.replay.now().to_pydatetime().replace(microsecond=0), usegmt=True)
             answer.headers |= {MARKET_HEADER: self.market, "X-MBX-USED-WEIGHT-1M": used, "Date": date}
+            if self.replay.speed is not None:
+                answer.headers[SPEED_HEADER] = str(self.replay.speed)
             self.log.append(Seen(now, path, query, answer.status, banned))
         return answer
 
