@@ -56,11 +56,17 @@ async def _long(
     request_id = str(request.scope.get("request_id", ""))
     queued = await service.queue.add(kind, key, parameters, request_id)
     if not at_once:
-        return _result(await asyncio.shield(queued.task))  # others may wait for it, too
+        job = await asyncio.shield(queued.task)  # others may wait for it, too
+        return _result(job) | {"waited_seconds": _waited(job)}
     job = await run_in_threadpool(read_job, service.store, queued.id)
-    facts = job_facts(job) | {"place": service.queue.place(queued.id)}
+    facts = job_facts(job) | {"place": await run_in_threadpool(service.queue.place, job)}
     body = JobResponse.model_validate(facts).model_dump(mode="json")
     return JSONResponse(body, 202, {"Location": f"/jobs/{queued.id}", "Preference-Applied": "respond-async"})
+
+
+def _waited(job: Job) -> float:
+    """Seconds until a job began."""
+    return 0.0 if job.started_at is None else round((job.started_at - job.created_at).total_seconds(), 1)
 
 
 @router.post("/ingest/run", response_model=IngestResponse, responses=_PROBLEMS)
@@ -110,7 +116,8 @@ async def init_backfill(
 ) -> Any:
     """Fetch what is missing of the last `days`; with ``Prefer: respond-async`` 202 and a job.
 
-    One backfill runs and four wait; one that is asked for again is the same job. More are a 503 with Retry-After.
+    One backfill runs and four wait, also for the scheduler's: `waited_seconds` says how long. One that is asked for
+    again is the same job. More are a 503 with Retry-After.
     """
     given = {"days": days, "sleep_ms": sleep_ms, "limit": limit}
     return await _long(service, request, "backfill", key, at_once=at_once, **given)
@@ -131,7 +138,8 @@ async def train(
 ) -> Any:
     """Train on the last `days`, judge at most once a day; with ``Prefer: respond-async`` 202 and a job.
 
-    One training runs and four wait; one that is asked for again is the same job. More are a 503 with Retry-After.
+    One training runs and four wait, also for the scheduler's: `waited_seconds` says how long. One that is asked for
+    again is the same job. More are a 503 with Retry-After.
     """
     found = await _long(service, request, "train", key, at_once=at_once, days=days)
     return found if at_once else await run_in_threadpool(_with_files, service, key, found)

@@ -13,6 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from btcml.errors import QueueFullError
 from btcml.pipeline.jobs import INTERRUPTED, spawn_job
+from btcml.store.engine import lock_is_held
 from btcml.store.jobs import Job, append_job, finish_job, read_job
 from btcml.system import end_processes
 
@@ -86,27 +87,36 @@ class JobQueue:
             facts: dict[str, Any] = {"asked_by": "api", "parameters": parameters, "request_id": request_id}
             job_id = await run_in_threadpool(append_job, self._service.store, kind, key, **facts)
             assert job_id is not None  # noqa: S101 - only a due time can be there already
-            entry = QueuedJob(job_id, kind, key, parameters, asyncio.create_task(self._work(kind, job_id)))
+            entry = QueuedJob(job_id, kind, key, parameters, asyncio.create_task(self._work(kind, key, job_id)))
             self._entries.append(entry)
             entry.task.add_done_callback(lambda task: self._drop(entry, task))
             return entry
 
-    def place(self, job_id: int) -> int | None:
-        """Count the jobs before one, the one that runs included; None of one that is not in the queue."""
-        kinds = {entry.id: entry.kind for entry in self._entries}
-        same = [number for number, kind in kinds.items() if kind == kinds.get(job_id)]
-        return same.index(job_id) if job_id in same else None
+    def place(self, job: Job) -> int | None:
+        """Count the jobs before one, those that run included; None of one that is not in the queue."""
+        same = [entry for entry in list(self._entries) if entry.kind == job.kind]
+        numbers = [entry.id for entry in same]
+        if job.id not in numbers:
+            return None
+        first = read_job(self._service.store, numbers[0])
+        return numbers.index(job.id) + (first.status == "queued" and self._runs_elsewhere(first.kind, first.key))
+
+    def _runs_elsewhere(self, kind: str, key: SeriesKey) -> bool:
+        """Whether a job of the kind runs that is not of this queue, such as a training of the scheduler."""
+        return lock_is_held(self._service.store, f"{kind} of {key}")
 
     def _drop(self, entry: QueuedJob, task: asyncio.Task[Job]) -> None:
         self._entries.remove(entry)
         if not task.cancelled() and (error := task.exception()):
             _log.warning("job %s: %s", entry.id, error)
 
-    async def _work(self, kind: str, job_id: int) -> Job:
+    async def _work(self, kind: str, key: SeriesKey, job_id: int) -> Job:
         """Wait for the turn, run the job in its own process, and wait for its end."""
         async with self._turns[kind]:
             if self._stopped:
                 return await run_in_threadpool(self._closed, job_id, _STOPPED[0])
+            if await run_in_threadpool(self._runs_elsewhere, kind, key):
+                _log.info("job %s waits: another process runs a %s of %s", job_id, kind, key)
             began = time.monotonic()
             process = spawn_job(self._service.settings, job_id, self._service.source.market)
             self._processes.add(process)

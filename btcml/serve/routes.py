@@ -349,4 +349,5 @@ def jobs(
 @forecast_router.get("/jobs/{job_id}", response_model=JobResponse, responses=responses(404))
 def job(service: State, job_id: Annotated[int, Path(ge=1, le=_MAX_ID)]) -> dict[str, Any]:
     """Return one job."""
-    return job_facts(read_job(service.store, job_id)) | {"place": service.queue.place(job_id)}
+    found = read_job(service.store, job_id)
+    return job_facts(found) | {"place": service.queue.place(found)}

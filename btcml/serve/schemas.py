@@ -98,11 +98,15 @@ class IngestResponse(_Fetched):
     futures_updated: int = Field(description="Sealed forecasts whose outcome came in.")
 
 
+_WAITED = "Seconds until it began, after others of its kind."
+
+
 class BackfillResponse(_Fetched):
     """What a backfill did, in candles."""
 
     calls: int = Field(description="Parts that were requested: a range by REST, or a file of the archive.")
     days: int
+    waited_seconds: float = Field(description=_WAITED)
 
 
 class CountResponse(ResponseModel):
@@ -170,6 +174,7 @@ class TrainResponse(TrainingFigures):
     model_path: str
     n_rows: int
     n_features: int
+    waited_seconds: float = Field(description=_WAITED)
 
 
 class MetricsResponse(TrainingItem):
@@ -194,7 +199,7 @@ class JobResponse(_OfSeries):
     finished_at: datetime | None = None
     result: dict[str, Any] | None = None
     error: str | None = None
-    place: int | None = Field(None, description="Jobs before it in the queue of this API; 0: it runs there.")
+    place: int | None = Field(None, description="Jobs before it, the scheduler's included; 0: it runs.")
 
 
 class JobListResponse(ResponseModel):

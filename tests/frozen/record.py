@@ -77,7 +77,7 @@ class Normal:
         return "<now>" if self.begin <= time_ <= datetime.now(UTC) + MINUTES else match[0]
 
 
-VOLATILE = {"request_id", "model_age_seconds", "bytes"}
+VOLATILE = {"request_id", "model_age_seconds", "waited_seconds", "bytes"}
 """Fields of which only the presence is recorded."""
 
 

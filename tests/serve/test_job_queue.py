@@ -10,7 +10,8 @@ import requests
 from btcml.serve import job_queue
 from btcml.serve.api import create_app
 from btcml.serve.job_queue import WAITING
-from btcml.store.jobs import read_job
+from btcml.store.engine import database_lock
+from btcml.store.jobs import finish_job, read_job, read_jobs
 
 from ..processes import WAIT_S, until  # noqa: TID252 - of all tests
 from .conftest import Listening
@@ -85,6 +86,32 @@ def test_the_same_training_asked_again_is_the_same_job(url, spawned, service):
     job = read_job(service.store, first[0].json()["id"])
     assert {answer.status_code for answer in ended} <= {500}  # the process of this test is no training
     assert job.status == "error"
+
+
+def test_a_training_of_the_scheduler_has_its_place_in_the_queue(url, spawned, service, caplog):
+    """Who asks meanwhile is told: by the place, by the log, and at the end by the seconds that it took."""
+    caplog.set_level("INFO", "btcml.serve")
+    with database_lock(service.store, f"train of {service.key}"):
+        jobs = [answer.json() for answer in ask(url, ["/train?days=9", "/train?days=10"], headers=ASYNC)]
+        assert sorted(job["place"] for job in jobs) == [1, 2]
+        until(lambda: spawned)
+    first = min(job["id"] for job in jobs)
+    assert f"job {first} waits: another process runs a train of {service.key}" in caplog.messages
+    assert requests.get(f"{url}/jobs/{first}", timeout=WAIT_S).json()["place"] == 0
+
+
+def test_an_answer_says_how_long_its_job_waited(url, spawned, service):
+    """A backfill of nothing, which began a while after it was asked for."""
+    result = {"status": "ok", "fetched": 0, "inserted": 0, "revised": 0, "quarantined": 0, "calls": 0, "days": 9}
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(requests.post, f"{url}/init/backfill?days=9", timeout=WAIT_S)
+        until(lambda: spawned)
+        job = read_jobs(service.store, kinds=["backfill"], limit=1)[0]
+        finish_job(service.store, job.id, result=result)
+        spawned.release()
+        answer = waiting.result().json()
+    job = read_job(service.store, job.id)
+    assert answer["waited_seconds"] == round((job.started_at - job.created_at).total_seconds(), 1)
 
 
 def test_a_service_that_stops_begins_no_job_that_waits(service, spawned):
