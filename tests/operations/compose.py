@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from ..processes import free_port  # noqa: TID252 - of all tests
+from .server import folder_of
 
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
@@ -97,15 +98,13 @@ class Machine:
     ----------
     environment
         Variables of ``.env``.
-    folder
-        Where the volumes are.
     database
         Port at which the ``db`` service answers.
     """
 
-    def __init__(self, environment, folder, database):
+    def __init__(self, environment, database):
         self.services = services(environment)
-        self.folder = folder
+        self.folder = folder = folder_of(self)
         self.ports = {"8000": str(free_port()), "8866": str(free_port())}
         self._moves = {
             "@db:5432": f"@127.0.0.1:{database}",
@@ -118,9 +117,6 @@ class Machine:
         probe = [*self._confine, *self._user, sys.executable, "-c", _CHILD]
         if not self._confine or subprocess.run(probe, capture_output=True, check=False).returncode:
             self._user = []
-        for parent in folder.parents if self._user else ():
-            if not parent.stat().st_mode & 1:
-                parent.chmod(parent.stat().st_mode | 1)
 
     @property
     def unprivileged(self):

@@ -180,11 +180,9 @@ def server():
 
 
 @pytest.fixture(scope="module")
-def migrated(server, tmp_path_factory):
+def migrated(server):
     """The same after the migrate service has run."""
-    folder = tmp_path_factory.mktemp("volumes")
-    machine = Machine(ENVIRONMENT, folder, server.port)
-    status, log = machine.run("migrate")
+    status, log = Machine(ENVIRONMENT, server.port).run("migrate")
     assert status == 0, log
     return server
 
@@ -283,20 +281,17 @@ def test_the_services_run_as_processes_and_a_restart_loses_nothing(tls, tmp_path
     environment = ENVIRONMENT | {"BTCML_SOURCE": "simulated", "BTCML_DAYS": "30", "BTCML_TRAIN_EVERY": "1h"}
     try:
         if not tls:
-            _drive(server, environment, tmp_path / "volumes", server.port)
+            _drive(server, environment, server.port)
         else:
             with tls_before(server.port, tmp_path) as door:
-                _drive(
-                    server, environment | {"BTCML_DB_SSLMODE": "require"}, tmp_path / "volumes", door.server_address[1]
-                )
+                _drive(server, environment | {"BTCML_DB_SSLMODE": "require"}, door.server_address[1])
                 assert door.handshakes > 5
     finally:
         server.stop()
 
 
-def _drive(server, environment, folder, port):
-    folder.mkdir()
-    machine = Machine(environment, folder, port)
+def _drive(server, environment, port):
+    machine = Machine(environment, port)
     api, key = f"http://127.0.0.1:{machine.ports['8000']}", ENVIRONMENT["BTCML_API_KEY"]
     try:
         assert machine.run("migrate")[0] == 0
@@ -319,7 +314,7 @@ def _drive(server, environment, folder, port):
         if server.port == port:
             status, log = machine.run("report", "--days", "30")
             assert status == 0, log
-            assert list(folder.glob("reports/*/*/*/*/pages/index.html"))
+            assert list(machine.folder.glob("reports/*/*/*/*/pages/index.html"))
             _lose_and_restore(machine, server)
     finally:
         machine.kill()
@@ -342,15 +337,14 @@ def _lose_and_restore(machine, server):
     assert answer["predicted_close"] > 0
 
 
-def test_a_service_runs_as_the_images_user_and_cannot_become_another(tmp_path):
+def test_a_service_runs_as_the_images_user_and_cannot_become_another():
     """Where this machine can say so: root and unshare. Nothing but the volumes can be written."""
-    (tmp_path / "volumes").mkdir()
-    machine = Machine(ENVIRONMENT, tmp_path / "volumes", 1)
+    machine = Machine(ENVIRONMENT, 1)
     if not machine.unprivileged:
         pytest.skip("needs root and unshare")
     words = "import os, pathlib; print(os.getuid(), open('/proc/self/status').read().split('CapEff:')[1].split()[0]); "
-    machine.start("backup", sys.executable, "-c", words + f"pathlib.Path({str(tmp_path / 'x')!r}).touch()").wait(60)
-    log = (tmp_path / "volumes" / "backup.log").read_text(encoding="utf-8")
+    machine.start("backup", sys.executable, "-c", words + "pathlib.Path('/tmp/beside').touch()").wait(60)
+    log = (machine.folder / "backup.log").read_text(encoding="utf-8")
     assert log.startswith("10001 0000000000000000")
     assert re.search("Read-only file system|Permission denied", log)
 
