@@ -160,7 +160,7 @@ LOCK = $(BIN)/uv pip compile --quiet --system-certs --universal --python-version
   --no-emit-index-url --no-header --no-annotate pyproject.toml
 lock: $(READY) ## resolve the dependencies into the lock files; UPGRADE=--upgrade takes the newest versions
 	@$(LOCK) $(UPGRADE) --all-extras --group dev -o requirements.lock > /dev/null
-	@$(LOCK) -c requirements.lock --extra alerts --extra report --extra dashboard -o requirements.run.lock > /dev/null
+	@$(LOCK) -c requirements.lock --extra alerts --extra record --extra report --extra dashboard -o requirements.run.lock > /dev/null
 	@$(LOCK) -c requirements.lock --group bench -o tests/bench/peers.lock > /dev/null
 
 env: ## write .env with fresh secrets, once, for docker compose

@@ -119,6 +119,10 @@ class Settings(BaseSettings):
         TOPICS[:-1], description=f"Topics that alerts are sent about, of {', '.join(TOPICS)}."
     )
     btcml_alert_every: _Duration = Field("1h", description="Shortest pause between two alerts of a topic.")
+    btcml_publish_dir: Path | None = Field(
+        None,
+        description="Where the scheduler publishes the record after each candle (the extra record); unset: nowhere.",
+    )
     btcml_app_password: SecretStr | None = Field(
         None, description="Password that btcml db migrate gives the role btcml_app on a server."
     )

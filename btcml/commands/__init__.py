@@ -6,9 +6,9 @@ functions, so that ``btcml --help`` does not load what only one verb needs.
 
 from __future__ import annotations
 
-from btcml.commands import candles, contest, database, report, service
+from btcml.commands import candles, contest, database, record, report, service
 
 __all__ = ["VERBS"]
 
-VERBS = candles.VERBS | service.VERBS | contest.VERBS | report.VERBS | database.VERBS
+VERBS = candles.VERBS | service.VERBS | contest.VERBS | report.VERBS | record.VERBS | database.VERBS
 """Every verb, in the order of the help page."""

@@ -25,12 +25,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from btcml.candles import SeriesKey, interval_floor
 from btcml.errors import BtcmlError, BusyError
+from btcml.market import utc_now
 from btcml.pipeline.alerts import send_alerts
 from btcml.pipeline.clock import register_clock
 from btcml.pipeline.jobs import WAIT_S, JobContext, run_job, spawn_job
+from btcml.pipeline.publish import publish_series
 from btcml.pipeline.sources import shared_source
 from btcml.settings import Settings, duration
 from btcml.store.candles import read_last_candles
+from btcml.store.chain import chain_head
 from btcml.store.engine import database_lock, open_store
 from btcml.store.forecasts import market_now, read_clock_speed
 from btcml.store.jobs import KINDS, Job, abandon_jobs, append_job, last_ok, last_scheduled
@@ -55,7 +58,7 @@ MAX_ATTEMPTS = 6
 _SETTLE = pd.Timedelta("0.1s")  # of the market, after the close: its recorded clock may be that much ahead
 _LONGEST_WAIT_S = 1.0
 _SHORTEST_WAIT_S = 0.02
-_ALERTS_S = 10.0
+_TELL_S = 10.0
 _STOP_S = 8.0
 _DAY = pd.Timedelta(days=1)
 _EPOCH = pd.Timestamp(0, tz="UTC")
@@ -148,9 +151,9 @@ class Scheduler:
         self._auditing = threading.Lock()
         self._failed: set[SeriesKey] = set()
         self.speed = 1.0
-        self._sender = ThreadPoolExecutor(1, thread_name_prefix="btcml-alerts")
-        self._sending: Future[None] | None = None
-        self._next_alerts = 0.0
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="btcml-aside")
+        self._telling: Future[None] | None = None
+        self._next_telling = 0.0
         context.on_newest = self._forecast
 
     def run(self) -> None:
@@ -231,27 +234,40 @@ class Scheduler:
         return max(_LONGEST_WAIT_S if wait is None else wait, _SHORTEST_WAIT_S)
 
     def _supervise(self) -> None:
-        """Start trainings and alerts: both run beside the forecasts."""
+        """Start trainings, alerts and publishing: all run beside the forecasts."""
         for key in self.keys:
             self._attempt(self._train_when_due, key)
-        self._alert()
+        self._tell()
 
-    def _alert(self) -> None:
-        """Send alerts in a thread: a slow receiver delays no forecast."""
-        busy = self._sending is not None and not self._sending.done()
-        if self.context.settings.btcml_alerts and not busy and time.monotonic() >= self._next_alerts:
-            self._next_alerts = time.monotonic() + _ALERTS_S
-            self._sending = self._sender.submit(self._send_alerts)
+    def _tell(self) -> None:
+        """Send alerts and publish in a thread: a slow receiver or disk delays no forecast."""
+        busy = self._telling is not None and not self._telling.done()
+        settings = self.context.settings
+        if (
+            (settings.btcml_alerts or settings.btcml_publish_dir)
+            and not busy
+            and time.monotonic() >= self._next_telling
+        ):
+            self._next_telling = time.monotonic() + _TELL_S
+            self._telling = self._aside.submit(self._tell_all)
 
-    def _send_alerts(self) -> None:
+    def _tell_all(self) -> None:
         for key in self.keys:
-            try:
-                sent = send_alerts(self.context.store, self.context.settings, key)
-            except (BtcmlError, SQLAlchemyError) as error:
-                _log.warning(json.dumps({"event": "alerts failed", "series": str(key), "error": str(error)}))
-            else:
-                for alert in sent:
-                    _log.info(json.dumps({"event": "alert", "topic": alert.topic, "text": alert.text}))
+            for name, work in (("alerts", self._send_alerts), ("publishing", self._publish)):
+                try:
+                    work(key)
+                except (BtcmlError, SQLAlchemyError, OSError) as error:
+                    _log.warning(json.dumps({"event": f"{name} failed", "series": str(key), "error": str(error)}))
+
+    def _send_alerts(self, key: SeriesKey) -> None:
+        for alert in send_alerts(self.context.store, self.context.settings, key):
+            _log.info(json.dumps({"event": "alert", "topic": alert.topic, "text": alert.text}))
+
+    def _publish(self, key: SeriesKey) -> None:
+        settings = self.context.settings
+        if settings.btcml_publish_dir is not None and chain_head(self.context.store, key):
+            folder = settings.btcml_publish_dir.expanduser().joinpath(*str(key).split("/"))
+            publish_series(self.context.store, settings.home, folder, key, utc_now())
 
     def _attempt(self, work: Callable[[SeriesKey], T], key: SeriesKey) -> T | None:
         """Do work of a series; a failure is logged, and None returned."""
@@ -366,7 +382,7 @@ class Scheduler:
         """Wait for what runs in threads, and end a training, whose job is closed by its own process."""
         self.stop.set()
         deadline = time.monotonic() + _STOP_S
-        self._sender.shutdown(wait=False, cancel_futures=True)
+        self._aside.shutdown(wait=False, cancel_futures=True)
         if self._training is not None:
             end_processes([self._training[1]])
         for thread in self._threads:

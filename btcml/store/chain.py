@@ -1,41 +1,24 @@
-"""The chains of sealed forecasts and outcomes: every hash is recomputed in Python from the rows alone.
-
-A row is hashed in the form of its ``hash_version``. Version 1 joins the columns by bars; version 2 writes
-each as its length, a colon and its text, a null as a minus sign, joined by commas. Times are UTC with
-microseconds, floats the hexadecimal digits of their IEEE 754 bytes.
-"""
+"""The chains of sealed forecasts and outcomes: every hash is recomputed in Python from the rows alone."""
 
 from __future__ import annotations
 
-import hashlib
-import struct
 from dataclasses import asdict, astuple, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
 from btcml.candles import SeriesKey
+from btcml.record import row_hash
 from btcml.store.engine import IN_SERIES
-from btcml.store.forecasts import SEALED_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from btcml.store.engine import Store
 
     Row = Mapping[Any, Any]
-
-
-_FORECAST_1 = tuple(name for name in SEALED_COLUMNS if name != "hash")
-_FORECAST_2 = (
-    *("seq", "open_time", "horizon", "role", "model", "artifact", "cutoff", "base", "open", "high", "low", "close"),
-    *("amp", "lo", "hi", "prob_up", "levels", "quantiles", "made_at", "written_at", "status", "outcome", "previous"),
-)
-_OUTCOME_2 = (
-    *("seq", "open_time", "open", "high", "low", "close", "known_at", "forecast_seq", "forecast_hash", "previous"),
-)
 
 
 @dataclass(frozen=True)
@@ -59,34 +42,6 @@ class ChainBreak:
     def __str__(self) -> str:
         """Place and reason."""
         return f"breaks at {self.of} {self.seq}: {self.reason}"
-
-
-def forecast_hash(key: SeriesKey, row: Row) -> str:
-    """SHA-256 of the canonical bytes of a sealed forecast, the hash left out."""
-    if row["hash_version"] == 1:
-        parts = [*astuple(key), *(_canonical(row[name]) or "" for name in _FORECAST_1)]
-        return hashlib.sha256("|".join(parts).encode()).hexdigest()
-    return _row_hash("forecast", row["hash_version"], *astuple(key), *(row[name] for name in _FORECAST_2))
-
-
-def outcome_hash(key: SeriesKey, row: Row) -> str:
-    """SHA-256 of the canonical bytes of a sealed outcome, the hash left out."""
-    return _row_hash("outcome", row["hash_version"], *astuple(key), *(row[name] for name in _OUTCOME_2))
-
-
-def _row_hash(*values: Any) -> str:
-    parts = ("-" if part is None else f"{len(part)}:{part}" for part in map(_canonical, values))
-    return hashlib.sha256(",".join(parts).encode()).hexdigest()
-
-
-def _canonical(value: Any) -> str | None:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    if isinstance(value, float):
-        return struct.pack(">d", value).hex()
-    if isinstance(value, list):
-        return " ".join(struct.pack(">d", item).hex() for item in value)
-    return None if value is None else str(value)
 
 
 def verify_chain(store: Store, key: SeriesKey, head: dict[str, str] | None = None) -> ChainBreak | None:
@@ -113,9 +68,9 @@ def verify_chain(store: Store, key: SeriesKey, head: dict[str, str] | None = Non
     wanted = [("the recorded head is not in the chain", head)] if head else []
     wanted += [("a job recorded this head, and it is not in the chain", dict(row)) for row in lost]
     breaks = chain(
-        _broken_rows("forecast", key, forecasts, forecast_hash),
+        _broken_rows("forecast", key, forecasts),
         (ChainBreak(int(row["seq"]), reason) for reason, row in wanted if not _holds(forecasts, row)),
-        _broken_rows("outcome", key, outcomes, outcome_hash),
+        _broken_rows("outcome", key, outcomes),
         _broken_forecasts(key, forecasts, outcomes),
         _broken_outcomes(forecasts, outcomes),
         (
@@ -149,16 +104,14 @@ AND NOT EXISTS (SELECT FROM outcomes o WHERE o.market = c.market AND o.symbol = 
   AND o.interval = c.interval AND o.open_time = c.open_time) ORDER BY 1 LIMIT 1"""
 
 
-def _broken_rows(
-    of: str, key: SeriesKey, rows: Sequence[Row], digest: Callable[[SeriesKey, Row], str]
-) -> Iterator[ChainBreak]:
+def _broken_rows(of: str, key: SeriesKey, rows: Sequence[Row]) -> Iterator[ChainBreak]:
     previous = ""
     for expected, row in enumerate(rows, start=1):
         if row["seq"] != expected:
             yield ChainBreak(expected, "the row is missing", of)
         if row["previous"] != previous:
             yield ChainBreak(expected, "the row does not follow the row before", of)
-        if digest(key, row) != row["hash"]:
+        if row_hash(f"{of}s", astuple(key), row) != row["hash"]:
             yield ChainBreak(expected, "the row's content does not match its hash", of)
         previous = row["hash"]
 

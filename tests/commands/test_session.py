@@ -81,7 +81,7 @@ def test_a_verb_whose_extra_is_missing_names_what_to_install(monkeypatch, capsys
 
 
 OPTIONAL = "fastapi uvicorn httptools swagger_ui_bundle prometheus_client papermill ipykernel IPython jupyter_client"
-OPTIONAL += " nbformat nbconvert jinja2 matplotlib voila anywidget jupyterlab starlette"
+OPTIONAL += " nbformat nbconvert jinja2 matplotlib voila anywidget jupyterlab starlette cryptography apprise"
 WITHOUT = f"""
 import sys
 sys.modules.update(dict.fromkeys({OPTIONAL.split()!r}))

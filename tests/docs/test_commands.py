@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.documents import KINDS, ROOT, blocks
+from tests.store.conftest import RECORD, record  # noqa: F401 - five forecasts with their outcomes
 
 BIN = Path(sys.executable).parent
 
@@ -75,6 +76,14 @@ def test_the_import_runs_beside_a_dump(block, environment, store, tmp_path):  # 
     done = run(block.code, environment, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "forecasts: 1" in done.stdout
+
+
+@pytest.mark.parametrize(**by_name(blocks("bash record")))
+def test_the_record_is_published_and_checked(block, environment, record, home, tmp_path):  # noqa: ARG001, F811
+    """On a replay, as nobody can seal forecasts of the past."""
+    shutil.rmtree(home / "witness", ignore_errors=True)  # of the record of another test
+    done = run(block.code.replace("binance/", f"{RECORD.market}/"), environment, tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.soak

@@ -1,0 +1,72 @@
+"""Verbs of the published record: publish, audit, witness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from btcml.commands.session import Verbs
+from btcml.settings import load_settings
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+
+def _declare_publish(parser: ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="where the records are written, each as MARKET/SYMBOL/INTERVAL")
+    parser.set_defaults(run=_publish)
+
+
+def _publish(args: Namespace) -> Any:
+    from btcml.market import utc_now
+    from btcml.pipeline.publish import publish_all
+    from btcml.store.engine import open_store
+
+    settings = load_settings()
+    return {"records": publish_all(open_store(settings), settings.home, args.folder, utc_now())}
+
+
+def _declare_audit(parser: ArgumentParser) -> None:
+    parser.add_argument("record", help="the folder or URL of the record of one series")
+    parser.add_argument("--since", type=Path, nargs="+", default=[], help="checkpoints that were kept earlier")
+    parser.add_argument("--source", help="compare the outcomes with candles of binance, or of a file or folder")
+    parser.set_defaults(run=_audit)
+
+
+def _audit(args: Namespace) -> Any:
+    """What was found; exit status 1 where something is wrong."""
+    from btcml.errors import StoreError
+    from btcml.pipeline.publish import audit_record, open_record
+    from btcml.pipeline.sources import make_source
+    from btcml.store.engine import open_store
+
+    read, settings = open_record(args.record), load_settings()
+    source = make_source(settings, args.source, open_store(settings)) if args.source else None
+    found = audit_record(read, [path.read_text(encoding="utf-8") for path in args.since], source)
+    if found.faults:
+        more = f" and {len(found.faults) - 1} more" if found.faults[1:] else ""
+        msg = f"the record is not consistent: {found.faults[0]}{more}: ask its publisher"
+        raise StoreError(msg)
+    compared = {"outcomes compared with": source.market} if source else {}
+    return {"found": "consistent", "rows": found.sizes} | compared | {"scores": found.scores}
+
+
+def _declare_witness(parser: ArgumentParser) -> None:
+    parser.add_argument("record", help="the folder or URL of the record of one series")
+    parser.add_argument("--name", default="btcml-witness", help="name of this witness (default btcml-witness)")
+    parser.set_defaults(run=_witness)
+
+
+def _witness(args: Namespace) -> Any:
+    from btcml.market import utc_now
+    from btcml.pipeline.publish import open_record, witness_record
+
+    return witness_record(open_record(args.record), load_settings().home, args.name, utc_now())
+
+
+VERBS: Verbs = {
+    "publish": (_declare_publish, "write sealed forecasts and outcomes into a folder that outsiders can check"),
+    "audit": (_declare_audit, "check a published record, and its outcomes against another source"),
+    "witness": (_declare_witness, "keep and cosign the checkpoints of a published record, and report a fork"),
+}
+"""What each verb takes, and one line about it."""

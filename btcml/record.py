@@ -1,0 +1,499 @@
+"""A published record of forecasts, and its check with nothing but Python's standard library.
+
+    python3 verify.py [FOLDER] [--since CHECKPOINT]
+
+A record is a folder: ``key`` (public keys), ``scores.json``, and one log each of forecasts and outcomes. A log is a
+Merkle tree (RFC 9162) whose leaves are the lines of ``LOG/000000.csv``, ``LOG/000001.csv``, …; a file that is full is
+never written again. ``LOG/checkpoint`` signs the size and the root (C2SP tlog-checkpoint, Ed25519), and
+``LOG/checkpoints/`` keeps all earlier ones. Whoever kept a checkpoint can prove with ``--since`` that nothing before it
+was changed. This module is published beside the record as ``verify.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import math
+import struct
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    Row = Mapping[Any, Any]
+    Read = Callable[[str], bytes]
+
+TILE = 4096
+"""Lines of a full file."""
+
+FORECASTS = (
+    *("seq", "open_time", "horizon", "role", "model", "artifact", "cutoff", "base", "open", "high", "low", "close"),
+    *("amp", "lo", "hi", "prob_up", "levels", "quantiles", "made_at", "written_at", "status", "outcome", "previous"),
+    *("hash", "hash_version"),
+)
+OUTCOMES = (
+    *("seq", "open_time", "open", "high", "low", "close", "known_at", "forecast_seq", "forecast_hash", "previous"),
+    *("hash", "hash_version"),
+)
+LOGS = {"forecasts": FORECASTS, "outcomes": OUTCOMES}
+"""Columns of each log."""
+
+CHECKPOINTS = ("size", "root", "signed_at", "signature")
+"""Columns of the list of a log's checkpoints; the time is the publisher's word."""
+
+_VERSION_1 = (
+    *("seq", "open_time", "role", "model", "artifact", "cutoff", "base", "open", "high", "low", "close", "amp", "lo"),
+    *("hi", "prob_up", "made_at", "status", "previous"),
+)
+_TIMES = {"open_time", "cutoff", "made_at", "written_at", "known_at"}
+_NUMBERS = {"seq", "horizon", "forecast_seq", "hash_version"}
+_TEXTS = {"role", "model", "artifact", "status", "outcome", "previous", "hash", "forecast_hash"}
+_NEVER_NULL = {"outcome", "previous"}
+_TOLERANCE = 1e-9
+
+
+def canonical(value: Any) -> str | None:
+    """Text of a value as it is hashed: UTC with microseconds, floats as the hexadecimal digits of their bytes."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if isinstance(value, float):
+        return struct.pack(">d", value).hex()
+    if isinstance(value, list):
+        return " ".join(struct.pack(">d", item).hex() for item in value)
+    return None if value is None else str(value)
+
+
+def row_hash(log: str, series: Iterable[str], row: Row) -> str:
+    """SHA-256 of the canonical bytes of a sealed row, the hash left out.
+
+    Version 1 joins the columns by bars; version 2 writes each as its length, a colon and its text, a null as a minus
+    sign, joined by commas.
+    """
+    if row["hash_version"] == 1:
+        joined = "|".join([*series, *(canonical(row[name]) or "" for name in _VERSION_1)])
+        return hashlib.sha256(joined.encode()).hexdigest()
+    values = [log.removesuffix("s"), row["hash_version"], *series, *(row[name] for name in LOGS[log][:-2])]
+    parts = ("-" if part is None else f"{len(part)}:{part}" for part in map(canonical, values))
+    return hashlib.sha256(",".join(parts).encode()).hexdigest()
+
+
+def to_line(log: str, row: Row) -> str:
+    """Write a row as a line of its log: floats as Python prints them, lists with spaces, nulls empty."""
+    return ",".join(_cell(row[name]) for name in LOGS[log])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, datetime):
+        return canonical(value) or ""
+    return " ".join(map(repr, value)) if isinstance(value, list) else "" if value is None else str(value)
+
+
+def from_line(log: str, line: str) -> dict[str, Any]:
+    """Read a row from its line.
+
+    Raises
+    ------
+    ValueError
+        If a cell cannot be read, or their number is not that of the columns.
+    """
+    return {name: _value(name, cell) for name, cell in zip(LOGS[log], line.split(","), strict=True)}
+
+
+def _value(name: str, cell: str) -> Any:
+    if not cell and name not in _NEVER_NULL:
+        return None
+    if name in _TEXTS:
+        return cell
+    if name in _TIMES:
+        return datetime.fromisoformat(cell)
+    if name in _NUMBERS:
+        return int(cell)
+    return [float(item) for item in cell.split(" ")] if name in {"levels", "quantiles"} else float(cell)
+
+
+@dataclass
+class Tree:
+    """A Merkle tree of RFC 9162 that only grows: roots of the perfect subtrees from left to right.
+
+    Examples
+    --------
+    >>> tree = Tree()
+    >>> tree.root().hex()[:8]
+    'e3b0c442'
+    >>> tree.append(b"")
+    >>> tree.root().hex()[:8]
+    '6e340b9c'
+    """
+
+    size: int = 0
+    peaks: list[bytes] = field(default_factory=list)
+
+    def append(self, leaf: bytes) -> None:
+        """Add a leaf by its content."""
+        node, rest = hashlib.sha256(b"\0" + leaf).digest(), self.size
+        while rest & 1:
+            node, rest = _parent(self.peaks.pop(), node), rest >> 1
+        self.peaks.append(node)
+        self.size += 1
+
+    def root(self) -> bytes:
+        """Root of the tree as it is; of an empty tree the hash of nothing."""
+        if not self.peaks:
+            return hashlib.sha256(b"").digest()
+        root = self.peaks[-1]
+        for peak in reversed(self.peaks[:-1]):
+            root = _parent(peak, root)
+        return root
+
+
+def _parent(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\1" + left + right).digest()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Size and root of a log at one time.
+
+    Attributes
+    ----------
+    origin
+        Name of the log: ``btcml/MARKET/SYMBOL/INTERVAL/LOG``.
+    """
+
+    origin: str
+    size: int
+    root: bytes
+
+    @property
+    def body(self) -> str:
+        """The signed text."""
+        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
+
+
+def parse_note(text: str) -> tuple[Checkpoint, list[tuple[str, bytes]]]:
+    """Read a signed checkpoint: the checkpoint, and (name, key hash and signature) of each signature.
+
+    Raises
+    ------
+    ValueError
+        If it is no checkpoint.
+    """
+    body, _, rest = text.partition("\n\n")
+    origin, size, root, *_ = [*body.split("\n"), ""]
+    found = Checkpoint(origin, int(size), base64.b64decode(root, validate=True))
+    lines = (line.split(" ") for line in rest.splitlines())
+    return found, [(name, base64.b64decode(signature)) for _, name, signature in lines]
+
+
+def key_hash(name: str, kind: int, public: bytes) -> bytes:
+    """Four bytes that name a key in a signature (C2SP signed-note)."""
+    return hashlib.sha256(name.encode() + b"\n" + bytes([kind]) + public).digest()[:4]
+
+
+def key_line(name: str, public: bytes, kind: int = 1) -> str:
+    """Text of a public key: name, key hash and key (C2SP signed-note)."""
+    return f"{name}+{key_hash(name, kind, public).hex()}+{base64.b64encode(bytes([kind]) + public).decode()}"
+
+
+def parse_key(line: str) -> tuple[str, bytes]:
+    """Name and public key of a line of ``key``.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    name, digest, encoded = line.strip().split("+", 2)
+    kind, public = (raw := base64.b64decode(encoded))[0], raw[1:]
+    if bytes.fromhex(digest) != key_hash(name, kind, public):
+        msg = "the hash of the key is not its own"
+        raise ValueError(msg)
+    return name, public
+
+
+# ---- Ed25519 (RFC 8032): only to verify, where time tells nothing of a secret ----
+_P = 2**255 - 19
+_ORDER = 2**252 + 27742317777372353535851937790883648493
+_D = -121665 * pow(121666, -1, _P) % _P
+_SQRT_MINUS_1 = pow(2, (_P - 1) // 4, _P)
+_Point = tuple[int, int, int, int]
+
+
+def _x_of(y: int, sign: int) -> int:
+    square = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P
+    x = pow(square, (_P + 3) // 8, _P)
+    if (x * x - square) % _P:
+        x = x * _SQRT_MINUS_1 % _P
+    if (x * x - square) % _P or y >= _P or (x == 0 and sign):
+        msg = "not a point of the curve"
+        raise ValueError(msg)
+    return _P - x if x & 1 != sign else x
+
+
+def _point(encoded: bytes) -> _Point:
+    number = int.from_bytes(encoded, "little")
+    y = number & ((1 << 255) - 1)
+    x = _x_of(y, number >> 255)
+    return x, y, 1, x * y % _P
+
+
+def _add(p: _Point, q: _Point) -> _Point:
+    a, b = (p[1] - p[0]) * (q[1] - q[0]) % _P, (p[1] + p[0]) * (q[1] + q[0]) % _P
+    c, d = 2 * p[3] * q[3] * _D % _P, 2 * p[2] * q[2] % _P
+    e, f, g, h = b - a, d - c, d + c, b + a
+    return e * f % _P, g * h % _P, f * g % _P, e * h % _P
+
+
+def _times(scalar: int, p: _Point) -> _Point:
+    q = (0, 1, 1, 0)
+    while scalar:
+        if scalar & 1:
+            q = _add(q, p)
+        p, scalar = _add(p, p), scalar >> 1
+    return q
+
+
+def is_signed(public: bytes, signature: bytes, message: bytes) -> bool:
+    """Whether a signature of Ed25519 is that of the message."""
+    try:
+        key, commitment, scalar = _point(public), _point(signature[:32]), int.from_bytes(signature[32:], "little")
+    except ValueError:
+        return False
+    if len(signature) != 64 or scalar >= _ORDER:  # noqa: PLR2004 - bytes of a signature
+        return False
+    challenge = int.from_bytes(hashlib.sha512(signature[:32] + public + message).digest(), "little") % _ORDER
+    y = 4 * pow(5, -1, _P) % _P
+    left = _times(scalar, (x := _x_of(y, 0), y, 1, x * y % _P))
+    right = _add(commitment, _times(challenge, key))
+    return (left[0] * right[2] - right[0] * left[2]) % _P == 0 == (left[1] * right[2] - right[1] * left[2]) % _P
+
+
+# ---- the check ----
+@dataclass
+class Findings:
+    """What was found in a record.
+
+    Attributes
+    ----------
+    faults
+        One sentence each; empty where the record is consistent.
+    sizes
+        Rows of each log by its newest checkpoint.
+    scores
+        Recomputed scores by horizon.
+    forecasts, outcomes
+        The rows.
+    """
+
+    faults: list[str] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    forecasts: list[dict[str, Any]] = field(default_factory=list)
+    outcomes: list[dict[str, Any]] = field(default_factory=list)
+
+
+def series_of(origin: str) -> tuple[str, ...]:
+    """Market, symbol and interval in the name of a log."""
+    return tuple(origin.split("/")[1:4])
+
+
+def verify_record(read: Read, since: Iterable[str] = ()) -> Findings:
+    """Check signatures, hashes, roots and scores of a record.
+
+    Parameters
+    ----------
+    read
+        Gives the content of a file of the record by its name; raises OSError where there is none.
+    since
+        Texts of checkpoints that were kept earlier: the record must still have the same rows up to their sizes.
+
+    Returns
+    -------
+    Findings
+        With all faults that were found.
+    """
+    found = Findings()
+    try:
+        keys = dict(parse_key(line) for line in read("key").decode().splitlines())
+        kept = {note.origin: note for note in (parse_note(text)[0] for text in since)}
+    except (OSError, ValueError) as error:
+        found.faults.append(f"no public key or no checkpoint to compare with can be read: {error}")
+        return found
+    for log in LOGS:
+        try:
+            getattr(found, log).extend(_verify_log(read, log, keys, kept, found))
+        except (OSError, ValueError) as error:
+            found.faults.append(f"{log}: a file is missing or cannot be read: {error}")
+    found.faults += [f"the checkpoint that was kept is of another log, {name}" for name in kept if name not in keys]
+    if not found.faults:
+        found.faults += _broken_links(found)
+        found.scores = scores(found.forecasts, found.outcomes)
+        found.faults += _other_scores(json.loads(read("scores.json")), found.scores)
+    return found
+
+
+def _verify_log(
+    read: Read, log: str, keys: Mapping[str, bytes], kept: Mapping[str, Checkpoint], found: Findings
+) -> Iterator[dict[str, Any]]:
+    """Rows of one log; what is wrong is added to the findings."""
+    newest, signatures = parse_note(read(f"{log}/checkpoint").decode())
+    found.sizes[log] = newest.size
+    if not _is_note_signed(newest, signatures, keys):
+        found.faults.append(f"{log}: the newest checkpoint is not signed by the key of the record")
+    roots = {int(size): root for size, root, *_ in _checkpoints(read, log)}
+    for note in (newest, kept.get(newest.origin, newest)):
+        root = base64.b64encode(note.root).decode()
+        if note.size > newest.size:
+            found.faults.append(f"{log}: {note.size - newest.size} rows of the kept checkpoint were cut off")
+        elif roots.setdefault(note.size, root) != root:
+            found.faults.append(f"{log}: two checkpoints of {note.size} rows have different roots: a fork")
+    tree, previous = Tree(), ""
+    for line in _lines(read, log, LOGS[log], newest.size):
+        tree.append(line.encode())
+        row = from_line(log, line)
+        reason = _broken_row(log, newest.origin, row, tree.size, previous)
+        if reason:
+            found.faults.append(f"{log}: row {tree.size} {reason}")
+        if tree.size in roots and base64.b64encode(tree.root()).decode() != roots[tree.size]:
+            found.faults.append(f"{log}: the first {tree.size} rows are not those of the checkpoint of that size")
+        previous = row["hash"]
+        yield row
+    if tree.size < newest.size:
+        found.faults.append(f"{log}: row {tree.size + 1} is missing of {newest.size} in the checkpoint")
+
+
+def _checkpoints(read: Read, log: str) -> Iterator[list[str]]:
+    return (line.split(",") for line in _lines(read, f"{log}/checkpoints", CHECKPOINTS))
+
+
+def _is_note_signed(note: Checkpoint, signatures: Iterable[tuple[str, bytes]], keys: Mapping[str, bytes]) -> bool:
+    public = keys.get(note.origin, b"")
+    wanted = key_hash(note.origin, 1, public)
+    return any(
+        name == note.origin and raw[:4] == wanted and is_signed(public, raw[4:], note.body.encode())
+        for name, raw in signatures
+    )
+
+
+def _broken_row(log: str, origin: str, row: Row, number: int, previous: str) -> str:
+    if row["seq"] != number:
+        return f"has the number {row['seq']}"
+    if row_hash(log, series_of(origin), row) != row["hash"]:
+        return "does not have the content of its hash"
+    return "" if row["previous"] == previous else "does not follow the row before"
+
+
+def _tile(read: Read, folder: str, number: int, header: Sequence[str]) -> list[str]:
+    """Lines of a numbered file, without its columns."""
+    name = f"{folder}/{number:06d}.csv"
+    first, *lines = read(name).decode().splitlines()
+    if first != ",".join(header):
+        msg = f"{name} does not begin with its columns"
+        raise ValueError(msg)
+    return lines
+
+
+def _lines(read: Read, folder: str, header: Sequence[str], size: float = math.inf) -> Iterator[str]:
+    """At most `size` lines of all numbered files; a file that is not full is the last."""
+    number, lines = 0, [""] * TILE
+    while number * TILE < size and len(lines) == TILE:
+        try:
+            lines = _tile(read, folder, number, header)
+        except FileNotFoundError:
+            return
+        yield from lines[: int(min(TILE, size - number * TILE))]
+        number += 1
+
+
+def _broken_links(found: Findings) -> Iterator[str]:
+    """Forecasts and outcomes that do not name each other's hashes, and forecasts after their outcome."""
+    hashes = {"", *(row["hash"] for row in found.outcomes)}
+    known = {row["open_time"]: row["forecast_seq"] or 0 for row in found.outcomes}
+    for row in found.forecasts:
+        if row["hash_version"] > 1 and row["outcome"] not in hashes:
+            yield f"forecasts: row {row['seq']} names an outcome that is not in the log"
+        if row["seq"] > known.get(row["open_time"], row["seq"]):
+            yield f"forecasts: row {row['seq']} was added after its outcome was known"
+    for row in found.outcomes:
+        if row["forecast_seq"] and found.forecasts[row["forecast_seq"] - 1]["hash"] != row["forecast_hash"]:
+            yield f"outcomes: row {row['seq']} names a forecast that is not in the log"
+
+
+def scores(forecasts: Iterable[Row], outcomes: Iterable[Row]) -> dict[str, dict[str, float]]:
+    """Scores of the forecasts in service by horizon, beside "no change".
+
+    Returns
+    -------
+    dict
+        ``rows`` (sealed in time, with an outcome), ``late``, ``mae_bp`` and ``persistence_mae_bp`` (mean absolute error
+        of the log close in basis points), ``ratio`` of the two, and ``coverage`` of the interval.
+    """
+    closes = {row["open_time"]: row["close"] for row in outcomes}
+    sums: dict[str, list[float]] = {}
+    for row in forecasts:
+        close = closes.get(row["open_time"])
+        if row["role"] != "champion" or close is None:
+            continue
+        one = sums.setdefault(str(row["horizon"] or 1), [0.0] * 6)
+        if row["status"] != "sealed":
+            one[1] += 1
+            continue
+        one[0] += 1
+        one[2] += 1e4 * abs(math.log(row["close"] / close))
+        one[3] += 1e4 * abs(math.log(row["base"] / close))
+        if row["lo"] is not None:
+            one[4] += 1
+            one[5] += row["lo"] <= close <= row["hi"]
+    return {horizon: _means(*sums[horizon]) for horizon in sorted(sums, key=int)}
+
+
+def _means(rows: float, late: float, error: float, still: float, intervals: float, inside: float) -> dict[str, float]:
+    means = {"mae_bp": error / rows, "persistence_mae_bp": still / rows} if rows else {}
+    ratio = {"ratio": error / still} if still else {}
+    return {"rows": rows, "late": late} | means | ratio | ({"coverage": inside / intervals} if intervals else {})
+
+
+def _other_scores(published: Mapping[str, Row], own: Mapping[str, Row]) -> Iterator[str]:
+    if published.keys() != own.keys():
+        yield f"the scores are of horizons {', '.join(published)}, the rows of {', '.join(own)}"
+        return
+    for horizon, figures in own.items():
+        for name, value in figures.items():
+            said = published[horizon].get(name, math.nan)
+            if not abs(said - value) <= _TOLERANCE * max(1.0, abs(value)):
+                yield f"the {name} of horizon {horizon} is said to be {said}, the rows give {value}"
+
+
+def in_folder(folder: Path) -> Read:
+    """Reader of a record in a folder."""
+    return lambda name: (folder / name).read_bytes()
+
+
+def summary(found: Findings) -> str:
+    """Lines for people: what is there, scores, and what is wrong."""
+    lines = [f"{log}: {size} rows" for log, size in found.sizes.items()]
+    for horizon, figures in found.scores.items():
+        told = ", ".join(f"{name} {value:.6g}" for name, value in figures.items())
+        lines.append(f"horizon {horizon}: {told}")
+    return "\n".join([*lines, *(found.faults[:20] or ["consistent"])])
+
+
+def main() -> int:
+    """Check the folder that is named, or the one that this file is in; exit status 1 where something is wrong."""
+    parser = argparse.ArgumentParser(description="Check a published record of forecasts.")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--since", type=Path, nargs="*", default=[], help="checkpoints that were kept earlier")
+    args = parser.parse_args()
+    found = verify_record(in_folder(args.folder), [path.read_text(encoding="utf-8") for path in args.since])
+    sys.stdout.write(summary(found) + "\n")
+    return 1 if found.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

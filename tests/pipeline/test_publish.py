@@ -1,0 +1,348 @@
+"""A published record: what a stranger can check, and every way in which its owner could cheat."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from sqlalchemy import text
+
+from btcml import record as form
+from btcml.candles import SeriesKey, as_candles
+from btcml.cli import main
+from btcml.errors import MarketError, NotReadyError, StoreError, UsageError
+from btcml.pipeline.jobs import JobContext
+from btcml.pipeline.publish import audit_record, open_record, publish_all, publish_series, signing_key, witness_record
+from btcml.pipeline.schedule import Scheduler
+from btcml.store.candles import upsert_candles
+from btcml.store.forecasts import append_forecasts
+
+from ..replayed import turn_clock  # noqa: TID252 - a clock that is turned by hand
+from ..store.conftest import FIVE, RECORD, TARGET, one_candle, one_forecast  # noqa: TID252 - a short record
+from ..store.conftest import record as sealed  # noqa: F401, TID252 - five forecasts with their outcomes
+
+NOW = pd.Timestamp("2025-03-01 12:30", tz="UTC")
+
+
+@pytest.fixture
+def published(sealed, tmp_path):  # noqa: F811 - the fixture
+    """The record of five forecasts and its home."""
+    folder = tmp_path / "record"
+    publish_series(sealed, tmp_path / "home", folder, RECORD, NOW)
+    return SimpleNamespace(store=sealed, folder=folder, home=tmp_path / "home")
+
+
+def again(published):
+    """Publish into the same folder."""
+    return publish_series(published.store, published.home, published.folder, RECORD, NOW)
+
+
+def one_more(store, owner, step=5):
+    """Seal another forecast and its outcome."""
+    now = TARGET + step * FIVE
+    turn_clock(owner, RECORD.market, now + pd.Timedelta("2s"))
+    append_forecasts(store, RECORD, [one_forecast(now, 107.0, 100.0 + step)])
+    turn_clock(owner, RECORD.market, now + FIVE + pd.Timedelta("2s"))
+    upsert_candles(store, RECORD, one_candle(now, 101.0 + step), source=RECORD.market, at=now + FIVE)
+
+
+def faults(folder, *since):
+    return form.verify_record(form.in_folder(folder), since).faults
+
+
+def rewrite(path, old, new):
+    """Change a file as its owner could."""
+    before = path.read_text(encoding="utf-8")
+    assert old in before
+    path.write_text(before.replace(old, new, 1), encoding="utf-8")
+
+
+def tampered(owner, *statements):
+    """Run statements as a superuser with the triggers disabled."""
+    with owner.begin() as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+def rehashed(owner):
+    """Make all hashes of the forecasts fit again, as whoever owns the database can."""
+    tampered(
+        owner,
+        """DO $$ DECLARE f forecasts; o outcomes; last_f text := ''; last_o text := ''; BEGIN
+        FOR f IN SELECT * FROM forecasts ORDER BY seq LOOP
+          f.previous := last_f; f.outcome := last_o; f.hash := forecast_digest(f); last_f := f.hash;
+          UPDATE forecasts SET previous = f.previous, outcome = f.outcome, hash = f.hash WHERE seq = f.seq;
+          SELECT * INTO o FROM outcomes WHERE seq = f.seq;
+          o.previous := last_o; o.forecast_hash := f.hash; o.hash := outcome_digest(o); last_o := o.hash;
+          UPDATE outcomes SET previous = o.previous, forecast_hash = f.hash, hash = o.hash WHERE seq = o.seq;
+        END LOOP; END $$""",
+    )
+
+
+def test_an_honest_record_is_consistent_and_its_scores_are_those_of_the_rows(published):
+    """A stranger's Python without btcml agrees; the error of a forecast that is 1 % too high is 99.5 bp."""
+    assert faults(published.folder) == []
+    command = [sys.executable, "-I", "-S", published.folder / "verify.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[0] == "forecasts: 5 rows"
+    assert "mae_bp 99.5033" in done.stdout
+    assert done.stdout.endswith("consistent\n")
+    page = (published.folder / "index.html").read_text(encoding="utf-8")
+    assert "http" not in page.replace("http-equiv", "")
+    assert "larger than that of the forecast" in page
+    assert (published.home / "record.key").stat().st_mode & 0o077 == 0
+
+
+def test_publishing_after_one_candle_writes_only_what_changed(published, owner):
+    """Nothing new: no file of a log is touched. One more: the logs grow, and the old checkpoint still holds."""
+    files = sorted(path for path in published.folder.rglob("*") if path.parent != published.folder)
+    before = {path: path.stat().st_mtime_ns for path in files}
+    kept = (published.folder / "forecasts" / "checkpoint").read_text(encoding="utf-8")
+    assert again(published)["new"] == 0
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+    one_more(published.store, owner)
+    done = again(published)
+    assert (done["forecasts"], done["outcomes"], done["new"]) == (6, 6, 2)
+    assert faults(published.folder, kept) == []
+    lines = (published.folder / "forecasts/checkpoints/000000.csv").read_text(encoding="utf-8").splitlines()
+    sizes = [line.split(",")[0] for line in lines]
+    assert sizes == ["size", "5", "6"]
+
+
+def test_files_that_are_full_stay_as_they_are(published, owner, monkeypatch):
+    """With four lines a file, the sixth row goes into the second file."""
+    monkeypatch.setattr(form, "TILE", 4)
+    folder = published.folder.with_name("small")
+    publish_series(published.store, published.home, folder, RECORD, NOW)
+    full = (folder / "forecasts" / "000000.csv").stat().st_mtime_ns
+    one_more(published.store, owner)
+    publish_series(published.store, published.home, folder, RECORD, NOW)
+    assert (folder / "forecasts" / "000000.csv").stat().st_mtime_ns == full
+    assert len((folder / "forecasts" / "000001.csv").read_text(encoding="utf-8").splitlines()) == 3
+    assert faults(folder) == []
+
+
+@pytest.mark.parametrize("lost", ["forecasts/000000.csv", "forecasts/checkpoint", "scores.json", ".state.json"])
+def test_an_interrupted_call_is_made_good_by_the_next(published, owner, lost):
+    """Whatever was written last: with the state of before, the next call writes the rest again."""
+    state = (published.folder / ".state.json").read_text(encoding="utf-8")
+    one_more(published.store, owner)
+    again(published)
+    if lost == ".state.json":
+        (published.folder / lost).write_text(state, encoding="utf-8")
+    else:
+        copied = published.folder / lost
+        (published.folder / ".state.json").write_text(state, encoding="utf-8")
+        copied.write_text(copied.read_text(encoding="utf-8"), encoding="utf-8")
+    assert again(published)["new"] == 2
+    assert faults(published.folder) == []
+
+
+ATTACKS = {
+    "a price": (lambda row: row | {"close": row["close"] + 0.01}, "row 3 does not have the content of its hash"),
+    "a time": (lambda row: row | {"made_at": row["made_at"] - FIVE}, "row 3 does not have the content of its hash"),
+    "a number": (lambda row: row | {"seq": 9}, "row 3 has the number 9"),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_changed_row_is_found_and_located(published, name):
+    """In the file, under the signed checkpoint."""
+    change, sentence = ATTACKS[name]
+    path = published.folder / "forecasts" / "000000.csv"
+    line = path.read_text(encoding="utf-8").splitlines()[3]
+    row = form.from_line("forecasts", line)
+    assert form.to_line("forecasts", row) == line
+    rewrite(path, line, form.to_line("forecasts", change(row)))
+    found = faults(published.folder)
+    assert f"forecasts: {sentence}" in found
+    assert "forecasts: the first 5 rows are not those of the checkpoint of that size" in found
+
+
+def test_a_removed_row_a_cut_tail_and_a_later_row_are_found(published):
+    """One losing forecast less, the last two less, one more at the end of the outcomes."""
+    path = published.folder / "forecasts" / "000000.csv"
+    honest = path.read_text(encoding="utf-8")
+    lines = honest.splitlines()
+    path.write_text("\n".join(lines[:2] + lines[3:]) + "\n", encoding="utf-8")
+    assert "forecasts: row 2 has the number 3" in faults(published.folder)
+    path.write_text("\n".join(lines[:-2]) + "\n", encoding="utf-8")
+    assert "forecasts: row 4 is missing of 5 in the checkpoint" in faults(published.folder)
+    path.write_text("\n".join([*lines[:3], lines[3].replace("champion", "challenger"), *lines[3:]]), encoding="utf-8")
+    assert faults(published.folder)
+    path.write_text(honest, encoding="utf-8")
+    assert faults(published.folder) == []
+
+
+def test_a_database_that_was_written_anew_is_refused_and_found_by_whoever_kept_a_checkpoint(published, owner):
+    """All hashes fit, and the true key signs: only an older checkpoint tells."""
+    kept = (published.folder / "forecasts" / "checkpoint").read_text(encoding="utf-8")
+    tampered(owner, "UPDATE forecasts SET close = base WHERE seq = 3")
+    rehashed(owner)
+    with pytest.raises(StoreError, match="row 5 of the forecasts"):
+        again(published)
+    new = published.folder.with_name("new")
+    publish_series(published.store, published.home, new, RECORD, NOW)
+    assert faults(new) == []
+    assert "forecasts: two checkpoints of 5 rows have different roots: a fork" in faults(new, kept)
+    one_more(published.store, owner)
+    publish_series(published.store, published.home, new, RECORD, NOW)
+    assert any("two checkpoints" in fault or "first 5 rows" in fault for fault in faults(new, kept))
+
+
+def test_the_last_rows_cut_off_are_found_by_whoever_kept_a_checkpoint(published, owner):
+    """A shorter record is consistent in itself."""
+    kept = (published.folder / "forecasts" / "checkpoint").read_text(encoding="utf-8")
+    tampered(
+        owner,
+        "DELETE FROM forecasts WHERE seq > 3", "DELETE FROM outcomes WHERE seq > 3",
+        "DELETE FROM candles WHERE open_time > (SELECT max(open_time) FROM outcomes)",
+    )  # fmt: skip
+    new = published.folder.with_name("new")
+    publish_series(published.store, published.home, new, RECORD, NOW)
+    assert faults(new) == []
+    assert faults(new, kept) == ["forecasts: 2 rows of the kept checkpoint were cut off"]
+
+
+def test_a_row_that_breaks_the_chain_is_not_published(published, owner):
+    """The row is named, and the folder stays as it was."""
+    one_more(published.store, owner)
+    tampered(owner, "UPDATE forecasts SET close = close + 1 WHERE seq = 6")
+    with pytest.raises(StoreError, match="breaks at row 6"):
+        again(published)
+    assert faults(published.folder) == []
+
+
+def test_other_scores_and_another_signature_are_found(published):
+    """A better mean error, and a checkpoint that another key has signed."""
+    path = published.folder / "scores.json"
+    scores = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({"1": scores["1"] | {"mae_bp": 1.0}}), encoding="utf-8")
+    assert ["the mae_bp of horizon 1 is said to be 1.0" in fault for fault in faults(published.folder)] == [True]
+    path.write_text(json.dumps(scores), encoding="utf-8")
+    note = published.folder / "outcomes" / "checkpoint"
+    found, ((_, raw),) = form.parse_note(note.read_text(encoding="utf-8"))
+    other = signing_key(published.home / "other.key").sign(found.body.encode())
+    rewrite(note, base64.b64encode(raw).decode(), base64.b64encode(raw[:4] + other).decode())
+    assert faults(published.folder) == ["outcomes: the newest checkpoint is not signed by the key of the record"]
+
+
+class Others:
+    """Candles of another source."""
+
+    market = "file:others"
+
+    def __init__(self, close):
+        rows = [{"open_time": TARGET + step * FIVE, "open": 100.0, "high": 110.0, "low": 90.0,
+                 "close": 101.0 + step, "volume": 1.0} for step in range(5)]  # fmt: skip
+        self.candles = as_candles(pd.DataFrame(rows), "5m")
+        self.candles.loc[2, "close"] = close
+
+    def fetch_candles(self, symbol, interval, start, end, on_page=None):  # noqa: ARG002 - the protocol's
+        return self.candles[self.candles["open_time"].between(start, end, inclusive="left")]
+
+
+def test_an_outcome_that_differs_from_another_source_is_named(published):
+    """The owner can seal a false outcome; whoever has the candles finds it."""
+    read = open_record(str(published.folder))
+    assert audit_record(read, (), Others(103.0)).faults == []
+    (fault,) = audit_record(read, (), Others(103.5)).faults
+    assert fault == "outcomes: row 3 of 2025-03-01T12:10Z says close 103.0, file:others has 103.5"
+
+
+def test_a_witness_cosigns_a_continuation_and_reports_a_fork(published, owner, tmp_path):
+    """Two logs that are shown to two readers cannot both be cosigned."""
+    read, home = open_record(str(published.folder)), tmp_path / "witness"
+    first = witness_record(read, home, "example.org/witness", NOW)
+    note, signatures = form.parse_note(first["checkpoints"][0])
+    name, raw = signatures[-1]
+    public = form.parse_key(first["key"])[1]
+    signed = f"cosignature/v1\ntime {int.from_bytes(raw[4:12], 'big')}\n{note.body}".encode()
+    assert name == "example.org/witness"
+    assert form.is_signed(public, raw[12:], signed)
+    one_more(published.store, owner)
+    again(published)
+    assert "\n6\n" in witness_record(read, home, name, NOW)["checkpoints"][0]
+    tampered(owner, "UPDATE forecasts SET close = base WHERE seq = 3")
+    rehashed(owner)
+    fork = published.folder.with_name("fork")
+    publish_series(published.store, published.home, fork, RECORD, NOW)
+    with pytest.raises(StoreError, match="not cosigned: forecasts: two checkpoints"):
+        witness_record(open_record(str(fork)), home, name, NOW)
+
+
+@pytest.mark.usefixtures("published")
+def test_the_verbs_publish_audit_and_witness(home, tmp_path, monkeypatch, capsys):
+    """From the command line: exit status 0, and 1 with one sentence once a price was changed."""
+    monkeypatch.setenv("BTCML_HOME", str(home))
+    shutil.rmtree(home / "witness", ignore_errors=True)  # of the record of another test
+    assert main(["publish", str(tmp_path), "--json"]) == 0
+    ((one,),) = [json.loads(capsys.readouterr().out)["records"]]
+    assert (one["forecasts"], one["outcomes"]) == (5, 5)
+    assert one["folder"] == str(tmp_path / "replay:record" / "BTCUSDT" / "5m")
+    kept = tmp_path / "kept"
+    kept.write_bytes((Path(one["folder"]) / "forecasts" / "checkpoint").read_bytes())
+    assert main(["audit", one["folder"], "--since", str(kept)]) == 0
+    assert main(["witness", one["folder"]]) == 0
+    assert capsys.readouterr().out.startswith("found: consistent\n")
+    rewrite(Path(one["folder"]) / "outcomes" / "000000.csv", "103.0", "103.5")
+    assert main(["audit", one["folder"]]) == 1
+    assert "the record is not consistent: outcomes: row 3 does not have the content" in capsys.readouterr().err
+
+
+def test_a_record_at_a_url_is_read_like_a_folder(published):
+    """Any web server can carry it; a file that is not there is no record."""
+    handler = partial(SimpleHTTPRequestHandler, directory=published.folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        assert audit_record(open_record(f"{address}/")).faults == []
+        with pytest.raises(UsageError, match="a published record"):
+            open_record(f"{address}/forecasts")
+        server.shutdown()
+    with pytest.raises(MarketError, match="does not answer"):
+        open_record(address)
+
+
+def test_the_scheduler_publishes_and_a_full_disk_stops_nothing_else(published, settings, caplog):
+    """Only series with sealed forecasts; a failure is a line of the log."""
+    ours = settings.model_copy(
+        update={"btcml_publish_dir": published.folder.parent / "all", "btcml_home": published.home}
+    )
+    scheduler = Scheduler(JobContext(ours, published.store, SimpleNamespace(market=RECORD.market)))
+    scheduler.keys = [RECORD, SeriesKey("simulated", "ETHUSDT", "5m")]
+    scheduler._tell_all()
+    folder = published.folder.parent / "all" / "replay:record" / "BTCUSDT" / "5m"
+    assert faults(folder) == []
+    assert not (published.folder.parent / "all" / "simulated").exists()
+    (folder / ".state.json").unlink()
+    (folder / "forecasts" / "000000.csv").unlink()
+    (folder / "forecasts" / "000000.csv").mkdir()  # what cannot be written, also for root
+    caplog.set_level("WARNING")
+    scheduler._tell_all()
+    assert "publishing failed" in caplog.text
+
+
+def test_what_is_no_record_no_key_or_empty_is_one_sentence(store, tmp_path):
+    """Each says what to do."""
+    with pytest.raises(UsageError, match="give the folder of one series"):
+        open_record(str(tmp_path))
+    with pytest.raises(NotReadyError, match="run btcml schedule"):
+        publish_all(store, tmp_path, tmp_path / "record", NOW)
+    with pytest.raises(NotReadyError, match="run btcml schedule"):
+        publish_series(store, tmp_path, tmp_path / "record", RECORD, NOW)
+    (tmp_path / "record.key").write_text("no key", encoding="utf-8")
+    with pytest.raises(UsageError, match="expected an Ed25519 key"):
+        signing_key(tmp_path / "record.key")
