@@ -32,17 +32,34 @@ if TYPE_CHECKING:
 TILE = 4096
 """Lines of a full file."""
 
-FORECASTS = (
-    *("seq", "open_time", "horizon", "role", "model", "artifact", "cutoff", "base", "open", "high", "low", "close"),
-    *("amp", "lo", "hi", "prob_up", "levels", "quantiles", "made_at", "written_at", "status", "outcome", "previous"),
-    *("hash", "hash_version"),
-)
-OUTCOMES = (
-    *("seq", "open_time", "open", "high", "low", "close", "known_at", "forecast_seq", "forecast_hash", "previous"),
-    *("hash", "hash_version"),
-)
-LOGS = {"forecasts": FORECASTS, "outcomes": OUTCOMES}
-"""Columns of each log."""
+SEALED = {
+    "forecasts": (
+        *("seq", "open_time", "horizon", "role", "model", "artifact", "cutoff", "base", "open", "high", "low", "close"),
+        *(
+            "amp",
+            "lo",
+            "hi",
+            "prob_up",
+            "levels",
+            "quantiles",
+            "made_at",
+            "written_at",
+            "status",
+            "outcome",
+            "previous",
+        ),
+        *("hash", "hash_version"),
+    ),
+    "outcomes": (
+        *("seq", "open_time", "open", "high", "low", "close", "known_at", "forecast_seq", "forecast_hash", "previous"),
+        *("hash", "hash_version"),
+    ),
+}
+"""Columns of a sealed row; the last two are not hashed."""
+
+_IMPLIED = {"previous", "forecast_hash"}
+LOGS = {log: tuple(name for name in names if name not in _IMPLIED) for log, names in SEALED.items()}
+"""Columns of each log: the hash of the row before, and of the forecast that is numbered, are in their own lines."""
 
 CHECKPOINTS = ("size", "root", "signed_at", "signature")
 """Columns of the list of a log's checkpoints; the time is the publisher's word."""
@@ -53,8 +70,8 @@ _VERSION_1 = (
 )
 _TIMES = {"open_time", "cutoff", "made_at", "written_at", "known_at"}
 _NUMBERS = {"seq", "horizon", "forecast_seq", "hash_version"}
-_TEXTS = {"role", "model", "artifact", "status", "outcome", "previous", "hash", "forecast_hash"}
-_NEVER_NULL = {"outcome", "previous"}
+_TEXTS = {"role", "model", "artifact", "status", "outcome", "hash"}
+_NEVER_NULL = {"outcome"}
 _TOLERANCE = 1e-9
 
 
@@ -78,7 +95,7 @@ def row_hash(log: str, series: Iterable[str], row: Row) -> str:
     if row["hash_version"] == 1:
         joined = "|".join([*series, *(canonical(row[name]) or "" for name in _VERSION_1)])
         return hashlib.sha256(joined.encode()).hexdigest()
-    values = [log.removesuffix("s"), row["hash_version"], *series, *(row[name] for name in LOGS[log][:-2])]
+    values = [log.removesuffix("s"), row["hash_version"], *series, *(row[name] for name in SEALED[log][:-2])]
     parts = ("-" if part is None else f"{len(part)}:{part}" for part in map(canonical, values))
     return hashlib.sha256(",".join(parts).encode()).hexdigest()
 
@@ -90,7 +107,7 @@ def to_line(log: str, row: Row) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, datetime):
-        return canonical(value) or ""
+        return (canonical(value) or "").replace(".000000Z", "Z")
     return " ".join(map(repr, value)) if isinstance(value, list) else "" if value is None else str(value)
 
 
@@ -356,8 +373,10 @@ def _verify_log(
     tree, previous = Tree(), ""
     for line in _lines(read, log, LOGS[log], newest.size):
         tree.append(line.encode())
-        row = from_line(log, line)
-        reason = _broken_row(log, newest.origin, row, tree.size, previous)
+        row = from_line(log, line) | {"previous": previous}
+        if log == "outcomes":
+            row["forecast_hash"] = _hash_of(found.forecasts, row["forecast_seq"])
+        reason = _broken_row(log, newest.origin, row, tree.size)
         if reason:
             found.faults.append(f"{log}: row {tree.size} {reason}")
         if tree.size in roots and base64.b64encode(tree.root()).decode() != roots[tree.size]:
@@ -381,12 +400,16 @@ def _is_note_signed(note: Checkpoint, signatures: Iterable[tuple[str, bytes]], k
     )
 
 
-def _broken_row(log: str, origin: str, row: Row, number: int, previous: str) -> str:
+def _hash_of(forecasts: Sequence[Row], number: int | None) -> str | None:
+    """Hash of the forecast of a number; none where there is no such forecast."""
+    return forecasts[number - 1]["hash"] if number and number <= len(forecasts) else None
+
+
+def _broken_row(log: str, origin: str, row: Row, number: int) -> str:
     if row["seq"] != number:
         return f"has the number {row['seq']}"
-    if row_hash(log, series_of(origin), row) != row["hash"]:
-        return "does not have the content of its hash"
-    return "" if row["previous"] == previous else "does not follow the row before"
+    fits = row_hash(log, series_of(origin), row) == row["hash"]
+    return "" if fits else "does not have the content of its hash, or does not follow the row before"
 
 
 def _tile(read: Read, folder: str, number: int, header: Sequence[str]) -> list[str]:
@@ -412,7 +435,7 @@ def _lines(read: Read, folder: str, header: Sequence[str], size: float = math.in
 
 
 def _broken_links(found: Findings) -> Iterator[str]:
-    """Forecasts and outcomes that do not name each other's hashes, and forecasts after their outcome."""
+    """Forecasts that name an outcome that is not there, or came after their own."""
     hashes = {"", *(row["hash"] for row in found.outcomes)}
     known = {row["open_time"]: row["forecast_seq"] or 0 for row in found.outcomes}
     for row in found.forecasts:
@@ -420,9 +443,6 @@ def _broken_links(found: Findings) -> Iterator[str]:
             yield f"forecasts: row {row['seq']} names an outcome that is not in the log"
         if row["seq"] > known.get(row["open_time"], row["seq"]):
             yield f"forecasts: row {row['seq']} was added after its outcome was known"
-    for row in found.outcomes:
-        if row["forecast_seq"] and found.forecasts[row["forecast_seq"] - 1]["hash"] != row["forecast_hash"]:
-            yield f"outcomes: row {row['seq']} names a forecast that is not in the log"
 
 
 def scores(forecasts: Iterable[Row], outcomes: Iterable[Row]) -> dict[str, dict[str, float]]:

@@ -47,7 +47,9 @@ def read_sealed(store: Store, key: SeriesKey, sizes: Mapping[str, int]) -> Seale
 
         heads = {log: _fetch(f"SELECT hash FROM {log} WHERE {IN_SERIES} AND seq = :size", log) for log in record.LOGS}
         after = f"WHERE {IN_SERIES} AND seq > :size ORDER BY seq"
-        rows = {log: _fetch(f"SELECT {', '.join(names)} FROM {log} {after}", log) for log, names in record.LOGS.items()}
+        rows = {
+            log: _fetch(f"SELECT {', '.join(names)} FROM {log} {after}", log) for log, names in record.SEALED.items()
+        }
         scores, newest = _fetch(_SCORES), _fetch(_NEWEST)
     return Sealed(
         {log: found[0]["hash"] if found else None for log, found in heads.items()},

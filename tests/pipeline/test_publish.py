@@ -151,8 +151,14 @@ def test_an_interrupted_call_is_made_good_by_the_next(published, owner, lost):
 
 
 ATTACKS = {
-    "a price": (lambda row: row | {"close": row["close"] + 0.01}, "row 3 does not have the content of its hash"),
-    "a time": (lambda row: row | {"made_at": row["made_at"] - FIVE}, "row 3 does not have the content of its hash"),
+    "a price": (
+        lambda row: row | {"close": row["close"] + 0.01},
+        "row 3 does not have the content of its hash, or does not follow the row before",
+    ),
+    "a time": (
+        lambda row: row | {"made_at": row["made_at"] - FIVE},
+        "row 3 does not have the content of its hash, or does not follow the row before",
+    ),
     "a number": (lambda row: row | {"seq": 9}, "row 3 has the number 9"),
 }
 
