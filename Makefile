@@ -108,17 +108,17 @@ endif
 refresh: ## delete stored sources and ends, so that the next report uses the newest candles
 	@rm -rf build/plans
 
-# ---- tests ----
+# ---- tests: they wait for servers and browsers, so that three processes fill two processors ----
 test: $(READY) ## all tests that need nothing but Python packages
-	@$(BIN)/pytest -q -n 2
+	@$(BIN)/pytest -q -n 3
 	@echo 'left out: browser and contract tool (make test-all) and the long tests (make soak); skipped: see the reasons above'
 
 test-all: $(READY) .venv/contract/ready ## the same, the browser (needs chromium) and the data contract's tool
-	@$(BIN)/pytest -q -n 2 -m 'not soak'
+	@$(BIN)/pytest -q -n 3 -m 'not soak'
 	@echo 'left out: the long tests (make soak); skipped: see the reasons above'
 
 test-tools: $(READY) .venv/contract/ready ## only what test-all adds to test
-	@$(BIN)/pytest -q -n 2 -m '(browser or tools) and not soak'
+	@$(BIN)/pytest -q -n 3 -m '(browser or tools) and not soak'
 
 soak: $(READY) ## the long tests; SOAK_SHARE=0.1 draws a tenth of them
 	@SOAK_SHARE=$(SOAK_SHARE) $(BIN)/pytest -q -n 2 --dist worksteal -m soak -o faulthandler_timeout=14400
