@@ -22,6 +22,7 @@ from btcml.continuity import suspect_rows
 from btcml.errors import NotReadyError, UsageError
 from btcml.forecast.dataset import make_dataset
 from btcml.forecast.distribution import distribution_scores
+from btcml.forecast.edge import EdgeAge, edge_age
 from btcml.forecast.features import features_of
 from btcml.forecast.metrics import (
     PERSISTENCE,
@@ -529,6 +530,11 @@ class Result:
         rows = [(name, *_held(inside)) for name, inside in groups.items() if len(inside)]
         return pd.DataFrame(rows, columns=["group", "held", "low", "high", "width_bp", "candles"])
 
+    @cached_property
+    def edge(self) -> EdgeAge:
+        """Trend of the leader's skill, and whether its edge lasts."""
+        return edge_age(self.of_leader)
+
     def reliability(self) -> pd.DataFrame:
         """Forecast probability of a rise against its frequency (`btcml.forecast.metrics.reliability`)."""
         return reliability(self.of_leader)
@@ -599,6 +605,7 @@ class Result:
             tables["horizons"] = self.by_horizon
         return self.verdict.to_dict() | {
             "experiment": asdict(self.experiment),
+            "edge": plain(asdict(self.edge)),
             **{name: plain(table.to_dict("records")) for name, table in tables.items()},
         }
 
@@ -621,7 +628,8 @@ class Result:
             parts += ["", title, table.to_string(index=False, formatters=cells, float_format=lambda x: f"{x:.5g}")]
         months = _only(self.scores("month", ["ratio"]), self.leader)
         below = int((months["ratio"] < 1).sum())
-        return "\n".join([*parts, f"\nmonths with a smaller error than persistence: {below} of {len(months)}"])
+        counted = f"months with a smaller error than persistence: {below} of {len(months)}"
+        return "\n".join([*parts, "", counted, self.edge.sentence])
 
     def _repr_html_(self) -> str:
         """The verdict and the table of scores."""

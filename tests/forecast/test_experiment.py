@@ -147,9 +147,11 @@ def test_a_result_shows_every_model_beside_persistence(result):
     assert next(row["model"] for row in facts["close"]) == "persistence"
     assert facts["close"][0]["ratio"] == 1
     assert {row["model"] for row in facts["close"]} == {"persistence", "ridge", "autoreg"}
+    assert facts["edge"]["lasts"] is False
     assert 0.8 < facts["interval"][0]["coverage"] < 0.97
     assert result.interval["group"].tolist() == ["all", "calm", "middle", "storm"]
-    for part in ("next close", "90% interval", "log range", "by age", "money before costs", "months with a smaller"):
+    parts = ("next close", "90% interval", "log range", "by age", "money before costs", "months with a smaller")
+    for part in (*parts, "a trend needs 6 months"):
         assert part in str(result)
     assert result.verdict.reason.split(" is ", maxsplit=1)[0] in result._repr_html_()
 
