@@ -1,6 +1,6 @@
 """Forecasts of the next candle, tested against "next close = this close".
 
-The public names `read_candles`, `feature_frame`, `Experiment`, `Result` and `predict_next`
+The public names `read_candles`, `feature_frame`, `Experiment`, `Result`, `predict_next` and `decide`
 are loaded at first use: ``import btcml`` alone loads neither pandas nor scikit-learn.
 
 Examples
@@ -16,16 +16,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from btcml.forecast.distribution import decide
     from btcml.forecast.experiment import Experiment, Result
     from btcml.pipeline.explore import feature_frame, predict_next, read_candles
 
-__all__ = ["Experiment", "Result", "__version__", "feature_frame", "predict_next", "read_candles"]
+__all__ = ["Experiment", "Result", "__version__", "decide", "feature_frame", "predict_next", "read_candles"]
 
 __version__ = "0.2.0"
 
-_HOMES = dict.fromkeys(("feature_frame", "predict_next", "read_candles"), "btcml.pipeline.explore") | dict.fromkeys(
-    ("Experiment", "Result"), "btcml.forecast.experiment"
-)
+_HOMES = {
+    **dict.fromkeys(("feature_frame", "predict_next", "read_candles"), "btcml.pipeline.explore"),
+    **dict.fromkeys(("Experiment", "Result"), "btcml.forecast.experiment"),
+    "decide": "btcml.forecast.distribution",
+}
 """Module of each public name; the imports above are for type checkers and editors."""
 
 if not TYPE_CHECKING:  # a type checker would take a __getattr__ to mean that any name exists

@@ -18,6 +18,7 @@ from scipy.stats import kstest
 from btcml.errors import UsageError
 from btcml.forecast.metrics import volatility_third
 from btcml.forecast.metrics.interval import worst_share
+from btcml.rounding import decimals_apart
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -257,6 +258,8 @@ class Distribution:
         The last close.
     quantiles
         Quantiles of the log return from the base at `LEVELS`, ascending.
+    move
+        Log return that a model forecasts; None: the mean of the quantiles, which also has the drift of past errors.
 
     Examples
     --------
@@ -270,6 +273,7 @@ class Distribution:
 
     base: float
     quantiles: tuple[float, ...]
+    move: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.quantiles) != len(LEVELS) or (np.diff(self.quantiles) < 0).any() or not self.base > 0:
@@ -318,8 +322,8 @@ class Distribution:
 
     @property
     def expected_bp(self) -> float:
-        """Mean log return in basis points, the mean of the quantiles."""
-        return _BP * float(np.mean(self.quantiles))
+        """Forecast log return in basis points."""
+        return _BP * float(np.mean(self.quantiles) if self.move is None else self.move)
 
 
 class Decision(NamedTuple):
@@ -327,31 +331,39 @@ class Decision(NamedTuple):
 
     Attributes
     ----------
-    side
-        1 to buy, -1 to sell, 0 to do nothing.
+    action
+        ``long``, ``short`` or ``no trade``.
     expected_bp
-        Expected move.
+        Expected move; NaN where it is not known.
     needed_bp
         Smallest expected move that pays the cost.
+    probability
+        Of a move beyond the cost, up or down; NaN where it is not known.
+    proven
+        Whether the model is proven to beat no change.
     reason
         One sentence.
     """
 
-    side: int
+    action: str
     expected_bp: float
     needed_bp: float
+    probability: float
+    proven: bool
     reason: str
 
 
-def decide(distribution: Distribution, cost_bp: float) -> Decision:
+def decide(distribution: Distribution | None, cost_bp: float, *, proven: bool = True) -> Decision:
     """Decide whether a round trip until the horizon is expected to pay its cost.
 
     Parameters
     ----------
     distribution
-        Of the close at the horizon.
+        Of the close at the horizon; None, before its warm-up, is no trade.
     cost_bp
         Cost of a round trip, in basis points.
+    proven
+        Whether its model is proven to beat no change: without proof there is no trade.
 
     Raises
     ------
@@ -367,10 +379,26 @@ def decide(distribution: Distribution, cost_bp: float) -> Decision:
     if not cost_bp >= 0:
         msg = f"a cost is at least 0 bp, found {cost_bp}: give what a round trip costs"
         raise UsageError(msg)
-    expected = distribution.expected_bp
-    if abs(expected) <= max(cost_bp, _NOTHING_BP):
-        reason = f"no trade: the expected move of {expected:+.1f} bp does not pay a cost of {cost_bp:g} bp"
-        return Decision(0, expected, cost_bp, reason)
-    side = 1 if expected > 0 else -1
-    word = "buy" if side > 0 else "sell"
-    return Decision(side, expected, cost_bp, f"{word}: the expected move of {expected:+.1f} bp pays {cost_bp:g} bp")
+    if distribution is None:
+        words = "no trade: the distribution of the close is not known yet"
+        return Decision("no trade", np.nan, cost_bp, np.nan, proven, words)
+    expected, probability = distribution.expected_bp, distribution.probability_move(cost_bp)
+    action = {0: "no trade", 1: "long", -1: "short"}[int(stakes(expected, cost_bp)) if proven else 0]
+    shown = f"{expected:+.{decimals_apart(abs(expected), cost_bp, 1)}f} bp"
+    words = (
+        f"the expected move of {shown} {'does not pay' if action == 'no trade' else 'pays'} a cost of {cost_bp:g} bp"
+    )
+    reason = words if proven else "no model is proven to beat no change"
+    return Decision(action, expected, cost_bp, probability, proven, f"{action}: {reason}")
+
+
+def stakes(expected_bp: ArrayLike, cost_bp: float) -> Array:
+    """Rule of `decide` on expected moves: 1 where a rise pays the cost, -1 where a fall does, else 0.
+
+    Examples
+    --------
+    >>> stakes([12.0, -12.0, 10.0, 0.0], 10).tolist()
+    [1.0, -1.0, 0.0, 0.0]
+    """
+    moves = np.asarray(expected_bp, dtype=float)
+    return np.where(np.abs(moves) > max(cost_bp, _NOTHING_BP), np.sign(moves), 0.0)

@@ -38,7 +38,7 @@ from btcml.forecast.metrics import (
 )
 from btcml.forecast.metrics.interval import LEVEL
 from btcml.forecast.models import DIRECTION, RANGE, make_model, members_of
-from btcml.forecast.money import COSTS_BP, money, positions
+from btcml.forecast.money import COSTS_BP, decisions, money, positions
 from btcml.forecast.splits import WalkForward
 from btcml.forecast.statistics import (
     NORMAL_95,
@@ -556,6 +556,14 @@ class Result:
         """
         costs = (costs_bp,) if isinstance(costs_bp, int | float) else costs_bp
         return money(self.of_leader, costs_bp=costs, late=late, trials=self.trials)
+
+    def decisions(self, costs_bp: Sequence[float] = COSTS_BP) -> pd.DataFrame:
+        """Results of trading only where the champion's forecast pays its cost (`btcml.forecast.money.decisions`).
+
+        Where persistence is champion it is silent always.
+        """
+        own = self.forecasts[self.forecasts["model"] == self.verdict.champion]
+        return decisions(own, costs_bp, trials=self.trials)
 
     @cached_property
     def gain(self) -> Gain:

@@ -12,7 +12,7 @@ from btcml.continuity import suspect_rows
 from btcml.errors import NotReadyError, UsageError
 from btcml.forecast.calibration import CAUTION, calibrated, newest_factor, probability_losses
 from btcml.forecast.dataset import Dataset, make_dataset
-from btcml.forecast.distribution import Distribution, learn_newest
+from btcml.forecast.distribution import Decision, Distribution, decide, learn_newest
 from btcml.forecast.experiment import horizon_row
 from btcml.forecast.features import SETS, features_of, tail_length
 from btcml.forecast.intervals import AdaptiveInterval
@@ -89,6 +89,10 @@ class Prediction:
     horizon: int = 1
     distribution: Distribution | None = None
 
+    def decide(self, cost_bp: float) -> Decision:
+        """Decide whether a round trip at this cost pays; without a proven model it does not."""
+        return decide(self.distribution, cost_bp, proven=self.model != PERSISTENCE)
+
 
 @dataclass(frozen=True)
 class HorizonForecaster:
@@ -150,7 +154,7 @@ class HorizonForecaster:
         if not len(self.quantiles):
             return None
         third = int(np.searchsorted(np.asarray(self.edges), np.log(size)))
-        return Distribution(last, tuple((center + size * np.asarray(self.quantiles[third])).tolist()))
+        return Distribution(last, tuple((center + size * np.asarray(self.quantiles[third])).tolist()), center)
 
 
 @dataclass(frozen=True)

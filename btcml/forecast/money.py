@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 from btcml.errors import UsageError
+from btcml.forecast.distribution import stakes
+from btcml.forecast.metrics import horizon_of
 from btcml.forecast.statistics import deflated_sharpe, sharpe_ratio
 
 if TYPE_CHECKING:
@@ -121,6 +123,43 @@ def money(
                     | _result(frame, gross, sides, cost, trials)
                     for cost in costs_bp
                 ]
+    return pd.DataFrame(rows)
+
+
+def decisions(forecasts: pd.DataFrame, costs_bp: Sequence[float] = COSTS_BP, *, trials: int = 1) -> pd.DataFrame:
+    """Results of the rule of `btcml.forecast.distribution.decide`, by cost: trade where the forecast move pays it.
+
+    Beyond the next candle every h-th forecast is used, so that no trade overlaps the one before.
+
+    Parameters
+    ----------
+    forecasts
+        Forecast frame of the close of one model, sorted by ``open_time``.
+    costs_bp, trials
+        As in `money`.
+
+    Returns
+    -------
+    DataFrame
+        ``cost_bp``, ``silent`` (share of the forecasts without a trade), then ``trips`` and the other results of
+        `money`, entered at once.
+
+    Examples
+    --------
+    >>> from btcml.forecast.metrics import forecast_frame
+    >>> frame = forecast_frame([100, 101, 99.99], {"oracle": {"y_hat": [101, 100.9]}})
+    >>> table = decisions(frame[frame["model"] == "oracle"], [2.0, 20.0])
+    >>> table[["cost_bp", "silent", "trips", "gross_bp"]].round(2).to_numpy().tolist()
+    [[2.0, 0.0, 2.0, 100.0], [20.0, 0.5, 1.0, 100.0]]
+    """
+    known = forecasts.dropna(subset=["y", "y_hat", "base"])
+    frame = known.iloc[:: horizon_of(known)].reset_index(drop=True)
+    rows = []
+    for cost in costs_bp if len(frame) else ():
+        stake = pd.Series(stakes(_BP * np.log(frame["y_hat"] / frame["base"]), cost), frame.index)
+        _, gross, sides = _entries(frame, stake, None)[0]
+        facts = {"cost_bp": float(cost), "silent": float((stake == 0).mean())}
+        rows.append(facts | _result(frame, gross, sides, cost, trials))
     return pd.DataFrame(rows)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import kstest, norm
+from scipy.stats import t as student
 
 from btcml.errors import UsageError
 from btcml.forecast.distribution import (
@@ -165,12 +166,47 @@ def test_a_wrong_distribution_or_level_is_refused_in_one_sentence():
         decide(made, -1)
 
 
+@pytest.mark.parametrize("cost", [0, 0.5, 10, 1e4])
+@pytest.mark.parametrize("shape", [norm, student(3)])
+def test_on_a_random_walk_every_decision_is_no_trade(cost, shape):
+    """A distribution symmetric around no change, of any shape and width, at any cost, also at none."""
+    for width in np.geomspace(1e-6, 0.5, 40):
+        found = decide(Distribution(100.0, tuple(width * shape.ppf(LEVELS))), cost)
+        assert found.action == "no trade"
+        assert "does not pay" in found.reason
+
+
 def test_a_trade_needs_an_expected_move_beyond_its_cost():
-    """A random walk is silent at any cost, also at none; a move of 12 bp pays 10 bp and not 15 bp."""
-    assert decide(Distribution(100.0, tuple(0.01 * NORMAL)), 0).side == 0
+    """A move of 12 bp pays 10 bp and not 15 bp, in either direction; the probability is that of a move beyond 10 bp."""
     up, down = (Distribution(100.0, tuple(side * 0.0012 + 0.01 * NORMAL)) for side in (1, -1))
-    assert (decide(up, 10).side, decide(down, 10).side, decide(up, 15).side) == (1, -1, 0)
-    assert decide(down, 10).reason == "sell: the expected move of -12.0 bp pays 10 bp"
+    assert [decide(*of).action for of in ((up, 10), (down, 10), (up, 15))] == ["long", "short", "no trade"]
+    found = decide(down, 10)
+    assert found.reason == "short: the expected move of -12.0 bp pays a cost of 10 bp"
+    assert found.probability == pytest.approx(norm.sf(-0.02) + norm.sf(0.22), abs=0.001)
+    assert (found.expected_bp, found.needed_bp) == (pytest.approx(-12), 10)
+
+
+def test_a_decision_shows_on_which_side_of_the_cost_the_move_is():
+    """A move of 9.99 bp is not printed as 10.0 beside a cost of 10."""
+    near = Distribution(100.0, tuple(0.01 * NORMAL), move=9.99e-4)
+    assert decide(near, 10).reason == "no trade: the expected move of +9.99 bp does not pay a cost of 10 bp"
+
+
+def test_the_drift_of_past_errors_is_no_expected_move():
+    """A bull market lies in the quantiles; traded is the forecast alone, and without a proven model nothing."""
+    drifting = tuple(0.0030 + 0.01 * NORMAL)
+    assert decide(Distribution(100.0, drifting, move=0.0), 2).action == "no trade"
+    assert decide(Distribution(100.0, drifting, move=0.0005), 2).expected_bp == pytest.approx(5)
+    found = decide(Distribution(100.0, drifting), 2, proven=False)
+    assert (found.action, found.reason) == ("no trade", "no trade: no model is proven to beat no change")
+    assert found.probability > 0.9
+
+
+def test_before_its_warm_up_a_distribution_is_not_traded():
+    """What is not known is NaN."""
+    found = decide(None, 2)
+    assert (found.action, np.isnan(found.probability)) == ("no trade", True)
+    assert "not known yet" in found.reason
 
 
 @pytest.mark.parametrize("days", [3, 400])

@@ -18,6 +18,7 @@ from btcml.forecast.experiment import MODELS, Experiment, Result
 from btcml.forecast.metrics import forecast_frame
 from btcml.forecast.models import MEANS
 from btcml.forecast.models import MODELS as ALL_MODELS
+from btcml.forecast.money import decisions
 
 NO_TRIALS = pd.DataFrame({"model": [], "test_start": [], "test_end": [], "settings": []})
 
@@ -154,6 +155,15 @@ def test_a_result_shows_every_model_beside_persistence(result):
     for part in (*parts, "a trend needs 6 months"):
         assert part in str(result)
     assert result.verdict.reason.split(" is ", maxsplit=1)[0] in result._repr_html_()
+
+
+def test_where_nothing_is_proven_every_decision_is_silent(result):
+    """Persistence is champion of the simulated market: nothing is traded, also without cost."""
+    assert result.verdict.champion == "persistence"
+    table = result.decisions([0.0, 10.0])
+    assert table[["silent", "trips", "total"]].to_numpy().tolist() == [[1, 0, 0], [1, 0, 0]]
+    best = result.forecasts["model"] == result.leader
+    assert decisions(result.forecasts[best], [0.0])["silent"].iloc[0] < 0.5
 
 
 def test_the_cost_of_money_is_that_of_a_round_trip(result):

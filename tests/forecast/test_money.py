@@ -10,7 +10,7 @@ import pytest
 
 from btcml.errors import UsageError
 from btcml.forecast.metrics import forecast_frame
-from btcml.forecast.money import money, positions
+from btcml.forecast.money import decisions, money, positions
 from btcml.forecast.statistics import deflated_sharpe
 
 CLOSE = [100.0, 110.0, 99.0, 108.9, 108.9]
@@ -121,3 +121,36 @@ def test_an_unknown_rule_is_refused() -> None:
     """The sentence lists the rules."""
     with pytest.raises(UsageError, match="one of sign, top, found 'all'"):
         positions(forecast_frame(CLOSE, {}), "all")
+
+
+def test_decisions_trade_only_what_pays_and_say_how_often_they_are_silent() -> None:
+    """A forecast of 98 bp, one of 9 and none: at 10 bp one trade in three candles, at 5 bp two, at 200 bp none."""
+    frame = forecast_frame([100.0, 101.0, 102.0, 102.0], {"m": {"y_hat": [100.99, 101.09, 102.0]}})
+    table = decisions(frame[frame["model"] == "m"], [5.0, 10.0, 200.0], trials=3).set_index("cost_bp")
+    assert table["silent"].tolist() == pytest.approx([1 / 3, 2 / 3, 1])
+    assert table["trips"].tolist() == [1, 1, 0]  # held from the first candle to the second, it is one round trip
+    assert table["total"].tolist() == pytest.approx([0.01 + 1 / 101 - 5e-4, 0.01 - 10e-4, 0])
+    assert math.isnan(table.loc[200.0, "deflated"])
+
+
+def test_decisions_without_cost_are_the_sign_rule_deflated_alike() -> None:
+    """On noise, every forecast is traded: all results are those of `money`."""
+    rng = np.random.default_rng(4)
+    close = 100 * np.exp(np.concatenate([[0], np.cumsum(rng.normal(0, 1e-3, 3000))]))
+    frame = forecast_frame(close, {"m": {"y_hat": close[:-1] * np.exp(rng.normal(0, 1e-4, 3000))}})
+    found = decisions(frame[frame["model"] == "m"], [0.0], trials=7).iloc[0]
+    expected = row(money(frame, costs_bp=[0.0], trials=7))
+    names = ["trips", "gross_bp", "total", "drawdown", "sharpe", "deflated"]
+    assert found[names].tolist() == pytest.approx(expected[names].tolist())
+    assert 0 < found["deflated"] < 1
+
+
+def test_decisions_beyond_the_next_candle_do_not_overlap() -> None:
+    """Of three candles ahead each third forecast is traded: 3 % twice, held as one trade."""
+    close = 100 * 1.01 ** np.arange(10)
+    frame = forecast_frame(close[:7], {"m": {"y_hat": close[3:9]}})
+    frame = frame[frame["model"] == "m"].assign(horizon=3, y=close[3:9])
+    found = decisions(frame, [1.0]).iloc[0]
+    assert (found["trips"], found["silent"]) == (1, 0)
+    assert found["total"] == pytest.approx(2 * (1.01**3 - 1) - 1e-4)
+    assert decisions(frame.head(0)).empty
