@@ -162,15 +162,25 @@ def broken_rules(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
     -------
     DataFrame of bool, shape (n_rows, n_rules)
         True where a rule is broken; the first columns, ``required`` and ``unique_open_time``,
-        stand for the NOT NULL constraints and the key.
+        stand for the NOT NULL constraints and the key. Of equal rows the first keeps the key, of different
+        rows of one time none: which of them is true is not known.
     """
     contract = load_contract()
     required = [c.name for c in contract.columns if c.required and c.name in COLUMNS]
     result = {"required": frame[required].isna().any(axis=1).to_numpy()}
-    result["unique_open_time"] = frame["open_time"].duplicated().to_numpy()
+    result["unique_open_time"] = _repeated(frame)
     for rule in contract.rules:
         result[rule.name] = ~_kept(rule, frame, interval)
     return pd.DataFrame(result, index=frame.index)
+
+
+def _repeated(frame: pd.DataFrame) -> np.ndarray[Any, Any]:
+    """Which rows have the time of another one, but the first of equal ones."""
+    if frame["open_time"].is_unique:
+        return np.zeros(len(frame), dtype=bool)
+    equal = frame.duplicated()
+    different = frame[~equal]["open_time"].duplicated(keep=False).reindex(frame.index, fill_value=True)
+    return np.asarray(equal | different)
 
 
 def _kept(rule: Rule, frame: pd.DataFrame, interval: str) -> np.ndarray[Any, Any]:

@@ -29,6 +29,9 @@ BREAKS = {
 }
 
 
+NEXT, DELTA = pd.Timestamp("2025-01-01 00:05", tz="UTC"), pd.Timedelta("299.999s")
+
+
 def candle(**changes):
     """Return one good candle with changes."""
     values = {
@@ -55,6 +58,14 @@ def insert(owner, frame):
     with owner.begin() as connection:
         connection.execute(text("SET LOCAL btcml.source = 'binance'"))
         connection.execute(text(f"INSERT INTO candles ({names}) VALUES ({values})"), row)
+
+
+def test_of_different_rows_of_one_time_none_is_kept_and_of_equal_ones_the_first():
+    """No rule says which of two contradicting rows is true."""
+    other = candle(close=100.5)
+    rows = pd.concat([candle(), candle(), other, candle(open_time=NEXT, close_time=NEXT + DELTA)], ignore_index=True)
+    assert broken_rules(rows, "5m")["unique_open_time"].tolist() == [True, True, True, False]
+    assert broken_rules(rows.drop(index=2), "5m")["unique_open_time"].tolist() == [False, True, False]
 
 
 def test_every_rule_has_a_row_that_breaks_it():

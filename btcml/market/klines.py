@@ -162,7 +162,7 @@ def parse_columns(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A candle frame, unique: of several rows of one open time the last is kept.
+        A candle frame, sorted. Equal rows become one; different ones of one open time are kept for the contract.
 
     Raises
     ------
@@ -205,7 +205,7 @@ def _floats(column: pd.Series, name: str) -> pd.Series:
 
 
 def parse_klines(rows: Any, interval: str, *, lenient: bool = False) -> pd.DataFrame:
-    """Rows of an answer of ``/api/v3/klines`` as a candle frame, sorted and unique.
+    """Rows of an answer of ``/api/v3/klines`` as a candle frame, sorted, without equal rows.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def parse_klines(rows: Any, interval: str, *, lenient: bool = False) -> pd.DataF
     good = [row for row, bad in zip(rows, broken, strict=True) if not bad]
     frames = [parse_columns(pd.DataFrame(good, columns=list(FIELDS)), interval)] if good else []
     bad_rows = [row for row, bad in zip(rows, broken, strict=True) if bad]
-    return merge_candles([*frames, _salvaged(bad_rows, interval)])
+    return merge_candles([pd.concat([*frames, _salvaged(bad_rows, interval)], ignore_index=True)])
 
 
 def _is_kline(row: Any) -> bool:
@@ -279,17 +279,22 @@ def _salvaged(rows: Sequence[Any], interval: str) -> pd.DataFrame:
 
 
 def merge_candles(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Frames of one series into one, sorted and unique: of equal open times the last given wins."""
+    """Frames of one series into one, sorted: of equal open times the last frame wins.
+
+    Equal rows become one. Different rows of one open time in the same frame contradict each other, and all stay:
+    the contract refuses them.
+    """
     filled = [frame for frame in frames if not frame.empty]
     if not filled:
         return empty_candles()
-    joined = pd.concat(filled, ignore_index=True) if len(filled) > 1 else filled[0]
-    if joined["open_time"].is_unique and joined["open_time"].is_monotonic_increasing:
+    joined = pd.concat(filled, ignore_index=True) if len(filled) > 1 else filled[0].reset_index(drop=True)
+    if not joined["open_time"].is_unique:
+        part = pd.Series(np.repeat(np.arange(len(filled)), [len(frame) for frame in filled]))
+        newest = part.groupby(joined["open_time"]).transform("max")
+        joined = joined[~(part < newest) & ~joined.duplicated(keep="last")]  # without a time, rows have no newest
+    if joined["open_time"].is_monotonic_increasing:
         return joined.reset_index(drop=True)
-    repeated = joined["open_time"].duplicated(keep="last")
-    # Rows without a time are the same only where all of their values are.
-    joined = joined[~repeated.where(joined["open_time"].notna(), joined.duplicated())]
-    return joined.sort_values("open_time", kind="stable").reset_index(drop=True)
+    return joined.sort_values("open_time", kind="stable", ignore_index=True)
 
 
 def format_klines(frame: pd.DataFrame, interval: str, unit: str = "ms") -> list[list[Any]]:

@@ -6,7 +6,7 @@ import io
 import logging
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from btcml.candles import candle_gaps
+from btcml.contract import enforce_contract
 from btcml.errors import BannedError, MarketError
 from btcml.market import Source
 from btcml.market import archive as module
@@ -232,26 +233,50 @@ def test_a_verified_file_that_holds_no_candles_comes_by_rest(
         pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
 
 
-@pytest.mark.parametrize("lost", [slice(5 * 96, 6 * 96), slice(0, 7 * 96), slice(-3 * 96, None)])
-def test_a_hole_of_a_file_is_asked_of_rest(
-    source: FileMarket, truth: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: slice
-) -> None:
-    """A month lacks days that REST has: they are no halt of the exchange, wherever they lie."""
+def _change_lines(monkeypatch: pytest.MonkeyPatch, change: Callable[[list[bytes]], Any]) -> None:
+    """Let a function change the lines of December's file."""
     made = Replay._make_zip
 
-    def _holed(self: Replay, symbol: str, interval: str, name: str, *span: Any) -> bytes | None:
+    def _changed(self: Replay, symbol: str, interval: str, name: str, *span: Any) -> bytes | None:
         content = made(self, symbol, interval, name, *span)
         if not name.endswith("2024-12") or content is None:
             return content
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             lines = archive.read(f"{name}.csv").splitlines(keepends=True)
-        del lines[lost]
+        change(lines)
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
             archive.writestr(f"{name}.csv", b"".join(lines))
         return buffer.getvalue()
 
-    monkeypatch.setattr(Replay, "_make_zip", _holed)
+    monkeypatch.setattr(Replay, "_make_zip", _changed)
+
+
+def test_two_different_rows_of_one_time_in_a_file_are_left_to_the_contract(
+    source: FileMarket, truth: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is taken silently; a line that is there twice is one."""
+
+    def _contradict(lines: list[bytes]) -> None:
+        fields = lines[30].split(b",")
+        lines += [lines[40], b",".join([*fields[:5], b"0.5", *fields[6:]])]
+
+    _change_lines(monkeypatch, _contradict)
+    with drill(source, tmp_path) as (_, market):
+        found = fetched(market)
+    good, bad = enforce_contract(found, "15m")
+    assert bad["rule"].tolist() == ["unique_open_time"] * 2
+    assert bad["open_time"][0] == bad["open_time"][1]
+    expected = truth[truth["open_time"] != bad["open_time"][0]].reset_index(drop=True)
+    pd.testing.assert_frame_equal(good, expected, check_exact=True)
+
+
+@pytest.mark.parametrize("lost", [slice(5 * 96, 6 * 96), slice(0, 7 * 96), slice(-3 * 96, None)])
+def test_a_hole_of_a_file_is_asked_of_rest(
+    source: FileMarket, truth: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: slice
+) -> None:
+    """A month lacks days that REST has: they are no halt of the exchange, wherever they lie."""
+    _change_lines(monkeypatch, lambda lines: lines.__delitem__(lost))
     with drill(source, tmp_path) as (_, market):
         pd.testing.assert_frame_equal(fetched(market), truth, check_exact=True)
 

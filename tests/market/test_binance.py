@@ -624,6 +624,21 @@ def test_one_row_of_another_time_or_of_no_number_costs_no_other(replace: Any) ->
     assert len(found[broken].drop_duplicates()) == broken.sum()
 
 
+def test_two_different_rows_of_one_time_are_left_to_the_contract() -> None:
+    """The client does not choose between them; a row that is there twice is one."""
+    market = Answering(lambda row: row)
+    once = market._hosts.get_json
+
+    def _contradicting(path: str, params: Any) -> list[Any]:
+        rows = once(path, params)
+        return [*rows, rows[7], [*rows[5][:4], "9.5", *rows[5][5:]]]
+
+    market._hosts.get_json = _contradicting  # type: ignore[method-assign, assignment]
+    found = market.fetch_candles("BTCUSDT", "5m", JANUARY, JANUARY + 600 * pd.Timedelta("5min"))
+    broken = broken_rules(found, "5m")["unique_open_time"]
+    assert (len(found), found["open_time"][broken].tolist()) == (601, [JANUARY + 5 * pd.Timedelta("5min")] * 2)
+
+
 def test_the_extent_of_a_series_is_asked_in_two_calls() -> None:
     """Its first candle and the end of its last."""
     with drill() as (exchange, market, _):

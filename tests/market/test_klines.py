@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from btcml.contract import enforce_contract
 from btcml.errors import SourceError
 from btcml.market.klines import FIELDS, format_klines, merge_candles, parse_columns, parse_klines, parse_times
 from btcml.market.simulate import SimulatedMarket
@@ -110,6 +111,20 @@ def test_of_equal_open_times_the_last_wins_and_order_is_restored(candles: pd.Dat
     mixed = merge_candles([candles.iloc[::-1], candles.iloc[:10], newer])
     assert mixed["open_time"].equals(candles["open_time"])
     assert mixed["close"].iloc[3] == 1.0
+
+
+def test_different_rows_of_one_time_all_stay_for_the_contract(candles: pd.DataFrame) -> None:
+    """Which of them is true is not known; equal ones are one, and a newer answer settles it."""
+    rows = format_klines(candles, "1m")
+    other = [rows[3][0], *(str(float(price) + 1) for price in rows[3][1:5]), *rows[3][5:]]
+    found = parse_klines([*rows, rows[2], other], "1m")
+    assert found["open_time"].tolist() == sorted([*candles["open_time"], candles["open_time"][3]])
+    good, bad = enforce_contract(found, "1m")
+    assert good.equals(candles.drop(index=3).reset_index(drop=True))
+    assert bad["rule"].tolist() == ["unique_open_time"] * 2
+    pd.testing.assert_frame_equal(merge_candles([found, candles.iloc[[3]]]), candles)
+    unreadable = parse_klines([*rows, [*rows[3][:4], "n/a", *rows[3][5:]]], "1m", lenient=True)
+    assert enforce_contract(unreadable, "1m")[1]["rule"].tolist() == ["unique_open_time", "required"]
 
 
 @pytest.mark.real
