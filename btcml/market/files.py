@@ -130,7 +130,7 @@ class FileMarket:
     def fetch_candles(
         self, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp, on_page: OnPage | None = None
     ) -> pd.DataFrame:
-        """Candles of the file with open time in [start, end), resampled where they are shorter.
+        """Candles of the file with open time in [start, end), made of shorter ones where all of these are there.
 
         Raises
         ------
@@ -147,14 +147,21 @@ class FileMarket:
         return result
 
     def _resampled(self, frame: pd.DataFrame, own: str, interval: str) -> pd.DataFrame:
-        """Longer candles of which every part keeps the contract; a note tells of the others."""
-        broken = broken_rules(frame, own).any(axis=1)
-        made = resample_candles(frame[~broken], interval)
-        left = interval_floors(frame["open_time"][broken], interval)
-        if broken.any():
-            msg = f"{int(broken.sum())} rows of {own} break a rule: no candle of {interval} is made of them"
-            self._unmade = (f"{msg}, the first of {frame['open_time'][broken].iloc[0]:%Y-%m-%d %H:%M}",)
-        return made[~made["open_time"].isin(left)].reset_index(drop=True)
+        """Longer candles of which every part is there and keeps the contract; a note tells of the others.
+
+        A candle of some of its parts has too little volume, and other prices than the exchange's.
+        """
+        good = frame[~broken_rules(frame, own).any(axis=1)]
+        made = resample_candles(good, interval)
+        parts = interval_floors(good["open_time"], interval).value_counts()
+        whole = made["open_time"].map(parts) == interval_delta(interval) // interval_delta(own)
+        left = made["open_time"][~whole]
+        self._unmade = ()
+        if len(left):
+            why = f"parts of {own} are missing or break a rule"
+            count = f"{len(left)} candles of {interval} are not made, the first of {left.iloc[0]:%Y-%m-%d %H:%M}"
+            self._unmade = (f"{count}: {why}",)
+        return made[whole].reset_index(drop=True)
 
     def _of(self, symbol: str) -> dict[str, pd.DataFrame]:
         series = self.series

@@ -583,4 +583,19 @@ def test_no_longer_candle_is_made_of_a_row_that_breaks_a_rule(tmp_path: Path) ->
     found = market.fetch_candles("BTCUSDT", "1h", times[0], times[-1])
     assert pd.Timestamp("2024-01-01 02:00", tz="UTC") not in found["open_time"].tolist()
     assert len(found) == 48
-    assert "1 rows of 5m break a rule: no candle of 1h is made of them" in market.notes[-1]
+    reason = "parts of 5m are missing or break a rule"
+    assert market.notes[-1] == f"1 candles of 1h are not made, the first of 2024-01-01 02:00: {reason}"
+
+
+def test_no_longer_candle_is_made_where_a_part_is_missing(tmp_path: Path) -> None:
+    """Its volume would be too small, and its close another: the count is reported."""
+    times = pd.date_range("2024-01-01", periods=600, freq="5min", tz="UTC")
+    path = tmp_path / "BTCUSDT-5m.csv"
+    path.write_text(table(times.delete([40, 41, 100])))
+    market = FileMarket(path)
+    found = market.fetch_candles("BTCUSDT", "1h", times[0], times[-1])
+    lost = [pd.Timestamp(f"2024-01-01 {hour}:00", tz="UTC") for hour in ("03", "08")]
+    assert len(found) == 47
+    assert not found["open_time"].isin(lost).any()
+    assert "2 candles of 1h are not made, the first of 2024-01-01 03:00" in market.notes[-1]
+    market.fetch_candles("BTCUSDT", "5m", times[0], times[-1])

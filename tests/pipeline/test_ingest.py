@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import event, text
 
-from btcml.candles import COLUMNS, SeriesKey, as_candles, empty_candles, final_candles, interval_delta
+from btcml.candles import COLUMNS, SeriesKey, as_candles, empty_candles, final_candles, interval_delta, resample_candles
 from btcml.errors import BusyError, MarketError, UsageError
 from btcml.market.archive import ArchiveMarket
 from btcml.market.binance import BinanceMarket
@@ -275,6 +275,21 @@ def test_a_row_that_cannot_be_stored_goes_to_quarantine_and_costs_no_other(store
     pd.testing.assert_frame_equal(stored(store), truth[:1000])
 
 
+def test_two_different_rows_of_one_time_are_both_quarantined_and_leave_a_hole(store, truth):
+    """None of them is known to be true; a later answer fills the slot."""
+    other = truth[700:701].assign(close=truth["low"])
+    contradicting = pd.concat([truth[:701], other, truth[701:]], ignore_index=True)
+    done = backfill(store, Market(contradicting, clock=at(1000)), KEY, (START, at(1000)))
+    assert (done.inserted, done.quarantined) == (999, 2)
+    held = store.fetch("SELECT open_time, rule, close FROM quarantine ORDER BY id")
+    assert [(row.open_time, row.rule) for row in held] == [(at(700), "unique_open_time")] * 2
+    assert {row.close for row in held} == {truth["close"][700], truth["low"][700]}
+    assert read_halts(store, KEY) == set()
+    ingest(store, Market(truth, clock=at(1000)), KEY)
+    pd.testing.assert_frame_equal(stored(store), truth[:1000])
+    assert read_quarantined(store, KEY) == []
+
+
 @pytest.mark.parametrize("open_time", [pd.NaT, at(100) + pd.Timedelta("7s")])
 def test_the_slot_of_a_broken_row_is_asked_for_again_however_old(store, truth, open_time):
     """It is older than what each ingest reads again, and was no hole of the exchange's."""
@@ -296,6 +311,18 @@ def test_a_file_is_never_stored_in_a_simulated_or_replayed_market(store, truth, 
     key = SeriesKey(target, "BTCUSDT", "5m")
     with pytest.raises(UsageError, match="are never stored as"):
         ingest(store, Market(truth, clock=at(10), market="file:x"), key)
+
+
+def test_a_merged_file_with_holes_revises_no_complete_hour(store, truth, tmp_path):
+    """An hour of eleven parts has too little volume: it is not made, and that is told."""
+    key, hours = SeriesKey("binance", "BTCUSDT", "1h"), resample_candles(truth[:864], "1h")
+    upsert_candles(store, key, hours, source="binance", at=START)
+    file = tmp_path / "BTCUSDT-5m.parquet"
+    truth[:864].drop(index=[100, 400]).to_parquet(file)
+    done = ingest(store, FileMarket(file), key)
+    assert (done.fetched, done.revised) == (69, 0)
+    assert "2 candles of 1h are not made" in done.notes[-1]
+    pd.testing.assert_frame_equal(read_candles(store, key), hours)
 
 
 def test_refused_rows_are_counted_once(store, truth):
