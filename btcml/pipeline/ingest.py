@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -24,6 +24,7 @@ from btcml.store.candles import (
     upsert_candles,
 )
 from btcml.store.engine import database_lock
+from btcml.store.jobs import append_merge, finish_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,6 +77,11 @@ class Ingested:
     suspect: int = 0
     notes: tuple[str, ...] = ()
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Plain values but the series, as the log of jobs has them."""
+        return {"status": "ok"} | {name: value for name, value in asdict(self).items() if name != "key"}
+
     def _plus(self, fetched: int, stored: Upserted) -> Ingested:
         return replace(
             self,
@@ -120,8 +126,9 @@ def ingest(
     """
     check_merge(source, key)
     now = source.now()
-    with database_lock(store, f"fetching {key}"):
-        start = interval_floor(_begin(store, source, key, now), key.interval)
+    start = interval_floor(_begin(store, source, key, now), key.interval)
+
+    def _work() -> Ingested:
         done = _fetch(store, source, Ingested(key), (start, now), now, on_page)
         on_newest()
         doubts = _suspects(store, key, now)
@@ -130,7 +137,24 @@ def ingest(
             more = _fetch(store, source, done, (first, stop), now, on_page)
             done = replace(more, quarantined=done.quarantined) if first >= start else more  # these were counted
         left = int(_suspects(store, key, now)["rows"].sum()) if len(doubts) else 0
-    return replace(done, suspect=left, notes=_notes(source, done, (start, now)))
+        return replace(done, suspect=left, notes=_notes(source, done, (start, now)))
+
+    return _locked(store, source, key, (start, now), _work)
+
+
+def _locked(store: Store, source: Source, key: SeriesKey, span: Span, work: Callable[[], Ingested]) -> Ingested:
+    """Fetch a series under its lock; where a file is merged into another market, the log of jobs keeps what it said."""
+    with database_lock(store, f"fetching {key}"):
+        if source.market == key.market:
+            return work()
+        job = append_merge(store, key, source.market, span)
+        try:
+            done = work()
+        except BaseException as error:
+            finish_job(store, job, error=str(error) or "stopped before the end")
+            raise
+        finish_job(store, job, result=done.facts)
+        return done
 
 
 def _begin(store: Store, source: Source, key: SeriesKey, now: pd.Timestamp) -> pd.Timestamp:
@@ -211,12 +235,14 @@ def backfill(
         source = source.by_files()
     now = source.now()
     start, end = (interval_floor(time, key.interval) for time in (span[0], min(span[1], now)))
-    with database_lock(store, f"fetching {key}"):
-        spans = [(start, end)] if audit else _missing(store, key, (start, end))
+
+    def _work() -> Ingested:
         done = Ingested(key)
-        for wanted in spans:
+        for wanted in [(start, end)] if audit else _missing(store, key, (start, end)):
             done = _fetch(store, source, done, wanted, now, on_page)
-    return replace(done, notes=_notes(source, done, (start, end)))
+        return replace(done, notes=_notes(source, done, (start, end)))
+
+    return _locked(store, source, key, (start, end), _work)
 
 
 def _notes(source: Source, done: Ingested, span: Span) -> tuple[str, ...]:

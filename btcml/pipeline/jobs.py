@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -17,7 +16,7 @@ import pandas as pd
 from btcml.errors import BtcmlError, BusyError, NotFoundError, NotReadyError, SourceError, StoreError, UsageError
 from btcml.forecast.metrics import PERSISTENCE
 from btcml.pipeline.clock import register_clock
-from btcml.pipeline.ingest import Ingested, audit_span, backfill, ingest
+from btcml.pipeline.ingest import audit_span, backfill, ingest
 from btcml.pipeline.predict import Served, seal
 from btcml.pipeline.sources import make_source
 from btcml.pipeline.train import Trained, train
@@ -159,7 +158,7 @@ def _ingest(context: JobContext, job: Job) -> dict[str, Any]:
         with contextlib.suppress(StoreError):  # the candles are true all the same; btcml doctor shows it
             register_clock(context.store, context.source)
     updated = {"futures_updated": count_scored(context.store, job.key) - before}
-    return _counts(done) | updated | {"heads": chain_head(context.store, job.key)}
+    return done.facts | updated | {"heads": chain_head(context.store, job.key)}
 
 
 @contextlib.contextmanager
@@ -173,12 +172,6 @@ def _known_series() -> Iterator[None]:
         raise NotFoundError(str(error)) from error
 
 
-def _counts(done: Ingested) -> dict[str, Any]:
-    facts = asdict(done)
-    facts.pop("key")
-    return {"status": "ok"} | facts
-
-
 def _backfill(context: JobContext, job: Job) -> dict[str, Any]:
     if job.parameters.get("audit"):
         return _audit(context, job)
@@ -186,7 +179,7 @@ def _backfill(context: JobContext, job: Job) -> dict[str, Any]:
     end = context.source.now()
     with _known_series():
         done = backfill(context.store, context.source, job.key, (end - pd.Timedelta(days=days), end))
-    return _counts(done) | {"days": days, "heads": chain_head(context.store, job.key)}
+    return done.facts | {"days": days, "heads": chain_head(context.store, job.key)}
 
 
 def _audit(context: JobContext, job: Job) -> dict[str, Any]:
@@ -195,7 +188,7 @@ def _audit(context: JobContext, job: Job) -> dict[str, Any]:
     after = pd.Timestamp(before.result["until"]) if before and before.result else None
     span = audit_span(context.store, job.key, context.source.now(), after)
     done = backfill(context.store, context.source, job.key, span, audit=True)
-    return _counts(done) | {"since": span[0].isoformat(), "until": span[1].isoformat()}
+    return done.facts | {"since": span[0].isoformat(), "until": span[1].isoformat()}
 
 
 def _train(context: JobContext, job: Job) -> dict[str, Any]:

@@ -123,6 +123,29 @@ VALUES (:kind, :market, :symbol, :interval, cast(:parameters AS jsonb), :asked_b
 :attempt) ON CONFLICT DO NOTHING RETURNING id"""
 
 
+def append_merge(store: Store, key: SeriesKey, source: str, span: tuple[pd.Timestamp, pd.Timestamp]) -> int:
+    """Add the merge of a file into the market of a series to the log; return its number.
+
+    Parameters
+    ----------
+    source
+        Market of the file.
+    span
+        From, to (exclusive), of open times.
+    """
+    facts = {"merged": source, "since": span[0].isoformat(), "until": span[1].isoformat()}
+    return append_job(store, "ingest", key, asked_by="cli", parameters=facts) or 0
+
+
+def read_merges(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Timestamp) -> list[Job]:
+    """Read the merges of files into a span of a series, oldest first, but those that changed nothing."""
+    changed = " + ".join(f"(result ->> '{name}')::bigint" for name in ("inserted", "revised", "quarantined"))
+    query = f"""{_SELECT} WHERE {_OF_KIND} AND parameters ->> 'merged' IS NOT NULL AND coalesce({changed}, 1) > 0
+    AND (parameters ->> 'since')::timestamptz < :end AND (parameters ->> 'until')::timestamptz > :start ORDER BY id"""
+    rows = store.fetch(query, asdict(key) | {"kind": "ingest", "start": start, "end": end})
+    return [_job(row) for row in rows]
+
+
 def start_job(store: Store, job: int) -> None:
     """Mark a job as running from now on."""
     store.execute("UPDATE jobs SET status = 'running', started_at = clock_timestamp() WHERE id = :id", {"id": job})

@@ -19,6 +19,7 @@ from btcml.store.candles import read_candles
 from btcml.store.chain import chain_head
 from btcml.store.engine import IN_SERIES
 from btcml.store.forecasts import read_scored
+from btcml.store.jobs import read_merges
 from btcml.store.models import read_champion, read_research, read_trials
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ class Snapshot:
     research
         Tries of the authors on candles of the series: ``kind, what, start, end, tries``.
     notes
-        Sentences about how a file of candles was read.
+        Sentences about how files of candles were read.
+    merged
+        Names of the files whose candles were merged into the market of the series.
     """
 
     key: SeriesKey
@@ -85,6 +88,7 @@ class Snapshot:
     trials: pd.DataFrame
     research: pd.DataFrame
     notes: tuple[str, ...] = ()
+    merged: tuple[str, ...] = ()
 
     @property
     def frames(self) -> dict[str, pd.DataFrame]:
@@ -94,8 +98,8 @@ class Snapshot:
     @property
     def facts(self) -> dict[str, Any]:
         """Everything but the frames, as plain JSON values."""
-        notes = {"notes": list(self.notes)} if self.notes else {}
-        return notes | {
+        said = {name: list(texts) for name in ("notes", "merged") if (texts := getattr(self, name))}
+        return said | {
             "format": _FORMAT,
             **asdict(self.key),
             "start": self.start.isoformat(),
@@ -142,6 +146,8 @@ def read_snapshot(
     revisions = store.frame(f"SELECT * FROM candle_revisions WHERE {of_span}", span)
     gaps = candle_gaps(candles["open_time"], key.interval).merge(known, on="start", how="left")
     champion = read_champion(store, key)
+    merges = read_merges(store, key, start, end)
+    read = (*notes, *(note for merge in merges for note in (merge.result or {}).get("notes", ())))
     identity = ["id", "market", "symbol", "interval"]
     return Snapshot(
         key=key,
@@ -158,7 +164,8 @@ def read_snapshot(
         forecasts=read_scored(store, key, start, end),
         trials=read_trials(store, key),
         research=read_research(key),
-        notes=notes,
+        notes=tuple(dict.fromkeys(read)),
+        merged=tuple(dict.fromkeys(merge.parameters["merged"].removeprefix("file:") for merge in merges)),
     )
 
 
@@ -214,8 +221,8 @@ def load_snapshot(bundle: Path) -> Snapshot:
     frames |= {name: pd.DataFrame(columns=columns[name]) for name in later}
     key = SeriesKey(facts["market"], facts["symbol"], facts["interval"])
     start, end = pd.Timestamp(facts["start"]), pd.Timestamp(facts["end"])
-    reigning, notes = facts.get("reigning", "persistence"), tuple(facts.get("notes", ()))
-    return Snapshot(key, start, end, reigning, facts["heads"], **frames, notes=notes)
+    said = {name: tuple(facts.get(name, ())) for name in ("notes", "merged")}
+    return Snapshot(key, start, end, facts.get("reigning", "persistence"), facts["heads"], **frames, **said)
 
 
 def record_snapshot(store: Store, snapshot: Snapshot, at: pd.Timestamp) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 
+from btcml.candles import SeriesKey
 from btcml.market.files import FileMarket
 from btcml.market.simulate import SimulatedMarket
+from btcml.pipeline.ingest import backfill
 from btcml.pipeline.story import Plan, snapshot_story
 from btcml.report.charts.ingest import origin
-from btcml.store.snapshots import load_snapshot
+from btcml.store.jobs import read_jobs
+from btcml.store.snapshots import load_snapshot, read_snapshot, save_snapshot
 
 START = pd.Timestamp("2025-01-01", tz="UTC")
 
@@ -28,6 +31,24 @@ def test_what_was_decided_in_reading_a_file_is_on_the_page(store, settings, tmp_
     assert "the columns date and timestamp disagree: timestamp, the time since 1970, is taken" in said
     assert "the last candle, of 2025-01-02 23:55, may have been open" in said
     assert "notes" not in load_snapshot(snapshot_story(settings, store, SimulatedMarket(), _simulated())).facts
+
+
+def test_a_file_that_was_merged_into_another_market_is_named_on_its_pages(store, tmp_path):
+    """With what was decided in reading it; one of another span, or without any candle, is not."""
+    key, end = SeriesKey("binance", "BTCUSDT", "5m"), START + pd.Timedelta(days=2)
+    frame = SimulatedMarket().fetch_candles("BTCUSDT", "5m", START, end)
+    for name, rows in (("early", frame[:300]), ("late", frame[300:]), ("none", frame[:100])):
+        rows.to_parquet(tmp_path / f"{name}-BTCUSDT-5m.parquet")
+        source = FileMarket(tmp_path / f"{name}-BTCUSDT-5m.parquet", name)
+        backfill(store, source, key, (source.span("BTCUSDT")[0], source.now()))
+    whole = read_snapshot(store, key, START, end)
+    assert whole.merged == ("early", "late")
+    assert "fetched from the exchange itself, and from files merged into them: early, late." in str(origin(whole))
+    assert "the last candle, of 2025-01-02 00:55, may have been open" in str(origin(whole))
+    part = read_snapshot(store, key, START + pd.Timedelta(days=1, hours=2), end)
+    assert (part.merged, len(part.notes)) == (("late",), 1)
+    assert load_snapshot(save_snapshot(whole, tmp_path)).facts == whole.facts
+    assert [job.result["inserted"] for job in read_jobs(store, key=key)] == [0, 275, 299]
 
 
 def _simulated():

@@ -23,14 +23,15 @@ def _expected(snapshot: Snapshot) -> tuple[int, int]:
     return int(weeks["expected"].sum()), int(weeks["found"].sum())
 
 
-def provenance(market: str) -> str:
-    """Return one sentence about the source of a market's candles."""
+def provenance(market: str, merged: tuple[str, ...] = ()) -> str:
+    """Return one sentence about the source of a market's candles, and the files that were merged into it."""
     kind, _, name = market.partition(":")
+    files = f", and from files merged into them: {', '.join(merged)}." if merged else "."
     return {
-        "binance": "The candles are those of Binance's spot market, fetched from the exchange itself.",
+        "binance": "The candles are those of Binance's spot market, fetched from the exchange itself" + files,
         "simulated": "The candles are made by a program: one path of minutes, the same for every request.",
         "replay": f"The candles come from the replay server “{name}”, which answers as the exchange would.",
-        "file": f"The candles come from the file “{name}”.",
+        "file": f"The candles come from the file “{name}”" + files,
     }[kind]
 
 
@@ -41,7 +42,7 @@ def origin(snapshot: Snapshot) -> say.Claim:
         "{source} The snapshot holds {rows} of {interval}, from {first} to {last}."
         + " In reading the file: {notes}." * bool(snapshot.notes),
         notes=say.word("; ".join(snapshot.notes) or "nothing"),
-        source=say.word(provenance(snapshot.key.market)),
+        source=say.word(provenance(snapshot.key.market, snapshot.merged)),
         rows=say.count(len(candles), "final candle"),
         interval=say.word(snapshot.key.interval),
         first=say.minute(candles["open_time"].iloc[0]),
