@@ -179,8 +179,8 @@ def _repeated(frame: pd.DataFrame) -> np.ndarray[Any, Any]:
     if frame["open_time"].is_unique:
         return np.zeros(len(frame), dtype=bool)
     equal = frame.duplicated()
-    different = frame[~equal]["open_time"].duplicated(keep=False).reindex(frame.index, fill_value=True)
-    return np.asarray(equal | different)
+    times = frame["open_time"].mask(equal)
+    return np.asarray(equal | (times.duplicated(keep=False) & times.notna()))
 
 
 def _kept(rule: Rule, frame: pd.DataFrame, interval: str) -> np.ndarray[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -151,7 +152,8 @@ def _locked(store: Store, source: Source, key: SeriesKey, span: Span, work: Call
         try:
             done = work()
         except BaseException as error:
-            finish_job(store, job, error=str(error) or "stopped before the end")
+            with contextlib.suppress(Exception):  # the database may be gone
+                finish_job(store, job, error=str(error) or "stopped before the end")
             raise
         finish_job(store, job, result=done.facts)
         return done

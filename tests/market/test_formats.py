@@ -598,4 +598,3 @@ def test_no_longer_candle_is_made_where_a_part_is_missing(tmp_path: Path) -> Non
     assert len(found) == 47
     assert not found["open_time"].isin(lost).any()
     assert "2 candles of 1h are not made, the first of 2024-01-01 03:00" in market.notes[-1]
-    market.fetch_candles("BTCUSDT", "5m", times[0], times[-1])

@@ -318,7 +318,7 @@ def test_a_merged_file_with_holes_revises_no_complete_hour(store, truth, tmp_pat
     key, hours = SeriesKey("binance", "BTCUSDT", "1h"), resample_candles(truth[:864], "1h")
     upsert_candles(store, key, hours, source="binance", at=START)
     file = tmp_path / "BTCUSDT-5m.parquet"
-    truth[:864].drop(index=[100, 400]).to_parquet(file)
+    truth[:864].drop(index=[100, 400]).reset_index(drop=True).to_parquet(file)
     done = ingest(store, FileMarket(file), key)
     assert (done.fetched, done.revised) == (69, 0)
     assert "2 candles of 1h are not made" in done.notes[-1]
