@@ -221,8 +221,9 @@ def load_snapshot(bundle: Path) -> Snapshot:
     frames |= {name: pd.DataFrame(columns=columns[name]) for name in later}
     key = SeriesKey(facts["market"], facts["symbol"], facts["interval"])
     start, end = pd.Timestamp(facts["start"]), pd.Timestamp(facts["end"])
-    said = {name: tuple(facts.get(name, ())) for name in ("notes", "merged")}
-    return Snapshot(key, start, end, facts.get("reigning", "persistence"), facts["heads"], **frames, **said)
+    notes, merged = (tuple(facts.get(name, ())) for name in ("notes", "merged"))
+    reigning = facts.get("reigning", "persistence")
+    return Snapshot(key, start, end, reigning, facts["heads"], notes=notes, merged=merged, **frames)
 
 
 def record_snapshot(store: Store, snapshot: Snapshot, at: pd.Timestamp) -> None:
