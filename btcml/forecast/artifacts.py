@@ -134,6 +134,8 @@ def _manifest(forecaster: Forecaster, tail: pd.DataFrame, files: Mapping[str, by
         "factors": dict(forecaster.factors),
         "shape": list(forecaster.shape),
         "interval_state": dict(forecaster.interval_state),
+        "quantiles": forecaster.quantiles,
+        "edges": forecaster.edges,
         "metadata": dict(forecaster.metadata),
         "libraries": {name: version(name) for name in LIBRARIES},
         "files": {
@@ -246,6 +248,8 @@ def _forecaster(manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> tupl
         interval_state=manifest["interval_state"],
         metadata=manifest["metadata"],
         horizons={one.horizon: one for one in horizons},
+        quantiles=manifest.get("quantiles", ()),
+        edges=manifest.get("edges", ()),
     )
     return forecaster, _golden_tail(manifest, files[GOLDEN])
 

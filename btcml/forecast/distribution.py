@@ -21,6 +21,8 @@ from btcml.forecast.metrics.interval import worst_share
 from btcml.rounding import decimals_apart
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import ArrayLike, NDArray
 
     Array = NDArray[np.float64]
@@ -166,6 +168,36 @@ def quantile_at(quantiles: Array, level: float) -> Array:
     left = min(int(np.searchsorted(LEVELS, level, side="right")) - 1, len(LEVELS) - 2)
     share = (level - LEVELS[left]) / (LEVELS[left + 1] - LEVELS[left])
     return np.asarray(quantiles[:, left] + share * (quantiles[:, left + 1] - quantiles[:, left]))
+
+
+def through(quantiles: Array, points: Mapping[float, float]) -> Array:
+    """Quantiles stretched piece by piece so that they have given values at some levels: nearly, between `LEVELS`.
+
+    Parameters
+    ----------
+    quantiles
+        At `LEVELS`, ascending, shape (99,).
+    points
+        Values by level, two or more, both ascending.
+
+    Returns
+    -------
+    ndarray
+        Ascending, shape (99,); unknown (NaN) where the quantiles do not differ between two points.
+
+    Examples
+    --------
+    >>> bent = through(LEVELS - 0.5, {0.05: -2.0, 0.4: 0.0, 0.95: 2.0})
+    >>> quantile_at(bent[None], 0.4).round(9), bent[[0, 4, 94]].round(3).tolist()
+    (array([0.]), [-2.229, -2.0, 2.0])
+    """
+    values = np.array([*points.values()])
+    known = np.concatenate([quantile_at(quantiles[None], level) for level in points])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        slope = np.where(np.diff(known) > 0, np.diff(values) / np.diff(known), np.nan)
+    below, above = np.minimum(quantiles - known[0], 0), np.maximum(quantiles - known[-1], 0)
+    bent = np.interp(quantiles, known, values) + slope[0] * below + slope[-1] * above
+    return np.maximum.accumulate(bent + 0.0 * slope.sum())  # a rounded end of a piece may lie above the next one
 
 
 def distribution_columns(

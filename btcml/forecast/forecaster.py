@@ -12,7 +12,7 @@ from btcml.continuity import suspect_rows
 from btcml.errors import NotReadyError, UsageError
 from btcml.forecast.calibration import CAUTION, calibrated, newest_factor, probability_losses
 from btcml.forecast.dataset import Dataset, make_dataset
-from btcml.forecast.distribution import Decision, Distribution, decide, learn_newest
+from btcml.forecast.distribution import Decision, Distribution, decide, learn_newest, through
 from btcml.forecast.experiment import horizon_row
 from btcml.forecast.features import SETS, features_of, tail_length
 from btcml.forecast.intervals import AdaptiveInterval
@@ -71,7 +71,7 @@ class Prediction:
     horizon
         Candles ahead.
     distribution
-        Of the close, beyond the next candle; None before its warm-up.
+        Of the close; None before its warm-up, and of the next candle where the saved models are older than it.
     """
 
     open_time: pd.Timestamp
@@ -183,6 +183,8 @@ class Forecaster:
         Facts about the training: JSON values only.
     horizons
         Models of the horizons beyond the next candle.
+    quantiles, edges
+        What `btcml.forecast.distribution.learn_newest` learned of the past moves in units of the range forecast.
     """
 
     interval: str
@@ -195,6 +197,8 @@ class Forecaster:
     interval_state: Mapping[str, Any]
     metadata: Mapping[str, Any]
     horizons: Mapping[int, HorizonForecaster] = field(default_factory=dict)
+    quantiles: Sequence[Sequence[float]] = ()
+    edges: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         if self.champion not in {PERSISTENCE, *self.served}:
@@ -271,18 +275,29 @@ class Forecaster:
         move = moves.get(self.champion, 0.0)
         candle = prices(last, move, self.shape[0] * width, -self.shape[1] * width, scale)
         lo, hi = AdaptiveInterval.from_state(self.interval_state).bounds(width * scale)
+        up = float(calibrated(raw[DIRECTION][-1:], self.factors[DIRECTION])[0])
         return Prediction(
             open_time=pd.Timestamp(int(data.target_time[-1]), unit="us", tz="UTC"),
             last_close=last,
             **{name: float(value) for name, value in candle._asdict().items()},
             lo=last * float(np.exp(lo)),
             hi=last * float(np.exp(hi)),
-            prob_up=float(calibrated(raw[DIRECTION][-1:], self.factors[DIRECTION])[0]),
+            prob_up=up,
             model=self.champion,
             closes={PERSISTENCE: last} | {name: float(price_of(last, move, scale)) for name, move in moves.items()},
             horizon=1,
-            distribution=None,
+            distribution=self._distribution(last, move * scale, width * scale, hi, up),
         )
+
+    def _distribution(self, last: float, move: float, size: float, half: float, up: float) -> Distribution | None:
+        """Quantiles of past moves in the third of the scale, stretched to the interval and the probability up."""
+        if not len(self.quantiles) or not half > 0:
+            return None
+        third = int(np.searchsorted(np.asarray(self.edges), np.log(size)))
+        tail = (1 - float(self.interval_state["level"])) / 2
+        middle = {1 - up: 0.0} if tail < 1 - up < 1 - tail else {}
+        found = through(np.asarray(self.quantiles[third]), {tail: -half} | middle | {1 - tail: half})
+        return Distribution(last, tuple(found.tolist()), move) if np.isfinite(found).all() else None
 
     def _move(self, name: str, raw: dict[str, Array]) -> float:
         return self.factors[name] * float(np.mean([raw[member][-1] for member in members_of(name)]))
@@ -346,6 +361,8 @@ def train_forecaster(
     close = raw.close.data if raw else make_dataset(candles, interval, experiment.features, "close", suspects)
     raw = raw or walk_all(close, _holdout(times).folds(times, interval), experiment.models, jobs=jobs)
     served = tuple(name for name in experiment.models if name != PERSISTENCE)
+    outcome, scale = interval_inputs(raw)
+    quantiles, edges = learn_newest(outcome / scale, scale, raw.close.day)
     return Forecaster(
         interval=interval,
         features=tuple(item.name for item in features_of(experiment.features)),
@@ -356,6 +373,8 @@ def train_forecaster(
         shape=_shape(raw.ranges),
         interval_state=_interval_state(raw, experiment.level),
         metadata=_facts(candles, close) | dict(metadata or {}),
+        quantiles=quantiles.tolist(),
+        edges=edges.tolist(),
     )
 
 

@@ -60,7 +60,7 @@ SHORT = (
 """What an answer says of every horizon."""
 
 LEVELS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
-"""Levels of the quantiles that are sealed and answered."""
+"""Levels of the quantiles that are answered, and sealed beyond the next candle."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Forecast:
 
     @property
     def quantiles(self) -> dict[str, list[float]]:
-        """Prices that the close stays below with the probabilities `LEVELS`; empty for the next candle."""
+        """Prices that the close stays below with the probabilities `LEVELS`; empty where they are not known."""
         made = self.prediction.distribution
         return {
             "levels": list(LEVELS) if made else [],

@@ -258,7 +258,9 @@ class HorizonItem(ResponseModel):
     lo: Figure = Field(None, description="Lower end of the 90 % interval of the close.")
     hi: Figure = Field(None, description="Upper end.")
     prob_up: Figure = None
-    levels: list[float] = Field(description="Probabilities of a close below the quantiles; empty for the next candle.")
+    levels: list[float] = Field(
+        description="Probabilities of a close below the quantiles; empty where they are not known."
+    )
     quantiles: list[float] = Field(description="Prices.")
     model: str
     skill: Figure = Field(None, description="Of the served model in walk-forward; 0 for persistence.")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import pickle
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_loaded_models_predict_the_same_to_the_last_bit(forecaster, saved, candl
     assert loaded.predict(tail) == forecaster.predict(tail)
     assert loaded.metadata == dict(forecaster.metadata)
     assert loaded.metadata["snapshot"] == "f" * 64
+
+
+def test_models_that_were_saved_without_quantiles_of_the_next_candle_load(forecaster, saved, candles):
+    """Those of 0.2.0 before: the forecast is the same, its distribution is not known."""
+    manifest = json.loads((saved / "manifest.json").read_text())
+    older = {name: fact for name, fact in manifest.items() if name not in {"quantiles", "edges"}}
+    (saved / "manifest.json").write_text(json.dumps(older))
+    tail = candles.iloc[-forecaster.tail_length :]
+    assert load_forecaster(saved).predict(tail) == replace(forecaster.predict(tail), distribution=None)
 
 
 def test_the_folder_is_small_has_no_pickle_and_nothing_aside(saved):

@@ -21,6 +21,7 @@ from btcml.forecast.distribution import (
     learn_newest,
     probability_below,
     quantile_at,
+    through,
 )
 
 RNG = np.random.default_rng(7)
@@ -98,6 +99,20 @@ def test_quantiles_never_cross_and_undo_probabilities():
     assert (np.diff(table, axis=1) >= 0).all()
     back = np.column_stack([probability_below(quantiles, column) for column in table.T])
     np.testing.assert_allclose(back, np.tile(levels, (200, 1)), atol=1e-9)
+
+
+def test_stretched_quantiles_go_through_their_points_and_never_cross():
+    """The ends exactly, the middle to a thousandth of probability, with tails stretched like the piece beside them."""
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        drawn, up = np.sort(rng.standard_t(3, 99)).round(rng.integers(1, 9)), rng.uniform(0.4, 0.6)
+        bent = through(drawn, {0.05: -0.002, 1 - up: 0.0, 0.95: 0.002})
+        assert (np.diff(bent) >= 0).all()
+        assert [quantile_at(bent[None], level)[0] for level in (0.05, 0.95)] == pytest.approx([-0.002, 0.002])
+        assert bent[0] - bent[4] == pytest.approx((drawn[0] - drawn[4]) * (bent[8] - bent[4]) / (drawn[8] - drawn[4]))
+    smooth = through(NORMAL, {0.05: -0.002, 0.4777: 0.0, 0.95: 0.002})
+    assert probability_below(smooth[None], np.zeros(1))[0] == pytest.approx(0.4777, abs=0.001)
+    assert np.isnan(through(np.zeros(99), {0.05: -0.002, 0.95: 0.002})).all()
 
 
 def test_intervals_of_a_longer_horizon_are_wider_and_hold_each_other():

@@ -39,6 +39,27 @@ def test_a_prediction_is_consistent_and_names_its_model(forecaster, candles):
     assert found.close == found.closes["ridge"]
 
 
+def test_the_next_candle_has_quantiles_that_agree_with_its_interval(forecaster, candles):
+    """They ascend, hold the interval at its level and the probability up; models saved before have none."""
+    found = forecaster.predict(candles)
+    made = found.distribution
+    assert made.interval(0.9) == pytest.approx((found.lo, found.hi), rel=1e-12)
+    assert made.probability_above(found.last_close) == pytest.approx(found.prob_up, abs=0.001)
+    assert made.quantile(0.01) < found.lo < made.quantile(0.25) < made.quantile(0.75) < found.hi < made.quantile(0.99)
+    assert made.expected_bp == pytest.approx(1e4 * np.log(found.close / found.last_close))
+    older = replace(forecaster, quantiles=(), edges=())
+    assert older.predict(candles) == replace(found, distribution=None)
+
+
+def test_a_prediction_is_traded_only_where_its_model_is_proven(forecaster, candles):
+    """Ridge moves by less than 5 bp; persistence is never traded, also without cost."""
+    found = forecaster.predict(candles)
+    assert (found.decide(0).action, found.decide(5).action) != ("no trade", "no trade")
+    assert found.decide(5).action == "no trade"
+    plain = replace(forecaster, champion="persistence").predict(candles).decide(0)
+    assert (plain.action, plain.reason) == ("no trade", "no trade: no model is proven to beat no change")
+
+
 def test_the_live_forecast_equals_the_offline_one(candles):
     """One fold whose training rows are the forecaster's gives its closes to 1e-6 USD."""
     split = len(candles) - 400

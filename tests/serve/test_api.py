@@ -230,6 +230,9 @@ def test_a_horizon_that_is_asked_for_is_answered_beside_the_next_candle(
     assert plain.json()["horizons"] == far.json()["horizons"]
     assert (found.horizon, found.time - found.last_time) == (12, pd.Timedelta("1h"))
     assert (found.lo, found.hi) == (found.quantiles[1], found.quantiles[-2])
+    near = ForecastResponse.model_validate(plain.json())
+    assert (near.lo, near.hi) == pytest.approx((near.quantiles[1], near.quantiles[-2]), rel=1e-12)
+    assert near.quantiles == sorted(near.quantiles)
     assert found.sealed
     assert (none.status_code, wrong.status_code) == (404, 422)
     assert none.json()["detail"].startswith("the training in service forecasts 1, 3, 12 candles ahead, found 7: name")
