@@ -36,6 +36,7 @@ def _job(session: Session, kind: str, **parameters: Any) -> Any:
 def _declare_predict(parser: ArgumentParser) -> None:
     declare_series(parser)
     parser.add_argument("--horizon", type=int, default=1, help="candles ahead, one of BTCML_HORIZONS")
+    parser.add_argument("--cost-bp", type=float, help="also say whether a round trip at this cost, in bp, pays")
     parser.set_defaults(run=_predict)
 
 
@@ -43,7 +44,9 @@ def _predict(args: Namespace) -> Any:
     from btcml.pipeline.predict import predict
 
     session = open_session(args)
-    return predict(session.store, session.settings, session.key).at(args.horizon).to_dict()
+    forecast = predict(session.store, session.settings, session.key).at(args.horizon)
+    decisions = {} if args.cost_bp is None else {"decisions": forecast.decisions(args.cost_bp)}
+    return forecast.to_dict() | decisions
 
 
 def _declare_address(parser: ArgumentParser) -> None:

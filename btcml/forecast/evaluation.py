@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.stats import binom
 
 from btcml.forecast.metrics import PERSISTENCE, evaluate, reliability
-from btcml.forecast.money import money_curve
+from btcml.forecast.money import decisions, money_curve
 from btcml.forecast.verdict import plain
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class SpanEvaluation:
         Forecast probability of a rise against its frequency, in bins of at least 40 rows.
     money
         ``cost_bp, threshold_bp, trips`` (round trips) and the sums ``gross_bp, net_bp`` in bp.
+    decision
+        `btcml.forecast.money.decisions` at the cost; None without forecasts.
     rolling
         See `rolling_direction`.
     candles
@@ -64,6 +66,7 @@ class SpanEvaluation:
     moved: int
     reliability: pd.DataFrame
     money: dict[str, float]
+    decision: dict[Any, float] | None
     rolling: pd.DataFrame
     candles: pd.DataFrame
 
@@ -74,6 +77,7 @@ class SpanEvaluation:
             "direction": {"right": self.right, "rows": self.moved},
             "reliability": self.reliability.to_dict("records"),
             "money": self.money,
+            "decision": self.decision,
         }
         if curves:
             facts |= {"rolling": _columns(self.rolling), "candles": _columns(self.candles)}
@@ -85,7 +89,9 @@ def _columns(frame: pd.DataFrame) -> dict[str, list[Any]]:
     return times | {str(name): frame[name].tolist() for name in frame if name != "open_time"}
 
 
-def evaluate_span(forecasts: pd.DataFrame, *, cost_bp: float = 2.0, threshold_bp: float = 0.0) -> SpanEvaluation:
+def evaluate_span(
+    forecasts: pd.DataFrame, *, cost_bp: float = 2.0, threshold_bp: float = 0.0, trials: int = 1
+) -> SpanEvaluation:
     """Gather the figures of one model's forecasts.
 
     Parameters
@@ -97,6 +103,8 @@ def evaluate_span(forecasts: pd.DataFrame, *, cost_bp: float = 2.0, threshold_bp
         Cost of a round trip in bp.
     threshold_bp
         Forecast move below which nothing is traded, in bp.
+    trials
+        Models and settings tried, for the deflated Sharpe ratio.
     """
     frame = forecasts.dropna(subset=["y", "y_hat", "base"]).reset_index(drop=True)
     candles = _candles(frame)
@@ -111,6 +119,7 @@ def evaluate_span(forecasts: pd.DataFrame, *, cost_bp: float = 2.0, threshold_bp
         moved=int(candles["right"].notna().sum()),
         reliability=reliability(frame, max(1, min(_BINS, int(frame["prob_up"].notna().sum()) // _MIN_IN_BIN))),
         money={"cost_bp": cost_bp, "threshold_bp": threshold_bp, "trips": float(curve["sides"].sum()) / 2} | sums,
+        decision=next(iter(decisions(frame, [cost_bp], trials=trials).to_dict("records")), None),
         rolling=rolling_direction(frame),
         candles=candles,
     )

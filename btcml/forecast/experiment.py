@@ -531,6 +531,11 @@ class Result:
         return pd.DataFrame(rows, columns=["group", "held", "low", "high", "width_bp", "candles"])
 
     @cached_property
+    def months(self) -> pd.DataFrame:
+        """Score of the leader in each month: ``month, rows, ratio, skill``."""
+        return _only(self.scores("month", ["ratio", "skill"]), self.leader)
+
+    @cached_property
     def edge(self) -> EdgeAge:
         """Trend of the leader's skill, and whether its edge lasts."""
         return edge_age(self.of_leader)
@@ -605,7 +610,7 @@ class Result:
             "close": self.scores(),
             "interval": spread[spread["model"] == self.leader],
             "log_range": self.range_scores(),
-            "months": _only(self.scores("month", ["ratio"]), self.leader),
+            "months": self.months,
             "ages": _only(self.scores("age", ["ratio"]), self.leader),
             "money": self.money(late=late),
         }
@@ -634,9 +639,8 @@ class Result:
         for title, table in tables.items():
             cells: dict[str, Any] = {"ratio": lambda x: f"{x:.{decimals_apart(x, 1.0, 5)}f}"}
             parts += ["", title, table.to_string(index=False, formatters=cells, float_format=lambda x: f"{x:.5g}")]
-        months = _only(self.scores("month", ["ratio"]), self.leader)
-        below = int((months["ratio"] < 1).sum())
-        counted = f"months with a smaller error than persistence: {below} of {len(months)}"
+        below = int((self.months["ratio"] < 1).sum())
+        counted = f"months with a smaller error than persistence: {below} of {len(self.months)}"
         return "\n".join([*parts, "", counted, self.edge.sentence])
 
     def _repr_html_(self) -> str:

@@ -208,6 +208,7 @@ def training_facts(done: Trained) -> dict[str, Any]:
     facts |= {f"persistence_{name}": none.get(metric) for name, metric in _FLAT.items()}
     facts |= {"ratio": own.get("ratio"), "skill": done.verdict.get("skill"), "dm_p": done.verdict.get("dm_p")}
     facts |= {"verdict": done.verdict.get("reason"), "heads": done.heads, "window": list(done.window)}
+    facts["edge"] = done.verdict.get("edge")
     facts |= {name: getattr(done, name) for name in _FACTS}
     rows = done.figures.items()
     models = {name: {key: row.get(key) for key in ("mae_usd", "ratio", "skill")} for name, row in rows}

@@ -14,6 +14,7 @@ from btcml.forecast.artifacts import load_forecaster
 from btcml.forecast.verdict import plain
 from btcml.pipeline.evaluate import series_folder
 from btcml.pipeline.progress import check_fresh
+from btcml.pipeline.series import best_model
 from btcml.store.candles import read_last_candles
 from btcml.store.forecasts import append_forecasts, market_now, read_scored
 from btcml.store.models import ModelRecord, read_champion
@@ -110,6 +111,11 @@ class Forecast:
             "levels": list(LEVELS) if made else [],
             "quantiles": [made.quantile(level) for level in LEVELS] if made else [],
         }
+
+    def decisions(self, cost_bp: float) -> list[dict[str, Any]]:
+        """Decision at each horizon at a cost of a round trip (`btcml.decide`), as plain values."""
+        made = {horizon: one.prediction.decide(cost_bp) for horizon, one in self.family.items()}
+        return [{"horizon": horizon} | plain(found._asdict()) for horizon, found in made.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as the service answers them; what is not known is None.
@@ -212,6 +218,19 @@ def _check_record(record: ModelRecord, forecaster: Forecaster) -> None:
             f"found those of {found[0]} with {found[2]}: train again"
         )
         raise ArtifactError(msg)
+
+
+def horizon_figures(served: Served) -> list[dict[str, Any]]:
+    """Champion, ratio and z of each horizon; of the model with the smallest error where persistence serves."""
+    table, name = served.record.verdict.get("table", []), best_model(served.record)
+    rows: dict[int, dict[str, Any]] = {1: {"champion": served.record.name, "model": name}}
+    rows[1] |= {key: row.get(key) for row in table if row["model"] == name for key in ("ratio", "z")}
+    for horizon, one in served.forecaster.horizons.items():
+        rows[horizon] = {"champion": one.champion} | dict(one.facts["figures"])
+    return [{"horizon": horizon} | {key: row.get(key) for key in _FIGURES} for horizon, row in rows.items()]
+
+
+_FIGURES = ("champion", "model", "ratio", "z")
 
 
 def predict_newest(store: Store, key: SeriesKey, served: Served) -> Forecast:

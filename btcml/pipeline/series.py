@@ -144,6 +144,7 @@ def evaluate_series(
     origin: str | None = None,
     cost_bp: float = 2.0,
     threshold_bp: float = 0.0,
+    trials: int = 1,
 ) -> SpanEvaluation:
     """Evaluate points as `read_points` gives them.
 
@@ -153,12 +154,12 @@ def evaluate_series(
         Name for the scores.
     origin
         One of `ORIGINS`; None takes both.
-    cost_bp, threshold_bp
+    cost_bp, threshold_bp, trials
         As in `btcml.forecast.evaluation.evaluate_span`.
     """
     chosen = points if origin is None else points[points["origin"] == origin]
     frame = chosen.assign(model=model, y=chosen["real_close"], y_hat=chosen["close"])
-    return evaluate_span(frame, cost_bp=cost_bp, threshold_bp=threshold_bp)
+    return evaluate_span(frame, cost_bp=cost_bp, threshold_bp=threshold_bp, trials=trials)
 
 
 _SHAPE = {

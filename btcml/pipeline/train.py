@@ -11,7 +11,7 @@ import math
 import shutil
 import time
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -23,7 +23,7 @@ from btcml.forecast.artifacts import manifest_hash, save_forecaster, save_result
 from btcml.forecast.experiment import MODELS, Experiment
 from btcml.forecast.forecaster import train_forecaster, train_horizon
 from btcml.forecast.metrics import PERSISTENCE
-from btcml.forecast.verdict import decision_due
+from btcml.forecast.verdict import decision_due, plain
 from btcml.pipeline.evaluate import evaluate, read_window, series_folder, walk_forward_file
 from btcml.pipeline.predict import load_served
 from btcml.store.chain import chain_head
@@ -190,9 +190,15 @@ def _verdict(
             return facts, {PERSISTENCE: facts["persistence"]} | known, reigning.judged_at, None
     result = evaluate(store, key, candles, experiment=experiment, jobs=jobs)
     save_result(result, walk_forward_file(settings, key))
-    figures = result.figures
-    test = [time.isoformat() for time in experiment.test_span(candles)]
-    return result.verdict.to_dict() | {"test": test, "persistence": figures[PERSISTENCE]}, figures, now, result
+    return _facts(result, candles), result.figures, now, result
+
+
+def _facts(result: Result, candles: pd.DataFrame) -> dict[str, Any]:
+    """What is kept of a verdict of the next candle: its rule, its span, persistence, tries, and the age of the edge."""
+    months = result.months[["month", "rows", "skill"]].to_dict("records")
+    facts = {"test": [time.isoformat() for time in result.experiment.test_span(candles)], "trials": result.trials}
+    facts |= {"persistence": result.figures[PERSISTENCE], "edge": asdict(result.edge) | {"months": months}}
+    return result.verdict.to_dict() | dict(plain(facts))
 
 
 def _horizons(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -203,10 +204,12 @@ async def predict(
     ingest_interval: Interval = None,
     ingest_limit: Annotated[int | None, Query(ge=1, le=1000, description="As that of /ingest/run.")] = None,
     horizon: Annotated[int, Query(ge=1, le=LONGEST_HORIZON, description="Candles ahead, of BTCML_HORIZONS.")] = 1,
+    cost_bp: Annotated[float | None, Query(ge=0, le=1000, description="Cost of a round trip, in bp.")] = None,
 ) -> Response:
     """Return the forecast of the next candle: close, whole candle, 90 % interval, probability up, model, seal.
 
-    With `horizon`, that of the close so many candles ahead, high and low being those until then, and quantiles.
+    With `horizon`, that of the close so many candles ahead, high and low being those until then. With `cost_bp`,
+    also whether a round trip at this cost pays, at each horizon.
 
     With `ingest_interval`, which then is the interval, or `ingest_limit`, candles are fetched first, which
     needs the rights for it; where the exchange does not answer, the forecast is of the candles that are there.
@@ -220,6 +223,8 @@ async def predict(
     if cached is None:
         cached = await run_in_threadpool(service.new_forecast, symbol, interval)
     body = at_horizon(cached.bodies, horizon)
+    if cost_bp is not None:
+        body += b', "decisions": ' + json.dumps(cached.forecast.decisions(cost_bp)).encode()
     return Response(_with_age(body, cached), media_type="application/json")
 
 

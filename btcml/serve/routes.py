@@ -15,6 +15,7 @@ from btcml.candles import SeriesKey
 from btcml.errors import ArtifactError, BtcmlError, NotReadyError
 from btcml.forecast.evaluation import seal_lags
 from btcml.pipeline.evaluate import series_folder
+from btcml.pipeline.predict import horizon_figures
 from btcml.pipeline.progress import read_progress
 from btcml.pipeline.series import best_model, evaluate_series, point_list, read_points, read_series
 from btcml.serve.parameters import End, Key, Start, State
@@ -225,7 +226,8 @@ def evaluation(
     served = champion.name if champion else None
     model, costs = wanted.model or served, {"cost_bp": wanted.cost_bp, "threshold_bp": wanted.threshold_bp}
     points = read_points(service.store, service.settings, key, span, model, own=wanted.model is not None)
-    found = evaluate_series(points, model or "none", origin=wanted.origin, **costs)
+    trials = champion.verdict.get("trials", 1) if champion else 1
+    found = evaluate_series(points, model or "none", origin=wanted.origin, trials=trials, **costs)
     content: dict[str, Any] = {"model": model, "champion": served, "best": best_model(champion)}
     content |= {"origin": wanted.origin, "seal_lag": seal_lags(read_seal_times(service.store, key, *span))}
     return _sent(_head(key) | content | found.to_dict(curves=wanted.curves))
@@ -287,7 +289,15 @@ def model_info(service: State, key: Key) -> dict[str, Any]:
         "listing": sorted(path.name for path in folder.glob("[!.]*")),
         "files": sorted(str(file.relative_to(folder)) for file in folder.glob("*/*") if file.is_file()),
         "models": [_model(record) for record in models],
+        "horizons": _horizons(service, key),
     }
+
+
+def _horizons(service: Service, key: SeriesKey) -> list[dict[str, Any]]:
+    try:
+        return horizon_figures(service.served(key))
+    except (NotReadyError, ArtifactError):
+        return []
 
 
 def _model(record: ModelRecord) -> dict[str, Any]:

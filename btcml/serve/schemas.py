@@ -130,6 +130,26 @@ class ExportResponse(ResponseModel):
 _JUDGED = "Whether that walk-forward was run for this training; at most one is, each day."
 
 
+class EdgeMonth(BaseModel):
+    """Skill in a month of the walk-forward."""
+
+    month: str
+    rows: int
+    skill: Figure
+
+
+class EdgeItem(BaseModel):
+    """Age of the edge: the trend of the skill over the months of the walk-forward."""
+
+    slope_per_year: Figure = Field(description="Change of the skill in a year; null for fewer than six months.")
+    low: Figure = Field(description="Lower end of its 95 % interval.")
+    high: Figure
+    now: Figure = Field(description="Skill at the end of the trend.")
+    lasts: bool = Field(description="Whether the trend stays above 0 for a year, at the lower end of its interval.")
+    sentence: str
+    months: list[EdgeMonth]
+
+
 class TrainingFigures(ResponseModel):
     """Figures of a training, each beside persistence's; errors of the newest experiment's walk-forward."""
 
@@ -147,6 +167,7 @@ class TrainingFigures(ResponseModel):
     skill: Figure = Field(None, description="1 - MAE in bp over persistence's, in the newest walk-forward.")
     dm_p: Figure = Field(None, description="p-value of that walk-forward's Diebold-Mariano test, corrected.")
     judged: bool | None = Field(None, description=_JUDGED)
+    edge: EdgeItem | None = Field(None, description="Of the champion, or of the model with the smallest error.")
     champion: str | None = None
     samples: int | None = None
     split_train: int | None = None
@@ -227,6 +248,16 @@ class ModelItem(ResponseModel):
     coverage: Figure = None
 
 
+class HorizonFigures(BaseModel):
+    """Verdict at a horizon, in the newest walk-forward at it."""
+
+    horizon: int = Field(description="Candles ahead.")
+    champion: str = Field(description="The served model; persistence where none has proven skill.")
+    model: str = Field(description="Whose figures these are: the champion, or the model with the smallest error.")
+    ratio: Figure = Field(description="Its MAE in bp over persistence's.")
+    z: Figure = Field(description="Its Diebold-Mariano statistic; negative is better than persistence.")
+
+
 class ModelInfoResponse(ResponseModel):
     """Where the models are, and what they are."""
 
@@ -236,6 +267,7 @@ class ModelInfoResponse(ResponseModel):
     listing: list[str] = Field(description="What is in the folder of the series.")
     files: list[str]
     models: list[ModelItem]
+    horizons: list[HorizonFigures] = Field(description="Horizons of the training in service; empty before the first.")
 
 
 class ChallengerItem(ResponseModel):
@@ -267,6 +299,18 @@ class HorizonItem(ResponseModel):
     sealed: bool = Field(description="Whether this forecast is sealed.")
 
 
+class DecisionItem(BaseModel):
+    """Whether a round trip until a horizon pays its cost."""
+
+    horizon: int
+    action: Literal["long", "short", "no trade"]
+    expected_bp: Figure = Field(description="Forecast move.")
+    needed_bp: float = Field(description="Smallest forecast move that pays.")
+    probability: Figure = Field(description="Of a move beyond the cost, up or down.")
+    proven: bool = Field(description="Whether the model is proven to beat no change; without proof there is no trade.")
+    reason: str
+
+
 class ForecastResponse(HorizonItem, _OfSeries):
     """The forecast of the next candle, or of the close at the horizon that was asked for."""
 
@@ -292,6 +336,7 @@ class ForecastResponse(HorizonItem, _OfSeries):
     )
     challengers: list[ChallengerItem] = Field(default_factory=list, description="Beside it, never instead.")
     horizons: list[HorizonItem] = Field([], description="All horizons that are forecast, this one among them.")
+    decisions: list[DecisionItem] = Field([], description="With cost_bp: one for each horizon.")
 
 
 class FutureItem(ResponseModel):
@@ -402,6 +447,18 @@ class MoneyItem(ResponseModel):
     net_bp: float = Field(description="Sum after costs.")
 
 
+class RuleItem(ResponseModel):
+    """Result of trading only where the forecast move pays the cost."""
+
+    cost_bp: float = Field(description="Cost of a round trip.")
+    silent: float = Field(description="Share of the forecasts without a trade.")
+    trips: float = Field(description="Round trips.")
+    gross_bp: Figure = Field(description="Of a round trip before costs.")
+    net_bp: Figure = Field(description="After costs.")
+    total: float = Field(description="Sum after costs, in units of the stake.")
+    deflated: Figure = Field(description="Probability that it is skill after all tries on record.")
+
+
 class EvaluationResponse(_OfSeries):
     """Figures of out-of-sample forecasts; with curves also ``rolling`` and ``candles``, as columns."""
 
@@ -416,5 +473,6 @@ class EvaluationResponse(_OfSeries):
     direction: dict[str, int] = Field(description="Right signs among the rows that moved.")
     reliability: list[ReliabilityItem]
     money: MoneyItem
+    decision: RuleItem | None = Field(None, description="Of the same forecasts; null where there are none.")
     rolling: dict[str, list[Any]] | None = None
     candles: dict[str, list[Any]] | None = None

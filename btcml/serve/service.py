@@ -134,6 +134,8 @@ class CachedForecast:
     ----------
     bodies
         JSON objects by horizon, each without its last brace: the age of the model is added when it is sent.
+    forecast
+        The forecast itself.
     trained
         Time of the training on the market's clock, in seconds of the epoch.
     version
@@ -141,6 +143,7 @@ class CachedForecast:
     """
 
     bodies: dict[int, bytes]
+    forecast: Forecast
     trained: float
     fresh_until: float
     version: tuple[int, ...]
@@ -250,6 +253,7 @@ class Service:
         until = forecast.prediction.open_time + (1 + GRACE) * key.delta
         return CachedForecast(
             {horizon: _body(one, now) for horizon, one in forecast.family.items()},
+            forecast,
             forecast.record.trained_at.timestamp(),
             math.inf if still else until.timestamp(),
             version,

@@ -9,6 +9,7 @@ from btcml.candles import SeriesKey
 from btcml.errors import NotReadyError
 from btcml.forecast.artifacts import load_result, manifest_hash
 from btcml.pipeline.evaluate import series_folder, walk_forward_file
+from btcml.pipeline.jobs import training_facts
 from btcml.pipeline.train import CARD, Trained, model_card, prune, train
 from btcml.store.models import read_champion, read_models, read_trials
 
@@ -24,6 +25,9 @@ def test_a_training_is_judged_saved_and_put_into_service(store, settings, series
     assert champion.manifest == manifest_hash(series_folder(settings, series) / done.artifact)
     assert done.figures["persistence"]["skill"] == 0.0
     assert (done.verdict["champion"] == "persistence") == (done.champion == "persistence")
+    edge = training_facts(done)["edge"]
+    assert edge["sentence"] == "Whether the edge lasts is not known: a trend needs 6 months, found 2."
+    assert (edge["slope_per_year"], [row["month"] for row in edge["months"]]) == (None, ["2025-02", "2025-03"])
     assert len(read_trials(store, series)) == 1
     walk = load_result(walk_forward_file(settings, series)).forecasts
     assert (walk["high"] >= walk[["open", "y_hat"]].max(axis=1)).all()

@@ -14,7 +14,7 @@ from btcml.errors import BannedError, UsageError
 from btcml.market.files import FileMarket
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.ingest import ingest
-from btcml.pipeline.predict import seal
+from btcml.pipeline.predict import load_served, seal
 from btcml.pipeline.series import evaluate_series, read_points
 from btcml.serve.api import check_host, create_app, serve_api
 from btcml.serve.schemas import (
@@ -28,6 +28,7 @@ from btcml.serve.schemas import (
     SeriesResponse,
 )
 from btcml.store.jobs import append_job, finish_job
+from btcml.store.models import read_champion
 from btcml.testing.exchange import running_exchange
 
 from ..processes import WAIT_S, until  # noqa: TID252 - of all tests
@@ -224,6 +225,10 @@ def test_a_horizon_that_is_asked_for_is_answered_beside_the_next_candle(
     with Listening(create_app(settings, store)) as url:
         asked = ("/predict", "/predict?horizon=1", "/predict?horizon=12", "/predict?horizon=7", "/predict?horizon=0")
         plain, one, far, none, wrong = (requests.post(url + path, timeout=WAIT_S) for path in asked)
+        info = requests.get(url + "/model/info", timeout=WAIT_S).json()
+    ModelInfoResponse.model_validate(info)
+    served = load_served(store, settings, trained_ahead).forecaster.horizons
+    rows = {horizon: {"champion": of.champion} | of.facts["figures"] for horizon, of in served.items()}
     found = ForecastResponse.model_validate(far.json())
     assert plain.json() | {"model_age_seconds": 0} == one.json() | {"model_age_seconds": 0}
     assert [row.horizon for row in found.horizons] == [1, 3, 12]
@@ -234,8 +239,23 @@ def test_a_horizon_that_is_asked_for_is_answered_beside_the_next_candle(
     assert (near.lo, near.hi) == pytest.approx((near.quantiles[1], near.quantiles[-2]), rel=1e-12)
     assert near.quantiles == sorted(near.quantiles)
     assert found.sealed
+    assert info["horizons"] == [
+        {"horizon": 1, "champion": "persistence", "model": "persistence", "ratio": None, "z": None},
+        *({"horizon": h} | {name: rows[h][name] for name in ("champion", "model", "ratio", "z")} for h in (3, 12)),
+    ]
     assert (none.status_code, wrong.status_code) == (404, 422)
     assert none.json()["detail"].startswith("the training in service forecasts 1, 3, 12 candles ahead, found 7: name")
+
+
+def test_a_forecast_with_a_cost_says_whether_a_trade_pays_it(service):
+    """At each horizon, as the library decides; persistence is never traded, and without a cost nothing is decided."""
+    found = ForecastResponse.model_validate(service.post("/predict?cost_bp=0.5").json())
+    (near,) = found.decisions
+    assert (near.horizon, near.action, near.needed_bp, near.proven) == (1, "no trade", 0.5, False)
+    assert near.reason == "no trade: no model is proven to beat no change"
+    assert 0 < near.probability < 1
+    assert "decisions" not in service.post("/predict").json()
+    assert service.post("/predict?cost_bp=-1").status_code == 422
 
 
 def test_points_of_the_series_are_out_of_sample_and_say_where_they_come_from(service):
@@ -268,7 +288,9 @@ def test_the_evaluation_is_the_librarys_to_the_bit(service, query):
     given = (newest - pd.Timedelta(days=3), newest)
     frame = read_points(service.store, service.settings, service.key, given, found["model"], own=bool(model))
     costs = {name: query[name] for name in ("cost_bp", "threshold_bp") if name in query}
+    costs["trials"] = read_champion(service.store, service.key).verdict["trials"]
     expected = evaluate_series(frame, found["model"], origin=query.get("origin"), **costs).to_dict()
+    assert expected["decision"] is None or expected["decision"]["silent"] == 1 or found["model"] != "persistence"
     assert {name: found[name] for name in expected} == json.loads(json.dumps(expected))
 
 
@@ -328,6 +350,7 @@ def test_a_training_is_answered_at_once_where_the_client_prefers_it(service):
     assert found.status == "ok"
     assert found.persistence_mae > 0
     assert found.split_train < found.split_total
+    assert "a trend needs 6 months" in found.edge.sentence
 
 
 def test_prometheus_reads_requests_jobs_ages_and_skill(service):
