@@ -306,6 +306,8 @@ class Findings:
         Recomputed scores by horizon.
     forecasts, outcomes
         The rows.
+    compared
+        How many outcomes were compared with another source.
     """
 
     faults: list[str] = field(default_factory=list)
@@ -313,6 +315,7 @@ class Findings:
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     forecasts: list[dict[str, Any]] = field(default_factory=list)
     outcomes: list[dict[str, Any]] = field(default_factory=list)
+    compared: int = 0
 
 
 def series_of(origin: str) -> tuple[str, ...]:
@@ -344,20 +347,21 @@ def verify_record(read: Read, since: Iterable[str] = ()) -> Findings:
         return found
     for log in LOGS:
         try:
-            getattr(found, log).extend(_verify_log(read, log, keys, kept, found))
+            getattr(found, log).extend(_verified_rows(read, log, keys, kept, found))
         except (OSError, ValueError) as error:
             found.faults.append(f"{log}: a file is missing or cannot be read: {error}")
     found.faults += [f"the checkpoint that was kept is of another log, {name}" for name in kept if name not in keys]
     if not found.faults:
-        found.faults += _broken_links(found)
+        links = broken_links(found.forecasts, found.outcomes)
+        found.faults += [f"forecasts: row {number} {reason}" for number, reason in links]
         found.scores = scores(found.forecasts, found.outcomes)
         found.faults += _other_scores(json.loads(read("scores.json")), found.scores)
     return found
 
 
-def _verify_log(
+def _verified_rows(
     read: Read, log: str, keys: Mapping[str, bytes], kept: Mapping[str, Checkpoint], found: Findings
-) -> Iterator[dict[str, Any]]:
+) -> list[dict[str, Any]]:
     """Rows of one log; what is wrong is added to the findings."""
     newest, signatures = parse_note(read(f"{log}/checkpoint").decode())
     found.sizes[log] = newest.size
@@ -370,21 +374,28 @@ def _verify_log(
             found.faults.append(f"{log}: {note.size - newest.size} rows of the kept checkpoint were cut off")
         elif roots.setdefault(note.size, root) != root:
             found.faults.append(f"{log}: two checkpoints of {note.size} rows have different roots: a fork")
-    tree, previous = Tree(), ""
+    tree, other_roots = Tree(), []
+    rows: list[dict[str, Any]] = []
     for line in _lines(read, log, LOGS[log], newest.size):
         tree.append(line.encode())
-        row = from_line(log, line) | {"previous": previous}
-        if log == "outcomes":
-            row["forecast_hash"] = _hash_of(found.forecasts, row["forecast_seq"])
-        reason = _broken_row(log, newest.origin, row, tree.size)
-        if reason:
-            found.faults.append(f"{log}: row {tree.size} {reason}")
+        rows.append(_implied(from_line(log, line), rows, found))
         if tree.size in roots and base64.b64encode(tree.root()).decode() != roots[tree.size]:
-            found.faults.append(f"{log}: the first {tree.size} rows are not those of the checkpoint of that size")
-        previous = row["hash"]
-        yield row
+            other_roots.append(tree.size)
+    chain = broken_rows(log, series_of(newest.origin), rows)
+    found.faults += [f"{log}: row {number} {reason}" for number, reason in chain]
+    found.faults += [f"{log}: the first {n} rows are not those of the checkpoint of that size" for n in other_roots]
     if tree.size < newest.size:
         found.faults.append(f"{log}: row {tree.size + 1} is missing of {newest.size} in the checkpoint")
+    return rows
+
+
+def _implied(row: dict[str, Any], before: Sequence[Row], found: Findings) -> dict[str, Any]:
+    """A row with the hashes that its line leaves out."""
+    row["previous"] = before[-1]["hash"] if before else ""
+    if "forecast_seq" in row:
+        number = row["forecast_seq"] or 0
+        row["forecast_hash"] = found.forecasts[number - 1]["hash"] if 0 < number <= len(found.forecasts) else None
+    return row
 
 
 def _checkpoints(read: Read, log: str) -> Iterator[list[str]]:
@@ -400,16 +411,36 @@ def _is_note_signed(note: Checkpoint, signatures: Iterable[tuple[str, bytes]], k
     )
 
 
-def _hash_of(forecasts: Sequence[Row], number: int | None) -> str | None:
-    """Hash of the forecast of a number; none where there is no such forecast."""
-    return forecasts[number - 1]["hash"] if number and number <= len(forecasts) else None
+def broken_rows(
+    log: str, series: Iterable[str], rows: Iterable[Row], start: int = 0, previous: str = ""
+) -> Iterator[tuple[int, str]]:
+    """Find the rows of a chain that are not what they should be.
 
+    Parameters
+    ----------
+    log
+        ``forecasts`` or ``outcomes``.
+    series
+        Market, symbol and interval.
+    rows
+        Ascending, with the columns of `SEALED`.
+    start, previous
+        Number and hash of the row before the first.
 
-def _broken_row(log: str, origin: str, row: Row, number: int) -> str:
-    if row["seq"] != number:
-        return f"has the number {row['seq']}"
-    fits = row_hash(log, series_of(origin), row) == row["hash"]
-    return "" if fits else "does not have the content of its hash, or does not follow the row before"
+    Yields
+    ------
+    tuple
+        Number of a row, and what is wrong with it.
+    """
+    series = tuple(series)
+    for number, row in enumerate(rows, start + 1):
+        if row["seq"] != number:
+            yield number, "is missing"
+        if row["previous"] != previous:
+            yield number, "does not follow the row before"
+        if row_hash(log, series, row) != row["hash"]:
+            yield number, "does not match its hash"
+        previous = row["hash"]
 
 
 def _tile(read: Read, folder: str, number: int, header: Sequence[str]) -> list[str]:
@@ -434,15 +465,21 @@ def _lines(read: Read, folder: str, header: Sequence[str], size: float = math.in
         number += 1
 
 
-def _broken_links(found: Findings) -> Iterator[str]:
-    """Forecasts that name an outcome that is not there, or came after their own."""
-    hashes = {"", *(row["hash"] for row in found.outcomes)}
-    known = {row["open_time"]: row["forecast_seq"] or 0 for row in found.outcomes}
-    for row in found.forecasts:
-        if row["hash_version"] > 1 and row["outcome"] not in hashes:
-            yield f"forecasts: row {row['seq']} names an outcome that is not in the log"
+def broken_links(forecasts: Iterable[Row], outcomes: Sequence[Row]) -> Iterator[tuple[int, str]]:
+    """Find forecasts that name an outcome that is not there, or were committed when their own was known.
+
+    Yields
+    ------
+    tuple
+        Number of a forecast, and what is wrong with it.
+    """
+    hashes = {"", *(row["hash"] for row in outcomes)}
+    known = {row["open_time"]: row["forecast_seq"] or 0 for row in outcomes}
+    for row in forecasts:
         if row["seq"] > known.get(row["open_time"], row["seq"]):
-            yield f"forecasts: row {row['seq']} was added after its outcome was known"
+            yield row["seq"], "was committed after its outcome was known"
+        if row["hash_version"] > 1 and row["outcome"] not in hashes:
+            yield row["seq"], "names an outcome that is not in the chain"
 
 
 def scores(forecasts: Iterable[Row], outcomes: Iterable[Row]) -> dict[str, dict[str, float]]:
@@ -485,9 +522,9 @@ def _other_scores(published: Mapping[str, Row], own: Mapping[str, Row]) -> Itera
         return
     for horizon, figures in own.items():
         for name, value in figures.items():
-            said = published[horizon].get(name, math.nan)
-            if not abs(said - value) <= _TOLERANCE * max(1.0, abs(value)):
-                yield f"the {name} of horizon {horizon} is said to be {said}, the rows give {value}"
+            shown = published[horizon].get(name, math.nan)
+            if not abs(shown - value) <= _TOLERANCE * max(1.0, abs(value)):
+                yield f"scores.json has {name} {shown} of horizon {horizon}, the rows give {value}"
 
 
 def in_folder(folder: Path) -> Read:
@@ -499,8 +536,7 @@ def summary(found: Findings) -> str:
     """Lines for people: what is there, scores, and what is wrong."""
     lines = [f"{log}: {size} rows" for log, size in found.sizes.items()]
     for horizon, figures in found.scores.items():
-        told = ", ".join(f"{name} {value:.6g}" for name, value in figures.items())
-        lines.append(f"horizon {horizon}: {told}")
+        lines.append(f"horizon {horizon}: " + ", ".join(f"{name} {value:.6g}" for name, value in figures.items()))
     return "\n".join([*lines, *(found.faults[:20] or ["consistent"])])
 
 

@@ -47,7 +47,7 @@ def _audit(args: Namespace) -> Any:
         more = f" and {len(found.faults) - 1} more" if found.faults[1:] else ""
         msg = f"the record is not consistent: {found.faults[0]}{more}: ask its publisher"
         raise StoreError(msg)
-    compared = {"outcomes compared with": source.market} if source else {}
+    compared = {"compared": {"source": source.market, "outcomes": found.compared}} if source else {}
     return {"found": "consistent", "rows": found.sizes} | compared | {"scores": found.scores}
 
 

@@ -278,11 +278,10 @@ def _golden_tail(manifest: Mapping[str, Any], payload: bytes) -> pd.DataFrame:
 
 def _check_golden(expected: Mapping[str, list[float]], found: Mapping[str, list[float]], folder: Path) -> None:
     for name, values in found.items():
-        apart = float(np.max(np.abs(np.array(values) - np.array(expected.get(name, np.nan)))))
-        if not apart <= TOLERANCE:
-            msg = (
-                f"{name} must forecast its golden rows to {TOLERANCE}, found {apart:.2g} in {folder.name}: train again"
-            )
+        difference = float(np.max(np.abs(np.array(values) - np.array(expected.get(name, np.nan)))))
+        if not difference <= TOLERANCE:
+            where = f"{difference:.2g} in {folder.name}"
+            msg = f"{name} must forecast its golden rows to {TOLERANCE}, found {where}: train again"
             raise ArtifactError(msg)
 
 
@@ -298,7 +297,7 @@ def save_result(result: Result, file: Path) -> Path:
         parts += [part.assign(target=name) for name, part in frames.items() if part is not None]
     frame = pd.concat(parts, ignore_index=True)
     table = pa.Table.from_pandas(frame.astype({"model": "str"}), preserve_index=False)
-    facts = {"experiment": asdict(result.experiment), "looks": result.looks, "reigning": result.reigning}
+    facts = {"experiment": asdict(result.experiment), "looks": result.looks, "reigning": result.incumbent}
     facts["tries"] = result.tries
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _RESULT: json.dumps(facts).encode()})
     with replaced_file(file) as new:
@@ -363,7 +362,7 @@ def load_result(file: Path) -> Result | None:
         raise _damaged(file, error) from error
 
 
-def _family(experiment: Experiment, frame: pd.DataFrame, looks: int, reigning: str, tries: int) -> Result:
+def _family(experiment: Experiment, frame: pd.DataFrame, looks: int, incumbent: str, tries: int) -> Result:
     """Results at the horizons of a saved frame, the first of them with the others as its family."""
     parts = {
         keys: part.drop(columns="target").reset_index(drop=True) for keys, part in frame.groupby(["horizon", "target"])
@@ -373,8 +372,8 @@ def _family(experiment: Experiment, frame: pd.DataFrame, looks: int, reigning: s
         close, ranges = parts[horizon, "close"], parts[horizon, "log_range"][list(FORECAST_COLUMNS)]
         volatility = parts.get((horizon, "realized_volatility"))
         volatility = None if volatility is None else volatility[list(FORECAST_COLUMNS)]
-        reigns = PERSISTENCE if family else reigning
-        family.append(Result(experiment, close, ranges, looks, reigns, None, volatility, family, tries))
+        current = PERSISTENCE if family else incumbent
+        family.append(Result(experiment, close, ranges, looks, current, None, volatility, family, tries))
     return family[0]
 
 

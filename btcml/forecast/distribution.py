@@ -170,7 +170,7 @@ def quantile_at(quantiles: Array, level: float) -> Array:
     return np.asarray(quantiles[:, left] + share * (quantiles[:, left + 1] - quantiles[:, left]))
 
 
-def through(quantiles: Array, points: Mapping[float, float]) -> Array:
+def stretch_quantiles(quantiles: Array, points: Mapping[float, float]) -> Array:
     """Quantiles stretched piece by piece so that they have given values at some levels: nearly, between `LEVELS`.
 
     Parameters
@@ -187,7 +187,7 @@ def through(quantiles: Array, points: Mapping[float, float]) -> Array:
 
     Examples
     --------
-    >>> bent = through(LEVELS - 0.5, {0.05: -2.0, 0.4: 0.0, 0.95: 2.0})
+    >>> bent = stretch_quantiles(LEVELS - 0.5, {0.05: -2.0, 0.4: 0.0, 0.95: 2.0})
     >>> quantile_at(bent[None], 0.4).round(9), bent[[0, 4, 94]].round(3).tolist()
     (array([0.]), [-2.229, -2.0, 2.0])
     """

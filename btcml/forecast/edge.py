@@ -77,20 +77,20 @@ def edge_age(forecasts: pd.DataFrame) -> EdgeAge:
         return EdgeAge(math.nan, math.nan, math.nan, math.nan, lasts=False, sentence=words)
     overlap = math.ceil((horizon_of(forecasts) - 1) * forecasts["open_time"].diff().min() / _DAY)
     years = ((days["open_time"] - days["open_time"].iloc[-1]) / _YEAR).to_numpy(dtype=float)
-    weight = days["nothing"].to_numpy()
+    weight = days["persistence"].to_numpy()
     lags = max(newey_west_lags(len(days)), 2 * overlap)
-    slope, low, high, now, bottom = _trend(years, 1 - days["model"].to_numpy() / weight, weight, lags)
+    slope, low, high, now, low_ahead = _trend(years, 1 - days["model"].to_numpy() / weight, weight, lags)
     skill = 1 - float(days["model"].sum() / weight.sum())
-    lasts = skill > 0 and bottom > 0
+    lasts = skill > 0 and low_ahead > 0
     return EdgeAge(slope, low, high, now, lasts, _sentence(months, skill, (slope, low, high), lasts=lasts))
 
 
 def _daily(forecasts: pd.DataFrame) -> pd.DataFrame:
-    """Sums of the errors of the model and of no change, by day; days on which no price moved are left out."""
-    errors = {"model": loss_of(forecasts), "nothing": loss_of(forecasts, column="base")}
+    """Sums of the errors of the model and of persistence, by day; days on which no price moved are left out."""
+    errors = {"model": loss_of(forecasts), "persistence": loss_of(forecasts, column="base")}
     known = pd.DataFrame(errors | {"open_time": forecasts["open_time"].dt.floor("D")}).dropna()
     sums = known.groupby("open_time", as_index=False).sum()
-    return sums[sums["nothing"] > 0]
+    return sums[sums["persistence"] > 0]
 
 
 def _trend(years: Floats, skill: Floats, weight: Floats, lags: int) -> tuple[float, float, float, float, float]:
@@ -99,9 +99,9 @@ def _trend(years: Floats, skill: Floats, weight: Floats, lags: int) -> tuple[flo
 
     model = sm.WLS(skill, sm.add_constant(years - 1), weights=weight)
     fit = model.fit(cov_type="HAC", cov_kwds={"maxlags": lags, "use_correction": True}, use_t=True)
-    (bottom, _), (low, high) = fit.conf_int()
+    (low_ahead, _), (low, high) = fit.conf_int()
     ahead, slope = fit.params
-    return float(slope), float(low), float(high), float(ahead - slope), float(bottom)
+    return float(slope), float(low), float(high), float(ahead - slope), float(low_ahead)
 
 
 def _sentence(months: int, skill: float, slope: tuple[float, float, float], *, lasts: bool) -> str:

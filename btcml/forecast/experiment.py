@@ -49,7 +49,7 @@ from btcml.forecast.statistics import (
     wilson_interval,
 )
 from btcml.forecast.verdict import Verdict, challenger_p, count_looks, ledger, overlapping, plain, verdict
-from btcml.forecast.walk import Raw, close_frame, level_frame, walk, walk_horizons
+from btcml.forecast.walk import RawForecasts, close_frame, level_frame, walk, walk_horizons
 from btcml.rounding import decimals_apart
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ class Experiment:
         *,
         looks: int = 1,
         tries: int = 0,
-        reigning: str | Mapping[int, str] = PERSISTENCE,
+        incumbent: str | Mapping[int, str] = PERSISTENCE,
         jobs: int = 2,
         backend: str = "loky",
     ) -> Result:
@@ -294,7 +294,7 @@ class Experiment:
             Looks at these candles, this one included (`btcml.forecast.verdict.count_looks`).
         tries
             Models and settings on record, those of this run included (`ledger`).
-        reigning
+        incumbent
             The champion so far of the first horizon, or of each by horizon.
         jobs, backend
             Parallel fits, and the name of the joblib backend; the result does not depend on either.
@@ -308,13 +308,13 @@ class Experiment:
         folds = self.plan.folds(candles["open_time"], self.interval)
         raws = walk_horizons(data, folds, self.horizons, self.models, RANGE_MODELS, jobs, backend)
         family: list[Result] = []
-        champions = {self.horizons[0]: reigning} if isinstance(reigning, str) else reigning
+        champions = {self.horizons[0]: incumbent} if isinstance(incumbent, str) else incumbent
         for horizon, raw in raws.items():
             forecasts = self._tested(close_frame(raw, self.models, self.level))
             ranges = self._tested(level_frame(raw.ranges, RANGE_MODELS))
             volatility = self._tested(level_frame(raw.volatility, RANGE_MODELS)) if raw.volatility else None
-            reigns = champions.get(horizon, PERSISTENCE)
-            family.append(Result(self, forecasts, ranges, looks, reigns, raw, volatility, family, int(tries)))
+            current = champions.get(horizon, PERSISTENCE)
+            family.append(Result(self, forecasts, ranges, looks, current, raw, volatility, family, int(tries)))
         return family[0]
 
     def forecast(
@@ -396,7 +396,7 @@ class Result:
         Long forecast frame of the close with ``open, high, low, amp`` beside ``y_hat``.
     ranges
         Long forecast frame of the log range.
-    looks, reigning, tries
+    looks, incumbent, tries
         What `Experiment.run` was given.
     raw
         Forecasts from which the frames were made; not saved.
@@ -410,8 +410,8 @@ class Result:
     forecasts: pd.DataFrame = field(repr=False)
     ranges: pd.DataFrame = field(repr=False)
     looks: int = 1
-    reigning: str = PERSISTENCE
-    raw: Raw | None = field(default=None, repr=False, compare=False)
+    incumbent: str = PERSISTENCE
+    raw: RawForecasts | None = field(default=None, repr=False, compare=False)
     volatility: pd.DataFrame | None = field(default=None, repr=False)
     family: list[Result] = field(default_factory=list, repr=False, compare=False)
     tries: int = 0
@@ -439,7 +439,7 @@ class Result:
     def verdict(self) -> Verdict:
         """Which model is served, by the rule fixed in advance."""
         others = [result.challenger_p for result in self.family if result is not self]
-        return verdict(self.forecasts, looks=self.looks, reigning=self.reigning, others=others, served=MODELS)
+        return verdict(self.forecasts, looks=self.looks, incumbent=self.incumbent, others=others, served=MODELS)
 
     @cached_property
     def challenger_p(self) -> pd.Series:

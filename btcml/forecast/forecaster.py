@@ -12,7 +12,7 @@ from btcml.continuity import suspect_rows
 from btcml.errors import NotReadyError, UsageError
 from btcml.forecast.calibration import CAUTION, calibrated, newest_factor, probability_losses
 from btcml.forecast.dataset import Dataset, make_dataset
-from btcml.forecast.distribution import Decision, Distribution, decide, learn_newest, through
+from btcml.forecast.distribution import Decision, Distribution, decide, learn_newest, stretch_quantiles
 from btcml.forecast.experiment import horizon_row
 from btcml.forecast.features import SETS, features_of, tail_length
 from btcml.forecast.intervals import AdaptiveInterval
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from btcml.forecast.experiment import Experiment, Result
     from btcml.forecast.models import Model, Sample
-    from btcml.forecast.walk import Raw, Walked
+    from btcml.forecast.walk import FoldForecasts, RawForecasts
 
     Array = NDArray[np.float64]
     from collections.abc import Sequence
@@ -296,7 +296,7 @@ class Forecaster:
         third = int(np.searchsorted(np.asarray(self.edges), np.log(size)))
         tail = (1 - float(self.interval_state["level"])) / 2
         middle = {1 - up: 0.0} if tail < 1 - up < 1 - tail else {}
-        found = through(np.asarray(self.quantiles[third]), {tail: -half} | middle | {1 - tail: half})
+        found = stretch_quantiles(np.asarray(self.quantiles[third]), {tail: -half} | middle | {1 - tail: half})
         return Distribution(last, tuple(found.tolist()), move) if np.isfinite(found).all() else None
 
     def _move(self, name: str, raw: dict[str, Array]) -> float:
@@ -322,7 +322,7 @@ def train_forecaster(
     experiment: Experiment,
     *,
     champion: str = PERSISTENCE,
-    raw: Raw | None = None,
+    raw: RawForecasts | None = None,
     jobs: int = 2,
     metadata: Mapping[str, Any] | None = None,
 ) -> Forecaster:
@@ -427,7 +427,7 @@ def _holdout(open_time: pd.Series) -> WalkForward:
     return WalkForward(start, window=None, refit=len(open_time), purge=1, burn_in=None)
 
 
-def _factors(raw: Raw, models: Sequence[str]) -> dict[str, float]:
+def _factors(raw: RawForecasts, models: Sequence[str]) -> dict[str, float]:
     factors = {}
     for name in models:
         _, losses, prior = raw_move(raw.close, name)
@@ -439,14 +439,14 @@ def _factors(raw: Raw, models: Sequence[str]) -> dict[str, float]:
     return factors | {DIRECTION: newest_factor(losses, direction.day, 1.0)}
 
 
-def _shape(ranges: Walked) -> tuple[float, float]:
+def _shape(ranges: FoldForecasts) -> tuple[float, float]:
     """Median height above and depth below the last close, in units of the range forecast."""
     data, width = ranges.data, np.exp(ranges.raw[RANGE])
     high, low = (TARGETS[name].scaled(data.prepared, data.horizon)[ranges.rows] for name in ("high", "low"))
     return float(np.nanmedian(high / width)), float(np.nanmedian(-low / width))
 
 
-def _interval_state(raw: Raw, level: float) -> dict[str, Any]:
+def _interval_state(raw: RawForecasts, level: float) -> dict[str, Any]:
     interval = AdaptiveInterval(level=level)
     interval.run(*interval_inputs(raw))
     return interval.state()

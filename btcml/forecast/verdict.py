@@ -5,7 +5,7 @@
    the last six months, and the one-sided Diebold-Mariano p over the whole test, after Holm over
    all challengers at all horizons and times the looks at the data, is below alpha = 0.01.
 3. Champion is the lowest MAE among those that a training can serve; if there is none, persistence.
-4. A reigning champion stays as long as rule 2 holds for it at a single look: to keep a champion
+4. An incumbent stays champion as long as rule 2 holds for it at a single look: to keep a champion
    claims nothing new. It is replaced only by a challenger that beats persistence *and* beats the
    champion by Diebold-Mariano, Holm and looks again counted.
 5. A verdict falls at most once a day. Training in between refits the champion, never promotes.
@@ -61,7 +61,7 @@ class Verdict:
         One row per model, persistence first, then by ratio: ``model``, ``ratio`` (MAE over
         persistence's), ``z`` and ``p`` (Diebold-Mariano, one-sided), ``p_once`` (after Holm),
         ``p_holm`` (Holm and looks counted), ``recent_ratio`` (last six months), ``beats``
-        (rule 2), ``served`` (whether it may be champion) and ``p_champion`` (Holm p against the reigning
+        (rule 2), ``served`` (whether it may be champion) and ``p_champion`` (Holm p against the incumbent
         champion; 1 where there is none). Ratios are NaN where no price moved.
     looks
         Looks at the data that were counted, this one included.
@@ -109,7 +109,7 @@ def verdict(
     *,
     looks: int = 1,
     alpha: float = ALPHA,
-    reigning: str = PERSISTENCE,
+    incumbent: str = PERSISTENCE,
     others: Sequence[pd.Series] = (),
     served: Collection[str] | None = None,
 ) -> Verdict:
@@ -123,7 +123,7 @@ def verdict(
         How many verdicts these data have seen, this one included.
     alpha
         Level of the tests.
-    reigning
+    incumbent
         The champion so far. One that is no longer among the models is replaced like persistence.
     others
         `challenger_p` of the other horizons that were asked for with it: Holm allows for them.
@@ -164,12 +164,12 @@ def verdict(
         )
     table = _table(losses, horizon, others, looks, alpha)
     table["served"] = True if served is None else table["model"].isin([PERSISTENCE, *served])
-    reigns = reigning if _stays(table[table["served"]], reigning, alpha) else PERSISTENCE
-    table["p_champion"] = _against(losses, reigns, looks, horizon).reindex(table["model"]).fillna(1.0).to_numpy()
-    worthy = table["beats"] & table["served"] & ((table["p_champion"] < alpha) if reigns != PERSISTENCE else True)
+    current = incumbent if _stays(table[table["served"]], incumbent, alpha) else PERSISTENCE
+    table["p_champion"] = _against(losses, current, looks, horizon).reindex(table["model"]).fillna(1.0).to_numpy()
+    worthy = table["beats"] & table["served"] & ((table["p_champion"] < alpha) if current != PERSISTENCE else True)
     # The table is in the order of MAE, so the first that qualifies is the best.
-    champion = str(table["model"][worthy].iloc[0]) if worthy.any() else reigns
-    reason = _reason(table, champion, reigns, _Context(looks, alpha, losses.index, horizon, len(others) + 1))
+    champion = str(table["model"][worthy].iloc[0]) if worthy.any() else current
+    reason = _reason(table, champion, current, _Context(looks, alpha, losses.index, horizon, len(others) + 1))
     return Verdict(champion, reason, table, looks, alpha, len(losses))
 
 
@@ -304,11 +304,11 @@ def _table(losses: pd.DataFrame, horizon: int, others: Sequence[pd.Series], look
     return table[["model", "ratio", "z", "p", "p_once", "p_holm", "recent_ratio", "beats"]]
 
 
-def _stays(table: pd.DataFrame, reigning: str, alpha: float) -> bool:
-    """Whether the reigning champion still beats persistence at a single look."""
-    own = table[table["model"] == reigning]
+def _stays(table: pd.DataFrame, incumbent: str, alpha: float) -> bool:
+    """Whether the incumbent still beats persistence at a single look."""
+    own = table[table["model"] == incumbent]
     holds = (own["ratio"] < 1) & (own["recent_ratio"] < 1) & (own["p_once"] < alpha)
-    return reigning != PERSISTENCE and bool(holds.any())
+    return incumbent != PERSISTENCE and bool(holds.any())
 
 
 def _is_recent(times: pd.Index) -> NDArray[np.bool_]:
@@ -348,7 +348,7 @@ class _Context(NamedTuple):
     asked: int
 
 
-def _reason(table: pd.DataFrame, champion: str, reigns: str, of: _Context) -> str:
+def _reason(table: pd.DataFrame, champion: str, current: str, of: _Context) -> str:
     ahead = f" {of.horizon} candles ahead" * (of.horizon > 1)
     challengers, none = table.iloc[1:], f"{PERSISTENCE} is champion{ahead}:"
     if challengers.empty:
@@ -358,7 +358,7 @@ def _reason(table: pd.DataFrame, champion: str, reigns: str, of: _Context) -> st
     able = challengers[challengers["served"]]
     named = champion if champion != PERSISTENCE else (able if len(able) else challengers)["model"].iloc[0]
     row = challengers[challengers["model"] == named].iloc[0].to_dict()
-    stays = reigns == champion != PERSISTENCE
+    stays = current == champion != PERSISTENCE
     figures = _figures(row, len(challengers), of, stays=stays)
     better = challengers[~challengers["served"] & challengers["beats"]]
     if champion == PERSISTENCE:
@@ -366,14 +366,14 @@ def _reason(table: pd.DataFrame, champion: str, reigns: str, of: _Context) -> st
         who = who if len(able) else "none of the challengers is one that a training fits"
         place = "the best" if row["ratio"] < 1 else "none has a smaller error; the nearest"
         return f"{none} {who}; {place}, {named}, has {figures}.{_unserved(better if len(able) else able)}"
-    beats = "" if stays or reigns == PERSISTENCE else f", and beats {reigns}"
+    beats = "" if stays or current == PERSISTENCE else f", and beats {current}"
     held = f"stays champion{ahead}: no challenger beats it; it has" if stays else f"is champion{ahead}: it has"
     return f"{champion} {held} {figures}{beats}.{_unserved(better[better['ratio'] < row['ratio']])}"
 
 
 def _figures(row: dict[Any, Any], models: int, of: _Context, *, stays: bool) -> str:
     """Figures of a challenger, each with the decimals that show on which side of the rule it is."""
-    looked = "as the reigning one" if stays else f"and {of.looks} look{_s(of.looks)}"
+    looked = "as the incumbent" if stays else f"and {of.looks} look{_s(of.looks)}"
     counted = f"{models} challenger{_s(models)}" + f" at {of.asked} horizons" * (of.asked > 1)
     recently = f"and {_ratio(row['recent_ratio'])} in the last {_RECENT_MONTHS} months"
     if math.isnan(row["recent_ratio"]):

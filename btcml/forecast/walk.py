@@ -50,7 +50,7 @@ MOVES = ("close", "open")
 
 
 @dataclass(frozen=True)
-class Walked:
+class FoldForecasts:
     """Raw out-of-sample forecasts of one dataset over all folds, burn-in included.
 
     Parameters
@@ -91,17 +91,17 @@ class Walked:
         return self.data.scale[self.rows]
 
 
-class Raw(NamedTuple):
+class RawForecasts(NamedTuple):
     """Raw forecasts at one horizon over the same folds.
 
     The classifier of the direction is for the next candle only; the volatility is forecast unless the next
     candle is all that is asked for.
     """
 
-    close: Walked
-    ranges: Walked
-    direction: Walked | None = None
-    volatility: Walked | None = None
+    close: FoldForecasts
+    ranges: FoldForecasts
+    direction: FoldForecasts | None = None
+    volatility: FoldForecasts | None = None
 
 
 def walk(
@@ -109,7 +109,7 @@ def walk(
     folds: Sequence[Fold],
     jobs: int = 1,
     backend: str = "loky",
-) -> list[Walked]:
+) -> list[FoldForecasts]:
     """Out-of-sample forecasts of every model of every dataset, all fits in one pool.
 
     Parameters
@@ -123,7 +123,7 @@ def walk(
 
     Returns
     -------
-    list of Walked
+    list of FoldForecasts
         One for each dataset.
 
     Raises
@@ -147,7 +147,7 @@ def walk(
         tests = [_test_rows(data, fold) for fold in folds]
         cutoff = np.repeat([ticks(fold.cutoff) for fold in folds], [len(test) for test in tests])
         raw = {name: np.concatenate([next(parts) for _ in folds]) for name in names}
-        walked.append(Walked(data, np.concatenate(tests), cutoff, raw))
+        walked.append(FoldForecasts(data, np.concatenate(tests), cutoff, raw))
     return walked
 
 
@@ -158,7 +158,7 @@ def walk_all(
     range_models: Sequence[str] = (RANGE,),
     jobs: int = 2,
     backend: str = "loky",
-) -> Raw:
+) -> RawForecasts:
     """Raw forecasts of the models, the classifier and the range models, all fits in one pool."""
     return walk_horizons(close, folds, (close.horizon,), models, range_models, jobs, backend)[close.horizon]
 
@@ -171,7 +171,7 @@ def walk_horizons(
     range_models: Sequence[str] = (RANGE,),
     jobs: int = 2,
     backend: str = "loky",
-) -> dict[int, Raw]:
+) -> dict[int, RawForecasts]:
     """Raw forecasts by horizon from the same features, all fits in one pool."""
     wide = close.with_features("range")
     works = {
@@ -179,7 +179,7 @@ def walk_horizons(
         for h in horizons
     }
     walked = iter(walk([item for work in works.values() for item in work.values()], folds, jobs, backend))
-    return {h: Raw(**{part: next(walked) for part in work}) for h, work in works.items()}
+    return {h: RawForecasts(**{part: next(walked) for part in work}) for h, work in works.items()}
 
 
 def fit_all(
@@ -210,7 +210,7 @@ def _work(
     *,
     volatility: bool = False,
 ) -> dict[str, tuple[Dataset, list[str]]]:
-    """Datasets with the models that learn from them, by their name in `Raw`; those of ranges have wide features."""
+    """Datasets with the models that learn from them, by name in `RawForecasts`; ranges have wide features."""
     wide = wide or close.with_features("range")
     sizes = list(dict.fromkeys([RANGE, *range_models]))
     work = {"close": (close, _members(models))}
@@ -256,7 +256,7 @@ def _fit_predict(name: str, sample: Sample, train: Rows, test: Rows, ready: NDAr
         return np.where(ready[test], fitted.predict(sample.at(test)), np.nan)
 
 
-def raw_move(walked: Walked, name: str) -> tuple[Array, Array, float]:
+def raw_move(walked: FoldForecasts, name: str) -> tuple[Array, Array, float]:
     """Raw forecast of a model or mean, its losses under each factor, and its prior factor."""
     members = members_of(name)
     raw = np.mean([walked.raw[member] for member in members], axis=0)
@@ -264,7 +264,7 @@ def raw_move(walked: Walked, name: str) -> tuple[Array, Array, float]:
     return raw, return_losses(raw, walked.outcome, walked.scale), prior
 
 
-def level_frame(walked: Walked, models: Sequence[str]) -> pd.DataFrame:
+def level_frame(walked: FoldForecasts, models: Sequence[str]) -> pd.DataFrame:
     """Long forecast frame of one target, burn-in included: a block of rows per model, in order of names.
 
     Moves are multiplied by the factor learned from their earlier forecasts; NaN is persistence.
@@ -284,7 +284,7 @@ def level_frame(walked: Walked, models: Sequence[str]) -> pd.DataFrame:
     return frame.assign(model=frame["model"].astype(pd.CategoricalDtype(sorted(scaled))))[list(FORECAST_COLUMNS)]
 
 
-def _scaled(walked: Walked, name: str) -> Array:
+def _scaled(walked: FoldForecasts, name: str) -> Array:
     raw, losses, prior = raw_move(walked, name)
     if walked.data.target not in MOVES:
         return raw
@@ -295,7 +295,7 @@ def _times(stamps: NDArray[np.int64]) -> pd.DatetimeIndex:
     return pd.to_datetime(stamps, unit="us", utc=True).as_unit("us")
 
 
-def close_frame(walked: Raw, models: Sequence[str], level: float = LEVEL) -> pd.DataFrame:
+def close_frame(walked: RawForecasts, models: Sequence[str], level: float = LEVEL) -> pd.DataFrame:
     """Long forecast frame of the close, burn-in included, with all columns that pages show.
 
     Returns
@@ -328,7 +328,7 @@ _KEPT = ("lo", "hi", "pit", "crps_bp", "crps_reference_bp")
 
 
 def _distributions(
-    walked: Raw, volatility: Walked, base: Array, models: Sequence[str], level: float
+    walked: RawForecasts, volatility: FoldForecasts, base: Array, models: Sequence[str], level: float
 ) -> dict[str, Array]:
     """Columns of the predictive distributions, around the forecasts of the first model.
 
@@ -340,7 +340,7 @@ def _distributions(
     return found | {name: base * np.exp(found[name]) for name in ("lo", "hi")}
 
 
-def distribution_inputs(walked: Raw, volatility: Walked, model: str) -> tuple[Array, Array, Array]:
+def distribution_inputs(walked: RawForecasts, volatility: FoldForecasts, model: str) -> tuple[Array, Array, Array]:
     """Log returns until the horizon, forecasts of them by a model, and their forecast scales, shape (n,)."""
     close, rows = walked.close, walked.close.rows
     sizes = [
@@ -352,7 +352,7 @@ def distribution_inputs(walked: Raw, volatility: Walked, model: str) -> tuple[Ar
     return outcome, moves * close.scale, np.exp(np.mean(sizes, axis=0))
 
 
-def _next_candle(walked: Raw, direction: Walked, base: Array, level: float) -> dict[str, Array]:
+def _next_candle(walked: RawForecasts, direction: FoldForecasts, base: Array, level: float) -> dict[str, Array]:
     """Interval and calibrated probability of a rise of the next candle."""
     bounds = AdaptiveInterval(level=level).run(*interval_inputs(walked))
     raw = direction.raw[DIRECTION]
@@ -361,7 +361,7 @@ def _next_candle(walked: Raw, direction: Walked, base: Array, level: float) -> d
     return {"lo": lo, "hi": hi, "prob_up": calibrated(raw, factor)}
 
 
-def interval_inputs(walked: Raw) -> tuple[Array, Array]:
+def interval_inputs(walked: RawForecasts) -> tuple[Array, Array]:
     """Realised log returns and the range forecasts that scale their intervals, shape (n,)."""
     close, ranges = walked.close, walked.ranges
     level = ranges.data.level_of(ranges.rows, ranges.raw[RANGE])
@@ -369,7 +369,7 @@ def interval_inputs(walked: Raw) -> tuple[Array, Array]:
     return np.log(close.data.level[close.rows] / close.data.persistence[close.rows]), np.exp(forecast.to_numpy())
 
 
-def _reach(walked: Raw, base: Array) -> tuple[Array, Array]:
+def _reach(walked: RawForecasts, base: Array) -> tuple[Array, Array]:
     """Forecast log distance of high and low from the last close.
 
     The range forecast times the running median share of the range above and below in the outcomes before;

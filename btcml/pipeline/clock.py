@@ -93,11 +93,11 @@ def check_clock(store: Store, source: Source) -> pd.Timestamp:
     """
     market = source.market
     earliest, now, latest = market_now(store, market), source.now(), market_now(store, market)
-    apart = (now - min(max(now, earliest), latest)).total_seconds()
-    if abs(apart) > _TOLERANCE_S * max(read_clock_speed(store, market) or 1.0, 1.0):
+    offset = (now - min(max(now, earliest), latest)).total_seconds()
+    if abs(offset) > _TOLERANCE_S * max(read_clock_speed(store, market) or 1.0, 1.0):
         msg = (
-            f"the clock of {market} is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} the recorded one, by "
-            f"which its forecasts are sealed{_other_speed(store, source)}: a replay that was started again needs "
+            f"the clock of {market} is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} the recorded one, "
+            f"by which its forecasts are sealed{_other_speed(store, source)}: a replay that was started again needs "
             "another name (btcml exchange --name), and btcml up has to be started again"
         )
         raise StoreError(msg)

@@ -140,9 +140,9 @@ def _database(settings: Settings, store: Store) -> list[Finding]:
 
 
 def _clock(name: str, time: pd.Timestamp, against: str) -> Finding:
-    apart = (time - utc_now()).total_seconds()
-    found = f"{abs(apart):.1f} s {'ahead of' if apart > 0 else 'behind'} {against}"
-    return _found(name, abs(apart) > _CLOCK_S, found, "switch on time synchronisation (NTP) on both machines", "bad")
+    offset = (time - utc_now()).total_seconds()
+    found = f"{abs(offset):.1f} s {'ahead of' if offset > 0 else 'behind'} {against}"
+    return _found(name, abs(offset) > _CLOCK_S, found, "switch on time synchronisation (NTP) on both machines", "bad")
 
 
 def _exchange(settings: Settings, store: Store | None) -> list[Finding]:

@@ -110,7 +110,7 @@ def evaluate(
     candles: pd.DataFrame,
     *,
     experiment: Experiment | None = None,
-    reigning: Mapping[int, str] | None = None,
+    incumbent: Mapping[int, str] | None = None,
     jobs: int = 2,
     backend: str = "loky",
 ) -> Result:
@@ -122,7 +122,7 @@ def evaluate(
         Candles of the series.
     experiment
         None: the published one.
-    reigning
+    incumbent
         Champions by horizon; None: the one in service, of the next candle.
     jobs, backend
         Parallel fits, and the name of the joblib backend.
@@ -131,9 +131,9 @@ def evaluate(
     trials, research = read_trials(store, key), read_research(key)
     looks, tries = chosen.looks(candles, trials, research), chosen.ledger(candles, trials, research)["tries"].sum()
     champion = read_champion(store, key)
-    if reigning is None:
-        reigning = {} if champion is None else {1: champion.name}
-    result = chosen.run(candles, looks=looks, tries=int(tries), reigning=reigning, jobs=jobs, backend=backend)
+    if incumbent is None:
+        incumbent = {} if champion is None else {1: champion.name}
+    result = chosen.run(candles, looks=looks, tries=int(tries), incumbent=incumbent, jobs=jobs, backend=backend)
     _count(store, key, candles, result, chosen.differences(candles))
     return result
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
+import tempfile
 from dataclasses import astuple
 from html import escape
 from pathlib import Path
@@ -42,7 +44,7 @@ _COSIGNATURE = 4
 """Kind of a witness's key (C2SP tlog-cosignature)."""
 
 
-def publish_series(store: Store, home: Path, folder: Path, key: SeriesKey, at: pd.Timestamp) -> dict[str, Any]:
+def publish_series(store: Store, home: Path, root: Path, key: SeriesKey, at: pd.Timestamp) -> dict[str, Any]:
     """Write what was sealed since the last call into the record of a series, and sign the new sizes.
 
     Each file is written whole before the next one, and the state of the folder last: a call that was interrupted is
@@ -52,8 +54,8 @@ def publish_series(store: Store, home: Path, folder: Path, key: SeriesKey, at: p
     ----------
     home
         Holds the signing key, ``record.key``; it is made at the first call, and readable by its owner alone.
-    folder
-        The record of this series alone; made where it is missing.
+    root
+        The record is written into ``MARKET/SYMBOL/INTERVAL`` in it.
     at
         Time that the checkpoints say.
 
@@ -71,6 +73,7 @@ def publish_series(store: Store, home: Path, folder: Path, key: SeriesKey, at: p
     """
     signer = signing_key(home / "record.key")
     names = {log: f"btcml/{key}/{log}" for log in record.LOGS}
+    folder = root.joinpath(*astuple(key))
     with folder_lock(folder):
         state = _load_state(folder)
         before = {log: one["size"] for log, one in state.items()}
@@ -92,8 +95,8 @@ def publish_series(store: Store, home: Path, folder: Path, key: SeriesKey, at: p
     return {"folder": str(folder)} | sizes | {"new": sum(sizes.values()) - sum(before.values())}
 
 
-def publish_all(store: Store, home: Path, folder: Path, at: pd.Timestamp) -> list[dict[str, Any]]:
-    """Publish every series that has sealed forecasts, each as ``MARKET/SYMBOL/INTERVAL`` in the folder.
+def publish_all(store: Store, home: Path, root: Path, at: pd.Timestamp) -> list[dict[str, Any]]:
+    """Publish every series that has sealed forecasts, as `publish_series` does.
 
     Raises
     ------
@@ -104,7 +107,7 @@ def publish_all(store: Store, home: Path, folder: Path, at: pd.Timestamp) -> lis
     if not keys:
         msg = "no forecast has been sealed in any series: run btcml schedule, then publish"
         raise NotReadyError(msg)
-    return [publish_series(store, home, folder.joinpath(*str(key).split("/")), key, at) for key in keys]
+    return [publish_series(store, home, root, key, at) for key in keys]
 
 
 def signing_key(path: Path) -> Ed25519PrivateKey:
@@ -134,8 +137,15 @@ def signing_key(path: Path) -> Ed25519PrivateKey:
     form = serialization.PrivateFormat.PKCS8
     payload = made.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.write_bytes(payload)
+    handle, new = tempfile.mkstemp(dir=path.parent)  # mkstemp's are the owner's alone
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(payload)
+        os.link(new, path)
+    except FileExistsError:  # another process was first
+        return signing_key(path)
+    finally:
+        Path(new).unlink()
     return made
 
 
@@ -179,13 +189,10 @@ def _require_continuation(key: SeriesKey, log: str, state: _State, head: str | N
             f"has {str(head)[:12]}: restore the database, or publish into an empty folder"
         )
         raise StoreError(msg)
-    previous = state["head"]
-    for number, row in enumerate(rows, start=state["size"] + 1):
-        expected = (number, previous, record.row_hash(log, astuple(key), row))
-        if (row["seq"], row["previous"], row["hash"]) != expected:
-            msg = f"the chain of {log} of {key} breaks at row {number}: run btcml db verify-forecasts"
-            raise StoreError(msg)
-        previous = row["hash"]
+    broken = record.broken_rows(log, astuple(key), rows, state["size"], state["head"])
+    for number, reason in broken:
+        msg = f"row {number} of the {log} of {key} {reason}: run btcml db verify-forecasts"
+        raise StoreError(msg)
 
 
 def _append_lines(folder: Path, header: Sequence[str], start: int, lines: Sequence[str]) -> None:
@@ -312,7 +319,7 @@ def audit_record(read: Read, since: Sequence[str] = (), source: Source | None = 
     Returns
     -------
     Findings
-        A fault for each outcome that differs.
+        A fault for each outcome that differs; an outcome whose candle the source lacks is not compared.
     """
     found = record.verify_record(read, since)
     if source is None or not found.outcomes:
@@ -325,10 +332,12 @@ def audit_record(read: Read, since: Sequence[str] = (), source: Source | None = 
     known = {row.open_time: {name: getattr(row, name) for name in prices} for row in candles.itertuples()}
     for row in found.outcomes:
         other = known.get(row["open_time"], {})
-        names = [name for name, value in other.items() if row[name] not in {None, value}]
-        if names:
-            told = ", ".join(f"{name} {row[name]}, {source.market} has {other[name]}" for name in names)
-            found.faults.append(f"outcomes: row {row['seq']} of {row['open_time']:%Y-%m-%dT%H:%M}Z says {told}")
+        found.compared += bool(other)
+        differences = [f"{name} {row[name]}, {source.market} has {value}" for name, value in other.items()
+                       if row[name] not in {None, value}]  # fmt: skip
+        if differences:
+            where = f"outcomes: row {row['seq']} of {row['open_time']:%Y-%m-%dT%H:%M}Z"
+            found.faults.append(f"{where} has {'; '.join(differences)}")
     return found
 
 
@@ -358,8 +367,8 @@ def witness_record(read: Read, home: Path, name: str, at: pd.Timestamp) -> dict[
     kept = [home / "witness" / f"{text_hash(record.parse_note(note)[0].origin)}.txt" for note in notes]
     found = record.verify_record(read, [path.read_text(encoding="utf-8") for path in kept if path.exists()])
     if found.faults:
-        told = "; ".join(found.faults[:3])
-        msg = f"not cosigned: {told}: show the publisher the checkpoints in {home / 'witness'}"
+        faults = "; ".join(found.faults[:3])
+        msg = f"not cosigned: {faults}: show the publisher the checkpoints in {home / 'witness'}"
         raise StoreError(msg)
     signer = signing_key(home / "witness.key")
     cosigned = [_cosigned(note, signer, name, at) for note in notes]

@@ -58,7 +58,7 @@ MAX_ATTEMPTS = 6
 _SETTLE = pd.Timedelta("0.1s")  # of the market, after the close: its recorded clock may be that much ahead
 _LONGEST_WAIT_S = 1.0
 _SHORTEST_WAIT_S = 0.02
-_TELL_S = 10.0
+_NOTIFY_EVERY_S = 10.0
 _STOP_S = 8.0
 _DAY = pd.Timedelta(days=1)
 _EPOCH = pd.Timestamp(0, tz="UTC")
@@ -151,9 +151,9 @@ class Scheduler:
         self._auditing = threading.Lock()
         self._failed: set[SeriesKey] = set()
         self.speed = 1.0
-        self._aside = ThreadPoolExecutor(1, thread_name_prefix="btcml-aside")
-        self._telling: Future[None] | None = None
-        self._next_telling = 0.0
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="btcml-background")
+        self._notifying: Future[None] | None = None
+        self._next_notifying = 0.0
         context.on_newest = self._forecast
 
     def run(self) -> None:
@@ -237,21 +237,17 @@ class Scheduler:
         """Start trainings, alerts and publishing: all run beside the forecasts."""
         for key in self.keys:
             self._attempt(self._train_when_due, key)
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         """Send alerts and publish in a thread: a slow receiver or disk delays no forecast."""
-        busy = self._telling is not None and not self._telling.done()
-        settings = self.context.settings
-        if (
-            (settings.btcml_alerts or settings.btcml_publish_dir)
-            and not busy
-            and time.monotonic() >= self._next_telling
-        ):
-            self._next_telling = time.monotonic() + _TELL_S
-            self._telling = self._aside.submit(self._tell_all)
+        settings, busy = self.context.settings, self._notifying is not None and not self._notifying.done()
+        wanted = settings.btcml_alerts or settings.btcml_publish_dir
+        if wanted and not busy and time.monotonic() >= self._next_notifying:
+            self._next_notifying = time.monotonic() + _NOTIFY_EVERY_S
+            self._notifying = self._background.submit(self._notify_all)
 
-    def _tell_all(self) -> None:
+    def _notify_all(self) -> None:
         for key in self.keys:
             for name, work in (("alerts", self._send_alerts), ("publishing", self._publish)):
                 try:
@@ -266,8 +262,7 @@ class Scheduler:
     def _publish(self, key: SeriesKey) -> None:
         settings = self.context.settings
         if settings.btcml_publish_dir is not None and chain_head(self.context.store, key):
-            folder = settings.btcml_publish_dir.expanduser().joinpath(*str(key).split("/"))
-            publish_series(self.context.store, settings.home, folder, key, utc_now())
+            publish_series(self.context.store, settings.home, settings.btcml_publish_dir.expanduser(), key, utc_now())
 
     def _attempt(self, work: Callable[[SeriesKey], T], key: SeriesKey) -> T | None:
         """Do work of a series; a failure is logged, and None returned."""
@@ -382,7 +377,7 @@ class Scheduler:
         """Wait for what runs in threads, and end a training, whose job is closed by its own process."""
         self.stop.set()
         deadline = time.monotonic() + _STOP_S
-        self._aside.shutdown(wait=False, cancel_futures=True)
+        self._background.shutdown(wait=False, cancel_futures=True)
         if self._training is not None:
             end_processes([self._training[1]])
         for thread in self._threads:

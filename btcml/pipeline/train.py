@@ -111,7 +111,7 @@ def train(
     """Train a series and put the result into service.
 
     The experiment that may change the champion is run at most once a day; in between, training refits the
-    reigning one and never promotes, and the figures are those of the newest experiment. A training after the first one
+    incumbent and never promotes, and the figures are those of the newest experiment. A training after the first one
     also judges and fits the longer horizons of the settings where that is a week ago.
 
     Parameters
@@ -182,12 +182,12 @@ def _verdict(
     jobs: int,
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]], pd.Timestamp, Result | None]:
     """Facts, figures and time of the newest verdict, and the result where it fell just now."""
-    reigning = read_champion(store, key)
-    if reigning is not None and reigning.judged_at is not None and "test" in reigning.verdict:
-        known = {row.name: row.metrics for row in read_models(store, key) if row.artifact == reigning.artifact}
-        if not decision_due(reigning.judged_at, now) and {*experiment.models} <= {*known}:
-            facts = reigning.verdict
-            return facts, {PERSISTENCE: facts["persistence"]} | known, reigning.judged_at, None
+    incumbent = read_champion(store, key)
+    if incumbent is not None and incumbent.judged_at is not None and "test" in incumbent.verdict:
+        known = {row.name: row.metrics for row in read_models(store, key) if row.artifact == incumbent.artifact}
+        if not decision_due(incumbent.judged_at, now) and {*experiment.models} <= {*known}:
+            facts = incumbent.verdict
+            return facts, {PERSISTENCE: facts["persistence"]} | known, incumbent.judged_at, None
     result = evaluate(store, key, candles, experiment=experiment, jobs=jobs)
     save_result(result, walk_forward_file(settings, key))
     return _facts(result, candles), result.figures, now, result
@@ -212,9 +212,9 @@ def _horizons(
     if fresh.issuperset(wanted):
         return known
     experiment = Experiment.default(candles, key.interval, wanted).replace(models=HORIZON_MODELS)
-    reigning = {horizon: one.champion for horizon, one in known.items()}
+    incumbent = {horizon: one.champion for horizon, one in known.items()}
     try:
-        result = evaluate(store, key, candles, experiment=experiment, reigning=reigning, jobs=jobs)
+        result = evaluate(store, key, candles, experiment=experiment, incumbent=incumbent, jobs=jobs)
     except NotReadyError:  # candles for the next one, but not for the longest
         return known
     facts = {"judged_at": now.isoformat(), "test": [time.isoformat() for time in experiment.test_span(candles)]}

@@ -20,7 +20,6 @@ from IPython import display
 from btcml.candles import SeriesKey
 from btcml.errors import NotFoundError, ReportError, UsageError
 from btcml.files import file_hash, write_text
-from btcml.forecast.artifacts import load_result, save_result
 from btcml.report.claims import Claim
 from btcml.report.figures import Chart, Download, Table, svg_text, table_html
 from btcml.store.snapshots import load_snapshot
@@ -100,6 +99,8 @@ class Story:
 
     def keep(self, result: Result) -> None:
         """Leave the result of the experiment for later chapters."""
+        from btcml.forecast.artifacts import save_result  # noqa: PLC0415 - the first chapters need no models
+
         save_result(result, self.products / self.chapter / "result.parquet")
 
     def recall(self, chapter: str) -> Result:
@@ -110,6 +111,8 @@ class Story:
         NotFoundError
             If that chapter has not run.
         """
+        from btcml.forecast.artifacts import load_result  # noqa: PLC0415 - as above
+
         found = load_result(self.products / chapter / "result.parquet")
         if found is None:
             msg = f"chapter {self.chapter} needs the result of chapter {chapter}, found none: run that chapter first"

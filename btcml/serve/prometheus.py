@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -90,9 +91,7 @@ def _series_figures(service: Service, key: SeriesKey) -> dict[str, float]:
 def live_figures(service: Service, key: SeriesKey) -> dict[str, float]:
     """Skill and coverage of the sealed forecasts so far; without those that have no outcome yet."""
     scores = live_scores(service.store, key)
-    counts = {"forecasts_scored": scores["scored"], "forecasts_missed": float(count_missing(service.store, key))}
-    if not scores["scored"]:
+    counts = {"forecasts_scored": scores["rows"], "forecasts_missed": float(count_missing(service.store, key))}
+    if not scores["rows"]:
         return counts
-    base = scores["persistence_error_bp"]
-    skill = 1 - scores["error_bp"] / base if base > 0 else 0.0
-    return counts | {"live_skill": skill, "live_coverage": scores["coverage"]}
+    return counts | {"live_skill": 1 - scores.get("ratio", 1.0), "live_coverage": scores.get("coverage", math.nan)}

@@ -130,7 +130,7 @@ class ExportResponse(ResponseModel):
 _JUDGED = "Whether that walk-forward was run for this training; at most one is, each day."
 
 
-class EdgeMonth(BaseModel):
+class EdgeMonth(ResponseModel):
     """Skill in a month of the walk-forward."""
 
     month: str
@@ -138,7 +138,7 @@ class EdgeMonth(BaseModel):
     skill: Figure
 
 
-class EdgeItem(BaseModel):
+class EdgeItem(ResponseModel):
     """Age of the edge: the trend of the skill over the months of the walk-forward."""
 
     slope_per_year: Figure = Field(description="Change of the skill in a year; null for fewer than six months.")
@@ -248,7 +248,7 @@ class ModelItem(ResponseModel):
     coverage: Figure = None
 
 
-class HorizonFigures(BaseModel):
+class HorizonFigures(ResponseModel):
     """Verdict at a horizon, in the newest walk-forward at it."""
 
     horizon: int = Field(description="Candles ahead.")
@@ -299,7 +299,7 @@ class HorizonItem(ResponseModel):
     sealed: bool = Field(description="Whether this forecast is sealed.")
 
 
-class DecisionItem(BaseModel):
+class DecisionItem(ResponseModel):
     """Whether a round trip until a horizon pays its cost."""
 
     horizon: int

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from btcml.candles import SeriesKey
-from btcml.record import row_hash
+from btcml.record import broken_links, broken_rows
 from btcml.store.engine import IN_SERIES
 
 if TYPE_CHECKING:
@@ -105,15 +105,7 @@ AND NOT EXISTS (SELECT FROM outcomes o WHERE o.market = c.market AND o.symbol = 
 
 
 def _broken_rows(of: str, key: SeriesKey, rows: Sequence[Row]) -> Iterator[ChainBreak]:
-    previous = ""
-    for expected, row in enumerate(rows, start=1):
-        if row["seq"] != expected:
-            yield ChainBreak(expected, "the row is missing", of)
-        if row["previous"] != previous:
-            yield ChainBreak(expected, "the row does not follow the row before", of)
-        if row_hash(f"{of}s", astuple(key), row) != row["hash"]:
-            yield ChainBreak(expected, "the row's content does not match its hash", of)
-        previous = row["hash"]
+    return (ChainBreak(number, f"the row {reason}", of) for number, reason in broken_rows(f"{of}s", astuple(key), rows))
 
 
 def _holds(rows: Sequence[Row], head: Row) -> bool:
@@ -126,19 +118,13 @@ _AHEAD = timedelta(minutes=1)
 
 def _broken_forecasts(key: SeriesKey, forecasts: Sequence[Row], outcomes: Sequence[Row]) -> Iterator[ChainBreak]:
     """Compare what was sealed since version 2 with the market's clock and the outcomes."""
-    hashes = {"", *(row["hash"] for row in outcomes)}
-    known = {row["open_time"]: row["forecast_seq"] or 0 for row in outcomes}
+    for number, reason in broken_links(forecasts, outcomes):
+        yield ChainBreak(number, f"it {reason}")
     closes = {row["open_time"]: row["close"] for row in outcomes if not row["revised"]}
-    for row in forecasts:
-        if row["seq"] > known.get(row["open_time"], row["seq"]):
-            yield ChainBreak(row["seq"], "it was committed after its outcome was known")
-        if row["hash_version"] == 1:
-            continue
+    for row in (row for row in forecasts if row["hash_version"] > 1):
         made, written = row["made_at"], row["written_at"]
         if made != row["seal_time"] if key.market != "binance" else not written <= made <= written + _AHEAD:
             yield ChainBreak(row["seq"], "its time is not that of the market's recorded clock")
-        if row["outcome"] not in hashes:
-            yield ChainBreak(row["seq"], "the outcome before it is not in the chain of outcomes")
         if row["base"] != closes.get(row["open_time"] - row["horizon"] * key.delta, row["base"]):
             yield ChainBreak(row["seq"], "its base is not the close of the candle before it")
 

@@ -15,9 +15,6 @@ from typing import TYPE_CHECKING, Any, cast
 import adbc_driver_postgresql.dbapi as adbc
 import pandas as pd
 import psycopg2
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from psycopg2.extensions import encrypt_password, make_dsn
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DisconnectionError, InternalError, OperationalError, ProgrammingError, SQLAlchemyError
@@ -31,6 +28,7 @@ from btcml.system import public_url
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from alembic.config import Config
     from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import ExceptionContext
 
@@ -327,6 +325,8 @@ AND (classid::bigint << 32) | objid::bigint = hashtextextended(:name, 0))"""
 
 
 def _alembic() -> Config:
+    from alembic.config import Config  # noqa: PLC0415 - a kernel that only reads snapshots does not load it
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
@@ -340,6 +340,8 @@ def head_revision() -> str:
 
 def known_revisions() -> list[str]:
     """Revisions in this code, the oldest first."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - as above
+
     return [script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()][::-1]
 
 
@@ -406,6 +408,8 @@ def migrate(url: URL, revision: str = "head") -> None:
     StoreError
         If the role of `url` may not change the schema.
     """
+    from alembic.command import upgrade  # noqa: PLC0415 - as above
+
     config = _alembic()
     with _MIGRATING, connected(url) as connection, connection.begin():
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('btcml migrate'))"))
@@ -417,7 +421,7 @@ def migrate(url: URL, revision: str = "head") -> None:
             if found == "0":
                 connection.execute(text(_MOVE))
             connection.execute(text(f"SET LOCAL search_path = {SCHEMA}"))
-            command.upgrade(config, revision)
+            upgrade(config, revision)
         except (ProgrammingError, InternalError) as error:
             right = _missing_right(str(error.orig), url)
             msg = f"the schema cannot be migrated ({_first_line(error)}): {right}"

@@ -164,16 +164,23 @@ def live_scores(store: Store, key: SeriesKey) -> dict[str, float]:
     Returns
     -------
     dict
-        ``scored``, their number; and where there are any, ``error_bp`` and ``persistence_error_bp``,
-        the mean errors, and ``coverage``, the share of closes inside the interval (NaN without one).
+        ``rows``, their number; and where there are any, ``late`` and the others of `FIGURES` that are known.
     """
-    query = f"""SELECT count(*), avg(error_bp), avg(persistence_error_bp),
-    avg((real_close BETWEEN lo AND hi)::int)
-    FROM forecasts_scored WHERE {IN_SERIES} AND {_SERVED} AND error_bp IS NOT NULL"""
-    ((count, *means),) = store.fetch(query, asdict(key))
-    names = ("error_bp", "persistence_error_bp", "coverage")
-    known = {name: np.nan if mean is None else float(mean) for name, mean in zip(names, means, strict=True)}
-    return {"scored": float(count)} | (known if count else {})
+    found = (row for row in store.fetch(SCORES, asdict(key)) if row.horizon == 1)
+    row = next(found, None)
+    known = {} if row is None else {name: getattr(row, name) for name in FIGURES}
+    return {"rows": 0.0} | {name: float(value) for name, value in known.items() if value is not None}
+
+
+FIGURES = ("rows", "late", "mae_bp", "persistence_mae_bp", "ratio", "coverage")
+"""Scores of sealed forecasts (`btcml.record.scores`): rows are those in time, the errors those of the log close."""
+
+SCORES = f"""SELECT horizon, (count(*) FILTER (WHERE status = 'sealed'))::float AS rows,
+(count(*) FILTER (WHERE status <> 'sealed'))::float AS late, avg(error_bp) AS mae_bp,
+avg(persistence_error_bp) AS persistence_mae_bp, sum(error_bp) / nullif(sum(persistence_error_bp), 0) AS ratio,
+(avg((real_close BETWEEN lo AND hi)::int) FILTER (WHERE status = 'sealed' AND lo IS NOT NULL))::float AS coverage
+FROM forecasts_scored WHERE {IN_SERIES} AND role = 'champion' AND real_close IS NOT NULL GROUP BY 1 ORDER BY 1"""
+"""Query of `FIGURES` of the forecasts in service of a series, by horizon."""
 
 
 def count_missing(store: Store, key: SeriesKey) -> int:

@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from btcml import record
 from btcml.store.engine import IN_SERIES
+from btcml.store.forecasts import FIGURES, SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,20 +51,14 @@ def read_sealed(store: Store, key: SeriesKey, sizes: Mapping[str, int]) -> Seale
         rows = {
             log: _fetch(f"SELECT {', '.join(names)} FROM {log} {after}", log) for log, names in record.SEALED.items()
         }
-        scores, newest = _fetch(_SCORES), _fetch(_NEWEST)
+        scores, newest = _fetch(SCORES), _fetch(_NEWEST)
     return Sealed(
         {log: found[0]["hash"] if found else None for log, found in heads.items()},
         rows,
-        {str(row["horizon"]): {name: row[name] for name in _FIGURES if row[name] is not None} for row in scores},
+        {str(row["horizon"]): {name: row[name] for name in FIGURES if row[name] is not None} for row in scores},
         newest,
     )
 
 
-_FIGURES = ("rows", "late", "mae_bp", "persistence_mae_bp", "ratio", "coverage")
-_SCORES = f"""SELECT horizon, (count(*) FILTER (WHERE status = 'sealed'))::float AS rows,
-(count(*) FILTER (WHERE status <> 'sealed'))::float AS late, avg(error_bp) AS mae_bp,
-avg(persistence_error_bp) AS persistence_mae_bp, sum(error_bp) / nullif(sum(persistence_error_bp), 0) AS ratio,
-(avg((real_close BETWEEN lo AND hi)::int) FILTER (WHERE status = 'sealed' AND lo IS NOT NULL))::float AS coverage
-FROM forecasts_scored WHERE {IN_SERIES} AND role = 'champion' AND real_close IS NOT NULL GROUP BY 1 ORDER BY 1"""
 _NEWEST = f"""SELECT open_time, horizon, model, close, lo, hi, real_close, error_bp, status, made_at
 FROM forecasts_scored WHERE {IN_SERIES} AND role = 'champion' ORDER BY seq DESC LIMIT 200"""

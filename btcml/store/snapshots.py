@@ -45,7 +45,7 @@ class Snapshot:
         Market, symbol and interval.
     start, end
         The span that was requested: ``start <= open_time < end``.
-    reigning
+    incumbent
         The champion in service; ``persistence`` where there is none.
     heads
         Sequence number and hash of the newest sealed forecast, empty where there is none.
@@ -76,7 +76,7 @@ class Snapshot:
     key: SeriesKey
     start: pd.Timestamp
     end: pd.Timestamp
-    reigning: str
+    incumbent: str
     heads: dict[str, str]
     candles: pd.DataFrame
     gaps: pd.DataFrame
@@ -98,13 +98,13 @@ class Snapshot:
     @property
     def facts(self) -> dict[str, Any]:
         """Everything but the frames, as plain JSON values."""
-        said = {name: list(texts) for name in ("notes", "merged") if (texts := getattr(self, name))}
-        return said | {
+        about_files = {name: list(texts) for name in ("notes", "merged") if (texts := getattr(self, name))}
+        return about_files | {
             "format": _FORMAT,
             **asdict(self.key),
             "start": self.start.isoformat(),
             "end": self.end.isoformat(),
-            "reigning": self.reigning,
+            "reigning": self.incumbent,
             "heads": self.heads,
         }
 
@@ -153,7 +153,7 @@ def read_snapshot(
         key=key,
         start=start,
         end=end,
-        reigning="persistence" if champion is None else champion.name,
+        incumbent="persistence" if champion is None else champion.name,
         heads=chain_head(store, key),
         candles=candles,
         gaps=gaps.fillna({"kind": "ours"}),
@@ -222,8 +222,8 @@ def load_snapshot(bundle: Path) -> Snapshot:
     key = SeriesKey(facts["market"], facts["symbol"], facts["interval"])
     start, end = pd.Timestamp(facts["start"]), pd.Timestamp(facts["end"])
     notes, merged = (tuple(facts.get(name, ())) for name in ("notes", "merged"))
-    reigning = facts.get("reigning", "persistence")
-    return Snapshot(key, start, end, reigning, facts["heads"], notes=notes, merged=merged, **frames)
+    incumbent = facts.get("reigning", "persistence")
+    return Snapshot(key, start, end, incumbent, facts["heads"], notes=notes, merged=merged, **frames)
 
 
 def record_snapshot(store: Store, snapshot: Snapshot, at: pd.Timestamp) -> None:

@@ -7,9 +7,6 @@ a slow or busy machine slows both sides.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 import store_speed
 

@@ -21,7 +21,7 @@ from btcml.forecast.distribution import (
     learn_newest,
     probability_below,
     quantile_at,
-    through,
+    stretch_quantiles,
 )
 
 RNG = np.random.default_rng(7)
@@ -106,13 +106,13 @@ def test_stretched_quantiles_go_through_their_points_and_never_cross():
     for seed in range(50):
         rng = np.random.default_rng(seed)
         drawn, up = np.sort(rng.standard_t(3, 99)).round(rng.integers(1, 9)), rng.uniform(0.4, 0.6)
-        bent = through(drawn, {0.05: -0.002, 1 - up: 0.0, 0.95: 0.002})
+        bent = stretch_quantiles(drawn, {0.05: -0.002, 1 - up: 0.0, 0.95: 0.002})
         assert (np.diff(bent) >= 0).all()
         assert [quantile_at(bent[None], level)[0] for level in (0.05, 0.95)] == pytest.approx([-0.002, 0.002])
         assert bent[0] - bent[4] == pytest.approx((drawn[0] - drawn[4]) * (bent[8] - bent[4]) / (drawn[8] - drawn[4]))
-    smooth = through(NORMAL, {0.05: -0.002, 0.4777: 0.0, 0.95: 0.002})
+    smooth = stretch_quantiles(NORMAL, {0.05: -0.002, 0.4777: 0.0, 0.95: 0.002})
     assert probability_below(smooth[None], np.zeros(1))[0] == pytest.approx(0.4777, abs=0.001)
-    assert np.isnan(through(np.zeros(99), {0.05: -0.002, 0.95: 0.002})).all()
+    assert np.isnan(stretch_quantiles(np.zeros(99), {0.05: -0.002, 0.95: 0.002})).all()
 
 
 def test_intervals_of_a_longer_horizon_are_wider_and_hold_each_other():

@@ -108,12 +108,12 @@ def test_a_champion_must_be_among_the_models(candles):
 def results(candles):
     """Results at two longer horizons."""
     experiment = Experiment.default(candles, "5m", (3, 12)).replace(models=("ridge",))
-    return experiment.run(candles, jobs=1, reigning={12: "ridge"}).family
+    return experiment.run(candles, jobs=1, incumbent={12: "ridge"}).family
 
 
 def test_each_horizon_has_its_own_reigning_champion(results):
     """Where none is named, persistence."""
-    assert [one.reigning for one in results] == ["persistence", "ridge"]
+    assert [one.incumbent for one in results] == ["persistence", "ridge"]
 
 
 @pytest.fixture(scope="module")

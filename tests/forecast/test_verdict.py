@@ -99,31 +99,31 @@ def test_challengers_and_looks_raise_the_p_value() -> None:
 def test_a_champion_is_replaced_only_by_one_that_beats_it() -> None:
     """Slightly better is not enough; much better is."""
     models = {"old": skilled(0.2, 0), "hair": skilled(0.2001, 1), "much": skilled(0.3, 2)}
-    kept = verdict(frame(old=models["old"], hair=models["hair"]), reigning="old")
+    kept = verdict(frame(old=models["old"], hair=models["hair"]), incumbent="old")
     assert kept.champion == "old"
     assert kept.reason.startswith("old stays champion: no challenger beats it")
-    replaced = verdict(frame(**models), reigning="old")
+    replaced = verdict(frame(**models), incumbent="old")
     assert replaced.champion == "much"
     assert replaced.reason.endswith("and beats old.")
 
 
 def test_without_a_reigning_champion_the_lower_error_wins() -> None:
-    """The same two models, none reigning: the lower error wins."""
+    """The same two models, none incumbent: the lower error wins."""
     result = verdict(frame(old=skilled(0.2, 0), hair=skilled(0.21, 1)))
     assert result.champion == "hair"
 
 
-@pytest.mark.parametrize("reigning", ["fallen", "gone"])
-def test_a_champion_that_lost_to_persistence_or_is_gone_is_replaced_like_persistence(reigning: str) -> None:
+@pytest.mark.parametrize("incumbent", ["fallen", "gone"])
+def test_a_champion_that_lost_to_persistence_or_is_gone_is_replaced_like_persistence(incumbent: str) -> None:
     """Then the rule of persistence applies to all."""
-    result = verdict(frame(fallen=skilled(-0.1), good=skilled(0.2, 1)), reigning=reigning)
+    result = verdict(frame(fallen=skilled(-0.1), good=skilled(0.2, 1)), incumbent=incumbent)
     assert result.champion == "good"
 
 
 def test_few_candles_are_no_verdict() -> None:
     """Below 200 candles persistence is served and the sentence counts them."""
     few = frame(oracle=skilled(1.0)).groupby("model").head(199)
-    result = verdict(few, reigning="oracle")
+    result = verdict(few, incumbent="oracle")
     assert result.champion == "persistence"
     assert result.reason == "persistence is champion: a verdict needs 200 candles, found 199."
 
@@ -158,7 +158,7 @@ def test_a_better_model_that_a_training_does_not_fit_is_named_but_not_champion()
     assert result.table[["model", "served"]].to_numpy().tolist()[1:] == [["outside", False], ["inside", True]]
     assert ". Not served, since a training does not fit it: outside (0.7" in result.reason
     assert "Not served" not in verdict(made).reason
-    assert verdict(made, served=("inside",), reigning="outside").champion == "inside"
+    assert verdict(made, served=("inside",), incumbent="outside").champion == "inside"
 
 
 def test_without_a_model_that_can_be_served_persistence_is_champion() -> None:

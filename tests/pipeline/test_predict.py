@@ -159,7 +159,7 @@ def test_every_horizon_is_sealed_after_each_close_and_equals_the_offline_forecas
     assert verify_chain(store, trained_ahead) is None
     sealed = {horizon: read_scored(store, trained_ahead, role="champion", horizon=horizon) for horizon in (1, 3, 12)}
     assert [int(part["error_bp"].notna().sum()) for part in sealed.values()] == [4, 2, 0]
-    assert live_scores(store, trained_ahead)["scored"] == 4
+    assert live_scores(store, trained_ahead)["rows"] == 4
     candles = read_candles(store, trained_ahead)
     for horizon, part in sealed.items():
         assert len(part) == 4

@@ -37,14 +37,19 @@ NOW = pd.Timestamp("2025-03-01 12:30", tz="UTC")
 @pytest.fixture
 def published(sealed, tmp_path):  # noqa: F811 - the fixture
     """The record of five forecasts and its home."""
-    folder = tmp_path / "record"
-    publish_series(sealed, tmp_path / "home", folder, RECORD, NOW)
-    return SimpleNamespace(store=sealed, folder=folder, home=tmp_path / "home")
+    made = SimpleNamespace(store=sealed, home=tmp_path / "home", root=tmp_path / "records")
+    made.folder = into(made, made.root)
+    return made
+
+
+def into(published, root):
+    """Publish into a folder, and return that of the series."""
+    return Path(publish_series(published.store, published.home, root, RECORD, NOW)["folder"])
 
 
 def again(published):
     """Publish into the same folder."""
-    return publish_series(published.store, published.home, published.folder, RECORD, NOW)
+    return publish_series(published.store, published.home, published.root, RECORD, NOW)
 
 
 def one_more(store, owner, step=5):
@@ -124,11 +129,10 @@ def test_publishing_after_one_candle_writes_only_what_changed(published, owner):
 def test_files_that_are_full_stay_as_they_are(published, owner, monkeypatch):
     """With four lines a file, the sixth row goes into the second file."""
     monkeypatch.setattr(form, "TILE", 4)
-    folder = published.folder.with_name("small")
-    publish_series(published.store, published.home, folder, RECORD, NOW)
+    folder = into(published, published.root / "small")
     full = (folder / "forecasts" / "000000.csv").stat().st_mtime_ns
     one_more(published.store, owner)
-    publish_series(published.store, published.home, folder, RECORD, NOW)
+    into(published, published.root / "small")
     assert (folder / "forecasts" / "000000.csv").stat().st_mtime_ns == full
     assert len((folder / "forecasts" / "000001.csv").read_text(encoding="utf-8").splitlines()) == 3
     assert faults(folder) == []
@@ -153,13 +157,13 @@ def test_an_interrupted_call_is_made_good_by_the_next(published, owner, lost):
 ATTACKS = {
     "a price": (
         lambda row: row | {"close": row["close"] + 0.01},
-        "row 3 does not have the content of its hash, or does not follow the row before",
+        "row 3 does not match its hash",
     ),
     "a time": (
         lambda row: row | {"made_at": row["made_at"] - FIVE},
-        "row 3 does not have the content of its hash, or does not follow the row before",
+        "row 3 does not match its hash",
     ),
-    "a number": (lambda row: row | {"seq": 9}, "row 3 has the number 9"),
+    "a number": (lambda row: row | {"seq": 9}, "row 3 is missing"),
 }
 
 
@@ -183,7 +187,7 @@ def test_a_removed_row_a_cut_tail_and_a_later_row_are_found(published):
     honest = path.read_text(encoding="utf-8")
     lines = honest.splitlines()
     path.write_text("\n".join(lines[:2] + lines[3:]) + "\n", encoding="utf-8")
-    assert "forecasts: row 2 has the number 3" in faults(published.folder)
+    assert "forecasts: row 2 is missing" in faults(published.folder)
     path.write_text("\n".join(lines[:-2]) + "\n", encoding="utf-8")
     assert "forecasts: row 4 is missing of 5 in the checkpoint" in faults(published.folder)
     path.write_text("\n".join([*lines[:3], lines[3].replace("champion", "challenger"), *lines[3:]]), encoding="utf-8")
@@ -199,12 +203,11 @@ def test_a_database_that_was_written_anew_is_refused_and_found_by_whoever_kept_a
     rehashed(owner)
     with pytest.raises(StoreError, match="row 5 of the forecasts"):
         again(published)
-    new = published.folder.with_name("new")
-    publish_series(published.store, published.home, new, RECORD, NOW)
+    new = into(published, published.root / "new")
     assert faults(new) == []
     assert "forecasts: two checkpoints of 5 rows have different roots: a fork" in faults(new, kept)
     one_more(published.store, owner)
-    publish_series(published.store, published.home, new, RECORD, NOW)
+    into(published, published.root / "new")
     assert any("two checkpoints" in fault or "first 5 rows" in fault for fault in faults(new, kept))
 
 
@@ -216,8 +219,7 @@ def test_the_last_rows_cut_off_are_found_by_whoever_kept_a_checkpoint(published,
         "DELETE FROM forecasts WHERE seq > 3", "DELETE FROM outcomes WHERE seq > 3",
         "DELETE FROM candles WHERE open_time > (SELECT max(open_time) FROM outcomes)",
     )  # fmt: skip
-    new = published.folder.with_name("new")
-    publish_series(published.store, published.home, new, RECORD, NOW)
+    new = into(published, published.root / "new")
     assert faults(new) == []
     assert faults(new, kept) == ["forecasts: 2 rows of the kept checkpoint were cut off"]
 
@@ -226,7 +228,7 @@ def test_a_row_that_breaks_the_chain_is_not_published(published, owner):
     """The row is named, and the folder stays as it was."""
     one_more(published.store, owner)
     tampered(owner, "UPDATE forecasts SET close = close + 1 WHERE seq = 6")
-    with pytest.raises(StoreError, match="breaks at row 6"):
+    with pytest.raises(StoreError, match="row 6 of the forecasts of replay:record"):
         again(published)
     assert faults(published.folder) == []
 
@@ -236,7 +238,7 @@ def test_other_scores_and_another_signature_are_found(published):
     path = published.folder / "scores.json"
     scores = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({"1": scores["1"] | {"mae_bp": 1.0}}), encoding="utf-8")
-    assert ["the mae_bp of horizon 1 is said to be 1.0" in fault for fault in faults(published.folder)] == [True]
+    assert ["has mae_bp 1.0 of horizon 1" in fault for fault in faults(published.folder)] == [True]
     path.write_text(json.dumps(scores), encoding="utf-8")
     note = published.folder / "outcomes" / "checkpoint"
     found, ((_, raw),) = form.parse_note(note.read_text(encoding="utf-8"))
@@ -263,9 +265,10 @@ class Others:
 def test_an_outcome_that_differs_from_another_source_is_named(published):
     """The owner can seal a false outcome; whoever has the candles finds it."""
     read = open_record(str(published.folder))
-    assert audit_record(read, (), Others(103.0)).faults == []
+    honest = audit_record(read, (), Others(103.0))
+    assert (honest.faults, honest.compared) == ([], 5)
     (fault,) = audit_record(read, (), Others(103.5)).faults
-    assert fault == "outcomes: row 3 of 2025-03-01T12:10Z says close 103.0, file:others has 103.5"
+    assert fault == "outcomes: row 3 of 2025-03-01T12:10Z has close 103.0, file:others has 103.5"
 
 
 def test_a_witness_cosigns_a_continuation_and_reports_a_fork(published, owner, tmp_path):
@@ -283,8 +286,7 @@ def test_a_witness_cosigns_a_continuation_and_reports_a_fork(published, owner, t
     assert "\n6\n" in witness_record(read, home, name, NOW)["checkpoints"][0]
     tampered(owner, "UPDATE forecasts SET close = base WHERE seq = 3")
     rehashed(owner)
-    fork = published.folder.with_name("fork")
-    publish_series(published.store, published.home, fork, RECORD, NOW)
+    fork = into(published, published.root / "fork")
     with pytest.raises(StoreError, match="not cosigned: forecasts: two checkpoints"):
         witness_record(open_record(str(fork)), home, name, NOW)
 
@@ -305,7 +307,7 @@ def test_the_verbs_publish_audit_and_witness(home, tmp_path, monkeypatch, capsys
     assert capsys.readouterr().out.startswith("found: consistent\n")
     rewrite(Path(one["folder"]) / "outcomes" / "000000.csv", "103.0", "103.5")
     assert main(["audit", one["folder"]]) == 1
-    assert "the record is not consistent: outcomes: row 3 does not have the content" in capsys.readouterr().err
+    assert "the record is not consistent: outcomes: row 3 does not match its hash" in capsys.readouterr().err
 
 
 def test_a_record_at_a_url_is_read_like_a_folder(published):
@@ -324,20 +326,18 @@ def test_a_record_at_a_url_is_read_like_a_folder(published):
 
 def test_the_scheduler_publishes_and_a_full_disk_stops_nothing_else(published, settings, caplog):
     """Only series with sealed forecasts; a failure is a line of the log."""
-    ours = settings.model_copy(
-        update={"btcml_publish_dir": published.folder.parent / "all", "btcml_home": published.home}
-    )
+    ours = settings.model_copy(update={"btcml_publish_dir": published.root / "all", "btcml_home": published.home})
     scheduler = Scheduler(JobContext(ours, published.store, SimpleNamespace(market=RECORD.market)))
     scheduler.keys = [RECORD, SeriesKey("simulated", "ETHUSDT", "5m")]
-    scheduler._tell_all()
-    folder = published.folder.parent / "all" / "replay:record" / "BTCUSDT" / "5m"
+    scheduler._notify_all()
+    folder = published.root / "all" / "replay:record" / "BTCUSDT" / "5m"
     assert faults(folder) == []
-    assert not (published.folder.parent / "all" / "simulated").exists()
+    assert not (published.root / "all" / "simulated").exists()
     (folder / ".state.json").unlink()
     (folder / "forecasts" / "000000.csv").unlink()
     (folder / "forecasts" / "000000.csv").mkdir()  # what cannot be written, also for root
     caplog.set_level("WARNING")
-    scheduler._tell_all()
+    scheduler._notify_all()
     assert "publishing failed" in caplog.text
 
 

@@ -155,13 +155,13 @@ def test_the_verdict_promotes_models_of_random_walks_at_most_at_its_rate(walks: 
 @pytest.mark.soak
 @pytest.mark.parametrize("walks", [1000])
 def test_equal_champions_replace_each_other_at_most_at_the_nominal_rate(walks: int) -> None:
-    """Two models with equal and real skill: the reigning one is nearly always kept."""
+    """Two models with equal and real skill: the incumbent is nearly always kept."""
     replaced = 0
     for seed in range(walks):
         first, second, noise = 1e-3 * np.random.default_rng(seed).normal(size=(3, N))
         base = prices(first + second + noise)
         models = {"one": {"y_hat": base[:-1] * np.exp(first)}, "two": {"y_hat": base[:-1] * np.exp(second)}}
-        replaced += verdict(forecast_frame(base, models), alpha=NOMINAL, reigning="one").champion != "one"
+        replaced += verdict(forecast_frame(base, models), alpha=NOMINAL, incumbent="one").champion != "one"
     assert replaced <= most(walks)
 
 

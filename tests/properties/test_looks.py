@@ -47,16 +47,16 @@ def holm_of(z: np.ndarray) -> np.ndarray:
 
 
 def decide(z: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """Rules 2 to 4 of the verdict, day by day; whether any model reigns."""
+    """Rules 2 to 4 of the verdict, day by day; whether any model is champion."""
     p, paths = holm_of(z), np.arange(len(z))
-    reigning = np.full(len(z), -1)
+    incumbent = np.full(len(z), -1)
     out = np.zeros(z.shape[:2], dtype=bool)
     for day, looks in enumerate(looks_of(z.shape[1] - 1)):
-        stays = (reigning >= 0) & good[paths, day, reigning] & (p[paths, day, reigning] < ALPHA)
+        stays = (incumbent >= 0) & good[paths, day, incumbent] & (p[paths, day, incumbent] < ALPHA)
         enters = good[:, day] & (p[:, day] * looks < ALPHA)
         best = np.where(enters, z[:, day], np.inf).argmin(axis=1)
-        reigning = np.where(stays, reigning, np.where(enters.any(axis=1), best, -1))
-        out[:, day] = reigning >= 0
+        incumbent = np.where(stays, incumbent, np.where(enters.any(axis=1), best, -1))
+        out[:, day] = incumbent >= 0
     return out
 
 
@@ -94,17 +94,19 @@ def test_the_simulated_rule_is_the_rule_of_the_verdict():
     noise = rng.normal(0, 0.002, (CHALLENGERS, len(moves)))
     models = {f"m{i}": {"y_hat": close[:-1] * np.exp(share * moves + noise[i])} for i, share in enumerate(shares)}
     frame = forecast_frame(close, models, interval="1d")
-    looks, reigning, champions = looks_of(40), PERSISTENCE, []
+    looks, incumbent, champions = looks_of(40), PERSISTENCE, []
     days = frame["open_time"].drop_duplicates().sort_values().tolist()
     for day in range(41):
         part = frame[frame["open_time"].between(days[day], days[day + TEST - 1])]
-        found = verdict(part, looks=looks[day], reigning=reigning)
+        found = verdict(part, looks=looks[day], incumbent=incumbent)
         table = found.table.set_index("model")
         own = table.drop(PERSISTENCE)
         enters = own[(own["ratio"] < 1) & (own["recent_ratio"] < 1) & (own["p_once"] * looks[day] < ALPHA)]
-        kept = reigning in own.index and own.loc[reigning, "p_once"] < ALPHA and own.loc[reigning, "recent_ratio"] < 1
+        kept = (
+            incumbent in own.index and own.loc[incumbent, "p_once"] < ALPHA and own.loc[incumbent, "recent_ratio"] < 1
+        )
         if not kept:
             assert found.champion == (enters["ratio"].idxmin() if len(enters) else PERSISTENCE)
-        reigning = found.champion
-        champions.append(reigning)
+        incumbent = found.champion
+        champions.append(incumbent)
     assert champions[-1] == "m0"

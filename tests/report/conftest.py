@@ -69,7 +69,7 @@ def make_snapshot(interval: str = "15m", days: int = 30) -> Snapshot:
         key=SeriesKey("simulated", "BTCUSDT", interval),
         start=start,
         end=DEFAULT_END,
-        reigning="persistence",
+        incumbent="persistence",
         heads={},
         candles=candles,
         gaps=candle_gaps(candles["open_time"], interval).assign(kind="halt"),

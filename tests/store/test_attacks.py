@@ -35,7 +35,7 @@ def faults(store):
 def test_an_honest_record_has_no_fault(record):
     """Five forecasts and five outcomes, each naming the other's hash, of hash version 2."""
     assert faults(record) == []
-    assert live_scores(record, RECORD)["scored"] == 5
+    assert live_scores(record, RECORD)["rows"] == 5
     links = """SELECT f.hash_version, o.forecast_hash = f.hash, f.outcome = coalesce(p.hash, '') FROM forecasts f
     JOIN outcomes o USING (open_time) LEFT JOIN outcomes p ON p.seq = o.seq - 1"""
     assert [tuple(row) for row in record.fetch(links)] == [(2, True, True)] * 5
@@ -149,7 +149,7 @@ def test_a_forecast_that_is_committed_after_its_outcome_has_no_score(record, own
         upsert_candles(record, RECORD, one_candle(AFTER, 101.0), source=RECORD.market, at=AFTER + FIVE)
         connection.commit()
     assert faults(record) == ["breaks at forecast 6: it was committed after its outcome was known"]
-    assert live_scores(record, RECORD)["scored"] == 5
+    assert live_scores(record, RECORD)["rows"] == 5
 
 
 def test_binances_clock_set_back_seals_nothing_old(store):
@@ -200,20 +200,20 @@ def test_what_the_owner_changes_of_a_longer_forecast_is_found(record, owner, cha
         connection.execute(text("SET LOCAL session_replication_role = replica"))
         connection.execute(text(f"UPDATE forecasts SET {change} WHERE seq = 6"))
     (found,) = faults(record)
-    assert found == "breaks at forecast 6: the row's content does not match its hash"
+    assert found == "breaks at forecast 6: the row does not match its hash"
 
 
 OWNED = {
-    "UPDATE forecasts SET close = close + 1e-9 WHERE seq = 2": "breaks at forecast 2: the row's content",
+    "UPDATE forecasts SET close = close + 1e-9 WHERE seq = 2": "breaks at forecast 2: the row does not match its hash",
     "DELETE FROM forecasts WHERE seq = 1": "breaks at forecast 1: the row is missing",
     "DELETE FROM forecasts WHERE seq = 5": "breaks at outcome 5: the forecast that it scored is not in the chain",
     "DELETE FROM forecasts": "breaks at outcome 1: the forecast that it scored is not in the chain",
-    "UPDATE outcomes SET close = 100 WHERE seq = 3": "breaks at outcome 3: the row's content",
-    "UPDATE outcomes SET forecast_seq = 9 WHERE seq = 3": "breaks at outcome 3: the row's content",
+    "UPDATE outcomes SET close = 100 WHERE seq = 3": "breaks at outcome 3: the row does not match its hash",
+    "UPDATE outcomes SET forecast_seq = 9 WHERE seq = 3": "breaks at outcome 3: the row does not match its hash",
     "DELETE FROM outcomes WHERE seq = 1": "breaks at outcome 1: the row is missing",
     "DELETE FROM outcomes WHERE seq = 4": "breaks at outcome 4: the row is missing",
-    "DELETE FROM outcomes WHERE seq >= 4": "breaks at forecast 5: the outcome before it is not in the chain",
-    "DELETE FROM outcomes": "breaks at forecast 2: the outcome before it is not in the chain",
+    "DELETE FROM outcomes WHERE seq >= 4": "breaks at forecast 5: it names an outcome that is not in the chain",
+    "DELETE FROM outcomes": "breaks at forecast 2: it names an outcome that is not in the chain",
     "UPDATE candles SET close = 100 WHERE open_time = '2025-03-01 12:05Z'": "breaks at outcome 2: its candle was",
     "DELETE FROM candles WHERE open_time = '2025-03-01 12:05Z'": "breaks at outcome 2: its candle was deleted",
     "UPDATE market_clocks SET origin_market = origin_market - interval '1 s'": "breaks at forecast 1: its time is not",

@@ -50,7 +50,7 @@ def test_a_byte_that_a_superuser_changed_is_found_and_located(chain, owner):
     """One last bit of one price is enough."""
     tampered(owner, "UPDATE forecasts SET close = close + 1e-13 WHERE seq = 3")
     found = verify_chain(chain, KEY)
-    assert (found.seq, found.reason) == (3, "the row's content does not match its hash")
+    assert (found.seq, found.reason) == (3, "the row does not match its hash")
 
 
 def test_a_row_whose_hash_was_made_to_fit_breaks_the_next_one(chain, owner):

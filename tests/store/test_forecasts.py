@@ -178,8 +178,8 @@ def test_scores_never_mix_horizons(store, owner):
         append_forecasts(store, KEY, [row(TARGET + n * FIVE), ahead(3, TARGET + n * FIVE, close=90.0, low=80.0)])
         candle(store, owner, TARGET + n * FIVE, 100.0)
     span = (TARGET, TARGET + 10 * FIVE)
-    assert count_scored(store, KEY) == live_scores(store, KEY)["scored"] == 5
-    assert live_scores(store, KEY)["error_bp"] == pytest.approx(99.503, abs=1e-3)
+    assert count_scored(store, KEY) == live_scores(store, KEY)["rows"] == 5
+    assert live_scores(store, KEY)["mae_bp"] == pytest.approx(99.503, abs=1e-3)
     assert len(read_scored(store, KEY)) == len(read_seal_times(store, KEY, *span)) == 5
     assert read_futuros(store, KEY, *span, 100)["close"].tolist() == [101.0] * 5
     assert store.fetch("SELECT pred_close FROM futuros") == [(101.0,)] * 5
