@@ -318,7 +318,7 @@ class Experiment:
         return family[0]
 
     def forecast(
-        self, candles: pd.DataFrame, target: str, models: Sequence[str], *, features: str = "range", jobs: int = 2
+        self, candles: pd.DataFrame, target: str, models: Sequence[str], *, features: str = "range", jobs: int = 1
     ) -> pd.DataFrame:
         """Forecast another target over the same folds.
 
@@ -333,7 +333,8 @@ class Experiment:
         features
             Set or names of features.
         jobs
-            Processes; the result does not depend on their number.
+            Processes; the result does not depend on their number. Linear models are fitted sooner than
+            processes start.
 
         Returns
         -------
