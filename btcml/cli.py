@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, or 2 for the user's mistake, 1 for a failure, always with one sentence.
+        Exit status: 0, or 2 for the user's mistake, 1 for a failure, always with one sentence; that of a verb that
+        sets ``status`` of its arguments.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that locks are released and servers stopped
     end_with_parent()
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         sentence = f"a system call failed ({error}): free disk space or correct the path, then run again"
         return _fail(error, sentence, 1, as_json=as_json)
-    return 0
+    return int(getattr(args, "status", 0))
 
 
 def _fail(error: BaseException | None, sentence: str, status: int, *, as_json: bool) -> int:

@@ -18,9 +18,10 @@ import btcml.report
 _REPORT = Path(btcml.report.__file__).parent
 _CHAPTERS = ("ingest", "eda", "features", "training", "evaluation")
 MODULES: dict[str, Path] = {name: _REPORT / "charts" / f"{name}.py" for name in _CHAPTERS} | {
-    "pages": _REPORT / "pages.py"
+    "pages": _REPORT / "pages.py",
+    "judgement": _REPORT / "judgement.py",
 }
-"""Where sentences are made: the charts of each chapter, and the page above several reports."""
+"""Where sentences are made: the charts of each chapter, the page above several reports, and that of a judgement."""
 
 Row = tuple[str, str, str]
 """Function that shows a sentence, condition, sentence."""

@@ -203,7 +203,7 @@ def _about(factory: Any) -> str:
 def claims_page() -> str:
     """Every sentence that a report can compute, and when it stands there."""
     intro = (
-        "What the functions of `btcml/report/charts` can say, in the order of the chapters. Of the rows of one claim "
+        "What the functions of `btcml/report` can say, in the order of the chapters. Of the rows of one claim "
         "the first whose condition holds is shown; conditions are the code's own. `[a | b]` is one of several texts, "
         "`{name}` a computed value, `…` a computed text."
     )

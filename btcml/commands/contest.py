@@ -1,10 +1,20 @@
-"""The verb evaluate."""
+"""Verbs that test forecasts: evaluate, judge."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from btcml.commands.session import Session, declare_series, open_session, positive, progress, say, utc_time
+from btcml.commands.session import (
+    Session,
+    declare_series,
+    open_session,
+    positive,
+    progress,
+    require_extra,
+    say,
+    utc_time,
+)
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -12,7 +22,13 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from btcml.candles import SeriesKey
     from btcml.forecast.experiment import Experiment
+    from btcml.forecast.judge import Judgement
+    from btcml.market import Source
+
+
+_EXITS = "exit status 0 champion, 3 not proven, 4 worse than no change, 5 suspected of knowing the outcome"
 
 
 def _declare(parser: ArgumentParser) -> None:
@@ -84,7 +100,88 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(dict.fromkeys(part.strip() for part in text.split(",")))
 
 
+def _declare_judge(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "forecasts", type=Path, nargs="+", help="CSV or Parquet files of forecasts, judged side by side"
+    )
+    parser.add_argument("--candles", required=True, metavar="SOURCE", help="file or folder of candles, or a market")
+    parser.add_argument("--symbol", help="symbol of the candles (default: the file's own)")
+    parser.add_argument("--interval", help="length of a candle, 1m to 1w (default: the file's own)")
+    mapped = "a column under another name, such as y_hat=forecast or q5=lower; repeated"
+    parser.add_argument("--column", action="append", default=[], metavar="OURS=THEIRS", help=mapped)
+    which = "whether cutoff is the open or the close time of the last candle used (default open)"
+    parser.add_argument("--cutoff-is", choices=("open", "close"), default="open", help=which)
+    parser.add_argument("--horizon", type=positive, help="candles ahead, for files without a column cutoff")
+    parser.add_argument(
+        "--values", default="price", help="what forecasts are: price, return or log-return (default price)"
+    )
+    parser.add_argument("--level", type=float, default=0.9, help="coverage that lo to hi should have (default 0.9)")
+    parser.add_argument("--model", help="name of the model of files without a column model")
+    parser.add_argument("--timezone", help="zone of times without one, such as America/New_York (default: UTC)")
+    parser.add_argument(
+        "--looks", type=positive, default=1, help="verdicts that these candles have seen, with this one"
+    )
+    parser.add_argument("--page", type=Path, metavar="FOLDER", help="write the judgement as a page, with a badge")
+    parser.add_argument("--verify", action="store_true", help="with --page: make it again and compare every byte")
+    parser.set_defaults(run=_judge)
+
+
+def _judge(args: Namespace) -> Any:
+    from btcml.candles import SeriesKey
+    from btcml.forecast.judge import judge
+    from btcml.pipeline.judge import Reading, find_series, gather_judged, load_forecasts
+
+    columns = dict(_pair(text) for text in args.column)
+    reading = Reading(columns, args.cutoff_is, args.horizon, args.model, args.timezone)
+    source = _candles_of(args.candles, args.symbol)
+    symbol, interval = find_series(source, args.symbol, args.interval)
+    frames = load_forecasts(args.forecasts, interval, reading)
+    candles = gather_judged(source, symbol, interval, frames, progress(f"{source.market}/{symbol}/{interval}"))
+    found = judge(frames, candles, interval, values=args.values, level=args.level, looks=args.looks)
+    args.status = found.exit_status
+    if args.page:
+        say(_page(args, found, frames, candles, SeriesKey(source.market, symbol, interval)))
+    return found.to_dict() if args.json else str(found)
+
+
+def _page(
+    args: Namespace, found: Judgement, frames: dict[str, pd.DataFrame], candles: pd.DataFrame, key: SeriesKey
+) -> str:
+    """Write or verify the page of a judgement."""
+    require_extra("judge", "report")
+    from btcml.report.judgement import Judged, judged_inputs, verify_judgement, write_judgement
+
+    inputs = judged_inputs(frames, candles, values=args.values, level=args.level, looks=args.looks)
+    judged = Judged(found, key, inputs)
+    return str(verify_judgement(judged, args.page) if args.verify else write_judgement(judged, args.page))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    from btcml.errors import UsageError
+
+    ours, equals, theirs = text.partition("=")
+    if not ours or not equals or not theirs:
+        msg = f"--column takes OURS=THEIRS, such as y_hat=forecast, found {text!r}"
+        raise UsageError(msg)
+    return ours, theirs
+
+
+def _candles_of(name: str, symbol: str | None) -> Source:
+    """The source of candles; a file needs no database."""
+    from btcml.market.files import FileMarket
+    from btcml.pipeline.sources import make_source
+    from btcml.settings import load_settings
+    from btcml.store.engine import open_store
+
+    path = Path(name).expanduser()
+    if path.exists():
+        return FileMarket(path, symbol=symbol)
+    settings = load_settings()
+    return make_source(settings, name, open_store(settings))
+
+
 VERBS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
     "evaluate": (_declare, "test all models in walk-forward, and show which one would be served"),
+    "judge": (_declare_judge, "judge forecasts from files; " + _EXITS),
 }
 """What each verb takes, and one line about it."""

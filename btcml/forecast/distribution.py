@@ -224,8 +224,7 @@ def distribution_columns(
         ``lo, hi`` (log returns), ``prob_up, pit`` (probabilities) and ``crps_bp, crps_reference_bp``.
     """
     learned = learn((outcome - center) / scale, scale, day, made)
-    plain = learn(outcome / reference, reference, day, made, thirds=False)
-    names = ("lo", "hi", "prob_up", "pit", "crps_bp", "crps_reference_bp")
+    names = ("lo", "hi", "prob_up", "pit", "crps_bp")
     columns = {name: np.full(len(outcome), np.nan) for name in names}
     for start in range(0, len(outcome), _CHUNK):
         rows = slice(start, start + _CHUNK)
@@ -234,8 +233,22 @@ def distribution_columns(
         columns["prob_up"][rows] = 1 - probability_below(own, np.zeros(len(y)))
         columns["pit"][rows] = probability_below(own, y)
         columns["crps_bp"][rows] = _BP * crps(own, y)
-        columns["crps_reference_bp"][rows] = _BP * crps(_spread(plain, rows, 0.0 * y, reference[rows]), y)
-    return columns
+    return columns | {"crps_reference_bp": reference_crps(outcome, reference, day, made)}
+
+
+def reference_crps(outcome: Array, reference: Array, day: Rows, made: Rows) -> Array:
+    """CRPS in bp of the reference distribution of each row, which is centred on no change and knows no thirds.
+
+    Parameters
+    ----------
+    outcome, reference, day, made
+        As in `distribution_columns`.
+    """
+    learned, found = learn(outcome / reference, reference, day, made, thirds=False), np.full(len(outcome), np.nan)
+    for start in range(0, len(outcome), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        found[rows] = _BP * crps(_spread(learned, rows, 0.0 * outcome[rows], reference[rows]), outcome[rows])
+    return found
 
 
 def _spread(learned: Learned, rows: slice, center: Array, scale: Array) -> Array:

@@ -405,6 +405,8 @@ class Result:
         Long forecast frame of the log realized volatility; None where only the next candle is forecast.
     family
         Results at all horizons of the experiment, this one among them; the same list in each.
+    served
+        Models that may be champion; None: all.
     """
 
     experiment: Experiment
@@ -416,6 +418,7 @@ class Result:
     volatility: pd.DataFrame | None = field(default=None, repr=False)
     family: list[Result] = field(default_factory=list, repr=False, compare=False)
     tries: int = 0
+    served: tuple[str, ...] | None = MODELS
 
     @property
     def horizon(self) -> int:
@@ -440,7 +443,7 @@ class Result:
     def verdict(self) -> Verdict:
         """Which model is served, by the rule fixed in advance."""
         others = [result.challenger_p for result in self.family if result is not self]
-        return verdict(self.forecasts, looks=self.looks, incumbent=self.incumbent, others=others, served=MODELS)
+        return verdict(self.forecasts, looks=self.looks, incumbent=self.incumbent, others=others, served=self.served)
 
     @cached_property
     def challenger_p(self) -> pd.Series:
@@ -453,7 +456,7 @@ class Result:
         if self.verdict.champion != PERSISTENCE:
             return self.verdict.champion
         others = [str(name) for name in evaluate(self.forecasts, ["mae_bp"])["model"] if name != PERSISTENCE]
-        return next((name for name in others if name in MODELS), (*others, PERSISTENCE)[0])
+        return next((name for name in others if name in (self.served or others)), (*others, PERSISTENCE)[0])
 
     @property
     def of_leader(self) -> pd.DataFrame:

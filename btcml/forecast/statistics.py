@@ -194,11 +194,10 @@ def holm(p_values: pd.Series, looks: int = 1) -> pd.Series:
     if looks < 1:
         msg = f"looks must be at least 1, found {looks}"
         raise UsageError(msg)
-    from statsmodels.stats.multitest import multipletests  # noqa: PLC0415
-
-    if p_values.empty:
-        return p_values.astype(float)
-    adjusted = multipletests(p_values.fillna(1.0), method="holm")[1]
+    p = p_values.fillna(1.0).to_numpy(dtype=float)
+    order = np.argsort(p)
+    adjusted = np.empty(len(p))  # by hand: statsmodels' function collects garbage, for up to half a second
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
     return pd.Series(np.minimum(adjusted * looks, 1.0), p_values.index)
 
 

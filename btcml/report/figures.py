@@ -320,6 +320,31 @@ class Download(Exhibit):
         )
 
 
+def exhibit_html(item: Chart | Table, name: str, drawn: tuple[str, str] | None = None) -> str:
+    """Return a figure or table below its conclusion, with a link to its numbers in ``data/NAME.csv``.
+
+    Parameters
+    ----------
+    item
+        The figure or table.
+    name
+        Its id, and the name of its numbers.
+    drawn
+        What `drawn_html` returns of it, where that is known.
+    """
+    kind, body = drawn or drawn_html(item)
+    return (
+        f'<figure id="{name}" class="{kind}"><figcaption>{escape(str(item.conclusion))}</figcaption>\n'
+        f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(item.name)}">{body}</div>\n'
+        f'<p class="numbers"><a href="data/{name}.csv" download>Numbers (CSV)</a></p></figure>'
+    )
+
+
+def drawn_html(item: Chart | Table) -> tuple[str, str]:
+    """Return the kind (``plot`` or ``table``) and the markup of a figure or table."""
+    return ("plot", svg_text(item)) if isinstance(item, Chart) else ("table", table_html(item))
+
+
 def table_html(table: Table) -> str:
     """Return a ``<table>`` with headings in scope; a missing value is a dash."""
     labels = {name: given if isinstance(given, str) else given[0] for name, given in table.columns.items()}

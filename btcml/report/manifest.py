@@ -39,7 +39,9 @@ ROOT = Path(btcml.__file__).resolve().parents[1]
 NOTEBOOKS = resource("notebooks")
 """The chapters as they are in git."""
 
-_SHORT = 12
+SHORT = 12
+"""Digits of a hash that a page shows."""
+
 _AROUND = 60
 
 _SOURCE = (
@@ -109,22 +111,29 @@ def bundle_facts(bundle: Path) -> dict[str, Any]:
 
 def gather_inputs(bundle: Path, notebooks: Path = NOTEBOOKS) -> Inputs:
     """Hash everything that decides the report over a bundle."""
-    facts, pages, lock = bundle_facts(bundle), find_chapters(notebooks), resource("requirements.lock")
+    facts, pages = bundle_facts(bundle), find_chapters(notebooks)
     start, end = (datetime.fromisoformat(facts[name]).toordinal() for name in ("start", "end"))
     series: dict[str, Literal] = {name: facts[name] for name in ("symbol", "interval", "market")}
-    python = ".".join(platform.python_version_tuple()[:2])
-    installed = {"python": python, "platform": f"{sys.platform}-{platform.machine()}"}
     return Inputs(
         snapshot=facts["hash"],
         heads=facts["heads"],
         parameters=series | {"days": max(1, end - start), "snapshot": "snapshot", "products": "products"},
         pages=pages,
         notebooks={Path(page.href).stem: file_hash(notebooks / page.notebook) for page in pages},
-        source=_hashes(_sources() | _named("data_contracts", "*.yaml")),
-        template=_hashes(_named("reports/template", "*")),
-        lock=file_hash(lock) if lock.exists() else "none",
-        versions=installed | {name: version(name) for name in _PACKAGES},
+        **code_facts(),
     )
+
+
+def code_facts() -> dict[str, Any]:
+    """Hashes of source, template and lock file, and versions, as in `Inputs`."""
+    lock, python = resource("requirements.lock"), ".".join(platform.python_version_tuple()[:2])
+    installed = {"python": python, "platform": f"{sys.platform}-{platform.machine()}"}
+    return {
+        "source": _hashes(_sources() | _named("data_contracts", "*.yaml")),
+        "template": _hashes(_named("reports/template", "*")),
+        "lock": file_hash(lock) if lock.exists() else "none",
+        "versions": installed | {name: version(name) for name in _PACKAGES},
+    }
 
 
 def _sources() -> dict[str, Path]:
@@ -141,14 +150,15 @@ def _hashes(named: dict[str, Path]) -> dict[str, str]:
     return {name: file_hash(named[name]) for name in sorted(named) if named[name].is_file()}
 
 
-def _digest(value: object) -> str:
+def digest(value: object) -> str:
+    """SHA-256 of a value that JSON can hold."""
     return text_hash(json.dumps(value, sort_keys=True))
 
 
 def chapter_key(inputs: Inputs, page: Page) -> str:
     """Hash of all that decides one chapter, but for the chapters that it needs: its notebook and what is shared."""
     name = Path(page.href).stem
-    return _digest(asdict(inputs) | {"notebooks": {name: inputs.notebooks[name]}})
+    return digest(asdict(inputs) | {"notebooks": {name: inputs.notebooks[name]}})
 
 
 def site_of(inputs: Inputs, page: Page) -> Site:
@@ -156,11 +166,11 @@ def site_of(inputs: Inputs, page: Page) -> Site:
     market, symbol, interval = (str(inputs.parameters[name]) for name in ("market", "symbol", "interval"))
     footer = {
         "Snapshot": inputs.snapshot,
-        "Code": _digest([inputs.source, inputs.template]),
-        "Notebook": inputs.notebooks.get(Path(page.href).stem, _digest(inputs.notebooks)),
+        "Code": digest([inputs.source, inputs.template]),
+        "Notebook": inputs.notebooks.get(Path(page.href).stem, digest(inputs.notebooks)),
         "Lock": inputs.lock,
     }
-    short = tuple((name, value[:_SHORT]) for name, value in footer.items())
+    short = tuple((name, value[:SHORT]) for name, value in footer.items())
     return Site(market, symbol, interval, inputs.pages, (*short, ("Python", inputs.versions["python"])))
 
 
@@ -179,6 +189,8 @@ def write_environment(pages: Path) -> Path:
 _CAUSES: dict[str, str] = {
     "snapshot": "data",
     "heads": "sealed forecasts",
+    "forecasts": "forecasts",
+    "candles": "candles",
     "parameters": "parameter",
     "notebooks": "notebook",
     "source": "code",
@@ -294,15 +306,26 @@ def verify_report(folder: Path, notebooks: Path = NOTEBOOKS) -> Verification:
         If it cannot be built any more.
     """
     run = folder.parent if (folder / _MANIFEST).exists() else folder
-    then = _manifest(run / "pages")
+    _manifest(run / "pages")
     with tempfile.TemporaryDirectory(prefix="btcml-verify-") as scratch:
         again = Path(scratch) / "run"
         again.mkdir()
         (again / "snapshot").symlink_to((run / "snapshot").resolve())
         _rebuild(again, notebooks)
-        now = _manifest(again / "pages")
-        found = tuple(_differences(run / "pages", again / "pages", then, now))
-        then["machine"], now["machine"] = _environment(run / "pages"), _environment(again / "pages")
+        return compare_pages(run / "pages", again / "pages")
+
+
+def compare_pages(old: Path, new: Path) -> Verification:
+    """Compare the pages of two folders by their manifests, byte for byte.
+
+    Raises
+    ------
+    NotFoundError
+        If a folder has no manifest.
+    """
+    then, now = _manifest(old), _manifest(new)
+    found = tuple(_differences(old, new, then, now))
+    then["machine"], now["machine"] = _environment(old), _environment(new)
     causes = tuple(cause for key in _CAUSES for cause in _changed(key, then.get(key), now.get(key)))
     return Verification(len(then["outputs"]), found, causes)
 
@@ -343,7 +366,7 @@ def _rebuild(folder: Path, notebooks: Path) -> None:
 def _changed(key: str, then: Any, now: Any) -> list[str]:
     """Name what is not the same of one kind of input, one line each."""
     if not isinstance(then, dict) or not isinstance(now, dict):
-        return [] if then == now else [f"{_CAUSES[key]}: {str(then)[:_SHORT]} became {str(now)[:_SHORT]}"]
+        return [] if then == now else [f"{_CAUSES[key]}: {str(then)[:SHORT]} became {str(now)[:SHORT]}"]
     names = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
     told = [f"{_CAUSES[key]} {name}{_became(key, then.get(name), now.get(name))}" for name in names[:_MOST]]
     return told + [f"{_CAUSES[key]}: {len(names) - _MOST} more"] * (len(names) > _MOST)
@@ -352,7 +375,7 @@ def _changed(key: str, then: Any, now: Any) -> list[str]:
 def _became(key: str, then: Any, now: Any) -> str:
     if then is None or now is None:
         return " is new" if then is None else " is gone"
-    return "" if key in _NAMED else f": {str(then)[:_SHORT]} became {str(now)[:_SHORT]}"
+    return "" if key in _NAMED else f": {str(then)[:SHORT]} became {str(now)[:SHORT]}"
 
 
 def _differences(old: Path, new: Path, then: dict[str, Any], now: dict[str, Any]) -> list[Difference]:

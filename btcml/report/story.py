@@ -21,7 +21,7 @@ from btcml.candles import SeriesKey
 from btcml.errors import NotFoundError, ReportError, UsageError
 from btcml.files import file_hash, write_text
 from btcml.report.claims import Claim
-from btcml.report.figures import Chart, Download, Table, svg_text, table_html
+from btcml.report.figures import Chart, Download, Table, drawn_html, exhibit_html
 from btcml.store.snapshots import load_snapshot
 
 if TYPE_CHECKING:
@@ -85,13 +85,9 @@ class Story:
             self._leave(item.name, {"kind": "download", "says": str(item.conclusion)})
             shown = item.html(f"{name}.csv", file_hash(path))
             return f'<section id="{name}" class="prose"><p>{escape(str(item.conclusion))}</p>\n{shown}</section>'
-        kind, body = ("plot", svg_text(item)) if isinstance(item, Chart) else ("table", table_html(item))
+        kind, body = drawn_html(item)
         self._leave(item.name, {"kind": kind, "says": str(item.conclusion), "body": body})
-        return (
-            f'<figure id="{name}" class="{kind}"><figcaption>{escape(str(item.conclusion))}</figcaption>\n'
-            f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(item.name)}">{body}</div>\n'
-            f'<p class="numbers"><a href="data/{name}.csv" download>Numbers (CSV)</a></p></figure>'
-        )
+        return exhibit_html(item, name, (kind, body))
 
     def _leave(self, name: str, facts: dict[str, Any]) -> None:
         text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"

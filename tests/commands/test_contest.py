@@ -1,9 +1,11 @@
-"""The verb of the contest: the span that is named is the span that is judged."""
+"""The verbs of the contest: the span that is named is the span that is judged, and files of forecasts, too."""
 
 from __future__ import annotations
 
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from btcml.cli import main
@@ -104,3 +106,81 @@ def test_a_model_named_twice_is_tried_once(holed, capsys):  # noqa: ARG001 - can
     assert main([*EVALUATE, "--days", "30", "--models", "ridge, ridge", "--features", "body,body"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["experiment"]["models"] == ["ridge"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Candles whose returns are partly reversed, and files of forecasts of them."""
+    folder, rng = tmp_path_factory.mktemp("judged"), np.random.default_rng(3)
+    moves = rng.normal(0, 1e-3, 3001)
+    for t in range(1, len(moves)):
+        moves[t] -= 0.2 * moves[t - 1]
+    close = 100 * np.exp(moves.cumsum())
+    times = pd.date_range("2025-01-01", periods=len(close), freq="5min", tz="UTC")
+    opened = np.append(100.0, close[:-1])
+    prices = {"open": opened, "high": np.maximum(opened, close), "low": np.minimum(opened, close), "close": close}
+    pd.DataFrame({"open_time": times} | prices | {"volume": 1.0}).to_parquet(folder / "BTCUSDT-5m.parquet")
+    said = {"good": -0.2 * moves[:-1], "naive": 0 * moves[:-1], "wild": rng.normal(0, 1e-3, 3000), "oracle": moves[1:]}
+    for name, move in said.items():
+        frame = pd.DataFrame({"made": times[:-1], "open_time": times[1:], "y_hat": close[:-1] * np.exp(move)})
+        frame[:-1].to_csv(folder / f"{name}.csv", index=False)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "conclusion"),
+    [
+        ("good", 0, "champion"),
+        ("naive", 3, "not proven"),
+        ("wild", 4, "worse than no change"),
+        ("oracle", 5, "champion"),
+    ],
+)
+def test_the_judgement_is_the_exit_status(files, capsys, name, status, conclusion):
+    """As the help says; the first line says it, too, and no database is opened."""
+    judge = ("judge", str(files / f"{name}.csv"), "--candles", str(files / "BTCUSDT-5m.parquet"))
+    judge += ("--column", "cutoff=made")
+    assert main([*judge, "--json"]) == status
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["status"], facts["model"], facts["conclusion"]) == ("ok", name, conclusion)
+    assert main([*judge]) == status
+    first, caveat = capsys.readouterr().out.splitlines()[:2]
+    assert first.startswith(f"{name}: {conclusion}")
+    assert caveat == "Whether these forecasts were made in time cannot be checked from a file."
+
+
+def test_several_files_are_judged_side_by_side(files, capsys):
+    """Each is a try."""
+    named = [str(files / f"{name}.csv") for name in ("naive", "good", "wild")]
+    assert (
+        main(["judge", *named, "--candles", str(files), "--column", "cutoff=made", "--json"]) == 2
+    )  # files of forecasts
+    capsys.readouterr()
+    candles = ("--candles", str(files / "BTCUSDT-5m.parquet"))
+    assert main(["judge", *named, *candles, "--column", "cutoff=made", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert {row["model"]: row["conclusion"] for row in facts["models"]} == {
+        "persistence": "",
+        "good": "champion",
+        "naive": "not proven",
+        "wild": "worse than no change",
+    }
+    assert "after Holm over 3 challengers" in facts["horizons"][0]["verdict"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "--column cutoff=NAME"),
+        (("--column", "cutoff"), "--column takes OURS=THEIRS"),
+        (("--column", "cutoff=made", "--values", "percent"), "values are one of"),
+        (("--column", "cutoff=made", "--cutoff-is", "middle"), "invalid choice"),
+        (("--column", "cutoff=made", "--interval", "1h"), "is no open time of a 1h candle"),
+        (("--column", "cutoff=made", "--level", "2"), "the interval level must lie between 0 and 1"),
+        (("--horizon", "0"), "expected a whole number of at least 1"),
+    ],
+)
+def test_what_cannot_be_judged_is_one_sentence(files, capsys, options, said):
+    """With status 2."""
+    assert main(["judge", str(files / "good.csv"), "--candles", str(files / "BTCUSDT-5m.parquet"), *options]) == 2
+    assert said in capsys.readouterr().err

@@ -1,0 +1,201 @@
+"""Judge: files of forecasts and a source of candles into a judgement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from btcml.candles import TIME, interval_delta, interval_floors
+from btcml.contract import enforce_contract
+from btcml.errors import NotReadyError, SourceError, UsageError
+from btcml.forecast.distribution import WINDOW_DAYS
+from btcml.forecast.judge import QUANTILE
+from btcml.market.files import FileMarket
+from btcml.market.formats import UNREADABLE
+from btcml.market.klines import parse_times
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from btcml.market import OnPage, Source
+
+
+TIMES = ("cutoff", "open_time")
+NUMBERS = ("y_hat", "lo", "hi", "prob_up")
+"""Columns of a file of forecasts, beside ``model`` and quantiles such as ``q5``."""
+
+_ENDS = (pd.Timedelta(0), pd.Timedelta(milliseconds=1), pd.Timedelta(seconds=1))
+_BEFORE = pd.Timedelta(days=WINDOW_DAYS + 1)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a file of forecasts does not say itself.
+
+    Attributes
+    ----------
+    columns
+        Names of its columns by ours, such as ``{"y_hat": "forecast"}``; the others have our names.
+    cutoff_is
+        ``open`` or ``close``: which time of the last candle used ``cutoff`` is.
+    horizon
+        Candles ahead, in place of a column ``cutoff``.
+    model
+        Name of the model of files without a column ``model``; files of one model are versions of it.
+    timezone
+        Zone of times without one; without it they are UTC.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    cutoff_is: str = "open"
+    horizon: int | None = None
+    model: str | None = None
+    timezone: str | None = None
+
+
+def find_series(source: Source, symbol: str | None, interval: str | None) -> tuple[str, str]:
+    """Symbol and interval of candles: those that are named, else the only ones of a file.
+
+    Raises
+    ------
+    UsageError
+        If a file has several and none is named.
+    """
+    if not isinstance(source, FileMarket):
+        return symbol or "BTCUSDT", interval or "5m"
+    symbols = [symbol] if symbol else sorted({name for name, _ in source.series})
+    intervals = [interval] if interval else sorted({name for of, name in source.series if of in {symbols[0], ""}})
+    for option, found in (("--symbol", symbols), ("--interval", intervals)):
+        if len(found) != 1:
+            msg = f"{source.path.name} has {', '.join(found) or 'no such candles'}: say which with {option}"
+            raise UsageError(msg)
+    return symbols[0] or "BTCUSDT", intervals[0]
+
+
+def gather_judged(
+    source: Source, symbol: str, interval: str, frames: Mapping[str, pd.DataFrame], on_page: OnPage | None = None
+) -> pd.DataFrame:
+    """Fetch the candles by which forecasts are judged, without those that break a rule.
+
+    Raises
+    ------
+    NotReadyError
+        If there are none.
+    """
+    if isinstance(source, FileMarket):
+        start, end = source.span(symbol)
+    else:
+        start = min(frame["cutoff"].min() for frame in frames.values()) - _BEFORE
+        end = max(frame["open_time"].max() for frame in frames.values()) + interval_delta(interval)
+    candles, _ = enforce_contract(source.fetch_candles(symbol, interval, start, end, on_page), interval)
+    if candles.empty:
+        msg = f"{source.market} has no candles of {symbol} {interval} from {start} to {end}: check --candles"
+        raise NotReadyError(msg)
+    return candles
+
+
+def load_forecasts(paths: Sequence[Path], interval: str, reading: Reading) -> dict[str, pd.DataFrame]:
+    """Read files of forecasts, as `btcml.forecast.judge.judge` takes them.
+
+    Parameters
+    ----------
+    paths
+        Parquet or CSV. A file without a column ``model`` holds the model of its name.
+    interval
+        Interval of the candles.
+    reading
+        What the files do not say themselves.
+
+    Raises
+    ------
+    SourceError
+        If a file cannot be read, or has other columns than it should.
+    """
+    frames = {}
+    names = [Path(path.name.removesuffix(".gz")).stem for path in paths]
+    for name, path in zip(names, paths, strict=True):
+        frame = _read(path)
+        try:
+            frame = _known(frame, interval, reading)
+        except UsageError as error:
+            msg = f"{path.name}: {error}"
+            raise SourceError(msg) from error
+        if "model" not in frame:
+            frame = frame.assign(model=reading.model or name)
+        frames[name if names.count(name) == 1 else str(path)] = frame
+    return frames
+
+
+def _read(path: Path) -> pd.DataFrame:
+    kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    if not path.is_file() or kind not in {"csv", "parquet"}:
+        msg = f"a CSV or Parquet file of forecasts was expected, found {path}: check the path"
+        raise SourceError(msg)
+    try:
+        frame = pd.read_parquet(path) if kind == "parquet" else pd.read_csv(path, engine="pyarrow")
+    except UNREADABLE as error:
+        msg = f"{path.name}: cannot be read as {kind}: {(str(error) or repr(error)).splitlines()[0]}"
+        raise SourceError(msg) from error
+    return frame if isinstance(frame.index, pd.RangeIndex) else frame.reset_index()
+
+
+def _known(frame: pd.DataFrame, interval: str, reading: Reading) -> pd.DataFrame:
+    """Columns under our names, with times in UTC and numbers; others are left out."""
+    columns = _named(frame, reading.columns)
+    for name in TIMES:
+        if name in columns:
+            columns[name] = parse_times(columns[name], name, reading.timezone)
+    if reading.horizon is not None and "open_time" in columns:
+        columns["cutoff"] = columns["open_time"] - reading.horizon * interval_delta(interval)
+    elif reading.cutoff_is == "close" and "cutoff" in columns:
+        columns["cutoff"] = _opened(columns["cutoff"], interval)
+    if "cutoff" not in columns:
+        msg = (
+            "forecasts need a column cutoff, the open time of the last candle used, found "
+            f"{', '.join(map(str, frame))}: name it with --column cutoff=NAME, or say with --horizon how many "
+            "candles ahead the forecasts are"
+        )
+        raise UsageError(msg)
+    return pd.DataFrame(columns)
+
+
+def _named(frame: pd.DataFrame, given: Mapping[str, str]) -> dict[str, pd.Series]:
+    names = {str(name): str(name) for name in frame} | dict(given)
+    for ours, theirs in given.items():
+        if not _is_ours(ours) or theirs not in frame:
+            known = ", ".join([*TIMES, *NUMBERS, "model", "q5"])
+            msg = (
+                f"--column {ours}={theirs} should name one of {known} (a quantile in per cent) and a column of the "
+                f"file, which has {', '.join(map(str, frame))}"
+            )
+            raise UsageError(msg)
+    columns = {ours: frame[theirs] for ours, theirs in names.items() if _is_ours(ours)}
+    return {name: _numbers(column, name) for name, column in columns.items()}
+
+
+def _is_ours(name: str) -> bool:
+    return name in {*TIMES, *NUMBERS, "model"} or QUANTILE.fullmatch(name) is not None
+
+
+def _numbers(column: pd.Series, name: str) -> pd.Series:
+    if name in {*TIMES, "model"}:
+        return column
+    try:
+        return pd.to_numeric(column).astype("float64")
+    except (TypeError, ValueError) as error:
+        msg = f"column {name} must hold numbers: {error}"
+        raise UsageError(msg) from error
+
+
+def _opened(closes: pd.Series, interval: str) -> pd.Series:
+    """Open times of candles by their close: the next open time, or a millisecond or second before it."""
+    for rest in _ENDS:
+        after = (closes + rest).astype(TIME)
+        if (after == interval_floors(after, interval)).all():
+            return after - interval_delta(interval)
+    found = closes.iloc[0]
+    msg = f"cutoff should hold close times of {interval} candles, found {found}: check --cutoff-is and --interval"
+    raise UsageError(msg)

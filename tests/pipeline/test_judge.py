@@ -1,0 +1,116 @@
+"""Files of forecasts: what they may be, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from btcml.errors import SourceError, UsageError
+from btcml.market.files import FileMarket
+from btcml.pipeline.judge import Reading, find_series, gather_judged, load_forecasts
+
+TIMES = pd.date_range("2025-01-01", periods=6, freq="5min", tz="UTC")
+FORECASTS = pd.DataFrame(
+    {"cutoff": TIMES[:-1], "open_time": TIMES[1:], "y_hat": [0.1 + 0.2, 101.0, 102.0, 103.0, 1 / 3]}
+)
+
+
+def load(path, frame, **reading):
+    """Write a file and read it back."""
+    frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_csv(path, index=False)
+    return load_forecasts([path], "5m", Reading(**reading))[path.name.split(".")[0]]
+
+
+@pytest.mark.parametrize("name", ["mine.csv", "mine.parquet", "mine.csv.gz"])
+def test_numbers_and_times_are_read_exactly(tmp_path, name):
+    """To the last bit, whatever the kind of file; the model has the file's name."""
+    found = load(tmp_path / name, FORECASTS)
+    assert found["y_hat"].tolist() == FORECASTS["y_hat"].tolist()
+    assert found["cutoff"].tolist() == FORECASTS["cutoff"].tolist()
+    assert found["model"].unique().tolist() == [name.split(".")[0]]
+
+
+@pytest.mark.parametrize("close", ["299.999s", "299s", "300s"])
+def test_a_close_time_as_cutoff_is_converted_where_that_is_said(tmp_path, close):
+    """The next open, a millisecond or a second before it; another time is refused."""
+    closing = FORECASTS.assign(cutoff=FORECASTS["cutoff"] + pd.Timedelta(close))
+    assert load(tmp_path / "mine.csv", closing, cutoff_is="close")["cutoff"].tolist() == FORECASTS["cutoff"].tolist()
+    with pytest.raises(SourceError, match="should hold close times of 5m candles, found 2025-01-01 00:01"):
+        load(
+            tmp_path / "mine.csv",
+            FORECASTS.assign(cutoff=FORECASTS["cutoff"] + pd.Timedelta("1min")),
+            cutoff_is="close",
+        )
+
+
+def test_a_horizon_stands_for_the_cutoff(tmp_path):
+    """Only where it is said; other times are of the zone that is named."""
+    found = load(tmp_path / "mine.csv", FORECASTS.drop(columns="cutoff"), horizon=2)
+    assert (found["open_time"] - found["cutoff"]).unique().tolist() == [pd.Timedelta("10min")]
+    with pytest.raises(SourceError, match="--column cutoff=NAME, or say with --horizon"):
+        load(tmp_path / "mine.csv", FORECASTS.drop(columns="cutoff"))
+    local = FORECASTS.assign(open_time=FORECASTS["open_time"].dt.tz_convert("Asia/Tokyo").dt.tz_localize(None))
+    found = load(tmp_path / "mine.csv", local.drop(columns="cutoff"), horizon=1, timezone="Asia/Tokyo")
+    assert found["open_time"].tolist() == FORECASTS["open_time"].tolist()
+
+
+def test_columns_are_mapped_as_named_and_others_left_out(tmp_path):
+    """One column may serve twice; quantiles and models, too."""
+    theirs = FORECASTS.rename(columns={"cutoff": "made", "y_hat": "0.5"}).assign(lower=1.0, who="a", extra="text")
+    columns = {"cutoff": "made", "y_hat": "0.5", "q50": "0.5", "q5": "lower", "model": "who"}
+    found = load(tmp_path / "mine.csv", theirs, columns=columns)
+    assert set(found) == {"cutoff", "open_time", "y_hat", "q50", "q5", "model"}
+    assert found["model"].unique().tolist() == ["a"]
+    for wrong in ({"y_hat": "nothing"}, {"forecast": "0.5"}):
+        with pytest.raises(SourceError, match=r"--column .* should name one of cutoff, open_time, y_hat"):
+            load(tmp_path / "mine.csv", theirs, columns=wrong)
+
+
+def test_files_of_one_name_are_versions_of_one_model(tmp_path):
+    """In two folders; or under any name where the model is named."""
+    for folder in ("old", "new"):
+        (tmp_path / folder).mkdir()
+        FORECASTS.to_csv(tmp_path / folder / "mine.csv", index=False)
+    paths = [tmp_path / folder / "mine.csv" for folder in ("old", "new")]
+    found = load_forecasts(paths, "5m", Reading())
+    assert len(found) == 2
+    assert {frame["model"].iloc[0] for frame in found.values()} == {"mine"}
+    FORECASTS.to_csv(tmp_path / "other.csv", index=False)
+    named = load_forecasts([paths[0], tmp_path / "other.csv"], "5m", Reading(model="m"))
+    assert {frame["model"].iloc[0] for frame in named.values()} == {"m"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("mine.txt", b"x", "a CSV or Parquet file of forecasts was expected"),
+        ("mine.parquet", b"PAR1", "cannot be read as parquet"),
+        ("mine.csv", b"cutoff,open_time,y_hat\n2025-01-01,2025-01-02,many\n", "column y_hat must hold numbers"),
+        ("mine.csv", b"cutoff,open_time,y_hat\nsoon,2025-01-02,1\n", "row 1, column cutoff: expected a time"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, said):
+    """In one sentence."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SourceError, match=said):
+        load_forecasts([tmp_path / name], "5m", Reading())
+
+
+def test_the_series_is_the_only_one_of_the_file_or_the_one_named(tmp_path):
+    """A file of two intervals asks which."""
+    rng = np.random.default_rng(0)
+    for interval, freq in (("5m", "5min"), ("1h", "h")):
+        price = 100 + rng.normal(size=50)
+        times = pd.date_range("2025-01-01", periods=50, freq=freq, tz="UTC")
+        frame = pd.DataFrame(
+            {"open_time": times} | dict.fromkeys(("open", "high", "low", "close"), price) | {"volume": 1.0}
+        )
+        frame.to_csv(tmp_path / f"ETHUSDT-{interval}.csv", index=False)
+    source = FileMarket(tmp_path)
+    with pytest.raises(UsageError, match="has 1h, 5m: say which with --interval"):
+        find_series(source, None, None)
+    assert find_series(source, None, "5m") == ("ETHUSDT", "5m")
+    one = FileMarket(tmp_path / "ETHUSDT-5m.csv")
+    assert find_series(one, None, None) == ("ETHUSDT", "5m")
+    assert len(gather_judged(one, "ETHUSDT", "5m", {})) == 49  # the last may have been open
