@@ -101,9 +101,8 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 
 
 def _declare_judge(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "forecasts", type=Path, nargs="+", help="CSV or Parquet files of forecasts, judged side by side"
-    )
+    files = "CSV or Parquet files of forecasts, judged side by side; " + _EXITS
+    parser.add_argument("forecasts", type=Path, nargs="+", help=files)
     parser.add_argument("--candles", required=True, metavar="SOURCE", help="file or folder of candles, or a market")
     parser.add_argument("--symbol", help="symbol of the candles (default: the file's own)")
     parser.add_argument("--interval", help="length of a candle, 1m to 1w (default: the file's own)")
@@ -182,6 +181,6 @@ def _candles_of(name: str, symbol: str | None) -> Source:
 
 VERBS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
     "evaluate": (_declare, "test all models in walk-forward, and show which one would be served"),
-    "judge": (_declare_judge, "judge forecasts from files; " + _EXITS),
+    "judge": (_declare_judge, "judge anybody's forecasts, from files, as our own"),
 }
 """What each verb takes, and one line about it."""
