@@ -1,12 +1,18 @@
 """A published record of forecasts, and its check with nothing but Python's standard library.
 
-    python3 verify.py [FOLDER] [--since CHECKPOINT]
+    python3 verify.py [FOLDER] [--since CHECKPOINT ...] [--stamps N|all] [--authority FILE]
 
 A record is a folder: ``key`` (public keys), ``scores.json``, and one log each of forecasts and outcomes. A log is a
 Merkle tree (RFC 9162) whose leaves are the lines of ``LOG/000000.csv``, ``LOG/000001.csv``, …; a file that is full is
 never written again. ``LOG/checkpoint`` signs the size and the root (C2SP tlog-checkpoint, Ed25519), and
 ``LOG/checkpoints/`` keeps all earlier ones. Whoever kept a checkpoint can prove with ``--since`` that nothing before it
-was changed. This module is published beside the record as ``verify.py``.
+was changed.
+
+``LOG/stamps/`` holds time stamps (RFC 3161): an authority states when it saw a checkpoint. A forecast is proven in time
+where a stamp on a checkpoint that contains it comes before the end of its candle; all others are claimed, and
+``proof.json`` lists them. ``--stamps`` has ``openssl ts`` check the authority's signatures; this system must trust the
+authority, or its root certificate be given by ``--authority``. This module is published beside the record as
+``verify.py``.
 """
 
 from __future__ import annotations
@@ -16,10 +22,18 @@ import base64
 import hashlib
 import json
 import math
+import os
+import shutil
+import ssl
 import struct
+import subprocess
 import sys
+import tempfile
+from bisect import bisect_left
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +42,14 @@ if TYPE_CHECKING:
 
     Row = Mapping[Any, Any]
     Read = Callable[[str], bytes]
+    CheckStamp = Callable[["Stamp"], str]
+    Span = Sequence[int]
 
 TILE = 4096
 """Lines of a full file."""
+
+STAMP_TILE = 128
+"""Lines of a full file of time stamps, which are long."""
 
 SEALED = {
     "forecasts": (
@@ -63,6 +82,9 @@ LOGS = {log: tuple(name for name in names if name not in _IMPLIED) for log, name
 
 CHECKPOINTS = ("size", "root", "signed_at", "signature")
 """Columns of the list of a log's checkpoints; the time is the publisher's word."""
+
+STAMPS = ("size", "response")
+"""Columns of a log's time stamps: rows of the checkpoint, and the authority's answer in base64."""
 
 _VERSION_1 = (
     *("seq", "open_time", "role", "model", "artifact", "cutoff", "base", "open", "high", "low", "close", "amp", "lo"),
@@ -208,6 +230,11 @@ def parse_note(text: str) -> tuple[Checkpoint, list[tuple[str, bytes]]]:
     return found, [(name, base64.b64decode(signature)) for _, name, signature in lines]
 
 
+def to_note(checkpoint: Checkpoint, signature: str) -> str:
+    """Text of a signed checkpoint, as it stands in ``LOG/checkpoint`` and as it is stamped."""
+    return f"{checkpoint.body}\n\N{EM DASH} {checkpoint.origin} {signature}\n"
+
+
 def key_hash(name: str, kind: int, public: bytes) -> bytes:
     """Four bytes that name a key in a signature (C2SP signed-note)."""
     return hashlib.sha256(name.encode() + b"\n" + bytes([kind]) + public).digest()[:4]
@@ -291,6 +318,177 @@ def is_signed(public: bytes, signature: bytes, message: bytes) -> bool:
     return (left[0] * right[2] - right[0] * left[2]) % _P == 0 == (left[1] * right[2] - right[1] * left[2]) % _P
 
 
+# ---- time stamps (RFC 3161) ----
+_SHA_256 = bytes.fromhex("0609608648016503040201")
+_GENERALIZED_TIME = 0x18
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What an authority says: it saw the digest at a time.
+
+    Attributes
+    ----------
+    size
+        Rows of the checkpoint that is stamped.
+    time
+        When the authority saw it.
+    digest
+        SHA-256 of the signed checkpoint.
+    response
+        The answer, as DER.
+    """
+
+    size: int
+    time: datetime
+    digest: bytes
+    response: bytes
+
+
+def parse_stamp(size: int, response: bytes) -> Stamp:
+    """Read time and digest of an authority's answer; its signature is not checked.
+
+    Raises
+    ------
+    ValueError
+        If it is no answer with a stamp on a SHA-256.
+    """
+    _, (_, wrapped) = der_parts(signed_parts(response)[2][1])
+    ((_, octets),) = der_parts(wrapped)
+    ((_, info),) = der_parts(octets)
+    _, _, (_, imprint), _, (kind, time), *_ = der_parts(info)
+    (_, algorithm), (_, digest) = der_parts(imprint)
+    if kind != _GENERALIZED_TIME or algorithm[:11] != _SHA_256:
+        msg = "not a stamp on a SHA-256"
+        raise ValueError(msg)
+    text = time.decode().rstrip("Z")
+    form = "%Y%m%d%H%M%S.%f" if "." in text else "%Y%m%d%H%M%S"
+    return Stamp(size, datetime.strptime(text, form).replace(tzinfo=UTC), digest, response)
+
+
+def signed_parts(response: bytes) -> list[tuple[int, bytes]]:
+    """Tag and content of each part of what an authority signed: version, digests, stamp, certificates, signers.
+
+    Raises
+    ------
+    ValueError
+        If the authority refused, or the answer cannot be read.
+    """
+    ((_, answer),) = der_parts(response)
+    (_, status), (_, token) = der_parts(answer)
+    _, (_, content) = der_parts(token)
+    ((_, signed),) = der_parts(content)
+    if der_parts(status)[0][1] != b"\0":
+        msg = "refused"
+        raise ValueError(msg)
+    return der_parts(signed)
+
+
+def der_parts(der: bytes) -> list[tuple[int, bytes]]:
+    """Tag and content of each element of a DER sequence."""
+    found, at = [], 0
+    while at < len(der):
+        tag, length, at = der[at], der[at + 1] if at + 1 < len(der) else 0, at + 2
+        if length & 0x80:
+            more = length & 0x7F
+            length, at = int.from_bytes(der[at : at + more], "big"), at + more
+        found.append((tag, der[at : at + length]))
+        at += length
+    if at != len(der):
+        msg = "cut off"
+        raise ValueError(msg)
+    return found
+
+
+def earliest_stamps(stamps: Iterable[tuple[int, datetime]]) -> tuple[list[int], list[datetime]]:
+    """Ascending sizes of checkpoints, and for each the earliest stamp on it or on a larger one."""
+    sizes: list[int] = []
+    times: list[datetime] = []
+    for size, time in sorted(stamps, reverse=True):
+        sizes.append(size)
+        times.append(min(time, times[-1]) if times else time)
+    return sizes[::-1], times[::-1]
+
+
+def unproven(rows: Iterable[Row], interval: str, stamps: Iterable[tuple[int, datetime]]) -> Iterator[int]:
+    """Numbers of the forecasts that no stamp proves to be older than the end of their candle."""
+    length = timedelta(**{_UNITS[interval[-1]]: int(interval[:-1])})
+    sizes, times = earliest_stamps(stamps)
+    for row in rows:
+        at = bisect_left(sizes, row["seq"])
+        if at == len(sizes) or times[at] >= row["open_time"] + length:
+            yield row["seq"]
+
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def spans(numbers: Iterable[int], before: Iterable[Span] = ()) -> list[list[int]]:
+    """First and last of each run of ascending numbers; `before` are runs that end earlier.
+
+    Examples
+    --------
+    >>> spans([4, 5, 9], [[1, 3]])
+    [[1, 5], [9, 9]]
+    """
+    found = [list(span) for span in before]
+    for number in numbers:
+        if found and found[-1][1] == number - 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return found
+
+
+def count_in(found: Iterable[Span]) -> int:
+    """Count the numbers of runs."""
+    return sum(last - first + 1 for first, last in found)
+
+
+def by_openssl(program: str, folder: Path, authority: Path | None) -> CheckStamp:
+    """Check of a stamp by ``openssl ts``; it gives the reason why a stamp does not hold, or nothing.
+
+    Parameters
+    ----------
+    folder
+        Has the record's ``certificates.pem``, if any; answers are written into it.
+    authority
+        Root certificates that are trusted; None: those of this system.
+    """
+    paths = ssl.get_default_verify_paths()
+    trusted = ["-CAfile", str(authority or paths.cafile)]
+    if authority is None and paths.cafile is None:
+        trusted = ["-CApath", str(paths.capath)]
+    if (folder / "certificates.pem").exists():
+        trusted += ["-untrusted", str(folder / "certificates.pem")]
+
+    def _check(stamp: Stamp) -> str:
+        answer = folder / stamp.digest.hex()
+        answer.write_bytes(stamp.response)
+        command = [program, "ts", "-verify", "-digest", stamp.digest.hex(), "-in", str(answer), *trusted]
+        said = _said(command)
+        if "expired" in said:  # since: a certificate has to be valid when it stamps
+            said = _said([*command, "-attime", str(int(stamp.time.timestamp()))])
+        return _reason(said) if said else ""
+
+    return _check
+
+
+def _said(command: Sequence[str]) -> str:
+    """What a command says where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - openssl, and no shell
+    return f"{done.stdout}{done.stderr}failed" if done.returncode else ""
+
+
+def _reason(said: str) -> str:
+    unknown = any(words in said for words in ("certificate verify error", "signer certificate", "signing certificate"))
+    return NOT_TRUSTED if unknown else "does not hold: its signature is not the authority's"
+
+
+NOT_TRUSTED = "is of an authority that is not trusted here: give its root certificate by --authority, if you trust it"
+"""Why a stamp of an unknown authority proves nothing."""
+
+
 # ---- the check ----
 @dataclass
 class Findings:
@@ -306,6 +504,12 @@ class Findings:
         Recomputed scores by horizon.
     forecasts, outcomes
         The rows.
+    signed
+        When the newest checkpoint of each log was signed, by the publisher's word.
+    claimed
+        First and last of each run of forecasts that no stamp proves to be in time.
+    stamps, checked
+        Number of time stamps, and of those whose authority was checked.
     compared
         How many outcomes were compared with another source.
     """
@@ -315,7 +519,16 @@ class Findings:
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     forecasts: list[dict[str, Any]] = field(default_factory=list)
     outcomes: list[dict[str, Any]] = field(default_factory=list)
+    signed: dict[str, str] = field(default_factory=dict)
+    claimed: list[list[int]] = field(default_factory=list)
+    stamps: int = 0
+    checked: int = 0
     compared: int = 0
+
+    @property
+    def proven(self) -> int:
+        """Number of forecasts that a stamp proves to be in time."""
+        return len(self.forecasts) - count_in(self.claimed)
 
 
 def series_of(origin: str) -> tuple[str, ...]:
@@ -323,8 +536,10 @@ def series_of(origin: str) -> tuple[str, ...]:
     return tuple(origin.split("/")[1:4])
 
 
-def verify_record(read: Read, since: Iterable[str] = ()) -> Findings:
-    """Check signatures, hashes, roots and scores of a record.
+def verify_record(
+    read: Read, since: Iterable[str] = (), check: CheckStamp | None = None, newest: int | None = None
+) -> Findings:
+    """Check signatures, hashes, roots, scores and time stamps of a record.
 
     Parameters
     ----------
@@ -332,13 +547,17 @@ def verify_record(read: Read, since: Iterable[str] = ()) -> Findings:
         Gives the content of a file of the record by its name; raises OSError where there is none.
     since
         Texts of checkpoints that were kept earlier: the record must still have the same rows up to their sizes.
+    check
+        Gives the reason why the authority's signature of a stamp does not hold, or nothing; None: it is not checked.
+    newest
+        Number of stamps of each log to check so, from the newest; None: all.
 
     Returns
     -------
     Findings
         With all faults that were found.
     """
-    found = Findings()
+    found, stamps = Findings(), {}
     try:
         keys = dict(parse_key(line) for line in read("key").decode().splitlines())
         kept = {note.origin: note for note in (parse_note(text)[0] for text in since)}
@@ -348,6 +567,7 @@ def verify_record(read: Read, since: Iterable[str] = ()) -> Findings:
     for log in LOGS:
         try:
             getattr(found, log).extend(_verified_rows(read, log, keys, kept, found))
+            stamps[log] = _verified_stamps(read, log, found, check, newest)
         except (OSError, ValueError) as error:
             found.faults.append(f"{log}: a file is missing or cannot be read: {error}")
     found.faults += [f"the checkpoint that was kept is of another log, {name}" for name in kept if name not in keys]
@@ -355,7 +575,12 @@ def verify_record(read: Read, since: Iterable[str] = ()) -> Findings:
         links = broken_links(found.forecasts, found.outcomes)
         found.faults += [f"forecasts: row {number} {reason}" for number, reason in links]
         found.scores = scores(found.forecasts, found.outcomes)
-        found.faults += _other_scores(json.loads(read("scores.json")), found.scores)
+        found.claimed = spans(unproven(found.forecasts, series_of(next(iter(keys)))[2], stamps["forecasts"]))
+        try:
+            found.faults += _other_scores(json.loads(read("scores.json")), found.scores)
+            found.faults += _other_proof(json.loads(read("proof.json")), found.claimed)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            found.faults.append(f"scores.json or proof.json is missing or cannot be read: {error!r}")
     return found
 
 
@@ -367,7 +592,11 @@ def _verified_rows(
     found.sizes[log] = newest.size
     if not _is_note_signed(newest, signatures, keys):
         found.faults.append(f"{log}: the newest checkpoint is not signed by the key of the record")
-    roots = {int(size): root for size, root, *_ in _checkpoints(read, log)}
+    listed = {int(size): (root, at) for size, root, at, _ in _checkpoints(read, log)}
+    found.signed[log] = listed.get(newest.size, ("", ""))[1]
+    roots = {size: root for size, (root, _) in listed.items()}
+    if max(roots, default=0) > newest.size:
+        found.faults.append(f"{log}: {max(roots) - newest.size} rows of a checkpoint in the list were cut off")
     for note in (newest, kept.get(newest.origin, newest)):
         root = base64.b64encode(note.root).decode()
         if note.size > newest.size:
@@ -376,7 +605,7 @@ def _verified_rows(
             found.faults.append(f"{log}: two checkpoints of {note.size} rows have different roots: a fork")
     tree, other_roots = Tree(), []
     rows: list[dict[str, Any]] = []
-    for line in _lines(read, log, LOGS[log], newest.size):
+    for line in read_lines(read, log, LOGS[log], newest.size):
         tree.append(line.encode())
         rows.append(_implied(from_line(log, line), rows, found))
         if tree.size in roots and base64.b64encode(tree.root()).decode() != roots[tree.size]:
@@ -398,8 +627,43 @@ def _implied(row: dict[str, Any], before: Sequence[Row], found: Findings) -> dic
     return row
 
 
+def _verified_stamps(
+    read: Read, log: str, found: Findings, check: CheckStamp | None, newest: int | None
+) -> list[tuple[int, datetime]]:
+    """Sizes and times of the stamps of one log that are on its checkpoints; what is wrong is added to the findings."""
+    origin = parse_note(read(f"{log}/checkpoint").decode())[0].origin
+    digests = {int(size): _note_digest(origin, int(size), root, signature)
+               for size, root, _, signature in _checkpoints(read, log)}  # fmt: skip
+    stamps: list[tuple[int, Stamp]] = []
+    for number, line in enumerate(read_lines(read, f"{log}/stamps", STAMPS, tile=STAMP_TILE), 1):
+        size, response = line.split(",")
+        try:
+            stamp = parse_stamp(int(size), base64.b64decode(response))
+        except (ValueError, IndexError):
+            found.faults.append(f"{log}: stamp {number}, on {size} rows, cannot be read")
+            continue
+        if stamp.digest == digests.get(stamp.size):
+            stamps.append((number, stamp))
+        else:
+            found.faults.append(f"{log}: stamp {number}, on {size} rows, is of another checkpoint")
+    if check is not None:
+        chosen = stamps[-newest:] if newest else stamps
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            reasons = list(pool.map(check, [stamp for _, stamp in chosen]))
+        broken = [(number, stamp.size, why) for (number, stamp), why in zip(chosen, reasons, strict=True) if why]
+        found.faults += [f"{log}: stamp {number}, on {size} rows, {why}" for number, size, why in broken]
+        found.checked += len(chosen)
+    found.stamps += len(stamps)
+    return [(stamp.size, stamp.time) for _, stamp in stamps]
+
+
+def _note_digest(origin: str, size: int, root: str, signature: str) -> bytes:
+    note = to_note(Checkpoint(origin, size, base64.b64decode(root)), signature)
+    return hashlib.sha256(note.encode()).digest()
+
+
 def _checkpoints(read: Read, log: str) -> Iterator[list[str]]:
-    return (line.split(",") for line in _lines(read, f"{log}/checkpoints", CHECKPOINTS))
+    return (line.split(",") for line in read_lines(read, f"{log}/checkpoints", CHECKPOINTS))
 
 
 def _is_note_signed(note: Checkpoint, signatures: Iterable[tuple[str, bytes]], keys: Mapping[str, bytes]) -> bool:
@@ -443,8 +707,14 @@ def broken_rows(
         previous = row["hash"]
 
 
-def _tile(read: Read, folder: str, number: int, header: Sequence[str]) -> list[str]:
-    """Lines of a numbered file, without its columns."""
+def read_tile(read: Read, folder: str, number: int, header: Sequence[str]) -> list[str]:
+    """Lines of a numbered file, without its columns.
+
+    Raises
+    ------
+    ValueError
+        If it does not begin with its columns.
+    """
     name = f"{folder}/{number:06d}.csv"
     first, *lines = read(name).decode().splitlines()
     if first != ",".join(header):
@@ -453,15 +723,19 @@ def _tile(read: Read, folder: str, number: int, header: Sequence[str]) -> list[s
     return lines
 
 
-def _lines(read: Read, folder: str, header: Sequence[str], size: float = math.inf) -> Iterator[str]:
-    """At most `size` lines of all numbered files; a file that is not full is the last."""
-    number, lines = 0, [""] * TILE
-    while number * TILE < size and len(lines) == TILE:
+def read_lines(
+    read: Read, folder: str, header: Sequence[str], size: float = math.inf, *, start: int = 0, tile: int | None = None
+) -> Iterator[str]:
+    """Lines of all numbered files after `start`, to the line `size` at most; a file that is not full is the last."""
+    tile = tile or TILE
+    number, lines = start // tile, [""] * tile
+    while number * tile < size and len(lines) == tile:
         try:
-            lines = _tile(read, folder, number, header)
+            lines = read_tile(read, folder, number, header)
         except FileNotFoundError:
             return
-        yield from lines[: int(min(TILE, size - number * TILE))]
+        first, last = (int(min(max(at - number * tile, 0), tile)) for at in (start, size))
+        yield from lines[first:last]
         number += 1
 
 
@@ -527,17 +801,51 @@ def _other_scores(published: Mapping[str, Row], own: Mapping[str, Row]) -> Itera
                 yield f"scores.json has {name} {shown} of horizon {horizon}, the rows give {value}"
 
 
+def _other_proof(published: Mapping[str, Any], own: Iterable[Span]) -> Iterator[str]:
+    """What ``proof.json`` says of more forecasts than the stamps prove."""
+    size: int = published["forecasts"]
+    said: set[int] = set()
+    for first, last in published["claimed"]:
+        said.update(range(max(first, 1), min(last, size) + 1))
+    if published["proven"] != size - len(said):
+        yield f"proof.json counts {published['proven']} of {size} forecasts as proven, and lists {len(said)} more"
+    wrong = [number for first, last in own for number in range(first, min(last, size) + 1) if number not in said]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
+        yield f"forecasts: row {wrong[0]}{more} said to be proven in time: no stamp comes before the end of the candle"
+
+
 def in_folder(folder: Path) -> Read:
     """Reader of a record in a folder."""
     return lambda name: (folder / name).read_bytes()
 
 
-def summary(found: Findings) -> str:
-    """Lines for people: what is there, scores, and what is wrong."""
-    lines = [f"{log}: {size} rows" for log, size in found.sizes.items()]
+def summary(found: Findings, unchecked: str = "") -> str:
+    """Lines for people: what is there, scores, and what is wrong; `unchecked` is why stamps were not checked."""
+    lines = []
+    for log, size in found.sizes.items():
+        newest = [row.get("made_at") or row["known_at"] for row in getattr(found, log)[-1:]]
+        times = (
+            f", the newest sealed {_cell(newest[0])}, its checkpoint signed {found.signed.get(log)}" if newest else ""
+        )
+        lines.append(f"{log}: {size} rows{times}")
+    if not found.faults:
+        provided = ", if the time stamps hold" if found.checked < found.stamps else ""
+        lines.append(f"proven in time{provided}: {proof_words(found)}")
+    if found.stamps:
+        note = f": {unchecked}" if unchecked and not found.checked else ""
+        lines.append(f"time stamps: {found.stamps}, the authority of {found.checked} of them checked{note}")
     for horizon, figures in found.scores.items():
         lines.append(f"horizon {horizon}: " + ", ".join(f"{name} {value:.6g}" for name, value in figures.items()))
     return "\n".join([*lines, *(found.faults[:20] or ["consistent"])])
+
+
+def proof_words(found: Findings) -> str:
+    """How many forecasts are proven in time, and which are not."""
+    share = found.proven / max(len(found.forecasts), 1)
+    rows = ", ".join(f"{first} to {last}" if last > first else str(first) for first, last in found.claimed[:10])
+    others = f"; claimed: rows {rows}{', …' if found.claimed[10:] else ''}" if found.claimed else ""
+    return f"{found.proven} of {len(found.forecasts)} forecasts ({share:.1%}){others}"
 
 
 def main() -> int:
@@ -545,10 +853,39 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Check a published record of forecasts.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent)
     parser.add_argument("--since", type=Path, nargs="*", default=[], help="checkpoints that were kept earlier")
+    parser.add_argument(
+        "--stamps", type=stamp_count, help="check the newest N time stamps of each log by openssl, or all"
+    )
+    parser.add_argument(
+        "--authority", type=Path, help="root certificates of the time-stamp authority that you trust (PEM)"
+    )
     args = parser.parse_args()
-    found = verify_record(in_folder(args.folder), [path.read_text(encoding="utf-8") for path in args.since])
-    sys.stdout.write(summary(found) + "\n")
+    since, read = [path.read_text(encoding="utf-8") for path in args.since], in_folder(args.folder)
+    program = shutil.which("openssl")
+    unchecked = "--stamps all checks them" if args.stamps is None else "" if program else "openssl is not here"
+    with tempfile.TemporaryDirectory() as folder:
+        check = None
+        if program and args.stamps is not None:
+            with suppress(FileNotFoundError):
+                Path(folder, "certificates.pem").write_bytes(read("certificates.pem"))
+            check = by_openssl(program, Path(folder), args.authority)
+        found = verify_record(read, since, check, args.stamps)
+    sys.stdout.write(summary(found, unchecked) + "\n")
     return 1 if found.faults else 0
+
+
+def stamp_count(text: str) -> int:
+    """Number of stamps to check of each log; all: 0.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is neither a number from 1 nor ``all``.
+    """
+    if text != "all" and not (text.isdecimal() and int(text)):
+        msg = f"expected a number from 1, or all, found {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return 0 if text == "all" else int(text)
 
 
 if __name__ == "__main__":

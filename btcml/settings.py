@@ -62,6 +62,10 @@ def _urls(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(value.rstrip("/") for value in values)
 
 
+def _url(value: str) -> str:
+    return "".join(_urls((value,) if value else ()))
+
+
 def _horizons(values: tuple[int, ...]) -> tuple[int, ...]:
     if list(values) != sorted(set(values)) or values[:1] != (1,) or values[-1] > LONGEST_HORIZON:
         found = ",".join(map(str, values)) or "none"
@@ -122,6 +126,10 @@ class Settings(BaseSettings):
     btcml_publish_dir: Path | None = Field(
         None,
         description="Where the scheduler publishes the record after each candle (the extra record); unset: nowhere.",
+    )
+    btcml_tsa_url: Annotated[str, AfterValidator(_url)] = Field(
+        "",
+        description="Authority that stamps each published checkpoint (RFC 3161; the extra record); empty: none.",
     )
     btcml_app_password: SecretStr | None = Field(
         None, description="Password that btcml db migrate gives the role btcml_app on a server."

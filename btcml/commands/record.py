@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from btcml.commands.session import Verbs
+from btcml.record import stamp_count
 from btcml.settings import load_settings
 
 if TYPE_CHECKING:
@@ -23,45 +25,60 @@ def _publish(args: Namespace) -> Any:
     from btcml.store.engine import open_store
 
     settings = load_settings()
-    return {"records": publish_all(open_store(settings), settings.home, args.folder, utc_now())}
+    published = publish_all(open_store(settings), settings.home, args.folder, utc_now(), settings.btcml_tsa_url)
+    return {"records": published}
 
 
 def _declare_audit(parser: ArgumentParser) -> None:
     parser.add_argument("record", help="the folder or URL of the record of one series")
     parser.add_argument("--since", type=Path, nargs="+", default=[], help="checkpoints that were kept earlier")
     parser.add_argument("--source", help="compare the outcomes with candles of binance, or of a file or folder")
+    parser.add_argument(
+        "--stamps", type=stamp_count, default=0, help="check the newest N time stamps of each log (default all)"
+    )
+    parser.add_argument("--authority", type=Path, help=_AUTHORITY)
     parser.set_defaults(run=_audit)
+
+
+_AUTHORITY = "root certificates of the time-stamp authority (PEM; default: those that this machine trusts)"
 
 
 def _audit(args: Namespace) -> Any:
     """What was found; exit status 1 where something is wrong."""
     from btcml.errors import StoreError
-    from btcml.pipeline.publish import audit_record, open_record
+    from btcml.pipeline.audit import audit_record, open_record
     from btcml.pipeline.sources import make_source
+    from btcml.pipeline.stamps import stamp_checker
     from btcml.store.engine import open_store
 
     read, settings = open_record(args.record), load_settings()
     source = make_source(settings, args.source, open_store(settings)) if args.source else None
-    found = audit_record(read, [path.read_text(encoding="utf-8") for path in args.since], source)
+    since = [path.read_text(encoding="utf-8") for path in args.since]
+    check = stamp_checker(read, args.authority) if find_spec("rfc3161_client") else None
+    found = audit_record(read, since, source, check, args.stamps)
     if found.faults:
         more = f" and {len(found.faults) - 1} more" if found.faults[1:] else ""
         msg = f"the record is not consistent: {found.faults[0]}{more}: ask its publisher"
         raise StoreError(msg)
     compared = {"compared": {"source": source.market, "outcomes": found.compared}} if source else {}
-    return {"found": "consistent", "rows": found.sizes} | compared | {"scores": found.scores}
+    proof = {"proven": found.proven, "of": len(found.forecasts), "claimed": found.claimed}
+    facts = {"rows": found.sizes, "signed": found.signed, "in_time": proof}
+    facts |= {"stamps": {"number": found.stamps, "checked": found.checked}}
+    return {"found": "consistent"} | facts | compared | {"scores": found.scores}
 
 
 def _declare_witness(parser: ArgumentParser) -> None:
     parser.add_argument("record", help="the folder or URL of the record of one series")
     parser.add_argument("--name", default="btcml-witness", help="name of this witness (default btcml-witness)")
+    parser.add_argument("--authority", type=Path, help=_AUTHORITY)
     parser.set_defaults(run=_witness)
 
 
 def _witness(args: Namespace) -> Any:
     from btcml.market import utc_now
-    from btcml.pipeline.publish import open_record, witness_record
+    from btcml.pipeline.audit import open_record, witness_record
 
-    return witness_record(open_record(args.record), load_settings().home, args.name, utc_now())
+    return witness_record(open_record(args.record), load_settings().home, args.name, utc_now(), args.authority)
 
 
 VERBS: Verbs = {

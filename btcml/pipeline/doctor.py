@@ -16,6 +16,7 @@ from btcml.market.binance import BinanceMarket
 from btcml.pipeline.clock import check_clock
 from btcml.pipeline.predict import load_served
 from btcml.pipeline.progress import Standstill, is_worked_on, read_progress
+from btcml.pipeline.publish import read_proof
 from btcml.settings import duration
 from btcml.store.candles import BanLedger, check_contract, read_series_keys
 from btcml.store.chain import chain_head, chain_keys, restated_outcomes, seal_faults, verify_chain
@@ -77,6 +78,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("contract", lambda: [_contract(store)]),
         ("seal", lambda: [_seal(store)]),
         ("forecasts", lambda: _chains(store)),
+        ("record", lambda: _record(settings, store)),
         ("jobs", lambda: [_jobs(store)]),
         *((str(key), lambda key=key: _series(settings, store, key)) for key in _watched(settings, store)),
     ]
@@ -198,6 +200,27 @@ def _chains(store: Store) -> list[Finding]:
             found = f"{len(restated)} outcomes of {key} were restated after they were sealed"
             findings.append(Finding("forecasts", "warn", found, "btcml db verify-forecasts lists them: compare them"))
     return findings or [Finding("forecasts", "ok", "no forecast has been sealed yet")]
+
+
+def _record(settings: Settings, store: Store) -> list[Finding]:
+    """How much of each published record is proven in time, and what waits for the authority."""
+    findings: list[Finding] = []
+    if settings.btcml_publish_dir is None:
+        return findings
+    for key in chain_keys(store):
+        proof = read_proof(settings.btcml_publish_dir, key)
+        if proof is None:
+            continue
+        waiting = proof["waiting"] if settings.btcml_tsa_url else 0
+        found = f"{proof['proven']} of {proof['forecasts']} published forecasts of {key} are proven in time"
+        found += f", {waiting} checkpoints wait for their stamp" if waiting else ""
+        cure = 'look for "stamping failed" in the log of the scheduler: the authority is asked again every ten seconds'
+        findings.append(_found("record", waiting > _WAITING, found, cure))
+    return findings
+
+
+_WAITING = 4
+"""Checkpoints that wait in a usual moment: the newest of both logs, and those of the candle before."""
 
 
 def _jobs(store: Store) -> Finding:

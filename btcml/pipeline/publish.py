@@ -1,6 +1,7 @@
-"""Publish what is sealed as a static folder that outsiders can check, audit such a folder, and witness it.
+"""Publish what is sealed as a static folder that outsiders can check, and have its checkpoints stamped.
 
-The record itself, and its check with the standard library alone, is `btcml.record`.
+The record itself, and its check with the standard library alone, is `btcml.record`. What has been published, and which
+checkpoints wait for a time stamp, is in the folder's own state: the next call makes good what was interrupted.
 """
 
 from __future__ import annotations
@@ -10,41 +11,58 @@ import json
 import math
 import os
 import tempfile
+import time
+from bisect import bisect_left
 from dataclasses import astuple
+from datetime import UTC, datetime
 from html import escape
+from itertools import chain, zip_longest
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-import requests
-
 from btcml import record
 from btcml.candles import SeriesKey
-from btcml.errors import MarketError, NotReadyError, StoreError, UsageError
-from btcml.files import folder_lock, text_hash, write_bytes, write_text
+from btcml.errors import NotReadyError, StoreError, UsageError
+from btcml.files import folder_lock, write_bytes, write_text
+from btcml.pipeline.stamps import load_certificates, request_stamp, save_certificates
 from btcml.store.chain import chain_keys
 from btcml.store.sealed import read_sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    import pandas as pd
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from btcml.market import Source
-    from btcml.record import Checkpoint, Findings, Read
+    from btcml.record import Checkpoint, Read, Stamp
     from btcml.store.engine import Store
     from btcml.store.sealed import Sealed
 
     _State = dict[str, Any]
 
 _STATE = ".state.json"
-_TIMEOUT_S = 30
-_COSIGNATURE = 4
-"""Kind of a witness's key (C2SP tlog-cosignature)."""
+_NOTHING: _State = {
+    "size": 0,
+    "peaks": [],
+    "head": "",
+    "checkpoints": 0,
+    "stamps": 0,
+    "unstamped": [],
+    "covered": 0,
+    "claimed": [],
+    "shown": 0,
+}
+"""State of an empty log: rows, roots of the tree, hash of the last row, number of checkpoints; number of stamps,
+checkpoints that wait for one, rows under the largest that has one, those of them that it does not prove to be in time,
+and the number of stamps when the page was written."""
+
+_STAMPS_A_TURN, _TURN_S = 6, 5.0
 
 
-def publish_series(store: Store, home: Path, root: Path, key: SeriesKey, at: pd.Timestamp) -> dict[str, Any]:
+def publish_series(
+    store: Store, home: Path, root: Path, key: SeriesKey, at: pd.Timestamp, *, stamped: bool = False
+) -> dict[str, Any]:
     """Write what was sealed since the last call into the record of a series, and sign the new sizes.
 
     Each file is written whole before the next one, and the state of the folder last: a call that was interrupted is
@@ -58,11 +76,14 @@ def publish_series(store: Store, home: Path, root: Path, key: SeriesKey, at: pd.
         The record is written into ``MARKET/SYMBOL/INTERVAL`` in it.
     at
         Time that the checkpoints say.
+    stamped
+        Whether new checkpoints wait for a time stamp (`stamp_series`).
 
     Returns
     -------
     dict
-        ``folder``, rows of ``forecasts`` and ``outcomes``, and how many of them are ``new``.
+        ``folder``, rows of ``forecasts`` and ``outcomes``, how many of them are ``new``, and how many forecasts are
+        ``proven`` in time.
 
     Raises
     ------
@@ -71,9 +92,7 @@ def publish_series(store: Store, home: Path, root: Path, key: SeriesKey, at: pd.
     StoreError
         If the database does not continue what was published, or a row does not have the content of its hash.
     """
-    signer = signing_key(home / "record.key")
-    names = {log: f"btcml/{key}/{log}" for log in record.LOGS}
-    folder = root.joinpath(*astuple(key))
+    signer, folder = signing_key(home / "record.key"), root.joinpath(*astuple(key))
     with folder_lock(folder):
         state = _load_state(folder)
         before = {log: one["size"] for log, one in state.items()}
@@ -81,22 +100,45 @@ def publish_series(store: Store, home: Path, root: Path, key: SeriesKey, at: pd.
         if not (before["forecasts"] or sealed.rows["forecasts"]):
             msg = f"no forecast of {key} has been sealed: run btcml schedule, then publish"
             raise NotReadyError(msg)
-        for log, name in names.items():
-            _require_continuation(key, log, state[log], sealed.heads[log], sealed.rows[log])
-            state[log] = _extend(folder, name, state[log], sealed.rows[log], signer, at.isoformat(timespec="seconds"))
-        sizes = {log: one["size"] for log, one in state.items()}
-        if sizes != before:
-            keys = [record.key_line(name, _public(signer)) for name in names.values()]
-            write_text(folder / "key", "".join(f"{line}\n" for line in keys))
-            write_text(folder / "scores.json", json.dumps(sealed.scores, indent=1) + "\n")
-            write_bytes(folder / "verify.py", Path(record.__file__).read_bytes())
-            write_text(folder / "index.html", _page(key, sizes, sealed, keys[0]))
-            write_text(folder / _STATE, json.dumps(state))
-    return {"folder": str(folder)} | sizes | {"new": sum(sizes.values()) - sum(before.values())}
+        for log, one in state.items():
+            _require_continuation(key, log, one, sealed.heads[log], sealed.rows[log])
+            new = _extend(folder, _name(key, log), one, sealed.rows[log], signer, at.isoformat(timespec="seconds"))
+            waits = stamped and new["checkpoints"] > one["checkpoints"]
+            state[log] = new | {"unstamped": one["unstamped"] + [one["checkpoints"]] * waits}
+        sizes, stamps = ({log: one[name] for log, one in state.items()} for name in ("size", "stamps"))
+        if sizes != before or stamps != {log: one["shown"] for log, one in state.items()}:
+            _write_pages(folder, key, state, sealed, signer)
+            _save_state(folder, {log: one | {"shown": one["stamps"]} for log, one in state.items()})
+    return {"folder": str(folder)} | sizes | {
+        "new": sum(sizes.values()) - sum(before.values()), "proven": proof_of(state["forecasts"])["proven"]
+    }  # fmt: skip
 
 
-def publish_all(store: Store, home: Path, root: Path, at: pd.Timestamp) -> list[dict[str, Any]]:
-    """Publish every series that has sealed forecasts, as `publish_series` does.
+def _name(key: SeriesKey, log: str) -> str:
+    return f"btcml/{key}/{log}"
+
+
+def _write_pages(
+    folder: Path, key: SeriesKey, state: dict[str, _State], sealed: Sealed, signer: Ed25519PrivateKey
+) -> None:
+    """Write what is made anew from the logs: keys, scores, proofs, script and page."""
+    keys = [record.key_line(_name(key, log), public_key(signer)) for log in record.LOGS]
+    write_text(folder / "key", "".join(f"{line}\n" for line in keys))
+    write_text(folder / "scores.json", json.dumps(sealed.scores, indent=1) + "\n")
+    write_text(folder / "proof.json", json.dumps(proof_of(state["forecasts"])) + "\n")
+    write_bytes(folder / "verify.py", Path(record.__file__).read_bytes())
+    about = {"series": f"{key.symbol}, {key.interval}", "market": key.market, "tile": record.TILE}
+    write_text(folder / "README.md", _template("record.md").substitute(about))
+    write_text(folder / "index.html", _page(folder, key, state, sealed, keys[0]))
+
+
+def publish_all(store: Store, home: Path, root: Path, at: pd.Timestamp, authority: str = "") -> list[dict[str, Any]]:
+    """Publish every series that has sealed forecasts, as `publish_series` does, and have the checkpoints stamped.
+
+    Parameters
+    ----------
+    authority
+        Address of a time-stamp authority; empty: none is asked.
 
     Raises
     ------
@@ -107,7 +149,103 @@ def publish_all(store: Store, home: Path, root: Path, at: pd.Timestamp) -> list[
     if not keys:
         msg = "no forecast has been sealed in any series: run btcml schedule, then publish"
         raise NotReadyError(msg)
-    return [publish_series(store, home, root, key, at) for key in keys]
+    published = [publish_series(store, home, root, key, at, stamped=bool(authority)) for key in keys]
+    if authority:
+        stamps = [stamp_series(root, key, authority) for key in keys]
+        shown = [publish_series(store, home, root, key, at, stamped=True) for key in keys]
+        published = [
+            one | {"proven": new["proven"], "stamps": of} for one, new, of in zip(published, shown, stamps, strict=True)
+        ]
+    return published
+
+
+# ---- time stamps ----
+def stamp_series(root: Path, key: SeriesKey, authority: str) -> dict[str, Any]:
+    """Have some checkpoints of a published record stamped that wait for it, the newest first.
+
+    No lock is held while the authority is asked: neither sealing nor publishing waits for it.
+
+    Returns
+    -------
+    dict
+        Number of checkpoints that are ``stamped`` now and are ``waiting``, and the ``error`` that ended the call.
+
+    Raises
+    ------
+    UsageError
+        If the extra is not installed.
+    """
+    folder = root.joinpath(*astuple(key))
+    read, queue = record.in_folder(folder), _waiting(_load_state(folder))
+    if not queue:
+        return {"stamped": 0, "waiting": 0, "error": ""}
+    certificates, made, error, end = load_certificates(read), [], "", time.monotonic() + _TURN_S
+    for log, number in queue[:_STAMPS_A_TURN]:
+        if time.monotonic() > end:
+            break
+        try:
+            stamp, certificates = request_stamp(authority, *_note(read, key, log, number), certificates)
+        except NotReadyError as failure:
+            error = str(failure)
+            break
+        made.append((log, number, stamp))
+    with folder_lock(folder):
+        state = _load_state(folder)
+        if made:
+            save_certificates(folder, certificates)
+        for log, number, stamp in made:
+            state[log] = _stamped(folder, log, state[log], number, stamp, key.interval)
+        if made:
+            write_text(folder / "proof.json", json.dumps(proof_of(state["forecasts"])) + "\n")
+            _save_state(folder, state)
+    return {"stamped": len(made), "waiting": len(_waiting(state)), "error": error}
+
+
+def _waiting(state: Mapping[str, _State]) -> list[tuple[str, int]]:
+    """Log and number of each checkpoint that waits for its stamp, the newest of each log first."""
+    queues = ([(log, number) for number in _queue(one)] for log, one in state.items())
+    return [item for item in chain.from_iterable(zip_longest(*queues)) if item is not None]
+
+
+def _queue(one: _State) -> list[int]:
+    """Numbers of checkpoints, descending; where a log has no stamp yet, the newest one at least."""
+    newest = [one["checkpoints"] - 1] if one["checkpoints"] and not one["stamps"] else []
+    return sorted(one["unstamped"] or newest, reverse=True)
+
+
+def _note(read: Read, key: SeriesKey, log: str, number: int) -> tuple[int, str]:
+    """Size and text of a signed checkpoint."""
+    tile, line = divmod(number, record.TILE)
+    size, root, _, signature = record.read_tile(read, f"{log}/checkpoints", tile, record.CHECKPOINTS)[line].split(",")
+    return int(size), record.to_note(record.Checkpoint(_name(key, log), int(size), base64.b64decode(root)), signature)
+
+
+def _stamped(folder: Path, log: str, one: _State, number: int, stamp: Stamp, interval: str) -> _State:
+    """Append a stamp to its log; one on forecasts proves those that no earlier stamp covers."""
+    line = f"{stamp.size},{base64.b64encode(stamp.response).decode()}"
+    _append_lines(folder / log / "stamps", record.STAMPS, one["stamps"], [line], record.STAMP_TILE)
+    one = one | {"stamps": one["stamps"] + 1, "unstamped": [other for other in one["unstamped"] if other != number]}
+    if stamp.size > one["covered"]:
+        lines = record.read_lines(record.in_folder(folder), log, record.LOGS[log], stamp.size, start=one["covered"])
+        rows = (record.from_line(log, line) for line in lines) if log == "forecasts" else ()
+        late = record.unproven(rows, interval, [(stamp.size, stamp.time)])
+        one |= {"covered": stamp.size, "claimed": record.spans(late, one["claimed"])}
+    return one
+
+
+def proof_of(one: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``proof.json`` says: number of ``forecasts``, of those ``proven`` in time, and runs of those ``claimed``."""
+    claimed = record.spans(range(one["covered"] + 1, one["size"] + 1), one["claimed"])
+    return {"forecasts": one["size"], "proven": one["size"] - record.count_in(claimed), "claimed": claimed}
+
+
+def read_proof(root: Path, key: SeriesKey) -> dict[str, Any] | None:
+    """What is proven of a published record, and how many checkpoints are ``waiting`` for a stamp; None without one."""
+    folder = root.expanduser().joinpath(*astuple(key))
+    if not (folder / _STATE).exists():
+        return None
+    state = _load_state(folder)
+    return proof_of(state["forecasts"]) | {"waiting": sum(len(one["unstamped"]) for one in state.values())}
 
 
 def signing_key(path: Path) -> Ed25519PrivateKey:
@@ -149,16 +287,22 @@ def signing_key(path: Path) -> Ed25519PrivateKey:
     return made
 
 
-def _public(signer: Ed25519PrivateKey) -> bytes:
+def public_key(signer: Ed25519PrivateKey) -> bytes:
+    """Public key of a signing key, 32 bytes."""
     return signer.public_key().public_bytes_raw()
 
 
 def _load_state(folder: Path) -> dict[str, _State]:
-    """What was published of each log: rows, roots of the tree, hash of the last row, number of checkpoints."""
+    """What was published of each log."""
     try:
-        return dict(json.loads((folder / _STATE).read_text(encoding="utf-8")))
+        found = json.loads((folder / _STATE).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {log: {"size": 0, "peaks": [], "head": "", "checkpoints": 0} for log in record.LOGS}
+        found = {}
+    return {log: _NOTHING | found.get(log, {}) for log in record.LOGS}
+
+
+def _save_state(folder: Path, state: dict[str, _State]) -> None:
+    write_text(folder / _STATE, json.dumps(state))
 
 
 def _extend(folder: Path, name: str, state: _State, rows: Sequence[Any], signer: Ed25519PrivateKey, at: str) -> _State:
@@ -175,10 +319,10 @@ def _extend(folder: Path, name: str, state: _State, rows: Sequence[Any], signer:
     cells = (str(note.size), base64.b64encode(note.root).decode(), at, signature)
     _append_lines(folder / log, record.LOGS[log], state["size"], lines)
     _append_lines(folder / log / "checkpoints", record.CHECKPOINTS, state["checkpoints"], [",".join(cells)])
-    write_text(folder / log / "checkpoint", f"{note.body}\n\N{EM DASH} {name} {signature}\n")
+    write_text(folder / log / "checkpoint", record.to_note(note, signature))
     head = rows[-1]["hash"] if rows else ""
     peaks = [peak.hex() for peak in tree.peaks]
-    return {"size": tree.size, "peaks": peaks, "head": head, "checkpoints": state["checkpoints"] + 1}
+    return state | {"size": tree.size, "peaks": peaks, "head": head, "checkpoints": state["checkpoints"] + 1}
 
 
 def _require_continuation(key: SeriesKey, log: str, state: _State, head: str | None, rows: Sequence[Any]) -> None:
@@ -195,17 +339,19 @@ def _require_continuation(key: SeriesKey, log: str, state: _State, head: str | N
         raise StoreError(msg)
 
 
-def _append_lines(folder: Path, header: Sequence[str], start: int, lines: Sequence[str]) -> None:
+def _append_lines(
+    folder: Path, header: Sequence[str], start: int, lines: Sequence[str], tile: int | None = None
+) -> None:
     """Append lines to numbered files; the first of them is written whole, with what it has before `start`."""
-    done = 0
+    done, tile = 0, tile or record.TILE
     while done < len(lines) or start == 0 == done:
-        number, inside = divmod(start + done, record.TILE)
+        number, inside = divmod(start + done, tile)
         path = folder / f"{number:06d}.csv"
         kept = path.read_text(encoding="utf-8").splitlines()[1 : inside + 1] if inside else []
         if len(kept) < inside:
             msg = f"{path} has {len(kept)} lines of {inside} that were published: publish into an empty folder"
             raise StoreError(msg)
-        more = lines[done : done + record.TILE - inside]
+        more = lines[done : done + tile - inside]
         write_text(path, "\n".join([",".join(header), *kept, *more]) + "\n")
         done += len(more)
         if not more:
@@ -213,22 +359,61 @@ def _append_lines(folder: Path, header: Sequence[str], start: int, lines: Sequen
 
 
 def _signature(signer: Ed25519PrivateKey, note: Checkpoint) -> str:
-    raw = record.key_hash(note.origin, 1, _public(signer)) + signer.sign(note.body.encode())
+    raw = record.key_hash(note.origin, 1, public_key(signer)) + signer.sign(note.body.encode())
     return base64.b64encode(raw).decode()
 
 
 # ---- the page ----
-def _page(key: SeriesKey, sizes: dict[str, int], sealed: Sealed, line: str) -> str:
-    template = Template(Path(__file__).with_name("record.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        {log: f"{size:,}" for log, size in sizes.items()},
+def _page(folder: Path, key: SeriesKey, state: Mapping[str, _State], sealed: Sealed, line: str) -> str:
+    oldest = min((row["seq"] for row in sealed.newest), default=1)
+    sizes, signed = _signing_times(folder, state["forecasts"]["checkpoints"], oldest)
+    return _template("record.html").substitute(
+        {log: f"{one['size']:,}" for log, one in state.items()},
         series=escape(f"{key.symbol}, {key.interval}"),
         market=escape(key.market),
         sentence=escape(_sentence(sealed.scores.get("1", {}))),
+        proof=escape(_proof_sentence(proof_of(state["forecasts"]))),
         key=escape(line),
         scores="".join(_score_row(horizon, one) for horizon, one in sealed.scores.items()),
         newest=len(sealed.newest),
-        rows="".join(_forecast_row(row) for row in sealed.newest),
+        rows="".join(
+            _forecast_row(row, signed[bisect_left(sizes, row["seq"])], state["forecasts"]) for row in sealed.newest
+        ),
+        oldest=oldest,
+        forecast_count=state["forecasts"]["size"],
+        outcome_count=state["outcomes"]["size"],
+        checkpoint_count=state["forecasts"]["checkpoints"],
+        tile=record.TILE,
+        horizons=json.dumps(sorted({row["horizon"] for row in sealed.newest})),
+    )
+
+
+def _template(name: str) -> Template:
+    return Template(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+
+
+def _signing_times(folder: Path, count: int, oldest: int) -> tuple[list[int], list[str]]:
+    """Sizes of the newest checkpoints and when they were signed, back to the first that contains a row."""
+    lines: list[str] = []
+    while count and (not lines or int(lines[0].partition(",")[0]) >= oldest):
+        start = (count - 1) // record.TILE * record.TILE
+        read, name = record.in_folder(folder), "forecasts/checkpoints"
+        lines = [*record.read_lines(read, name, record.CHECKPOINTS, count, start=start), *lines]
+        count = start
+    cells = [line.split(",") for line in lines]
+    return [int(size) for size, *_ in cells], [at for _, _, at, _ in cells]
+
+
+def _proof_sentence(proof: Mapping[str, Any]) -> str:
+    """How many forecasts are proven in time, and what that means."""
+    forecasts, proven, word = proof["forecasts"], proof["proven"], "the publisher\N{RIGHT SINGLE QUOTATION MARK}s word."
+    if not proven:
+        return f"None of the {forecasts:,} forecasts is proven in time: that they preceded their outcome is {word}"
+    share = math.floor(1000 * proven / forecasts) / 10
+    rest = f" The other {forecasts - proven:,} are claimed: their time is {word}" if proven < forecasts else ""
+    return (
+        f"{proven:,} of {forecasts:,} forecasts ({share:.1f} %) are proven in time: an independent authority stamped a "
+        f"checkpoint that contains them before their candle closed.{rest}"
     )
 
 
@@ -258,129 +443,21 @@ def _digits(value: float | None, form: str) -> str:
     return "\N{EN DASH}" if value is None or not math.isfinite(value) else format(value, form)
 
 
-def _forecast_row(row: Any) -> str:
+def _forecast_row(row: Any, signed: str, state: Mapping[str, Any]) -> str:
     interval = f"{_digits(row['lo'], ',.8g')} to {_digits(row['hi'], ',.8g')}" if row["lo"] is not None else ""
+    claimed = row["seq"] > state["covered"] or any(first <= row["seq"] <= last for first, last in state["claimed"])
+    late = "" if row["status"] == "sealed" else f", {row['status']}"
     cells = (
         f"{row['open_time']:%Y-%m-%d %H:%M}", str(row["horizon"]), _digits(row["close"], ",.8g"), interval,
-        _digits(row["real_close"], ",.8g"), _digits(row["error_bp"], ".2f"), row["model"],
-        f"{row['made_at']:%Y-%m-%d %H:%M:%S}", row["status"],
+        _digits(row["real_close"], ",.8g"), f"{'claimed' if claimed else 'proven'}{late}",
+        _clock(row["made_at"], row["open_time"]), _clock(datetime.fromisoformat(signed), row["open_time"]),
+        row["model"] if row["role"] == "champion" else f"{row['model']}, {row['role']}",
     )  # fmt: skip
-    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>\n"
+    marked = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    return f"<tr>{marked.replace('<td>proven', '<td class=proven>proven')}</tr>\n"
 
 
-# ---- audit and witness ----
-def open_record(address: str) -> Read:
-    """Reader of a record in a folder or at a URL.
-
-    Raises
-    ------
-    UsageError
-        If there is no record.
-    """
-    read = (
-        _at_url(address.rstrip("/")) if address.startswith(("http://", "https://")) else record.in_folder(Path(address))
-    )
-    try:
-        read("key")
-    except OSError as error:
-        msg = f"expected a published record with a file key in {address}, found none: give the folder of one series"
-        raise UsageError(msg) from error
-    return read
-
-
-def _at_url(address: str) -> Read:
-    session = requests.Session()
-
-    def _read(name: str) -> bytes:
-        try:
-            answer = session.get(f"{address}/{name}", timeout=_TIMEOUT_S)
-        except requests.RequestException as error:
-            msg = f"{address} does not answer ({type(error).__name__}): try again later"
-            raise MarketError(msg) from error
-        if not answer.ok:
-            raise FileNotFoundError(name)
-        return answer.content
-
-    return _read
-
-
-def audit_record(read: Read, since: Sequence[str] = (), source: Source | None = None) -> Findings:
-    """Check a record, and its outcomes against candles of another source.
-
-    Parameters
-    ----------
-    read
-        From `open_record`.
-    since
-        Texts of checkpoints that were kept earlier.
-    source
-        Candles that the publisher did not give; None: the outcomes are not compared.
-
-    Returns
-    -------
-    Findings
-        A fault for each outcome that differs; an outcome whose candle the source lacks is not compared.
-    """
-    found = record.verify_record(read, since)
-    if source is None or not found.outcomes:
-        return found
-    _, symbol, interval = record.series_of(record.parse_note(read("outcomes/checkpoint").decode())[0].origin)
-    key = SeriesKey(source.market, symbol, interval)
-    times = [row["open_time"] for row in found.outcomes]
-    candles = source.fetch_candles(symbol, interval, pd.Timestamp(min(times)), pd.Timestamp(max(times)) + key.delta)
-    prices = ("open", "high", "low", "close")
-    known = {row.open_time: {name: getattr(row, name) for name in prices} for row in candles.itertuples()}
-    for row in found.outcomes:
-        other = known.get(row["open_time"], {})
-        found.compared += bool(other)
-        differences = [f"{name} {row[name]}, {source.market} has {value}" for name, value in other.items()
-                       if row[name] not in {None, value}]  # fmt: skip
-        if differences:
-            where = f"outcomes: row {row['seq']} of {row['open_time']:%Y-%m-%dT%H:%M}Z"
-            found.faults.append(f"{where} has {'; '.join(differences)}")
-    return found
-
-
-def witness_record(read: Read, home: Path, name: str, at: pd.Timestamp) -> dict[str, Any]:
-    """Check that a record continues what this witness saw before, keep its checkpoints, and cosign them.
-
-    Parameters
-    ----------
-    home
-        Holds the witness's key and, in ``witness``, the newest checkpoint of each log with its cosignature.
-    name
-        Name of the witness in its signatures.
-    at
-        Time of the cosignature.
-
-    Returns
-    -------
-    dict
-        ``key`` (public, of the witness) and ``checkpoints``, the cosigned texts.
-
-    Raises
-    ------
-    StoreError
-        If the record is not consistent, or not a continuation: a fork.
-    """
-    notes = [read(f"{log}/checkpoint").decode() for log in record.LOGS]
-    kept = [home / "witness" / f"{text_hash(record.parse_note(note)[0].origin)}.txt" for note in notes]
-    found = record.verify_record(read, [path.read_text(encoding="utf-8") for path in kept if path.exists()])
-    if found.faults:
-        faults = "; ".join(found.faults[:3])
-        msg = f"not cosigned: {faults}: show the publisher the checkpoints in {home / 'witness'}"
-        raise StoreError(msg)
-    signer = signing_key(home / "witness.key")
-    cosigned = [_cosigned(note, signer, name, at) for note in notes]
-    for path, note in zip(kept, cosigned, strict=True):
-        write_text(path, note)
-    return {"key": record.key_line(name, _public(signer), _COSIGNATURE), "checkpoints": cosigned}
-
-
-def _cosigned(note: str, signer: Ed25519PrivateKey, name: str, at: pd.Timestamp) -> str:
-    """Add a cosignature of version 1: of the time and the checkpoint."""
-    seconds = int(at.timestamp())
-    body = record.parse_note(note)[0].body
-    signature = signer.sign(f"cosignature/v1\ntime {seconds}\n{body}".encode())
-    raw = record.key_hash(name, _COSIGNATURE, _public(signer)) + seconds.to_bytes(8, "big") + signature
-    return f"{note}\N{EM DASH} {name} {base64.b64encode(raw).decode()}\n"
+def _clock(time: datetime, day: datetime) -> str:
+    """Time of day, with the date where it is another."""
+    form = "%H:%M:%S" if time.date() == day.date() else "%Y-%m-%d %H:%M:%S"
+    return f"{time.astimezone(UTC):{form}}"

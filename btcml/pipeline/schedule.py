@@ -29,7 +29,7 @@ from btcml.market import utc_now
 from btcml.pipeline.alerts import send_alerts
 from btcml.pipeline.clock import register_clock
 from btcml.pipeline.jobs import WAIT_S, JobContext, run_job, spawn_job
-from btcml.pipeline.publish import publish_series
+from btcml.pipeline.publish import publish_series, read_proof, stamp_series
 from btcml.pipeline.sources import shared_source
 from btcml.settings import Settings, duration
 from btcml.store.candles import read_last_candles
@@ -42,6 +42,7 @@ from btcml.system import end_processes, log_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
 
 T = TypeVar("T")
@@ -151,8 +152,9 @@ class Scheduler:
         self._auditing = threading.Lock()
         self._failed: set[SeriesKey] = set()
         self.speed = 1.0
-        self._background = ThreadPoolExecutor(1, thread_name_prefix="btcml-background")
+        self._background = ThreadPoolExecutor(2, thread_name_prefix="btcml-background")
         self._notifying: Future[None] | None = None
+        self._stamping: Future[None] | None = None
         self._next_notifying = 0.0
         context.on_newest = self._forecast
 
@@ -241,9 +243,9 @@ class Scheduler:
 
     def _notify(self) -> None:
         """Send alerts and publish in a thread: a slow receiver or disk delays no forecast."""
-        settings, busy = self.context.settings, self._notifying is not None and not self._notifying.done()
+        settings = self.context.settings
         wanted = settings.btcml_alerts or settings.btcml_publish_dir
-        if wanted and not busy and time.monotonic() >= self._next_notifying:
+        if wanted and _is_free(self._notifying) and time.monotonic() >= self._next_notifying:
             self._next_notifying = time.monotonic() + _NOTIFY_EVERY_S
             self._notifying = self._background.submit(self._notify_all)
 
@@ -254,6 +256,27 @@ class Scheduler:
                     work(key)
                 except (BtcmlError, SQLAlchemyError, OSError) as error:
                     _log.warning(json.dumps({"event": f"{name} failed", "series": str(key), "error": str(error)}))
+        settings = self.context.settings
+        if (
+            settings.btcml_publish_dir
+            and settings.btcml_tsa_url
+            and _is_free(self._stamping)
+            and not self.stop.is_set()
+        ):
+            self._stamping = self._background.submit(
+                self._stamp_all, settings.btcml_publish_dir, settings.btcml_tsa_url
+            )
+
+    def _stamp_all(self, root: Path, authority: str) -> None:
+        """Have what was published stamped; where the authority fails, the rest waits for the next turn."""
+        for key in [key for key in self.keys if read_proof(root, key)]:
+            try:
+                done = stamp_series(root.expanduser(), key, authority)
+            except (BtcmlError, OSError) as error:
+                done = {"error": str(error)}
+            if done["error"]:
+                _log.warning(json.dumps({"event": "stamping failed", "series": str(key)} | done))
+                return
 
     def _send_alerts(self, key: SeriesKey) -> None:
         for alert in send_alerts(self.context.store, self.context.settings, key):
@@ -262,7 +285,8 @@ class Scheduler:
     def _publish(self, key: SeriesKey) -> None:
         settings = self.context.settings
         if settings.btcml_publish_dir is not None and chain_head(self.context.store, key):
-            publish_series(self.context.store, settings.home, settings.btcml_publish_dir.expanduser(), key, utc_now())
+            root, stamped = settings.btcml_publish_dir.expanduser(), bool(settings.btcml_tsa_url)
+            publish_series(self.context.store, settings.home, root, key, utc_now(), stamped=stamped)
 
     def _attempt(self, work: Callable[[SeriesKey], T], key: SeriesKey) -> T | None:
         """Do work of a series; a failure is logged, and None returned."""
@@ -383,6 +407,10 @@ class Scheduler:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(max(deadline - time.monotonic(), 0.0))
+
+
+def _is_free(task: Future[None] | None) -> bool:
+    return task is None or task.done()
 
 
 def _floor(now: pd.Timestamp, every: pd.Timedelta) -> pd.Timestamp:

@@ -10,12 +10,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from sqlalchemy import text
 
 from btcml.forecast.evaluation import seal_lags
+from btcml.pipeline.publish import read_proof
 from btcml.store.candles import read_last_candles
 from btcml.store.forecasts import count_missing, live_scores, read_seal_times
 from btcml.store.jobs import count_jobs
 from btcml.store.models import read_champion
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from btcml.candles import SeriesKey
     from btcml.serve.service import Service
 
@@ -39,6 +42,8 @@ SERIES_FIGURES = {
     "forecasts_missed": "Candles since the first sealed forecast that have none.",
     "live_skill": "Share of the error of no change that the sealed forecasts avoid.",
     "live_coverage": "Share of the closes inside the sealed intervals.",
+    "proven_in_time": "Share of the published forecasts that a time stamp proves to be older than their candle's end.",
+    "stamps_waiting": "Published checkpoints that wait for their time stamp.",
     "seal_lag_p50_seconds": "Time from a close until the next forecast was sealed: half of the last day's are shorter.",
     "seal_lag_p99_seconds": "The same: 99 of 100 are shorter.",
 }
@@ -78,6 +83,7 @@ def _series_figures(service: Service, key: SeriesKey) -> dict[str, float]:
     figures = live_figures(service, key)
     sealed = read_seal_times(service.store, key, now - _DAY, now + key.delta)
     figures |= {f"seal_lag_{name}_seconds": lag for name, lag in seal_lags(sealed).items()}
+    figures |= _proof_figures(service.settings.btcml_publish_dir, key)
     newest, champion = read_last_candles(service.store, key, 1), read_champion(service.store, key)
     if len(newest):
         age = now - newest["open_time"].iloc[-1] - key.delta
@@ -86,6 +92,16 @@ def _series_figures(service: Service, key: SeriesKey) -> dict[str, float]:
         figures["model_age_seconds"] = (now - champion.trained_at).total_seconds()
         figures["walk_forward_skill"] = float(champion.verdict.get("skill") or 0.0)
     return figures
+
+
+def _proof_figures(root: Path | None, key: SeriesKey) -> dict[str, float]:
+    """What a time-stamp authority proves of the published record; nothing where there is none."""
+    proof = None if root is None else read_proof(root, key)
+    return (
+        {"proven_in_time": proof["proven"] / max(proof["forecasts"], 1), "stamps_waiting": proof["waiting"]}
+        if proof
+        else {}
+    )
 
 
 def live_figures(service: Service, key: SeriesKey) -> dict[str, float]:

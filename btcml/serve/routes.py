@@ -17,6 +17,7 @@ from btcml.forecast.evaluation import seal_lags
 from btcml.pipeline.evaluate import series_folder
 from btcml.pipeline.predict import horizon_figures
 from btcml.pipeline.progress import read_progress
+from btcml.pipeline.publish import read_proof
 from btcml.pipeline.series import best_model, evaluate_series, point_list, read_points, read_series
 from btcml.serve.parameters import End, Key, Start, State
 from btcml.serve.problems import responses
@@ -273,7 +274,9 @@ def metrics(service: State, key: Key, limit: Annotated[int, Query(ge=1, le=1000)
     """Return the newest training's figures beside persistence's, and those of the last ones."""
     jobs = read_jobs(service.store, key=key, kinds=["train"], statuses=["ok"], limit=limit)
     items = [_training(job) for job in jobs]
-    return (items[0] if items else {"status": "empty"}) | {"items": items}
+    root = service.settings.btcml_publish_dir
+    published = {"published": read_proof(root, key)} if root is not None else {}
+    return (items[0] if items else {"status": "empty"}) | {"items": items} | published
 
 
 @forecast_router.get("/model/info", response_model=ModelInfoResponse, responses=responses())

@@ -198,10 +198,19 @@ class TrainResponse(TrainingFigures):
     waited_seconds: float = Field(description=_WAITED)
 
 
+class PublishedProof(ResponseModel):
+    """What time stamps prove of the published record."""
+
+    forecasts: int
+    proven: int = Field(description="Forecasts that an authority's stamp proves to be older than their candle's end.")
+    waiting: int = Field(description="Checkpoints that wait for their stamp.")
+
+
 class MetricsResponse(TrainingItem):
     """The newest training flat, and the last ones as items; status ``empty`` before the first."""
 
     items: list[TrainingItem] = []
+    published: PublishedProof | None = Field(None, description="The published record, where BTCML_PUBLISH_DIR is set.")
 
 
 class JobResponse(_OfSeries):

@@ -30,7 +30,7 @@ class Sealed(NamedTuple):
     scores
         By horizon, as `btcml.record.scores` computes them.
     newest
-        The newest 200 forecasts in service with their outcomes, newest first.
+        The newest 200 forecasts with their outcomes, newest first.
     """
 
     heads: dict[str, str | None]
@@ -60,5 +60,5 @@ def read_sealed(store: Store, key: SeriesKey, sizes: Mapping[str, int]) -> Seale
     )
 
 
-_NEWEST = f"""SELECT open_time, horizon, model, close, lo, hi, real_close, error_bp, status, made_at
-FROM forecasts_scored WHERE {IN_SERIES} AND role = 'champion' ORDER BY seq DESC LIMIT 200"""
+_NEWEST = f"""SELECT seq, open_time, horizon, role, model, close, lo, hi, real_close, status, made_at
+FROM forecasts_scored WHERE {IN_SERIES} ORDER BY seq DESC LIMIT 200"""

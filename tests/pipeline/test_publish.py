@@ -21,8 +21,9 @@ from btcml import record as form
 from btcml.candles import SeriesKey, as_candles
 from btcml.cli import main
 from btcml.errors import MarketError, NotReadyError, StoreError, UsageError
+from btcml.pipeline.audit import audit_record, open_record, witness_record
 from btcml.pipeline.jobs import JobContext
-from btcml.pipeline.publish import audit_record, open_record, publish_all, publish_series, signing_key, witness_record
+from btcml.pipeline.publish import publish_all, publish_series, signing_key
 from btcml.pipeline.schedule import Scheduler
 from btcml.store.candles import upsert_candles
 from btcml.store.forecasts import append_forecasts
@@ -101,11 +102,13 @@ def test_an_honest_record_is_consistent_and_its_scores_are_those_of_the_rows(pub
     command = [sys.executable, "-I", "-S", published.folder / "verify.py"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[0] == "forecasts: 5 rows"
+    first = "forecasts: 5 rows, the newest sealed 2025-03-01T12:20:02Z, its checkpoint signed 2025-03-01T12:30:00+00:00"
+    assert done.stdout.splitlines()[0] == first
+    assert "proven in time: 0 of 5 forecasts (0.0%); claimed: rows 1 to 5\n" in done.stdout
     assert "mae_bp 99.5033" in done.stdout
     assert done.stdout.endswith("consistent\n")
     page = (published.folder / "index.html").read_text(encoding="utf-8")
-    assert "http" not in page.replace("http-equiv", "")
+    assert "://" not in page
     assert "larger than that of the forecast" in page
     assert (published.home / "record.key").stat().st_mode & 0o077 == 0
 

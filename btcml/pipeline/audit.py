@@ -1,0 +1,162 @@
+"""Audit a published record, and witness it: the checks of those who do not trust its publisher."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import requests
+
+from btcml import record
+from btcml.candles import SeriesKey
+from btcml.errors import MarketError, StoreError, UsageError
+from btcml.files import text_hash, write_text
+from btcml.pipeline.publish import public_key, signing_key
+from btcml.pipeline.stamps import stamp_checker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from btcml.market import Source
+    from btcml.record import CheckStamp, Findings, Read
+
+_TIMEOUT_S = 30
+_COSIGNATURE = 4
+"""Kind of a witness's key (C2SP tlog-cosignature)."""
+
+_WITNESSED_STAMPS = 10
+
+
+def open_record(address: str) -> Read:
+    """Reader of a record in a folder or at a URL.
+
+    Raises
+    ------
+    UsageError
+        If there is no record.
+    """
+    read = (
+        _at_url(address.rstrip("/")) if address.startswith(("http://", "https://")) else record.in_folder(Path(address))
+    )
+    try:
+        read("key")
+    except OSError as error:
+        msg = f"expected a published record with a file key in {address}, found none: give the folder of one series"
+        raise UsageError(msg) from error
+    return read
+
+
+def _at_url(address: str) -> Read:
+    session = requests.Session()
+
+    def _read(name: str) -> bytes:
+        try:
+            answer = session.get(f"{address}/{name}", timeout=_TIMEOUT_S)
+        except requests.RequestException as error:
+            msg = f"{address} does not answer ({type(error).__name__}): try again later"
+            raise MarketError(msg) from error
+        if not answer.ok:
+            raise FileNotFoundError(name)
+        return answer.content
+
+    return _read
+
+
+def audit_record(
+    read: Read,
+    since: Sequence[str] = (),
+    source: Source | None = None,
+    check: CheckStamp | None = None,
+    newest: int | None = None,
+) -> Findings:
+    """Check a record, and its outcomes against candles of another source.
+
+    Parameters
+    ----------
+    read
+        From `open_record`.
+    since
+        Texts of checkpoints that were kept earlier.
+    source
+        Candles that the publisher did not give; None: the outcomes are not compared.
+    check, newest
+        Check of time stamps, and how many of them; as `btcml.record.verify_record` takes them.
+
+    Returns
+    -------
+    Findings
+        A fault for each outcome that differs; an outcome whose candle the source lacks is not compared.
+    """
+    found = record.verify_record(read, since, check, newest)
+    if source is None or not found.outcomes:
+        return found
+    _, symbol, interval = record.series_of(record.parse_note(read("outcomes/checkpoint").decode())[0].origin)
+    key = SeriesKey(source.market, symbol, interval)
+    times = [row["open_time"] for row in found.outcomes]
+    candles = source.fetch_candles(symbol, interval, pd.Timestamp(min(times)), pd.Timestamp(max(times)) + key.delta)
+    prices = ("open", "high", "low", "close")
+    known = {row.open_time: {name: getattr(row, name) for name in prices} for row in candles.itertuples()}
+    for row in found.outcomes:
+        other = known.get(row["open_time"], {})
+        found.compared += bool(other)
+        differences = [f"{name} {row[name]}, {source.market} has {value}" for name, value in other.items()
+                       if row[name] not in {None, value}]  # fmt: skip
+        if differences:
+            where = f"outcomes: row {row['seq']} of {row['open_time']:%Y-%m-%dT%H:%M}Z"
+            found.faults.append(f"{where} has {'; '.join(differences)}")
+    return found
+
+
+def witness_record(
+    read: Read, home: Path, name: str, at: pd.Timestamp, authority: Path | None = None
+) -> dict[str, Any]:
+    """Check that a record continues what this witness saw before, keep its checkpoints, and cosign them.
+
+    Parameters
+    ----------
+    home
+        Holds the witness's key and, in ``witness``, the newest checkpoint of each log with its cosignature.
+    name
+        Name of the witness in its signatures.
+    at
+        Time of the cosignature.
+    authority
+        Root certificates of the time-stamp authority; None: those that this machine trusts. The newest stamps are
+        checked.
+
+    Returns
+    -------
+    dict
+        ``key`` (public, of the witness) and ``checkpoints``, the cosigned texts.
+
+    Raises
+    ------
+    StoreError
+        If the record is not consistent, or not a continuation: a fork.
+    """
+    notes = [read(f"{log}/checkpoint").decode() for log in record.LOGS]
+    kept = [home / "witness" / f"{text_hash(record.parse_note(note)[0].origin)}.txt" for note in notes]
+    since = [path.read_text(encoding="utf-8") for path in kept if path.exists()]
+    found = record.verify_record(read, since, stamp_checker(read, authority), _WITNESSED_STAMPS)
+    if found.faults:
+        faults = "; ".join(found.faults[:3])
+        msg = f"not cosigned: {faults}: show the publisher the checkpoints in {home / 'witness'}"
+        raise StoreError(msg)
+    signer = signing_key(home / "witness.key")
+    cosigned = [_cosigned(note, signer, name, at) for note in notes]
+    for path, note in zip(kept, cosigned, strict=True):
+        write_text(path, note)
+    return {"key": record.key_line(name, public_key(signer), _COSIGNATURE), "checkpoints": cosigned}
+
+
+def _cosigned(note: str, signer: Ed25519PrivateKey, name: str, at: pd.Timestamp) -> str:
+    """Add a cosignature of version 1: of the time and the checkpoint."""
+    seconds = int(at.timestamp())
+    body = record.parse_note(note)[0].body
+    signature = signer.sign(f"cosignature/v1\ntime {seconds}\n{body}".encode())
+    raw = record.key_hash(name, _COSIGNATURE, public_key(signer)) + seconds.to_bytes(8, "big") + signature
+    return f"{note}\N{EM DASH} {name} {base64.b64encode(raw).decode()}\n"

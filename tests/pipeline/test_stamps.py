@@ -1,0 +1,344 @@
+"""Time stamps of a published record: what proves a forecast to be in time, and what only says so."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from btcml import record as form
+from btcml.cli import main
+from btcml.errors import StoreError, UsageError
+from btcml.pipeline.audit import audit_record, open_record, witness_record
+from btcml.pipeline.jobs import JobContext
+from btcml.pipeline.publish import publish_all, publish_series, read_proof, signing_key, stamp_series
+from btcml.pipeline.schedule import Scheduler
+from btcml.pipeline.stamps import stamp_checker, trusted_roots
+from btcml.store.candles import upsert_candles
+from btcml.store.forecasts import append_forecasts
+
+from ..authority import Authority  # noqa: TID252 - of all tests
+from ..replayed import turn_clock  # noqa: TID252 - a clock that is turned by hand
+from ..store.conftest import FIVE, RECORD, one_candle, one_forecast  # noqa: TID252 - a short record
+from ..store.conftest import record as sealed  # noqa: F401, TID252 - five forecasts with their outcomes
+from .test_publish import NOW, rehashed, rewrite, tampered
+
+FUTURE = pd.Timestamp("2099-01-01", tz="UTC")
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """An authority that its readers trust."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not here: these tests make their authority of it")
+    with Authority(tmp_path_factory.mktemp("tsa") / "own").serving() as authority:
+        yield authority
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """An authority of the same names, which nobody trusts."""
+    with Authority(tmp_path_factory.mktemp("tsa") / "other").serving() as authority:
+        yield authority
+
+
+@pytest.fixture
+def published(sealed, owner, own, tmp_path):  # noqa: F811 - the fixture
+    """A stamped record: five forecasts of 2025 on a replay, whose candles have ended, and one of 2099."""
+    own.mode, own.asked = "good", 0
+    made = SimpleNamespace(store=sealed, home=tmp_path / "home", root=tmp_path / "records", authority=own)
+    in_future(made, owner)
+    made.folder = into(made, made.root)
+    return made
+
+
+def in_future(published, owner, step=0):
+    """Seal a forecast whose candle ends long after the test, and its outcome."""
+    now = FUTURE + step * FIVE
+    turn_clock(owner, RECORD.market, now + pd.Timedelta("2s"))
+    append_forecasts(published.store, RECORD, [one_forecast(now, 102.0)])
+    turn_clock(owner, RECORD.market, now + FIVE + pd.Timedelta("2s"))
+    upsert_candles(published.store, RECORD, one_candle(now, 101.0), source=RECORD.market, at=now + FIVE)
+
+
+def into(published, root, authority=None):
+    """Publish into a folder with stamps, and return that of the series."""
+    url = (authority or published.authority).url
+    (one,) = publish_all(published.store, published.home, root, NOW, url)
+    return form.Path(one["folder"])
+
+
+def by_script(folder, authority, *more):
+    """What `verify.py` says, run as a stranger does, and its exit status."""
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        folder / "verify.py",
+        "--stamps",
+        "all",
+        "--authority",
+        authority.root,
+        *more,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert not done.stderr
+    return done.stdout, done.returncode
+
+
+def by_library(folder, authority, since=()):
+    """What the audit finds."""
+    read = open_record(str(folder))
+    return audit_record(read, since, None, stamp_checker(read, authority.root))
+
+
+def assert_found(folder, authority, fault):
+    """The script, the audit and a witness name the same place."""
+    said, status = by_script(folder, authority)
+    assert status == 1
+    assert fault in said
+    assert any(fault in one for one in by_library(folder, authority).faults)
+    with pytest.raises(StoreError, match=re.escape(fault)):
+        witness_record(open_record(str(folder)), folder.parent / "witness", "w", NOW, authority.root)
+
+
+def stamps(folder, log="forecasts"):
+    return (folder / log / "stamps" / "000000.csv").read_text(encoding="utf-8").splitlines()[1:]
+
+
+def test_a_stamp_before_the_end_of_the_candle_proves_a_forecast(published):
+    """The five whose candles had ended are claimed; script, library, page, file and state agree."""
+    said, status = by_script(published.folder, published.authority)
+    assert status == 0, said
+    assert "proven in time: 1 of 6 forecasts (16.7%); claimed: rows 1 to 5\n" in said
+    assert "time stamps: 2, the authority of 2 of them checked\n" in said
+    found = by_library(published.folder, published.authority)
+    assert (found.faults, found.proven, found.claimed, found.checked) == ([], 1, [[1, 5]], 2)
+    assert read_proof(published.root, RECORD) == {"forecasts": 6, "proven": 1, "claimed": [[1, 5]], "waiting": 0}
+    page = (published.folder / "index.html").read_text(encoding="utf-8")
+    assert "1 of 6 forecasts (16.6 %) are proven in time" in page
+    assert page.count("<td class=proven>proven</td>") == 1
+    assert page.count("<td>claimed</td>") == 5
+
+
+def test_stamps_are_short_and_the_certificates_stand_once(published, owner):
+    """At most 2 KB each; the authority is asked for certificates at the first stamp only."""
+    assert published.authority.asked == 3
+    in_future(published, owner, 1)
+    into(published, published.root)
+    assert published.authority.asked == 5
+    assert max(map(len, stamps(published.folder) + stamps(published.folder, "outcomes"))) <= 2048
+    assert (published.folder / "certificates.pem").read_text(encoding="utf-8").count("BEGIN CERTIFICATE") == 2
+
+
+def test_a_stamp_is_on_the_checkpoint_as_it_stands(published, tmp_path):
+    """Anybody can check it by hand: the stamped bytes are those of the file."""
+    response = tmp_path / "stamp.tsr"
+    response.write_bytes(base64.b64decode(stamps(published.folder)[0].split(",")[1]))
+    command = ["openssl", "ts", "-verify", "-data", "forecasts/checkpoint", "-in", response, "-untrusted",
+               "certificates.pem", "-CAfile", published.authority.root]  # fmt: skip
+    done = subprocess.run(command, cwd=published.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("mode", ["down", "garbage", "refusing", "again"])
+def test_what_the_authority_does_not_stamp_waits(published, owner, settings, mode, caplog):
+    """It is told, it survives a restart, and the next turn stamps each checkpoint."""
+    published.authority.mode = mode
+    for step in (1, 2):
+        in_future(published, owner, step)
+        turn(published, settings)
+    assert "stamping failed" in caplog.text
+    assert read_proof(published.root, RECORD) == {
+        "forecasts": 8,
+        "proven": 1,
+        "claimed": [[1, 5], [7, 8]],
+        "waiting": 4,
+    }
+    said, status = by_script(published.folder, published.authority)
+    assert (status, "proven in time: 1 of 8" in said) == (0, True)
+    published.authority.mode = "good"
+    turn(published, settings)
+    assert read_proof(published.root, RECORD)["waiting"] == 0
+    assert sorted(line.split(",")[0] for line in stamps(published.folder)) == ["6", "7", "8"]
+    assert stamps(published.folder)[1].startswith("8,")  # the newest proves most
+    assert by_library(published.folder, published.authority).claimed == [[1, 5]]
+
+
+def scheduler_of(published, settings):
+    """A new scheduler that publishes into the folder of the record."""
+    hosts = {"btcml_publish_dir": published.root, "btcml_tsa_url": published.authority.url}
+    ours = settings.model_copy(update=hosts | {"btcml_home": published.home})
+    scheduler = Scheduler(JobContext(ours, published.store, SimpleNamespace(market=RECORD.market)))
+    scheduler.keys = [RECORD]
+    return scheduler
+
+
+def turn(published, settings):
+    """One turn of a new scheduler, and of the stamping that it starts."""
+    scheduler = scheduler_of(published, settings)
+    scheduler._notify_all()
+    scheduler._stamping.result(600)
+    scheduler._end()
+
+
+def test_neither_sealing_nor_publishing_waits_for_the_authority(published, owner, settings):
+    """While it is asked and does not answer, the next forecast is sealed and published."""
+    scheduler = scheduler_of(published, settings)
+    published.authority.gate.clear()
+    try:
+        in_future(published, owner, 1)
+        scheduler._notify_all()
+        in_future(published, owner, 2)
+        scheduler._notify_all()
+        assert not scheduler._stamping.done()
+        assert read_proof(published.root, RECORD)["forecasts"] == 8
+    finally:
+        published.authority.gate.set()
+    scheduler._stamping.result(600)
+    assert read_proof(published.root, RECORD)["proven"] == 2
+    scheduler._notify_all()
+    scheduler._stamping.result(600)
+    assert read_proof(published.root, RECORD)["proven"] == 3
+    scheduler._end()
+
+
+def test_a_stamp_of_another_checkpoint_is_found(published, owner):
+    """An old stamp, moved to a newer checkpoint."""
+    in_future(published, owner, 1)
+    into(published, published.root)
+    old = stamps(published.folder)[0]
+    rewrite(published.folder / "forecasts/stamps/000000.csv", stamps(published.folder)[1], old.replace("6,", "7,", 1))
+    assert_found(published.folder, published.authority, "forecasts: stamp 2, on 7 rows, is of another checkpoint")
+
+
+def test_a_stamp_after_the_close_proves_nothing(published):
+    """The publisher says that all are proven; the stamps say which are not."""
+    proof = published.folder / "proof.json"
+    proof.write_text(json.dumps({"forecasts": 6, "proven": 6, "claimed": []}), encoding="utf-8")
+    fault = "forecasts: row 1 and 4 more said to be proven in time: no stamp comes before the end of the candle"
+    assert_found(published.folder, published.authority, fault)
+    proof.write_text(json.dumps({"forecasts": 6, "proven": 6, "claimed": [[1, 5]]}), encoding="utf-8")
+    assert_found(
+        published.folder, published.authority, "proof.json counts 6 of 6 forecasts as proven, and lists 5 more"
+    )
+
+
+def test_a_record_that_was_written_anew_does_not_fit_its_stamps(published, owner):
+    """All hashes fit and the true key signs: the old stamps are of other checkpoints, and new ones come too late."""
+    kept = published.folder / "forecasts"
+    tampered(owner, "UPDATE forecasts SET close = base WHERE seq = 3")
+    rehashed(owner)
+    anew = form.Path(publish_series(published.store, published.home, published.root / "new", RECORD, NOW)["folder"])
+    for name in ("certificates.pem", "proof.json", "forecasts/stamps/000000.csv"):
+        (anew / name).parent.mkdir(exist_ok=True)
+        shutil.copy(published.folder / name, anew / name)
+    assert_found(anew, published.authority, "forecasts: stamp 1, on 6 rows, is of another checkpoint")
+    note = (kept / "checkpoint").read_text(encoding="utf-8")
+    fork = "forecasts: two checkpoints of 6 rows have different roots: a fork"
+    assert fork in by_library(anew, published.authority, [note]).faults
+
+
+def test_a_stamp_on_rows_that_are_to_come_proves_nothing(published):
+    """A checkpoint of more rows than there are, with any root: stamped now, it would cover all later ones."""
+    note = form.Checkpoint(f"btcml/{RECORD}/forecasts", 9, b"x" * 32)
+    signer = signing_key(published.home / "record.key")
+    raw = form.key_hash(note.origin, 1, signer.public_key().public_bytes_raw()) + signer.sign(note.body.encode())
+    cells = ("9", base64.b64encode(note.root).decode(), NOW.isoformat(), base64.b64encode(raw).decode())
+    with (published.folder / "forecasts/checkpoints/000000.csv").open("a", encoding="utf-8") as file:
+        file.write(",".join(cells) + "\n")
+    assert_found(published.folder, published.authority, "forecasts: 3 rows of a checkpoint in the list were cut off")
+
+
+def test_a_stamp_of_an_unknown_authority_is_found(published, other):
+    """Whoever publishes can run an authority with the names of the true one, and its root is in the record."""
+    other.mode = "good"
+    folder = into(published, published.root / "forged", other)
+    assert read_proof(published.root / "forged", RECORD)["proven"] == 1
+    fault = "forecasts: stamp 1, on 6 rows, is of an authority that is not trusted here"
+    assert_found(folder, published.authority, fault)
+    assert by_script(folder, other)[1] == 0
+    assert by_library(folder, other).faults == []
+
+
+def test_a_stamp_with_a_changed_time_or_certificates_of_its_own_is_found(published):
+    """A later or earlier time breaks the signature; certificates in a stamp would be trusted by the library."""
+    path = published.folder / "forecasts/stamps/000000.csv"
+    size, response = stamps(published.folder)[0].split(",")
+    raw = base64.b64decode(response)
+    year = re.search(rb"\x18\x0f(20\d\d)", raw)[1]
+    changed = base64.b64encode(raw.replace(b"\x18\x0f" + year, b"\x18\x0f2024", 1)).decode()
+    rewrite(path, response, changed)
+    assert_found(published.folder, published.authority, f"forecasts: stamp 1, on {size} rows, does not hold")
+    rewrite(path, changed, base64.b64encode(raw[:-1]).decode())
+    assert_found(published.folder, published.authority, f"forecasts: stamp 1, on {size} rows, cannot be read")
+    note = (published.folder / "forecasts/checkpoint").read_bytes()
+    with_own = asked_with_certificates(published.authority, note)
+    rewrite(path, stamps(published.folder)[0], f"{size},{base64.b64encode(with_own).decode()}")
+    (fault,) = by_library(published.folder, published.authority).faults
+    assert fault == f"forecasts: stamp 1, on {size} rows, does not hold: it brings certificates of its own"
+
+
+def asked_with_certificates(authority, note):
+    """An answer that brings the authority's certificates."""
+    (authority.folder / "note").write_bytes(note)
+    authority._run("ts", "-query", "-data", "note", "-sha256", "-cert", "-out", "asked")
+    return authority.answer((authority.folder / "asked").read_bytes())[1]
+
+
+def test_without_openssl_the_script_says_that_it_did_not_check(published, tmp_path):
+    """The hashes, and which checkpoint a stamp is on, are checked all the same."""
+    command = [sys.executable, "-I", "-S", published.folder / "verify.py", "--stamps", "all"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": str(tmp_path)})
+    assert done.returncode == 0, done.stdout
+    assert "proven in time, if the time stamps hold: 1 of 6 forecasts" in done.stdout
+    assert "time stamps: 2, the authority of 0 of them checked: openssl is not here\n" in done.stdout
+    done = subprocess.run(command[:-2], capture_output=True, text=True, check=False)
+    assert "the authority of 0 of them checked: --stamps all checks them\n" in done.stdout
+
+
+@pytest.mark.parametrize("newest", [1, 2])
+def test_the_newest_stamps_of_each_log_can_be_checked_alone(published, owner, newest):
+    """As many as asked for."""
+    in_future(published, owner, 1)
+    into(published, published.root)
+    said, status = by_script(published.folder, published.authority, "--stamps", str(newest))
+    assert (status, f"time stamps: 4, the authority of {2 * newest} of them checked\n" in said) == (0, True)
+
+
+def test_the_verbs_take_the_authority_of_the_settings(published, home, tmp_path, monkeypatch, capsys):
+    """`publish` stamps, `audit` and `witness` check; a file without certificates is one sentence."""
+    monkeypatch.setenv("BTCML_HOME", str(home))
+    monkeypatch.setenv("BTCML_TSA_URL", published.authority.url)
+    shutil.rmtree(home / "witness", ignore_errors=True)  # of the record of another test
+    assert main(["publish", str(tmp_path / "public"), "--json"]) == 0
+    ((one,),) = [json.loads(capsys.readouterr().out)["records"]]
+    assert (one["proven"], one["stamps"]) == (1, {"stamped": 2, "waiting": 0, "error": ""})
+    assert main(["audit", one["folder"], "--authority", str(published.authority.root), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["in_time"] == {"proven": 1, "of": 6, "claimed": [[1, 5]]}
+    assert main(["audit", one["folder"]]) == 1
+    assert "give its root certificate by --authority" in capsys.readouterr().err
+    assert main(["witness", one["folder"], "--authority", str(published.authority.root)]) == 0
+    assert main(["audit", one["folder"], "--stamps", "0"]) == 2
+    with pytest.raises(UsageError, match="expected certificates in PEM"):
+        trusted_roots(published.folder / "key")
+    assert signing_key(home / "record.key")
+
+
+def test_a_record_without_an_authority_stays_claimed_until_it_has_one(sealed, owner, own, tmp_path):  # noqa: F811
+    """The first stamp covers what was published before; nothing waits where no authority is set."""
+    made = SimpleNamespace(store=sealed, home=tmp_path / "home", authority=own)
+    own.mode = "good"
+    in_future(made, owner)
+    folder = form.Path(publish_series(sealed, made.home, tmp_path, RECORD, NOW)["folder"])
+    assert read_proof(tmp_path, RECORD) == {"forecasts": 6, "proven": 0, "claimed": [[1, 6]], "waiting": 0}
+    assert "None of the 6 forecasts is proven in time" in (folder / "index.html").read_text(encoding="utf-8")
+    assert stamp_series(tmp_path, RECORD, own.url) == {"stamped": 2, "waiting": 0, "error": ""}
+    assert read_proof(tmp_path, RECORD)["claimed"] == [[1, 5]]
