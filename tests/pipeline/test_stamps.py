@@ -16,11 +16,14 @@ import pytest
 from btcml import record as form
 from btcml.cli import main
 from btcml.errors import StoreError, UsageError
+from btcml.pipeline import doctor
 from btcml.pipeline.audit import audit_record, open_record, witness_record
 from btcml.pipeline.jobs import JobContext
 from btcml.pipeline.publish import publish_all, publish_series, read_proof, signing_key, stamp_series
 from btcml.pipeline.schedule import Scheduler
 from btcml.pipeline.stamps import stamp_checker, trusted_roots
+from btcml.serve.prometheus import _proof_figures
+from btcml.serve.routes import metrics
 from btcml.store.candles import upsert_candles
 from btcml.store.forecasts import append_forecasts
 
@@ -152,23 +155,26 @@ def test_a_stamp_is_on_the_checkpoint_as_it_stands(published, tmp_path):
 def test_what_the_authority_does_not_stamp_waits(published, owner, settings, mode, caplog):
     """It is told, it survives a restart, and the next turn stamps each checkpoint."""
     published.authority.mode = mode
-    for step in (1, 2):
+    for step in (1, 2, 3):
         in_future(published, owner, step)
         turn(published, settings)
     assert "stamping failed" in caplog.text
-    assert read_proof(published.root, RECORD) == {
-        "forecasts": 8,
-        "proven": 1,
-        "claimed": [[1, 5], [7, 8]],
-        "waiting": 4,
-    }
+    told = {"forecasts": 9, "proven": 1, "claimed": [[1, 5], [7, 9]], "waiting": 6}
+    assert read_proof(published.root, RECORD) == told
     said, status = by_script(published.folder, published.authority)
-    assert (status, "proven in time: 1 of 8" in said) == (0, True)
+    assert (status, "proven in time: 1 of 9" in said) == (0, True)
+    ours = scheduler_of(published, settings).context.settings
+    (finding,) = doctor._record(ours, published.store)
+    assert (finding.status, "1 of 9 published forecasts" in finding.found) == ("warn", True)
+    assert "6 checkpoints wait for their stamp" in finding.found
+    assert _proof_figures(published.root, RECORD) == {"proven_in_time": 1 / 9, "stamps_waiting": 6}
+    answer = metrics(SimpleNamespace(settings=ours, store=published.store), RECORD, 20)
+    assert answer == {"status": "empty", "items": [], "published": told}
     published.authority.mode = "good"
     turn(published, settings)
     assert read_proof(published.root, RECORD)["waiting"] == 0
-    assert sorted(line.split(",")[0] for line in stamps(published.folder)) == ["6", "7", "8"]
-    assert stamps(published.folder)[1].startswith("8,")  # the newest proves most
+    assert sorted(line.split(",")[0] for line in stamps(published.folder)) == ["6", "7", "8", "9"]
+    assert stamps(published.folder)[1].startswith("9,")  # the newest proves most
     assert by_library(published.folder, published.authority).claimed == [[1, 5]]
 
 
