@@ -30,7 +30,7 @@ from btcml.serve.dashboard_widgets import Chart, Visit
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-CHARTS = ("candles", "sealed", "direction", "money", "trainings")
+CHARTS = ("candles", "fan", "sealed", "direction", "money", "trainings")
 """Charts of the page, by name."""
 
 _INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d")
@@ -97,7 +97,7 @@ class Dashboard:
         Buttons; `password` opens those that change something.
     auto, boxes, cost, threshold
         Options.
-    market, notices, cards, scores, reliability, history, links, footer
+    market, notices, cards, ahead, scores, reliability, history, links, footer
         HTML that follows the API's answers.
     board
         A card a symbol, where there are several.
@@ -159,7 +159,7 @@ class Dashboard:
         self._fill_choices()
 
     def _make_outputs(self) -> None:
-        names = ("market", "notices", "cards", "scores", "reliability", "history", "links", "footer")
+        names = ("market", "notices", "cards", "ahead", "scores", "reliability", "history", "links", "footer")
         for name in names:
             setattr(self, name, widgets.HTML().add_class(f"btcml-{name}"))
         self.board = widgets.HBox().add_class("btcml-board")
@@ -173,6 +173,7 @@ class Dashboard:
         market: widgets.HTML
         notices: widgets.HTML
         cards: widgets.HTML
+        ahead: widgets.HTML
         scores: widgets.HTML
         reliability: widgets.HTML
         history: widgets.HTML
@@ -306,6 +307,7 @@ class Dashboard:
         elif name in {"cost", "threshold"}:
             self._requested = ""
             self._request_figures()
+            self._request_forecast()
         self._apply_text()
 
     def _apply_text(self) -> None:
@@ -369,12 +371,17 @@ class Dashboard:
         days, key = self.span.value, self._series()
         span = min(int(days * _DAY / self.facts.step) + 2, _MANY)
         self._request("prices", key | {"n": span}, lambda o: self._on_answer("prices", o, self._on_prices))
-        self._request("predict", key, lambda o: self._on_answer("predict", o, self._on_predict))
+        self._request_forecast()
         self._request("metrics", key | {"limit": 50}, lambda o: self._on_answer("metrics", o, self._on_metrics))
         self._request("model", key, lambda o: self._on_answer("model", o, self._on_model))
         for symbol in self.symbols if len(self.symbols) > 1 else ():
             self._request("predict", key | {"symbol": symbol}, lambda o, symbol=symbol: self._on_card(symbol, o))  # type: ignore[misc]
         self._dirty.add("figures")
+
+    def _request_forecast(self) -> None:
+        """Ask for the forecasts, and for the decisions at the chosen cost."""
+        query = self._series() | {"cost_bp": self.cost.value}
+        self._request("predict", query, lambda o: self._on_answer("predict", o, self._on_predict))
 
     def _on_answer(self, name: str, outcome: Outcome, then: Callable[[Any], None]) -> None:
         """Use a response, or keep its problem until the next one."""
@@ -396,7 +403,7 @@ class Dashboard:
         facts.candles = [
             {"time": second(item["time"])} | {name: item[name] for name in _PRICES} for item in data["items"]
         ]
-        self._dirty |= {"candles"}
+        self._dirty |= {"candles", "fan"}
         if facts.newest is not None:
             start = _iso(facts.candles[0]["time"] - facts.step)
             self._request(
@@ -423,7 +430,7 @@ class Dashboard:
         self._find_report(data["market"])
         offset = second(data["trained_at"]) + data["model_age_seconds"] - time.time()
         self._offset = 0.0 if abs(offset) < 3 else offset  # noqa: PLR2004 - a market may have a clock of its own
-        self._dirty |= {"candles"}
+        self._dirty |= {"candles", "fan"}
 
     def _on_metrics(self, data: dict[str, Any]) -> None:
         self.facts.trainings = data["items"]
@@ -526,7 +533,7 @@ class Dashboard:
         self._busy.add(name)
         self._label_button(name)
         self._notices.pop(name, None)
-        asked = {"train": {"days": 1095}}.get(name, {})
+        asked = {"train": {"days": 1095}, "predict": {"cost_bp": self.cost.value}}.get(name, {})
         self._request(name, self._series() | asked, getattr(self, f"_done_{name}"), any_series=True)
 
     def _done(self, name: str) -> None:
@@ -740,7 +747,13 @@ class Dashboard:
         for name in CHARTS:
             if name in dirty:
                 getattr(view, f"draw_{name}")(self.charts[name])
-        parts = {"cards": view.cards, "scores": view.scores, "reliability": view.reliability, "history": view.history}
+        parts = {
+            "cards": view.cards,
+            "ahead": view.ahead,
+            "scores": view.scores,
+            "reliability": view.reliability,
+            "history": view.history,
+        }
         parts |= {"market": view.market_banner, "notices": self._notices_html, "links": self._links_html}
         for name, html in (parts | {"footer": self._footer_html}).items():
             getattr(self, name).value = html()

@@ -59,7 +59,7 @@ ROUTES = {
     "futures": Route("GET", "/futuros", (*_SERIES, "start", "limit")),
     "metrics": Route("GET", "/metrics", (*_SERIES, "limit")),
     "model": Route("GET", "/model/info"),
-    "predict": Route("POST", "/predict"),
+    "predict": Route("POST", "/predict", (*_SERIES, "cost_bp")),
     "job": Route("GET", "/jobs/{id}", ()),
     "jobs": Route("GET", "/jobs", ("kind", "status", "limit")),
     "ingest": Route("POST", "/ingest/run", changes=True, timeout_s=600.0),

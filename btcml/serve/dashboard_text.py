@@ -148,7 +148,14 @@ class Text:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
     """HTML of a table; the first cell of a row is its name."""
     first = "".join(f'<th scope="col"{_right(i)}>{escape(name)}</th>' for i, name in enumerate(head))
-    cells = ["".join(f'<td class="num">{escape(cell)}</td>' for cell in row[1:]) for row in rows]
+    names = [escape(name) for name in head[1:]]
+    cells = [
+        "".join(
+            f'<td class="num" data-label="{name}">{escape(cell)}</td>'
+            for name, cell in zip(names, row[1:], strict=True)
+        )
+        for row in rows
+    ]
     body = "".join(f'<tr><th scope="row">{escape(row[0])}</th>{own}</tr>' for row, own in zip(rows, cells, strict=True))
     label = f' aria-label="{escape(caption)}"' if caption else ""
     made = f"<table><thead><tr>{first}</tr></thead><tbody>{body}</tbody></table>"

@@ -25,6 +25,8 @@ _SMALL_P, _SAME = 1e-4, 5e-6
 _RULE_P = 0.01  # ALPHA of the verdict, whose module a kernel does not import
 _HALF = 0.5
 _TRAININGS = 8
+_DAY = 86400
+_FAN = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass
@@ -72,6 +74,16 @@ class Facts:
         return {name: found[f"predicted_{name}"] for name in names} | {
             "time": second(found["time"]), "value": found["predicted_close"], "lo": found["lo"], "hi": found["hi"],
         }  # fmt: skip
+
+    def ahead(self) -> list[Row]:
+        """Forecasts at all horizons, the next candle first, with the decision at each; none that has closed already."""
+        found = self.prediction or {}
+        decided = {row["horizon"]: row for row in found.get("decisions", [])}
+        rows = [
+            row | {"at": second(row["time"]), "decision": decided.get(row["horizon"])}
+            for row in found.get("horizons", [])
+        ]
+        return rows if rows and self.forecast() else []
 
 
 def point_rows(points: Iterable[Row], step: int) -> list[Row]:
@@ -202,6 +214,50 @@ class View:
             "error": _line(errors, error) | {"tone": ["s2:.55" if row["inside"] else "s2" for row in errors]},
             "volume": _line(facts.candles, "volume") | {"tone": tones},
         }
+
+    def draw_fan(self, chart: Chart) -> None:
+        """The last day of candles, then median and intervals until the largest horizon; between the horizons, lines."""
+        facts, t = self.facts, self.text
+        series = [
+            _series("interval", "fan", "s2:.16", t("s_band")),
+            _series("half", "fan", "s2:.28", t("s_half50")),
+            _series("real", "candles", "s3", t("s_real")),
+            _series("median", "line", "s2", t("s_median"), width=2),
+            _series("axis", "line", "s2"),
+        ]
+        keys = [
+            ("up", "s3", "s_real"),
+            ("line", "s2", "s_median"),
+            ("fill", "s2", "s_half50"),
+            ("fill", "s2:.16", "s_band"),
+        ]
+        self._look(chart, "fan", series, keys)
+        ahead = [row for row in facts.ahead() if row["levels"]]
+        chart.put(self._fan_rows(ahead) if ahead else {})
+        chart.say = self._fan_words(ahead[-1]) if ahead else t("h_fanNone") if facts.prediction else ""
+
+    def _fan_rows(self, ahead: list[Row]) -> dict[str, Row]:
+        """Every candle until the largest horizon has its place on the axis."""
+        facts, newest = self.facts, self.facts.newest or 0
+        base = (facts.prediction or {})["last_close"]
+        ends = [dict(zip(row["levels"], row["quantiles"], strict=True)) | {"time": row["at"]} for row in ahead]
+        ends = [dict.fromkeys(_FAN, base) | {"time": newest}, *ends]
+        parts = {"interval": (0.05, 0.95), "half": (0.25, 0.75)}
+        bands = {
+            name: {"time": [end["time"] for end in ends]}
+            | {to: [end[of] for end in ends] for to, of in zip(("lo", "hi"), levels, strict=True)}
+            for name, levels in parts.items()
+        }
+        candles = [row for row in facts.candles if row["time"] > newest - _DAY]
+        axis = {"time": list(range(newest, ends[-1]["time"] + 1, facts.step))}
+        lines = {"median": {"time": bands["half"]["time"], "value": [end[0.5] for end in ends]}, "axis": axis}
+        return bands | {"real": columns(candles, "time", "open", "high", "low", "close")} | lines
+
+    def _fan_words(self, row: Row) -> str:
+        t, prices = self.text, dict(zip(row["levels"], row["quantiles"], strict=True))
+        named = {"lo": 0.05, "low": 0.25, "high": 0.75, "hi": 0.95}
+        ends = {name: t.number(prices[level]) for name, level in named.items()}
+        return t("h_fan", time=t.moment(row["at"] + self.facts.step), **ends)
 
     def draw_sealed(self, chart: Chart) -> None:
         """Sealed forecasts against reality; outcomes outside the interval are marked."""
@@ -397,6 +453,46 @@ class View:
         head = f"<h2>{escape(t('c_reliability'))}</h2>"
         body = f'<p>{escape(words)}</p><div class="drawing">{drawing}</div>'
         return f'<section id="btcml-reliability">{head}{body}</section>'
+
+    def ahead(self) -> str:
+        """Table of the forecasts by horizon, with what is proven and the decision at the chosen cost."""
+        t, rows = self.text, self.facts.ahead()
+        names = ("a_close", "a_interval", "a_range", "probUp", "a_model", "a_beyond", "a_decision")
+        made = table([t("a_ahead"), *(t(name) for name in names)], [self._ahead(row) for row in rows], t("c_ahead"))
+        head = f"<h2>{escape(t('c_ahead'))}</h2>"
+        return f'<section id="btcml-ahead">{head}{made if rows else ""}<p>{escape(self._rule_words())}</p></section>'
+
+    def _ahead(self, row: Row) -> list[str]:
+        t, plain = self.text, row["model"] == "persistence"
+        decision = row["decision"] or {}
+        return [
+            t.age(row["horizon"] * self.facts.step),
+            f"{t.number(row['predicted_close'])} ({t.number(row['delta_bp'], 1, sign=True)} bp)",
+            f"{t.number(row['lo'])} {NONE} {t.number(row['hi'])}" if row["lo"] is not None else NONE,
+            f"{t.number(row['predicted_low'])} {NONE} {t.number(row['predicted_high'])}",
+            t.percent(row["prob_up"]),
+            t("a_unproven") if plain else t("a_proven", model=row["model"], skill=t.percent(row["skill"], 2)),
+            t.percent(decision.get("probability")),
+            self._decision(decision) if decision else NONE,
+        ]
+
+    def _decision(self, decision: Row) -> str:
+        t, expected, needed = self.text, decision["expected_bp"], decision["needed_bp"]
+        if not decision["proven"] or expected is None:
+            return t("d_unknown" if decision["proven"] else "d_unproven")
+        moves = {"expected": t.number(expected, decimals_apart(abs(expected), needed, 1), sign=True)}
+        return t(f"d_{decision['action'].replace(' ', '')}", needed=t.number(needed, 1), **moves)
+
+    def _rule_words(self) -> str:
+        """What the decisions of the served model would have earned in the span."""
+        t, rule = self.text, (self.facts.own or {}).get("decision")
+        if not rule:
+            return ""
+        facts = {"cost": t.number(rule["cost_bp"], 1), "silent": t.percent(rule["silent"])}
+        if not rule["trips"]:
+            return t("h_silent", **facts)
+        net, deflated = t.number(1e4 * rule["total"], 1, sign=True), t.percent(rule["deflated"])
+        return t("h_rule", net=net, trades=t.number(rule["trips"], 0), deflated=deflated, **facts)
 
     def history(self) -> str:
         """Table of the newest trainings."""

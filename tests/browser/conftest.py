@@ -20,8 +20,12 @@ from urllib.parse import parse_qs, urlsplit
 import pandas as pd
 import pytest
 import requests
+from scipy.stats import norm
 
+from btcml.forecast.distribution import LEVELS as ALL_LEVELS
+from btcml.forecast.distribution import Distribution, decide
 from btcml.forecast.evaluation import evaluate_span
+from btcml.pipeline.predict import LEVELS
 
 from ..processes import WAIT_S, free_port  # noqa: TID252 - of all tests
 
@@ -211,7 +215,7 @@ class StubApi:
             )
         return {"points": points}
 
-    def _predict(self, _query):
+    def _predict(self, query):
         if self.empty or not self.trained:
             return self._problem(
                 409, "no model of simulated/BTCUSDT/5m has been trained yet: POST /train, or btcml train"
@@ -249,7 +253,30 @@ class StubApi:
             "sealed_at": iso(newest["time"] + STEP),
             "seal_status": "sealed",
             "challengers": [],
-        }
+        } | self._ahead(newest, plain=plain, cost_bp=float(query.get("cost_bp", 2)))
+
+    @staticmethod
+    def _ahead(newest, *, plain, cost_bp):
+        """Four horizons, of which half are proven, and the decisions at a cost."""
+        rows, decisions, last = [], [], newest["close"]
+        for horizon, move in ((1, 0.0002), (3, 0.0), (12, 0.0004), (48, 0.0)):
+            proven = bool(move) and not plain
+            made = Distribution(
+                last, tuple(move * proven + 0.0007 * horizon**0.5 * norm.ppf(ALL_LEVELS)), move * proven
+            )
+            ends = dict(zip(("lo", "hi"), made.interval(0.9), strict=True))
+            close = last * math.exp(made.move)
+            facts = {
+                "predicted_close": close,
+                "delta_bp": 1e4 * (close / last - 1),
+                "prob_up": made.probability_above(last),
+            }
+            facts |= {"predicted_high": made.quantile(0.8), "predicted_low": made.quantile(0.2)} | ends
+            facts |= {"levels": list(LEVELS), "quantiles": [made.quantile(level) for level in LEVELS], "sealed": True}
+            facts |= {"model": "lightgbm_mean" if proven else "persistence", "skill": 0.005 * proven}
+            rows.append({"horizon": horizon, "time": iso(newest["time"] + horizon * STEP)} | facts)
+            decisions.append({"horizon": horizon} | decide(made, cost_bp, proven=proven)._asdict())
+        return {"horizon": 1, "horizons": rows, "decisions": decisions}
 
     def training(self, age):
         return {

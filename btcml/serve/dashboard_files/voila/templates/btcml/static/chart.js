@@ -3,11 +3,12 @@
 import {
   CandlestickSeries, ColorType, CrosshairMode, HistogramSeries, LineSeries, LineStyle, createChart, createSeriesMarkers, createTextWatermark,
 } from "./lightweight-charts.js";
-import { Band, Shade } from "./layers.js";
+import { Band, Fan, Shade } from "./layers.js";
 
 const NAMES = ["ink", "muted", "rule", "paper", "panel", "good", "bad", "s1", "s2", "s3", "s4", "s5", "s6", "s7"];
 const QUIET = { lastValueVisible: false, priceLineVisible: false, crosshairMarkerVisible: false };
 const KINDS = { candles: CandlestickSeries, boxes: CandlestickSeries, line: LineSeries, dots: LineSeries, bars: HistogramSeries };
+const AREAS = { band: Band, fan: Fan };
 const ICONS = { in: "M11 5v12M5 11h12M21 21l-4.3-4.3", out: "M5 11h12M21 21l-4.3-4.3", reset: "M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5", csv: "M12 3v12m0 0 5-5m-5 5-5-5M4 20h16" };
 const PAN = 0.15;
 const charts = (globalThis.btcmlCharts ||= new Set());
@@ -137,9 +138,10 @@ class Chart {
   add(about) {
     const options = { ...QUIET, lineWidth: about.width || 1, lineStyle: about.dashed ? LineStyle.Dashed : LineStyle.Solid };
     if (about.kind === "dots") Object.assign(options, { lineVisible: false, pointMarkersVisible: true, pointMarkersRadius: 4 });
-    const made = about.kind === "band" ? this.chart.addCustomSeries(new Band(), options, about.pane || 0) : this.chart.addSeries(KINDS[about.kind], options, about.pane || 0);
+    const Area = AREAS[about.kind];
+    const made = Area ? this.chart.addCustomSeries(new Area(), options, about.pane || 0) : this.chart.addSeries(KINDS[about.kind], options, about.pane || 0);
     const line = about.at === undefined ? null : made.createPriceLine({ price: about.at, lineWidth: 1, lineStyle: LineStyle.Dashed, axisLabelVisible: false });
-    return { about, made, line, marks: about.kind === "band" ? null : createSeriesMarkers(made, []) };
+    return { about, made, line, marks: Area ? null : createSeriesMarkers(made, []) };
   }
 
   /** Numbers and times as the kernel chose for the viewer. */
@@ -174,7 +176,7 @@ class Chart {
       const options = { color: colour, visible: !this.look.hidden?.includes(about.name) };
       if (about.kind === "candles") Object.assign(options, { upColor: up, downColor: down, wickUpColor: up, wickDownColor: down, borderVisible: false });
       if (about.kind === "boxes") Object.assign(options, { upColor: faint(colour, 0.12), downColor: faint(colour, 0.45), borderUpColor: colour, borderDownColor: colour, wickUpColor: colour, wickDownColor: colour });
-      if (about.kind === "band") Object.assign(options, { fill: colour });
+      if (AREAS[about.kind]) Object.assign(options, { fill: colour });
       made.applyOptions(options);
       line?.applyOptions({ color: c.muted });
     }
@@ -240,7 +242,8 @@ class Chart {
   follow(time) {
     this.following = true;
     const found = time === null ? null : this.byTime.get(time), name = found && Object.keys(found)[0], row = name && found[name];
-    if (row) this.chart.setCrosshairPosition(row.close ?? row.value ?? row.hi, time, this.series.get(name).made);
+    const price = row?.close ?? row?.value ?? row?.hi;
+    if (price !== undefined) this.chart.setCrosshairPosition(price, time, this.series.get(name).made);
     else this.chart.clearCrosshairPosition();
     this.following = false;
     this.tell(row ? time : null);
@@ -251,7 +254,7 @@ class Chart {
     for (const { about } of found ? this.series.values() : []) {
       const row = found[about.name], say = (value) => `${this.number(value, about.digits)}${about.unit ? ` ${about.unit}` : ""}`;
       if (!row || !about.label || this.look.hidden?.includes(about.name)) continue;
-      if (about.kind === "band") parts.push(`${about.label} ${say(row.lo)} – ${say(row.hi)}`);
+      if (AREAS[about.kind]) parts.push(`${about.label} ${say(row.lo)} – ${say(row.hi)}`);
       else if (row.open !== undefined) parts.push(`${about.label} ${["open", "high", "low", "close"].map((part) => `${this.look.words[part]} ${say(row[part])}`).join(" ")}`);
       else parts.push(`${about.label} ${say(row.value)}`);
     }

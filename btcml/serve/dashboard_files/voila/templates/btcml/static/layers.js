@@ -22,6 +22,18 @@ export class Band {
   }
 }
 
+/** A band whose ends are joined by lines: a fan. */
+export class Fan extends Band {
+  draw({ context, horizontalPixelRatio: rx, verticalPixelRatio: ry }, toY) {
+    const range = this.data?.visibleRange, bars = range ? this.data.bars.slice(range.from, range.to) : [];
+    context.fillStyle = this.options.fill;
+    context.beginPath();
+    for (const { x, originalData: row } of bars) context.lineTo(x * rx, toY(row.hi) * ry);
+    for (const { x, originalData: row } of bars.reverse()) context.lineTo(x * rx, toY(row.lo) * ry);
+    context.fill();
+  }
+}
+
 /** A primitive: spans [from, to, colour] of times shaded behind a series. */
 export class Shade {
   constructor() { this.spans = []; }
