@@ -235,6 +235,92 @@ def test_a_forecast_stands_at_the_candle_that_it_is_about():
     assert [(row["time"], row["value"]) for row in point_rows(points, 300)] == [(300, 2.0)]
 
 
+LEVELS = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99]
+
+
+def _forecast(**of_last):
+    """Forecasts of one and of three candles ahead, with decisions."""
+    shared = {
+        "predicted_close": 100.0,
+        "delta_bp": 1.0,
+        "predicted_low": 97.0,
+        "predicted_high": 103.0,
+        "prob_up": 0.52,
+    }
+    shared |= {"lo": 96.0, "hi": 104.0, "levels": LEVELS, "quantiles": [95.0, 96, 97, 98, 99.5, 101, 103, 104, 105]}
+    times = {1: "1970-01-02T00:05:00Z", 3: "1970-01-02T00:15:00Z"}
+    decision = {"action": "long", "expected_bp": 4.0, "needed_bp": 2.0, "probability": 0.75, "proven": True} | of_last
+    return {
+        "time": times[1], "last_close": 99.0, "lo": 96.0, "hi": 104.0,
+        **{f"predicted_{name}": 100.0 for name in ("open", "high", "low", "close")},
+        "horizons": [
+            shared | {"horizon": 1, "time": times[1], "model": "persistence", "skill": 0.0},
+            shared | {"horizon": 3, "time": times[3], "model": "ridge", "skill": 0.0045},
+        ],
+        "decisions": [decision | {"horizon": 1, "action": "no trade", "proven": False}, decision | {"horizon": 3}],
+    }  # fmt: skip
+
+
+def _view(language="en", **facts):
+    candles = [
+        {"time": at} | dict.fromkeys(("open", "high", "low", "close", "volume"), 99.0) for at in (0, 300, 86_400)
+    ]
+    return View(Facts(candles=candles, **facts), Text(language, "UTC"))
+
+
+def test_the_fan_begins_at_the_last_close_and_ends_at_the_largest_horizon():
+    """The last day of candles; median and bands at the horizons, and a place on the axis for every candle between."""
+    page = _dashboard()
+    chart = page.charts["fan"]
+    _view(prediction=_forecast()).draw_fan(chart)
+    series = json.loads(gzip.decompress(chart.data))["series"]
+    assert series["real"]["time"] == [300, 86_400]
+    assert series["interval"] == {"time": [86_400, 86_700, 87_300], "lo": [99, 96, 96], "hi": [99, 104, 104]}
+    assert series["half"] == {"time": [86_400, 86_700, 87_300], "lo": [99, 98, 98], "hi": [99, 101, 101]}
+    assert series["median"]["value"] == [99, 99.5, 99.5]
+    assert series["axis"] == {"time": [86_400, 86_700, 87_000, 87_300]}
+    assert chart.say.startswith("At 2 Jan 00:20 the close lies between 96.00 and 104.00 with a probability of 90 %")
+
+
+def test_a_fan_without_a_distribution_or_of_a_candle_that_has_closed_is_not_drawn():
+    """Models that were saved before have none; an old forecast is none."""
+    older = _forecast()
+    older["horizons"] = [row | {"levels": [], "quantiles": []} for row in older["horizons"]]
+    for prediction in (older, _forecast() | {"time": "1970-01-02T00:00:00Z"}, None):
+        chart = _dashboard().charts["fan"]
+        _view(prediction=prediction).draw_fan(chart)
+        assert json.loads(gzip.decompress(chart.data))["series"] == {}
+
+
+@pytest.mark.parametrize(
+    ("language", "decision", "words"),
+    [
+        ("en", {}, "long: +4.0 bp expected, more than 2.0 bp needed"),
+        ("pt-BR", {"action": "short", "expected_bp": -4.0}, "vender: \u22124,0 bp esperados, é preciso mais de 2,0 bp"),
+        ("en", {"action": "no trade", "expected_bp": 1.99}, "no trade: +1.99 bp expected, more than 2.0 bp needed"),
+        ("pt-BR", {"action": "no trade", "expected_bp": None}, "sem negócio: ainda sem distribuição"),
+    ],
+)
+def test_each_horizon_has_a_row_with_its_proof_and_its_decision(language, decision, words):
+    """In both languages; on which side of the cost a move is can be read; what is not proven is not traded."""
+    shown = _view(language, prediction=_forecast(**decision)).ahead()
+    rows = re.findall(r"<tr><th scope=\"row\">(.*?)</tr>", shown)
+    assert [row.split("<")[0] for row in rows] == ["5 min", "15 min"]
+    assert ("nothing is proven" if language == "en" else "nada está provado") in rows[0]
+    assert words in rows[1]
+    assert "ridge" in rows[1]
+    assert "<tr>" not in _view(language).ahead()
+
+
+def test_what_the_decisions_would_have_earned_is_said():
+    """As the API computes it, of the served model; where it is silent always, that."""
+    rule = {"cost_bp": 2.0, "silent": 1.0, "trips": 0.0, "total": 0.0, "deflated": None}
+    assert "silent in 100.0% of this span: no trade pays" in _view(own={"decision": rule}).ahead()
+    rule |= {"silent": 0.9, "trips": 7.0, "total": -0.00123, "deflated": 0.25}
+    assert "makes \u221212.3 bp in 7 round trips after costs" in _view(own={"decision": rule}).ahead()
+    assert _view(own={}).ahead().endswith("<p></p></section>")
+
+
 def test_trainings_stand_at_the_time_of_the_market():
     """A replay of last year is drawn in last year, whatever the clock on the wall."""
     item = {
