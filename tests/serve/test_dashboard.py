@@ -367,7 +367,7 @@ def test_numbers_and_times_are_written_as_the_viewer_does():
 
 def test_what_came_from_outside_is_escaped():
     """Names of models and details of errors are text, not HTML."""
-    assert "<b>" not in table(["<b>"], [["<b>", "<b>"]], "<b>")
+    assert "<b>" not in table(["<b>", "<b>"], [["<b>", "<b>"]], "<b>")
     page = _opened(_Client(**dict.fromkeys(("prices", "predict", "metrics", "model"), Outcome("problem", 500, "<b>x"))))
     assert "<b>" not in page.notices.value
     assert "&lt;b&gt;x" in page.notices.value
