@@ -37,7 +37,6 @@ _INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h
 _SPANS = (0.25, 1.0, 3.0, 7.0, 30.0, 90.0, 365.0, 1095.0)
 _FEW, _MANY, _USUAL = 24, 9900, 600
 _ZONES = ("UTC", "America/Sao_Paulo", "America/New_York", "Europe/London", "Europe/Berlin", "Asia/Tokyo")
-_PRICES = ("open", "high", "low", "close", "volume")
 _CHOICES = (
     "symbol", "interval", "span", "compare", "language", "zone", "theme", "unit", "auto", "boxes", "cost", "threshold",
 )  # fmt: skip
@@ -123,6 +122,7 @@ class Dashboard:
         self._turn = self._failures = 0
         self._looked = self._drawn = self._offset = 0.0
         self._requested = ""
+        self._ahead: tuple[int | None, int] = (None, 0)
         self._visible, self._filling = True, False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drawing = False
@@ -332,7 +332,7 @@ class Dashboard:
         self._problems.clear()
         self._notices.clear()
         self._waiting.clear()
-        self._requested, self._report, self._looked = "", {}, 0.0
+        self._requested, self._report, self._looked, self._ahead = "", {}, 0.0, (None, 0)
         self._fill_choices()
         self.refresh()
 
@@ -400,9 +400,7 @@ class Dashboard:
     def _on_prices(self, data: dict[str, Any]) -> None:
         facts = self.facts
         self._find_report(data["market"])
-        facts.candles = [
-            {"time": second(item["time"])} | {name: item[name] for name in _PRICES} for item in data["items"]
-        ]
+        facts.candles = data["items"]
         self._dirty |= {"candles", "fan"}
         if facts.newest is not None:
             start = _iso(facts.candles[0]["time"] - facts.step)
@@ -412,6 +410,21 @@ class Dashboard:
             week = self._series() | {"start": _iso(facts.newest - 7 * _DAY), "limit": 20_000}
             self._request("futures", week, lambda o: self._on_answer("futures", o, self._on_futures))
             self._request_figures()
+            self._request_ahead()
+
+    def _request_ahead(self) -> None:
+        """Ask for what was sealed at the largest horizon for the candles of the last day, once for each candle."""
+        facts, ahead = self.facts, self.facts.ahead()
+        asked = (facts.newest, ahead[-1]["horizon"] if ahead else 0)
+        if facts.newest is None or not ahead or asked == self._ahead:
+            return
+        self._ahead = asked
+        query = self._series() | {"start": _iso(facts.newest - _DAY), "horizon": asked[1]}
+        self._request("futures", query, lambda o: self._on_answer("ahead", o, self._on_ahead))
+
+    def _on_ahead(self, data: dict[str, Any]) -> None:
+        self.facts.sealed_ahead = [point | {"time": second(point["time"])} for point in data["points"]]
+        self._dirty |= {"fan"}
 
     def _on_series(self, data: dict[str, Any]) -> None:
         self.facts.points = point_rows(data["points"], self.facts.step)
@@ -431,6 +444,7 @@ class Dashboard:
         offset = second(data["trained_at"]) + data["model_age_seconds"] - time.time()
         self._offset = 0.0 if abs(offset) < 3 else offset  # noqa: PLR2004 - a market may have a clock of its own
         self._dirty |= {"candles", "fan"}
+        self._request_ahead()
 
     def _on_metrics(self, data: dict[str, Any]) -> None:
         self.facts.trainings = data["items"]

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import requests
 
+from btcml.serve.dashboard_text import second
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _SERIES = ("symbol", "interval")
 _BAD = 400
@@ -38,6 +40,9 @@ class Route:
         Whether it changes something: off loopback it needs the dashboard's password.
     timeout_s
         Seconds without a byte after which the API counts as too slow.
+    reduce
+        Of each object of the JSON while it is read, where a long response has more than the charts draw:
+        a kernel has to stay small.
     """
 
     method: str
@@ -45,18 +50,35 @@ class Route:
     names: tuple[str, ...] = _SERIES
     changes: bool = False
     timeout_s: float = 30.0
+    reduce: Callable[[dict[str, Any]], Any] | None = None
+
+
+def _candle(item: dict[str, Any]) -> Any:
+    """What the charts draw of a candle."""
+    if "close" not in item:
+        return item
+    return {"time": second(item["time"])} | {name: item[name] for name in ("open", "high", "low", "close", "volume")}
+
+
+def _point(item: dict[str, Any]) -> Any:
+    """What the charts draw of a forecast of ``/series``, with the time of the candle before it."""
+    if not (pred := item.get("pred")):
+        return None if "pred" in item else item
+    prices = {name: pred[f"{name}_next"] for name in ("open", "high", "low", "close")}
+    place = {"time": second(item["real"]["time"]), "value": pred["close_next"]}
+    return prices | place | {name: item[name] for name in ("lo", "hi", "origin")}
 
 
 ROUTES = {
     "ready": Route("GET", "/ready", ()),
-    "prices": Route("GET", "/prices/latest", (*_SERIES, "n")),
-    "series": Route("GET", "/series", (*_SERIES, "start", "end", "fallback_days", "limit", "model")),
+    "prices": Route("GET", "/prices/latest", (*_SERIES, "n"), reduce=_candle),
+    "series": Route("GET", "/series", (*_SERIES, "start", "end", "fallback_days", "limit", "model"), reduce=_point),
     "evaluation": Route(
         "GET",
         "/evaluation",
         (*_SERIES, "start", "end", "fallback_days", "model", "origin", "cost_bp", "threshold_bp", "curves"),
     ),
-    "futures": Route("GET", "/futuros", (*_SERIES, "start", "limit")),
+    "futures": Route("GET", "/futuros", (*_SERIES, "start", "limit", "horizon")),
     "metrics": Route("GET", "/metrics", (*_SERIES, "limit")),
     "model": Route("GET", "/model/info"),
     "predict": Route("POST", "/predict", (*_SERIES, "cost_bp")),
@@ -124,7 +146,7 @@ class Client:
         if route is None:
             return Outcome("problem", detail=f"the dashboard has no route {name!r}: known are {', '.join(ROUTES)}")
         try:
-            return _outcome(self._send(route, query, timeout_s or route.timeout_s))
+            return _outcome(self._send(route, query, timeout_s or route.timeout_s), route.reduce)
         except requests.ConnectTimeout:
             return Outcome("unreachable")
         except requests.Timeout:
@@ -154,11 +176,11 @@ class Client:
         return session
 
 
-def _outcome(answer: requests.Response) -> Outcome:
+def _outcome(answer: requests.Response, reduce: Callable[[dict[str, Any]], Any] | None = None) -> Outcome:
     request_id, status = answer.headers.get("X-Request-ID", ""), answer.status_code
     try:
         with _PARSING:
-            facts = answer.json() if "json" in answer.headers.get("Content-Type", "") else None
+            facts = answer.json(object_hook=reduce) if "json" in answer.headers.get("Content-Type", "") else None
     except ValueError:
         facts = None
     if not isinstance(facts, dict):

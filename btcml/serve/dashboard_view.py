@@ -35,6 +35,8 @@ class Facts:
 
     Attributes
     ----------
+    sealed_ahead
+        Sealed forecasts of the largest horizon for the candles of the last day.
     own, shown, other, week, day
         Answers of ``/evaluation``: the served model's; the one shown (the best challenger's while
         persistence serves); the one compared with; and of the sealed forecasts of a week and a day.
@@ -47,6 +49,7 @@ class Facts:
     points: list[Row] = field(default_factory=list)
     rival: list[Row] = field(default_factory=list)
     futures: list[Row] | None = None
+    sealed_ahead: list[Row] = field(default_factory=list)
     trainings: list[Row] | None = None
     models: list[Row] | None = None
     own: Row | None = None
@@ -86,15 +89,9 @@ class Facts:
         return rows if rows and self.forecast() else []
 
 
-def point_rows(points: Iterable[Row], step: int) -> list[Row]:
-    """Rows of the forecasts of ``/series``, each at the time of the candle that it is about: the next one."""
-    rows = []
-    for point in points:
-        if pred := point["pred"]:
-            prices = {name: pred[f"{name}_next"] for name in ("open", "high", "low", "close")}
-            place = {"time": second(point["real"]["time"]) + step, "value": pred["close_next"]}
-            rows.append(prices | place | {name: point[name] for name in ("lo", "hi", "origin")})
-    return rows
+def point_rows(points: Iterable[Row | None], step: int) -> list[Row]:
+    """Forecasts of ``/series``, each at the time of the candle that it is about: the next one."""
+    return [point | {"time": point["time"] + step} for point in points if point]
 
 
 def _rows(facts: Row | None, part: str) -> list[Row]:
@@ -219,6 +216,7 @@ class View:
         """The last day of candles, then median and intervals until the largest horizon; between the horizons, lines."""
         facts, t = self.facts, self.text
         series = [
+            _series("past", "band", "s7:.22", t("s_past")),
             _series("interval", "fan", "s2:.16", t("s_band")),
             _series("half", "fan", "s2:.28", t("s_half50")),
             _series("real", "candles", "s3", t("s_real")),
@@ -230,15 +228,21 @@ class View:
             ("line", "s2", "s_median"),
             ("fill", "s2", "s_half50"),
             ("fill", "s2:.16", "s_band"),
+            ("fill", "s7", "s_past"),
         ]
         self._look(chart, "fan", series, keys)
-        ahead = [row for row in facts.ahead() if row["levels"]]
+        known = bool(facts.prediction and facts.candles)
+        ahead = [row for row in facts.ahead() if row["levels"]] if known else []
         chart.put(self._fan_rows(ahead) if ahead else {})
-        chart.say = self._fan_words(ahead[-1]) if ahead else t("h_fanNone") if facts.prediction else ""
+        chart.say = self._fan_words(ahead[-1]) if ahead else t("h_fanNone") if known else ""
+
+    def _past(self) -> list[Row]:
+        """Intervals that were sealed at the largest horizon for candles that have closed since."""
+        return [row for row in self.facts.sealed_ahead if row["real_close"] is not None and row["lo"] is not None]
 
     def _fan_rows(self, ahead: list[Row]) -> dict[str, Row]:
         """Every candle until the largest horizon has its place on the axis."""
-        facts, newest = self.facts, self.facts.newest or 0
+        facts, newest = self.facts, self.facts.candles[-1]["time"]
         base = (facts.prediction or {})["last_close"]
         ends = [dict(zip(row["levels"], row["quantiles"], strict=True)) | {"time": row["at"]} for row in ahead]
         ends = [dict.fromkeys(_FAN, base) | {"time": newest}, *ends]
@@ -251,13 +255,25 @@ class View:
         candles = [row for row in facts.candles if row["time"] > newest - _DAY]
         axis = {"time": list(range(newest, ends[-1]["time"] + 1, facts.step))}
         lines = {"median": {"time": bands["half"]["time"], "value": [end[0.5] for end in ends]}, "axis": axis}
-        return bands | {"real": columns(candles, "time", "open", "high", "low", "close")} | lines
+        return (
+            bands
+            | lines
+            | {
+                "real": columns(candles, "time", "open", "high", "low", "close"),
+                "past": columns(self._past(), "time", "lo", "hi"),
+            }
+        )
 
     def _fan_words(self, row: Row) -> str:
         t, prices = self.text, dict(zip(row["levels"], row["quantiles"], strict=True))
         named = {"lo": 0.05, "low": 0.25, "high": 0.75, "hi": 0.95}
         ends = {name: t.number(prices[level]) for name, level in named.items()}
-        return t("h_fan", time=t.moment(row["at"] + self.facts.step), **ends)
+        words, past = t("h_fan", time=t.moment(row["at"] + self.facts.step), **ends), self._past()
+        if not past:
+            return words
+        held = sum(point["lo"] <= point["real_close"] <= point["hi"] for point in past)
+        counts = {"held": t.number(held, 0), "all": t.number(len(past), 0)}
+        return f"{words} {t('h_fanPast', ahead=t.age(row['horizon'] * self.facts.step), **counts)}"
 
     def draw_sealed(self, chart: Chart) -> None:
         """Sealed forecasts against reality; outcomes outside the interval are marked."""

@@ -11,7 +11,7 @@ import pandas as pd
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from btcml import __version__
-from btcml.candles import SeriesKey
+from btcml.candles import LONGEST_HORIZON, SeriesKey
 from btcml.errors import ArtifactError, BtcmlError, NotReadyError
 from btcml.forecast.evaluation import seal_lags
 from btcml.pipeline.evaluate import series_folder
@@ -242,10 +242,11 @@ def futuros(
     start: Start = None,
     end: End = None,
     limit: Annotated[int, Query(ge=1, le=50_000, description="What is of one time stays together.")] = 5_000,
+    horizon: Annotated[int, Query(ge=1, le=LONGEST_HORIZON, description="Candles ahead.")] = 1,
 ) -> Response:
     """Return the sealed forecasts against reality; ``real_close`` is null while the candle is open."""
     span = (pd.Timestamp(start) if start else _EPOCH, pd.Timestamp(end) if end else _END)
-    frame = read_futuros(service.store, key, *span, limit)
+    frame = read_futuros(service.store, key, *span, limit, horizon)
     scored = frame["status"].eq("sealed") & frame["real_close"].notna()
     frame = frame.assign(
         time=_times(frame["open_time"]),

@@ -355,7 +355,7 @@ class FutureItem(ResponseModel):
     pred_close: float
     real_close: Figure = None
     err_close: Figure = Field(None, description="pred_close - real_close; null for late forecasts.")
-    base: Figure = Field(None, description="Close of the candle before: persistence's forecast; null if imported.")
+    base: Figure = Field(None, description="Last close when it was made: persistence's forecast; null if imported.")
     err_base: Figure = None
     lo: Figure = None
     hi: Figure = None

@@ -131,24 +131,26 @@ def read_seal_times(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.T
     return store.frame(query, asdict(key) | {"start": start, "end": end})
 
 
-def read_futuros(store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Timestamp, limit: int) -> pd.DataFrame:
+def read_futuros(
+    store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Timestamp, limit: int, horizon: int = 1
+) -> pd.DataFrame:
     """Read the forecasts that were served, against reality, oldest first: the newest `limit` of the span.
 
-    Those of another system are included with the status ``imported``: they are not sealed. Rows of
-    one time stay together, so that there may be a row or two more than `limit`.
+    Those of another system, of the next candle, are included with the status ``imported``: they are not sealed. Rows
+    of one time stay together, so that there may be a row or two more than `limit`.
     """
     columns = ("open_time", *_PRICES, "model", "status", "made_at", "real_close")
-    values = asdict(key) | {"start": start, "end": end, "limit": limit}
+    values = asdict(key) | {"start": start, "end": end, "limit": limit, "horizon": horizon}
     return store.frame(_FUTUROS.format(columns=", ".join(columns)), values)
 
 
 _SERVED = "role = 'champion' AND horizon = 1"
 _SPAN = f"{IN_SERIES} AND open_time >= :start AND open_time < :end"
 _FUTUROS = f"""SELECT * FROM (
-    SELECT {{columns}} FROM forecasts_scored WHERE {_SPAN} AND {_SERVED}
+    SELECT {{columns}} FROM forecasts_scored WHERE {_SPAN} AND role = 'champion' AND horizon = :horizon
     UNION ALL
     SELECT open_time, NULL, NULL, NULL, NULL, pred_close, NULL, NULL, NULL, NULL, source, 'imported', imported_at,
-      real_close FROM imported_forecasts WHERE {_SPAN}
+      real_close FROM imported_forecasts WHERE {_SPAN} AND :horizon = 1
     ORDER BY open_time DESC FETCH FIRST :limit ROWS WITH TIES) newest ORDER BY open_time, status"""
 
 

@@ -193,8 +193,8 @@ class StubApi:
         head |= {"best": "ridge" if self.model == "persistence" else self.model, "origin": query.get("origin")}
         return head | evaluate_span(frame, **costs).to_dict(curves=query.get("curves") != "False")
 
-    def _futures(self, _query):
-        points = []
+    def _futures(self, query):
+        points, half = [], 60 * int(query.get("horizon", 1)) ** 0.5
         for row in [] if self.empty or not self.trained else self.candles(40):
             guess, up = self._guess(row)
             points.append(
@@ -205,8 +205,8 @@ class StubApi:
                     "err_close": guess - row["close"],
                     "base": row["open"],
                     "err_base": 0.0,
-                    "lo": guess - 60,
-                    "hi": guess + 60,
+                    "lo": guess - half,
+                    "hi": guess + half,
                     "prob_up": up,
                     "model": self.model,
                     "status": "sealed",

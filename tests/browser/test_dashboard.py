@@ -613,6 +613,23 @@ def test_many_visits_leave_no_kernel_and_no_memory(tmp_path):
     stub.stop()
 
 
+@pytest.mark.soak
+def test_a_kernel_of_thirty_days_of_five_minutes_is_small(tmp_path):
+    """The longest span: candles, forecasts and figures of 8,640 candles, drawn, and drawn again in another unit."""
+    stub = StubApi()
+    stub.start()
+    with running_dashboard(stub.url, "--warm", "1") as (url, process), running_browser(tmp_path) as browser:
+        painted(browser, f"{url}?span=30")
+        until(browser, "return document.querySelector('#btcml-candles')?.dataset.rows > 8000")
+        _choose(browser, "span", "3 days")
+        _choose(browser, "span", "30 days")
+        time.sleep(10)
+        kernels = _resident(process)
+        sys.stdout.write(f"kernels of {kernels} MB\n")  # shown by pytest -s
+        assert max(kernels) <= 95
+    stub.stop()
+
+
 def _memory(process):
     """Megabytes of the server itself."""
     return int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * 4096 / 2**20

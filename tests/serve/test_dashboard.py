@@ -230,9 +230,10 @@ def test_a_link_to_this_machine_is_for_those_on_it(host, shown):
 def test_a_forecast_stands_at_the_candle_that_it_is_about():
     """Point t of the API has the candle t and the forecast of t+1."""
     pred = {f"{name}_next": 2.0 for name in ("open", "high", "low", "close")}
-    real = {"time": "1970-01-01T00:00:00Z", "close": 1.0}
+    real = {"time": "1970-01-01T00:00:00Z", "close": 1.0, "volume": 5.0}
     points = [{"real": real, "pred": pred, "lo": 1, "hi": 3, "origin": "sealed"}, {"real": real, "pred": None}]
-    assert [(row["time"], row["value"]) for row in point_rows(points, 300)] == [(300, 2.0)]
+    read = json.loads(json.dumps({"points": points}), object_hook=ROUTES["series"].reduce)
+    assert [(row["time"], row["value"]) for row in point_rows(read["points"], 300)] == [(300, 2.0)]
 
 
 LEVELS = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99]
@@ -290,6 +291,36 @@ def test_a_fan_without_a_distribution_or_of_a_candle_that_has_closed_is_not_draw
         chart = _dashboard().charts["fan"]
         _view(prediction=prediction).draw_fan(chart)
         assert json.loads(gzip.decompress(chart.data))["series"] == {}
+
+
+def test_the_fan_shows_what_was_sealed_for_the_last_day_and_what_came_of_it():
+    """Intervals of the largest horizon whose candle has closed, and how many of them held."""
+    chart, point = _dashboard().charts["fan"], {"time": 300, "lo": 98.0, "hi": 100.0, "real_close": 99.0}
+    sealed = [point, point | {"time": 600, "real_close": 100.5}, point | {"time": 900, "real_close": None}]
+    _view(prediction=_forecast(), sealed_ahead=sealed).draw_fan(chart)
+    shown = json.loads(gzip.decompress(chart.data))["series"]["past"]
+    assert shown == {"time": [300, 600], "lo": [98, 98], "hi": [100, 100]}
+    assert chart.say.endswith(
+        "In the last day 1 of 2 closes fell into the 90 % interval that was sealed 15 min before."
+    )
+
+
+def test_the_sealed_intervals_of_the_largest_horizon_are_asked_for_once_a_candle():
+    """Whichever of candles and forecast comes first."""
+    candle = {"time": 86_400} | dict.fromkeys(("open", "high", "low", "close", "volume"), 99.0)
+    page = _dashboard()
+    for _ in range(2):
+        page.facts.candles, page.facts.prediction = [candle], _forecast()
+        page._request_ahead()
+    asked = [query for name, query in page.client.asked if name == "futures"]
+    assert [query["horizon"] for query in asked] == [3]
+
+
+def test_a_forecast_that_arrives_before_the_candles_draws_no_fan():
+    """Its axis would begin in 1970: five million candles."""
+    chart = _dashboard().charts["fan"]
+    View(Facts(prediction=_forecast()), Text("en", "UTC")).draw_fan(chart)
+    assert json.loads(gzip.decompress(chart.data))["series"] == {}
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,7 @@ def test_scores_never_mix_horizons(store, owner):
     assert live_scores(store, KEY)["mae_bp"] == pytest.approx(99.503, abs=1e-3)
     assert len(read_scored(store, KEY)) == len(read_seal_times(store, KEY, *span)) == 5
     assert read_futuros(store, KEY, *span, 100)["close"].tolist() == [101.0] * 5
+    assert read_futuros(store, KEY, *span, 100, 3)["close"].tolist() == [90.0] * 5
     assert store.fetch("SELECT pred_close FROM futuros") == [(101.0,)] * 5
     far = read_scored(store, KEY, horizon=3)
     assert far["real_close"].notna().tolist() == [True] * 3 + [False] * 2
