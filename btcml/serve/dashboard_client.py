@@ -54,9 +54,9 @@ class Route:
 
 
 def _candle(item: dict[str, Any]) -> Any:
-    """What the charts draw of a candle."""
-    if "close" not in item:
-        return item
+    """What the charts draw of a candle; nothing of the copy for older clients."""
+    if "open" not in item:
+        return None if "ts" in item else item
     return {"time": second(item["time"])} | {name: item[name] for name in ("open", "high", "low", "close", "volume")}
 
 

@@ -135,7 +135,9 @@ class StubApi:
         if self.empty:
             return self._problem(409, "no candles of simulated/BTCUSDT/5m yet: POST /init/backfill")
         items = [row | {"time": iso(row["time"])} for row in self.candles(int(query["n"]))]
-        return {"symbol": "BTCUSDT", "interval": "5m", "market": self.market, "count": len(items), "items": items}
+        copy = [{"ts": item["time"], "close": item["close"]} for item in items]
+        head = {"symbol": "BTCUSDT", "interval": "5m", "market": self.market, "count": len(items)}
+        return head | {"items": items, "data": copy}
 
     def _guess(self, row, model=None):
         lean = (

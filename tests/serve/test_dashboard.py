@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +21,7 @@ from btcml.forecast.verdict import ALPHA
 from btcml.serve import dashboard_view
 from btcml.serve.dashboard import CHARTS, Dashboard, open_dashboard
 from btcml.serve.dashboard_client import ROUTES, Client, Outcome, find_report
-from btcml.serve.dashboard_text import LANGUAGES, Text, table
+from btcml.serve.dashboard_text import LANGUAGES, Text, second, table
 from btcml.serve.dashboard_view import Facts, View, point_rows
 from btcml.serve.dashboard_widgets import FILES, LIBRARY_SHA256, STATIC, assets_hash, module_text, style_text
 
@@ -234,6 +235,23 @@ def test_a_forecast_stands_at_the_candle_that_it_is_about():
     points = [{"real": real, "pred": pred, "lo": 1, "hi": 3, "origin": "sealed"}, {"real": real, "pred": None}]
     read = json.loads(json.dumps({"points": points}), object_hook=ROUTES["series"].reduce)
     assert [(row["time"], row["value"]) for row in point_rows(read["points"], 300)] == [(300, 2.0)]
+
+
+RECORDED = json.loads((Path(__file__).parents[1] / "frozen" / "records" / "routes.json").read_text(encoding="utf-8"))
+
+
+def test_of_the_recorded_answers_is_kept_what_the_charts_draw():
+    """Candles without their copy for older clients; forecasts with the time of the candle before."""
+    path = "/prices/latest?symbol=BTCUSDT&interval=5m&n=3"
+    whole = RECORDED[f"GET {path}"]["body"]
+    kept = json.loads(json.dumps(whole), object_hook=ROUTES["prices"].reduce)
+    assert [row["close"] for row in kept["items"]] == [row["close"] for row in whole["data"]]
+    assert kept["items"][0]["time"] == second(whole["items"][0]["time"])
+    assert kept["data"] == [None] * 3
+    whole = RECORDED["GET /series?start=2025-03-02T10:00:00Z&end=2025-03-02T10:15:00Z"]["body"]
+    kept = json.loads(json.dumps(whole), object_hook=ROUTES["series"].reduce)
+    assert {name: kept[name] for name in kept if name != "points"} == {n: whole[n] for n in whole if n != "points"}
+    assert [row["value"] for row in kept["points"]] == [point["pred"]["close_next"] for point in whole["points"]]
 
 
 LEVELS = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99]
