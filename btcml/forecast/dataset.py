@@ -54,6 +54,8 @@ class Dataset:
         Name of the target.
     horizon
         Candles from the row that forecasts to the candle that is forecast.
+    stride
+        Every how many rows models are fitted on, at most the horizon.
     """
 
     sample: Sample
@@ -66,6 +68,7 @@ class Dataset:
     prepared: Prepared
     target: str
     horizon: int = 1
+    stride: int = 1
 
     @property
     def scale(self) -> Array:
@@ -118,8 +121,9 @@ class Dataset:
         return (self.target_time >= ticks(start)) & (self.target_time <= ticks(end))
 
     def training_rows(self, start: pd.Timestamp, cutoff: pd.Timestamp) -> NDArray[np.int64]:
-        """Positions of rows to fit on, their target candles in [start, cutoff]."""
-        return np.flatnonzero(self.ready & self.known & ~self.suspect & self.between(start, cutoff))
+        """Positions of rows to fit on, their target candles in [start, cutoff]; with a stride the newest and back."""
+        rows = np.flatnonzero(self.ready & self.known & ~self.suspect & self.between(start, cutoff))
+        return rows[:: -min(self.stride, self.horizon)][::-1]
 
 
 def ticks(time: pd.Timestamp) -> int:

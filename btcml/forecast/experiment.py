@@ -105,11 +105,14 @@ class Experiment:
         Nominal coverage of the prediction interval.
     horizons
         Candles ahead, ascending: each is forecast and judged by itself, with the same features and folds.
+    stride
+        Models are fitted on every n-th row, n this number or the horizon where that is less: outcomes that overlap
+        say little more than one of them.
 
     Raises
     ------
     UsageError
-        If a model, feature, span, level or horizon is not known or impossible.
+        If a model, feature, span, level, horizon or stride is not known or impossible.
 
     Examples
     --------
@@ -129,6 +132,7 @@ class Experiment:
     burn_in: int | str | None = "60 days"
     level: float = LEVEL
     horizons: tuple[int, ...] = (1,)
+    stride: int = 1
 
     def __post_init__(self) -> None:
         interval_delta(self.interval)
@@ -138,6 +142,9 @@ class Experiment:
         _ = self.plan
         if not 0 < self.level < 1:
             msg = f"the interval level must lie between 0 and 1, found {self.level}: write 0.9"
+            raise UsageError(msg)
+        if self.stride < 1:
+            msg = f"a stride is at least 1 row, found {self.stride}: write 1 to fit on all"
             raise UsageError(msg)
 
     @classmethod
@@ -305,6 +312,7 @@ class Experiment:
             If no candle lies before the test, or none in it.
         """
         data = make_dataset(candles, self.interval, self.features, "close", suspect_rows(candles, self.interval))
+        data = replace(data, stride=self.stride)
         folds = self.plan.folds(candles["open_time"], self.interval)
         raws = walk_horizons(data, folds, self.horizons, self.models, RANGE_MODELS, jobs, backend)
         family: list[Result] = []

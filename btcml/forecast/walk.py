@@ -10,7 +10,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships none
 
-from btcml.errors import UsageError
+from btcml.errors import NotReadyError, UsageError
 from btcml.forecast.calibration import (
     CAUTION,
     calibrated,
@@ -19,7 +19,7 @@ from btcml.forecast.calibration import (
     trailing_factor,
 )
 from btcml.forecast.dataset import ticks
-from btcml.forecast.distribution import distribution_columns
+from btcml.forecast.distribution import LEAST, Distribution, distribution_columns, learn_newest
 from btcml.forecast.features.windows import rolling_max, rolling_min
 from btcml.forecast.intervals import AdaptiveInterval
 from btcml.forecast.metrics import FORECAST_COLUMNS, PERSISTENCE
@@ -350,6 +350,20 @@ def distribution_inputs(walked: RawForecasts, volatility: FoldForecasts, model: 
     moves = np.zeros(len(rows)) if model == PERSISTENCE else np.nan_to_num(_scaled(close, model))
     outcome = np.log(close.data.level[rows] / close.data.persistence[rows])
     return outcome, moves * close.scale, np.exp(np.mean(sizes, axis=0))
+
+
+def distribution_of(walked: RawForecasts, volatility: FoldForecasts, model: str, place: int) -> Distribution:
+    """Distribution that one of the rows of a walk had: quantiles of the errors that were known on its day."""
+    close = walked.close
+    outcome, center, scale = distribution_inputs(walked, volatility, model)
+    known = close.day < close.made[place]
+    tables, edges = learn_newest(((outcome - center) / scale)[known], scale[known], close.day[known])
+    if not len(tables):
+        msg = f"a distribution needs {2 * LEAST} earlier errors, found {int(known.sum())}: begin the test later"
+        raise NotReadyError(msg)
+    table = tables[np.searchsorted(edges, np.log(scale[place]))]
+    base = close.data.persistence[close.rows[place]]
+    return Distribution(float(base), tuple(map(float, center[place] + scale[place] * table)))
 
 
 def _next_candle(walked: RawForecasts, direction: FoldForecasts, base: Array, level: float) -> dict[str, Array]:

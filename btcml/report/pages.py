@@ -247,18 +247,18 @@ def check_page(html: str, name: str, figures: Iterable[str] = ()) -> str:
 PICTURES: tuple[tuple[str, str, str], ...] = (
     ("eda", "price-and-volume", "The market"),
     ("ingest", "calendar", "The data"),
-    ("eda", "tails", "Large moves"),
     ("eda", "memory", "Memory of direction and size"),
     ("features", "information", "What a model may know"),
     ("evaluation", "loss-difference", "The test"),
     ("evaluation", "direction-calibration", "Direction"),
     ("evaluation", "size-forecasts", "How large the move will be"),
+    ("evaluation", "skill-by-horizon", "Beyond the next candle"),
+    ("evaluation", "fan", "The next hours"),
     ("evaluation", "coverage", "Prediction intervals"),
-    ("evaluation", "fees", "Is it profitable?"),
 )
 """Chapter, picture and heading of each slide after the first."""
 
-_OPTIONAL = {"direction-calibration", "coverage", "fees"}
+_OPTIONAL = {"direction-calibration", "skill-by-horizon", "fan", "coverage"}
 """Results that may be a sentence where there is nothing to draw."""
 
 
@@ -281,10 +281,12 @@ def index_page(products: Path, site: Site) -> str:
         If a chapter left no headline or the one picture is missing.
     """
     facts = {page.chapter: _product(products, page.chapter, "facts") for page in site.pages}
+    last = _product(products, "evaluation", "facts")
     body = render(
         "index-page.html.j2",
         question=site.question,
-        verdict=_product(products, "evaluation", "facts")["headline"],
+        verdict=last["headline"],
+        answers=last.get("answers", []),
         cards=[card for chapter in facts.values() for card in chapter["cards"]],
         picture=_product(products, "evaluation", "loss-difference"),
         forecasts=(products / "evaluation" / "forecasts.csv").exists(),

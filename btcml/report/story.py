@@ -115,10 +115,10 @@ class Story:
             raise NotFoundError(msg)
         return found
 
-    def headline(self, sentence: Claim, *cards: Card) -> None:
-        """Leave the chapter's one sentence and its key figures for the index; show the sentence."""
-        shown = [{"label": card.label, "value": str(card.value), "note": card.note} for card in cards]
-        self._leave("facts", {"headline": str(sentence), "cards": shown})
+    def headline(self, sentence: Claim, *cards: Card, answers: tuple[Card, ...] = ()) -> None:
+        """Leave the chapter's one sentence, its key figures and its answers for the index; show the sentence."""
+        shown = {"cards": _plain(cards), "answers": _plain(answers)}
+        self._leave("facts", {"headline": str(sentence), **shown})
         _put(f'<p class="headline">{escape(str(sentence))}</p>')
 
     def finish(self) -> None:
@@ -135,6 +135,10 @@ class Story:
                 msg = f"chapter {self.chapter} should leave {name}.json in its products, found none"
                 raise ReportError(msg)
         _show({FINISHED: {"nonce": os.environ.get(NONCE, "")}, "text/plain": f"{self.chapter}: done"})
+
+
+def _plain(cards: tuple[Card, ...]) -> list[dict[str, str]]:
+    return [{"label": card.label, "value": str(card.value), "note": card.note} for card in cards]
 
 
 def _put(markup: str) -> None:

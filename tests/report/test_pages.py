@@ -21,6 +21,7 @@ from btcml.report.pages import (
     chapter_page,
     check_page,
     find_chapters,
+    index_page,
     layout,
 )
 
@@ -117,6 +118,15 @@ def test_code_of_cells_that_show_nothing_opens_with_the_next(tmp_path):
 @pytest.fixture
 def built(tmp_path, built_once) -> Path:
     return shutil.copytree(built_once / "run", tmp_path / "run")
+
+
+def test_the_first_page_opens_with_the_three_answers(built):
+    """Before any key figure stands what is knowable, each answer with its reason."""
+    facts = built / "products" / "evaluation" / "facts.json"
+    answer = {"label": "How far?", "value": "very well", "note": "most of it"}
+    facts.write_text(json.dumps({"headline": "So it is.", "cards": [], "answers": [answer]}))
+    page = index_page(built / "products", SITE)
+    assert page.index("So it is.") < page.index("How far?") < page.index("most of it") < page.index('class="cards"')
 
 
 def test_several_reports_have_one_gallery(built, tmp_path):
