@@ -282,10 +282,13 @@ class Table(Exhibit):
         text, time, count or number with two decimals). The first one names the row.
     strong
         Names of the rows (values of the first column) that stand out.
+    folded
+        Whether the page shows it on demand only: a list to look something up in.
     """
 
     columns: Columns
     strong: tuple[str, ...] = ()
+    folded: bool = False
 
     def __post_init__(self) -> None:
         if missing := [name for name in self.columns if name not in self.data]:

@@ -14,7 +14,6 @@ from btcml.forecast.metrics import THIRDS
 from btcml.report import claims as say
 from btcml.report import exploration
 from btcml.report.figures import (
-    INK,
     MUTED,
     SERIES,
     Chart,
@@ -218,30 +217,10 @@ def _of(some: int, lags: int) -> say.Quantity:
     return say.claim("{some} of {all}", some=say.count(some), all=say.count(lags, "lag")).as_word()
 
 
-def volatility_clusters(days: pd.DataFrame) -> Chart | say.Claim:
-    """Volatility by day (`btcml.report.exploration.daily_volatility`) with its three regimes."""
+def volatility_clusters(days: pd.DataFrame) -> say.Claim:
+    """Whether volatile days follow each other, and how far its thirds (`daily_volatility`) lie apart."""
     if days["third"].nunique() < len(THIRDS):
         return say.claim("The span has too few days to divide them into thirds of volatility.")
-    shown = _thinned(days)
-    figure, axes = canvas(3.0)
-    axes.plot(shown["day"], shown["volatility_bp"], color=INK, linewidth=0.8)
-    bounds = days.groupby("third")["volatility_bp"].max()
-    for name, color in (("calm", SERIES[2]), ("middle", SERIES[4])):
-        axes.axhline(bounds[name], color=color, linewidth=1.2, linestyle="--", label=f"{name} below")
-    axes.set_ylabel("volatility of one candle, bp")
-    axes.set_ylim(bottom=0)
-    axes.legend(ncols=2)
-    date_axis(axes)
-    return Chart(
-        "volatility-clusters",
-        days,
-        _volatility_clusters_claim,
-        figure,
-        "Line of daily volatility with the bounds of its thirds.",
-    )
-
-
-def _volatility_clusters_claim(days: pd.DataFrame) -> say.Claim:
     middle = days.groupby("third")["volatility_bp"].median()
     following = exploration.autocorrelation(np.log(days["volatility_bp"].clip(lower=1e-9)), 1).iloc[0]
     ends = " The median day of the most volatile third moves {times} as much as that of the calmest."

@@ -27,18 +27,18 @@ from btcml.report.figures import (
     SERIES,
     Chart,
     Columns,
-    Conclude,
     Download,
     Table,
     candle_bars,
     canvas,
     date_axis,
     dots,
+    panels,
     zero_line,
 )
 
 _POINTS = 500
-_TURNED = 8
+_LABELS = 4
 _NEAR = 0.03
 _CHANCE = 0.05
 _COIN = 0.5
@@ -46,7 +46,6 @@ _LITTLE = 0.05
 _FAR = 10
 _CLOSE = 1e-4
 """What ten digits of a forecast may change in a p-value."""
-_AT_ONCE = "at once"
 
 
 def _skill(value: float) -> say.Quantity:
@@ -375,6 +374,9 @@ def _loss_difference_claim(result: Result, whole: set[str], saved: pd.DataFrame)
     )
 
 
+_NOUNS = {"month": "month", "third": "regime", "hour": "hour", "year": "year"}
+
+
 def _skill_by(result: Result, group: str) -> pd.DataFrame:
     """Skill of the leader by group, without groups of few candles."""
     table = result.scores(group, ("skill", "skill_low", "skill_high", "mae_bp", "dm_p"))
@@ -382,68 +384,60 @@ def _skill_by(result: Result, group: str) -> pd.DataFrame:
     return table.drop(columns="model").reset_index(drop=True)
 
 
-def _groups_claim(groups: pd.DataFrame, noun: str, name: str, *, beats: bool, rows: int = 0) -> say.Claim:
-    """Number of groups in which a model has the smaller error, and in how many of them significantly."""
-    good = int((groups["skill"] > 0).sum())
-    sure = int(((groups["skill_low"] > 0) & (groups["dm_p"] < _CHANCE / 2)).sum())
-    worse = int((groups["skill_high"] < 0).sum())
-    errors = "The errors of {model} are "
-    if sure:
-        end = f", in {'each' if sure == good else '{sure}'} of them by more than chance would, taken one by one"
-        end += "" if beats else "; over the whole test the difference is not significant"
-    else:
-        end = "; none of them is beyond chance"
-    end += "; in {worse} they are larger by more than chance would, taken one by one." if worse else "."
+def skill_by(result: Result) -> Chart:
+    """Skill of the leader by month, third of volatility, hour of the day and year, as small multiples."""
+    parts = {}
+    for by in _NOUNS:
+        part = _skill_by(result, by).rename(columns={by: "name"})
+        part = (
+            part.sort_values("name", key=lambda names: names.astype("str").map(THIRDS.index)) if by == "third" else part
+        )
+        names = [f"{name:02d}" if by == "hour" else str(name) for name in part["name"]]
+        parts[by] = part.assign(by=by, name=names).reset_index(drop=True)
+    figure, axes = panels(2, 2, 4.8, sharey=True)
+    for by, panel in zip(parts, axes, strict=True):
+        dots(panel, parts[by], "skill", "skill_low", "skill_high")
+        zero_line(panel)
+        ticks = range(0, len(parts[by]), -(-len(parts[by]) // _LABELS))
+        panel.set_xticks(ticks, [parts[by]["name"][tick] for tick in ticks])
+        panel.set_title(f"by {_NOUNS[by]}" + " of the day, UTC" * (by == "hour"))
+    for panel in axes[::2]:
+        panel.set_ylabel("skill, %")
+    alt = "Skill with its interval by month, volatility regime, hour and year; the dashed line is persistence."
+    table = pd.concat(parts.values(), ignore_index=True)
+    beats, rows = _leader(result)["beats"], len(result.losses)
+    conclude = partial(_skill_by_claim, name=result.leader, beats=beats, rows=rows)
+    return Chart("skill-by", table, conclude, figure, alt)
+
+
+def _skill_by_claim(groups: pd.DataFrame, name: str, *, beats: bool, rows: int = 0) -> say.Claim:
+    """In how many months, regimes, hours and years a model has the smaller error, and in how many beyond chance."""
+    by = groups.groupby("by", sort=False)
+    several = groups[by["name"].transform("size") > 1]
+    sure = int(((several["skill_low"] > 0) & (several["dm_p"] < _CHANCE / 2)).sum())
+    worse = int((several["skill_high"] < 0).sum())
+    sizes, held = by.size(), by["rows"].sum()
+    one = [key for key in ("month", "year") if sizes.get(key) == 1]
+    alone = "{part} test lies in one {one}. "
+    parts = [
+        f"{say.count(int((part['skill'] > 0).sum()))} of {say.count(len(part), _NOUNS[str(key)])}"
+        for key, part in several.groupby("by", sort=False)
+    ]
+    begin = "The errors of {model} are smaller than those of “no change” in {parts}; taken one by one, {sure} of these "
+    begin += "differences {are} beyond chance" + " and {worse} the other way" * bool(worse)
+    doubt = "; over the whole test the difference is not significant." if not beats and sure else "."
     return say.cases(
-        (len(groups) == 1, "{part} test lies in one {noun}: the skill of {model} there is {skill}."),
-        (not good, errors + "in none of the {all} smaller than those of “no change”."),
-        (good == len(groups), errors + "smaller than those of “no change” in every one of the {all}" + end),
-        (True, errors + "smaller than those of “no change” in {good} of the {all}" + end),
-        part=say.word("Nearly the whole" if groups["rows"].sum() < rows else "The whole"),
-        noun=say.word(noun),
+        (several.empty, alone + "The skill of {model} there is {skill}."),
+        (True, alone * bool(one) + begin + doubt),
+        part=say.word("Nearly the whole" if one and held[one[0]] < rows else "The whole"),
+        one=say.word(_NOUNS[one[0]] if one else "span"),
         model=say.model(name),
         skill=say.percent(groups["skill"].iloc[0], 2, beside=0.0),
-        good=say.count(good),
+        parts=say.word(", ".join(parts) or "none"),
         sure=say.count(sure),
+        are=say.verb(sure, "is", "are"),
         worse=say.count(worse),
-        all=say.count(len(groups), noun),
     )
-
-
-def skill_by(result: Result, group: str) -> Chart | Table | say.Claim:
-    """Skill of the leader by ``month``, ``year``, ``third`` (of volatility) or ``hour`` of the day."""
-    groups = _skill_by(result, group)
-    noun = {"third": "regime"}.get(group, group)
-    conclude = partial(
-        _groups_claim, noun=noun, name=result.leader, beats=_leader(result)["beats"], rows=len(result.losses)
-    )
-    if len(groups) == 1 and group == "hour":
-        return say.claim("Every candle opens at the same hour: there are no hours to compare.")
-    if group == "year":
-        return _year_table(groups, conclude) if len(groups) > 1 else conclude(groups)  # the whole test is one year
-    if group == "third":
-        groups = groups.set_index("third").reindex(THIRDS).rename_axis("third").dropna(subset="skill").reset_index()
-    turn = 60 if group == "month" and len(groups) > _TURNED else 0
-    figure, axes = canvas(2.7, bottom=0.75 if turn else 0.4)
-    dots(axes, groups, "skill", "skill_low", "skill_high")
-    zero_line(axes)
-    axes.set_ylabel("skill, %")
-    axes.set_xticks(range(len(groups)), [f"{name:02d}" if group == "hour" else name for name in groups[group]])
-    axes.tick_params(axis="x", rotation=turn)
-    alt = f"Skill with its interval for each {noun}; the dashed line is persistence."
-    return Chart(f"by-{group}", groups, conclude, figure, alt)
-
-
-def _year_table(groups: pd.DataFrame, conclude: Conclude) -> Table:
-    columns: Columns = {
-        "year": ("Year", str),
-        "rows": "Candles",
-        "mae_bp": ("Error, bp", say.digits(3)),
-        "skill": ("Skill", _skill),
-        "interval": "95 % interval",
-        "dm_p": ("p-value of the year alone", say.probability),
-    }
-    return Table("by-year", groups.assign(interval=_intervals(groups)), conclude, columns)
 
 
 def newest_forecasts(result: Result, candles: pd.DataFrame, symbol: str, most: int = 36) -> Chart:
@@ -677,47 +671,24 @@ def _coverage_claim(name: str, level: float, held: pd.DataFrame) -> say.Claim:
     )
 
 
-def fees(result: Result) -> Chart | say.Claim:
-    """Result of a trade at each fee, by rule and time of entry."""
-    if not np.isfinite(result.gain.bp):
+def fees(result: Result) -> say.Claim:
+    """What a trade earns after fees, where it is significant."""
+    gain, trip = result.gain, "a round trip on the strongest forecasts of {model}"
+    if not np.isfinite(gain.bp):
         return say.claim("No forecast stands out from the others, so that nothing would be traded.")
-    trades = result.money().dropna(subset=["net_bp"])
-    late = next((entry for entry in trades["entry"].unique() if entry != _AT_ONCE), _AT_ONCE)
-    figure, axes = canvas(2.9)
-    lines = {
-        ("top", _AT_ONCE): "strongest tenth, at once",
-        ("top", late): f"strongest tenth, {late}",
-        ("sign", _AT_ONCE): "every forecast, at once",
-    }
-    styles = zip(SERIES, ("o", "v", "s"), ("-", "-", ":"), lines.items(), strict=False)
-    for color, marker, line, ((rule, entry), label) in styles:
-        part = trades[(trades["rule"] == rule) & (trades["entry"] == entry)]
-        axes.plot(part["cost_bp"], part["net_bp"], marker=marker, linestyle=line, color=color, label=label)
-    zero_line(axes)
-    axes.set(xlabel="fee of a round trip, bp", ylabel="left of a round trip, bp")
-    axes.legend()
-    alt = "Lines of what is left of a round trip as the fee grows, falling from left to right."
-    return Chart("fees", trades, partial(_fees_claim, result.gain, result.leader, wins=_wins(result)), figure, alt)
-
-
-def _fees_claim(gain: Gain, name: str, trades: pd.DataFrame, *, wins: bool) -> say.Claim:
-    """Result of a trade after fees, where it is significant; before fees it is that of the first point drawn."""
-    free = trades[(trades["rule"] == "top") & (trades["entry"] == _AT_ONCE)].sort_values("cost_bp").iloc[0]
-    fee = float(free["net_bp"] + free["cost_bp"])
-    trip = "a round trip on the strongest forecasts of {model}"
     filled = "whether orders would be filled at these prices is not known."
     nothing = f"at a fee of {{fee}} {trip} earns nothing, and entering and leaving usually costs {{usual}}."
     return say.cases(
-        (fee <= 0, f"Before fees {trip} earned nothing ({{fee}}, {{low}} to {{high}})."),
-        (not (gain.proven and wins), f"What {trip} earns before fees, {{fee}}, may be luck ({{low}} to {{high}})."),
-        (fee < say.USUAL_FEE_BP, "Skill is not profit: " + nothing),
+        (gain.bp <= 0, f"Before fees {trip} earned nothing ({{fee}}, {{low}} to {{high}})."),
         (
-            True,
-            f"Nothing is left of {trip} only at a fee of {{fee}}, above the usual {{usual}}; " + filled,
+            not (gain.proven and _wins(result)),
+            f"What {trip} earns before fees, {{fee}}, may be luck ({{low}} to {{high}}).",
         ),
-        model=say.model(name),
+        (gain.bp < say.USUAL_FEE_BP, "Skill is not profit: " + nothing),
+        (True, f"Nothing is left of {trip} only at a fee of {{fee}}, above the usual {{usual}}; " + filled),
+        model=say.model(result.leader),
         usual=say.bp(say.USUAL_FEE_BP, 0),
-        fee=say.bp(fee, 1),
+        fee=say.bp(gain.bp, 1),
         low=say.bp(gain.low, 1),
         high=say.bp(gain.high, 1),
     )

@@ -42,7 +42,7 @@ def catalogue(names: str) -> Table:
     }
     items = features_of(names)
     data = pd.DataFrame([{column: getattr(item, column) for column in columns} for item in items])
-    return Table("catalogue", data, _catalogue_claim, columns)
+    return Table("catalogue", data, _catalogue_claim, columns, folded=True)
 
 
 def _catalogue_claim(table: pd.DataFrame) -> say.Claim:
@@ -158,19 +158,10 @@ def _drift_claim(grid: pd.DataFrame) -> say.Claim:
     )
 
 
-def correlations(features: pd.DataFrame) -> Chart:
-    """Rank correlation between the features."""
+def correlations(features: pd.DataFrame) -> say.Claim:
+    """How many pairs of features have nearly the same ranks, and the closest."""
     values = _known(features)
     table = values.iloc[sampled(len(values), _SAMPLE)].corr(method="spearman")
-    figure, axes = canvas(5.9, left=1.75, bottom=1.75)
-    heat_map(figure, axes, [table], -1, 1)
-    axes.set_xticks(np.arange(len(table)), list(table.columns), rotation=90)
-    alt = "Heat map of the rank correlation between each two features."
-    return Chart("correlations", table.rename_axis("feature").reset_index(), _correlations_claim, figure, alt)
-
-
-def _correlations_claim(data: pd.DataFrame) -> say.Claim:
-    table = data.set_index("feature")
     first, second = np.triu_indices(len(table), 1)
     upper = np.nan_to_num(np.abs(table.to_numpy()[first, second]))  # a feature that never changes is like no other
     closest, close = int(upper.argmax()), int((upper > _STRONG).sum())

@@ -140,7 +140,7 @@ def rules_checked(rules: pd.DataFrame) -> Table:
         "checked": "Rows checked",
         "broken": "Rows that violate it",
     }
-    return Table("rules", rules[list(columns)], _rules_claim, columns)
+    return Table("rules", rules[list(columns)], _rules_claim, columns, folded=True)
 
 
 def _rules_claim(rules: pd.DataFrame) -> say.Claim:

@@ -63,28 +63,19 @@ def _plan_claim(folds: pd.DataFrame, step: pd.Timedelta) -> say.Claim:
     )
 
 
-def order_by_aic(autoregression: AutoRegression) -> Chart:
+def order_by_aic(autoregression: AutoRegression) -> say.Claim:
     """How many past returns the autoregression uses."""
-    gain = autoregression.aic.rename_axis("order").reset_index()
-    gain["above_best"] = gain["aic"] - gain["aic"].min()
-    figure, axes = canvas(2.6)
-    axes.bar(gain["order"], gain["above_best"], width=0.6)
-    axes.set(xlabel="number of past returns in the model", ylabel="AIC above the best")
-    axes.set_xticks(gain["order"])
-    order, rows = len(autoregression.weights), int(autoregression.summary["observations"])
-
-    def _conclude(table: pd.DataFrame) -> say.Claim:
-        return say.claim(
-            "Akaike's criterion weighs fit against the number of coefficients; on the newest {rows} of the last fold's "
-            "training it picks {order}.",
-            holds=order == int(table["order"].iloc[int(table["aic"].argmin())]),
-            otherwise="Akaike's criterion prefers no past return at all on the newest {rows} of the last fold's "
-            "training; the model keeps {order}.",
-            rows=say.count(rows, "return"),
-            order=say.count(order, "past return"),
-        )
-
-    return Chart("order", gain, _conclude, figure, "Bars of AIC above the best for each number of lags.")
+    aic, order = autoregression.aic, len(autoregression.weights)
+    rows = int(autoregression.summary["observations"])
+    return say.claim(
+        "Akaike's criterion weighs fit against the number of coefficients; on the newest {rows} of the last fold's "
+        "training it picks {order}.",
+        holds=order == int(aic.index[int(aic.argmin())]),
+        otherwise="Akaike's criterion prefers no past return at all on the newest {rows} of the last fold's training; "
+        "the model keeps {order}.",
+        rows=say.count(rows, "return"),
+        order=say.count(order, "past return"),
+    )
 
 
 def coefficients(autoregression: AutoRegression) -> Table:
@@ -96,7 +87,7 @@ def coefficients(autoregression: AutoRegression) -> Table:
         "error": ("Standard error", say.digits(4)),
         "p": ("p-value", say.probability),
     }
-    return Table("coefficients", table, _coefficients_claim, columns)
+    return Table("coefficients", table, _coefficients_claim, columns, folded=True)
 
 
 def _coefficients_claim(table: pd.DataFrame) -> say.Claim:

@@ -18,7 +18,7 @@ from btcml.forecast.models.statistical import AutoRegression
 from btcml.forecast.verdict import looks_to_break
 from btcml.report import claims as say
 from btcml.report import exploration
-from btcml.report.charts import eda, evaluation, training
+from btcml.report.charts import eda, evaluation, horizons, training
 from btcml.report.story import csv_text
 
 from .test_exhibits import cards_of, forecasts, range_frame, result_of, text_of
@@ -92,7 +92,7 @@ def test_without_skill_nothing_is_called_forecast_or_sure():
     said = [
         evaluation.verdict(result), evaluation.truth(result, "binance"), evaluation.truth(result, "simulated"),
         evaluation.loss_difference(result), evaluation.fees(result), evaluation.signs(result),
-        *[evaluation.skill_by(result, group) for group in ("month", "third", "hour")],
+        evaluation.skill_by(result),
     ]  # fmt: skip
     text = " ".join(told(item) for item in said)
     assert "Yes" not in text
@@ -110,9 +110,10 @@ def test_a_gain_under_no_is_luck_even_if_its_own_interval_is_above_zero():
     card = cards_of(result)["Break-even fee"]
     assert str(card.value) == "not shown"
     assert "may be luck" in card.note
-    trades = pd.DataFrame({"rule": ["top"], "entry": ["at once"], "cost_bp": [0.0], "net_bp": [20.6]})
-    assert "may be luck" in str(evaluation._fees_claim(result.gain, "ridge", trades, wins=False))
-    assert "only at a fee" in str(evaluation._fees_claim(result.gain, "ridge", trades, wins=True))
+    assert "may be luck" in str(evaluation.fees(result))
+    sure = result_of(forecasts(0.2))
+    sure.__dict__["gain"] = Gain(20.6, 2.6, 38.5)
+    assert "only at a fee" in str(evaluation.fees(sure))
 
 
 def test_cards_without_a_champion_name_the_model_that_they_are_about():
@@ -178,12 +179,12 @@ def test_groups_that_lead_under_no_are_not_called_sure():
     groups = pd.DataFrame(
         {"skill": [0.1, 0.1, -0.1], "skill_low": [0.05, -0.1, -0.2], "skill_high": [0.2, 0.2, -0.05], "rows": 9}
     )
-    said = str(evaluation._groups_claim(groups.assign(dm_p=[0.001, 0.4, 0.99]), "month", "ridge", beats=False))
-    assert "over the whole test the difference is not significant" in said
-    assert "in 1 they are larger by more than chance would, taken one by one." in said
-    doubtful = str(evaluation._groups_claim(groups.assign(dm_p=0.4), "month", "ridge", beats=True))
-    assert "none of them is beyond chance" in doubtful
-    one = evaluation._groups_claim(groups.head(1).assign(dm_p=0.4), "month", "ridge", beats=True, rows=10)
+    groups = groups.assign(by="month", name=[*"abc"], dm_p=[0.001, 0.4, 0.99])
+    said = str(evaluation._skill_by_claim(groups, "ridge", beats=False))
+    assert "1 of these differences is beyond chance and 1 the other way; over the whole test" in said
+    doubtful = str(evaluation._skill_by_claim(groups.assign(dm_p=0.4), "ridge", beats=True))
+    assert "0 of these differences are beyond chance and 1 the other way." in doubtful
+    one = evaluation._skill_by_claim(groups.head(1).assign(dm_p=0.4), "ridge", beats=True, rows=10)
     assert str(one).startswith("Nearly the whole test lies in one month")
 
 
@@ -307,14 +308,15 @@ def test_a_span_of_one_month_is_one_month():
     frame["open_time"] = pd.Timestamp("2025-06-01", tz="UTC") + (frame["open_time"] - frame["open_time"].min()) / 4
     result = result_of(frame)
     assert "month" not in told(evaluation.loss_difference(result))
-    assert told(evaluation.skill_by(result, "month")).startswith("The whole test lies in one month")
+    assert told(evaluation.skill_by(result)).startswith("The whole test lies in one month")
 
 
 def test_the_line_and_the_months_of_a_test_tell_one_number():
     """The picture counts the months of the table from its own line."""
     result = result_of(forecasts(0.02))
-    line, months = evaluation.loss_difference(result), evaluation.skill_by(result, "month")
-    good, every = int((months.data["skill"] > 0).sum()), len(months.data)
+    line, table = evaluation.loss_difference(result), evaluation.skill_by(result).data
+    months = table[table["by"] == "month"]
+    good, every = int((months["skill"] > 0).sum()), len(months)
     assert every > 1
     some = f"every one of the {every} months" if good == every else f"{good} of {every} months"
     assert some in told(line)
@@ -324,8 +326,8 @@ def test_every_caption_is_a_function_of_its_numbers():
     """From the CSV alone, whose numbers have ten digits, the same sentence comes out."""
     result = result_of(forecasts(0.02))
     items = [
-        evaluation.loss_difference(result), evaluation.coverage(result), evaluation.fees(result),
-        evaluation.size_forecasts(result.ranges), evaluation.skill_by(result, "hour"),
+        evaluation.loss_difference(result), evaluation.coverage(result), evaluation.size_forecasts(result.ranges),
+        evaluation.skill_by(result),
     ]  # fmt: skip
     for item in items:
         read = pd.read_csv(io.StringIO(csv_text(item.data)))
@@ -388,15 +390,14 @@ def read(request) -> tuple[Hostile, Result, dict[str, str]]:
     given = {
         "result": result, "candles": candles.assign(**prices), "symbol": case.symbol, "market": case.market,
         "ledger": LEDGER, "ranges": result.ranges, "volatility": result.ranges, "forecasts": _sealed(1.0),
+        "ahead": None,
     }  # fmt: skip
     said = {}
-    for name, function in vars(evaluation).items():
-        wanted = getattr(function, "__module__", "") == evaluation.__name__ and not name.startswith("_")
+    for name, function in (vars(evaluation) | vars(horizons)).items():
+        ours = getattr(function, "__module__", "") in {evaluation.__name__, horizons.__name__}
+        wanted = ours and not name.startswith("_")
         names = list(inspect.signature(function).parameters) if wanted else []
-        if "group" in names:
-            parts = ("month", "year", "third", "hour")
-            said |= {f"{name} {part}": words(function(result, part)) for part in parts}
-        elif names:
+        if names:
             said[name] = words(function(**{key: given[key] for key in names if key in given}))
     return case, result, said
 
@@ -412,8 +413,8 @@ def words(item) -> str:
 
 def test_every_function_of_the_last_chapter_is_read(read):
     """A claim function that is added is read over the whole family the day it is exported."""
-    shown = {row[0] for row in claims(MODULES["evaluation"])}
-    assert shown <= {name.split()[0] for name in read[2]}
+    shown = {row[0] for chapter in ("evaluation", "horizons") for row in claims(MODULES[chapter])}
+    assert shown <= read[2].keys()
 
 
 def test_no_sentence_contradicts_the_verdict(read):
@@ -425,9 +426,12 @@ def test_no_sentence_contradicts_the_verdict(read):
         assert result.verdict.champion == result.leader
         assert not [word for word in ("No advantage", "No model has", "beats persistence by the rule") if word in text]
         assert "the difference is significant" in said["against_persistence"]
+        assert "Where will it go?: not known" not in said["answers"]
     else:
         assert "The champion is persistence" in said["verdict"]
         assert "Champion: Persistence" in said["cards"]
+        assert said["answers"].startswith("Where will it go?: not known")
+        assert "Is it money?: no " in said["answers"]
         wrong = ("Yes", "Skill is not profit", "is served", "predictable to a small degree", "at a fee of")
         assert not [word for word in wrong if word in text]
         assert str(say.model(result.leader)) in said["cards"]
@@ -448,8 +452,8 @@ def test_months_and_direction_are_told_alike(read):
     """The line and the table count the same months; a coin that is beaten, or not, is so in card and sentence."""
     case, result, said = read
     if len(set(case.frame["open_time"].dt.month)) == 1:
-        assert "months" not in said["loss_difference"] + said["skill_by month"]
-        assert "lies in one month" in said["skill_by month"]
+        assert "months" not in said["loss_difference"] + said["skill_by"]
+        assert "lies in one month" in said["skill_by"]
     low, high = (result.figures[result.leader][f"direction_{end}"] for end in ("low", "high"))
     word = "more often than by a coin" if low > 0.5 else "less often" if high < 0.5 else "a coin could reach"
     assert word in said["signs"]
