@@ -123,13 +123,10 @@ def _skill_by_horizon_claim(table: pd.DataFrame) -> say.Claim:
     proven, late = table[table["beats"]], table[table["late_low"] > 0]
     begin = "The close is forecast better than “no change” by the rule at {some} of {all}, {where} ahead"
     none = "At none of {all} is the close forecast better than “no change” by the rule"
-    lasts = "; used one candle late the skill is above chance, taken alone, at {late} of them"
+    lasts = "; used one candle late the skill is above chance, taken alone, at {late} of {all}"
     return say.cases(
         (proven.empty and late.empty, none + "."),
-        (
-            proven.empty,
-            none + "; used one candle late the skill is above chance, taken alone, at {late}.",
-        ),
+        (proven.empty, none + "; used one candle late the skill is above chance, taken alone, at {late}."),
         (late.empty, begin + ": the skill is {first} to {last}; used one candle late nothing of it is beyond chance."),
         (True, begin + ": the skill is {first} to {last}" + lasts + "."),
         some=say.count(len(proven)),
