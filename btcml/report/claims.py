@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from btcml.candles import SeriesKey
+
 
 USUAL_FEE_BP = 20.0
 """What a round trip usually costs, in bp: ten to enter and ten to leave."""
@@ -287,6 +289,20 @@ def model(name: str) -> Quantity:
     ('Random forest', 'sklearn.linear_model.Lars')
     """
     return word(TITLES.get(name, name))
+
+
+def series(key: SeriesKey) -> Quantity:
+    """Return symbol, interval and source of a series.
+
+    Examples
+    --------
+    >>> from btcml.candles import SeriesKey
+    >>> series(SeriesKey("simulated", "BTCUSDT", "5m")).text
+    'BTCUSDT 5m, simulated market'
+    """
+    kind, _, name = key.market.partition(":")
+    source = {"binance": "Binance", "simulated": "simulated market"}.get(kind) or f"{kind} “{name}”"
+    return word(f"{key.symbol} {key.interval}, {source}")
 
 
 def verb(value: float, one: str, many: str) -> Quantity:

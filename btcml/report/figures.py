@@ -2,14 +2,17 @@
 
 In an SVG text stays text (searchable, in the page's own font, legible in dark mode). What matplotlib takes from
 machine or time is fixed: fonts are those in its own wheel, ids come from the chart's
-name, there is no date, coordinates have one decimal. Tables keep the raw numbers for the CSV beside the page.
+name, there is no date, coordinates have one decimal. Each chart is drawn twice, for wide and for narrow screens. Tables
+keep the raw numbers for the CSV beside the page.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import math
 import re
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +25,8 @@ import pandas as pd
 from matplotlib import font_manager
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.gridspec import GridSpec
+from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from btcml.errors import ReportError
 from btcml.files import resource
@@ -48,10 +52,15 @@ SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"
 _ROLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper"} | {
     color: f"s{place}" for place, color in enumerate(SERIES, 1)
 }
-_WIDTH = 7.6
+_WIDTHS = {"wide": 7.6, "narrow": 4.05}
+"""Inches of each drawing: on a screen of 390 pixels, the letters of the narrow one are 11 pixels high."""
+
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.86, 0.32, 0.26, 0.5
 _NAMES = 1.75  # inches for the names of features
-_NAMED = 0.2  # share of the width: the left part has names, not numbers
+_BAR = 0.6  # inches for a scale of colours
+_LINE, _LETTER = 0.18, 0.078  # inches of a line of text, and of a letter
+_SAMPLE = 5  # letters that the sample of a line and the space around it take
+_STACKED = 0.8  # height of a panel below others, over that of one beside them
 
 
 def published(data: pd.DataFrame) -> pd.DataFrame:
@@ -103,7 +112,7 @@ class Chart(Exhibit):
         Text alternative of the figure: what is drawn, not what it shows.
     """
 
-    figure: Figure
+    figure: Drawing
     alt: str
 
     def __post_init__(self) -> None:
@@ -113,7 +122,81 @@ class Chart(Exhibit):
         super().__post_init__()
 
 
-def canvas(height: float = 3.0, *, left: float = _LEFT, bottom: float = _BOTTOM) -> tuple[Figure, Axes]:
+class Drawing(Figure):
+    """A figure that is laid out for a wide and for a narrow screen, with margins in inches.
+
+    Attributes
+    ----------
+    panels
+        Its axes, row by row.
+    bar
+        Axes of the scale of colours, right of all panels.
+    """
+
+    bar: Axes | None = None
+
+    def __init__(self, rows: int, columns: int, height: float, left: float, bottom: float, **shared: Any) -> None:
+        super().__init__(figsize=(_WIDTHS["wide"], height))
+        self._columns, self._body, self._left, self._bottom = columns, height - _TOP - bottom, left, bottom
+        self._shared = bool(shared.get("sharey"))
+        self._gaps = {"wspace": 0.26, "hspace": 0.16 if shared.get("sharex") else 0.55}
+        self.panels: list[Axes] = list(self.subplots(rows, columns, squeeze=False, **shared).ravel())
+        self._grid = GridSpec(rows, columns, figure=self, height_ratios=shared.get("height_ratios"))
+        self.lay_out("wide")
+
+    def lay_out(self, name: str) -> None:
+        """Put margins and panels where they belong on a ``wide`` or ``narrow`` screen, and names above what is drawn.
+
+        On a narrow one, panels beside each other stand below each other, and labels are wrapped or left out.
+        """
+        width, body = _WIDTHS[name], self._body
+        stacked = name == "narrow" and self._columns > 1
+        self._place(stacked=stacked)
+        body *= _STACKED * self._columns if stacked else 1.0
+        self._margins(width, body, _TOP, self._bottom)
+        rooms = [(panel, panel.get_position().width * width) for panel in self.panels]
+        above = max(_name_above(panel, room) for panel, room in rooms)
+        below = max(_fit_labels(panel, room) for panel, room in rooms)
+        self._margins(width, body, _TOP + _LINE * above, self._bottom + _LINE * below)
+
+    def _place(self, *, stacked: bool) -> None:
+        grid = GridSpec(len(self.panels), 1, figure=self) if stacked else self._grid
+        for place, panel in enumerate(self.panels):
+            panel.set_subplotspec(grid[place])
+            panel.tick_params(labelleft=stacked or not self._shared or place % self._columns == 0)
+
+    def _margins(self, width: float, body: float, top: float, bottom: float) -> None:
+        height, right = top + body + bottom, _RIGHT + (_BAR if self.bar else 0.0)
+        self.set_size_inches(width, height)
+        self.subplots_adjust(self._left / width, bottom / height, 1 - right / width, 1 - top / height, **self._gaps)
+        if self.bar:
+            self.bar.set_position((1 - (right - 0.16) / width, bottom / height, 0.1 / width, body / height))
+
+
+def _name_above(panel: Axes, room: float) -> int:
+    """Name the labelled lines above a panel, in as many columns as its room has; return the number of rows."""
+    handles, labels = panel.get_legend_handles_labels()
+    if not labels:
+        return 0
+    fit = int(room / _LETTER / (max(map(len, labels)) + _SAMPLE))
+    columns = min(max(fit, 1), len(labels))
+    panel.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns)
+    return -(-len(labels) // columns)
+
+
+def _fit_labels(panel: Axes, room: float) -> int:
+    """Wrap the label of the horizontal axis, leave out ticks that have no room; return the lines that were added."""
+    label = textwrap.fill(panel.get_xlabel().replace("\n", " "), int(room / _LETTER) + _SAMPLE)
+    panel.set_xlabel(label)
+    if isinstance(panel.xaxis.get_major_locator(), FixedLocator):
+        ticks = [text.get_text() for text in panel.get_xticklabels()]
+        letters = sum(max(map(len, text.split("\n"))) + 1 for text in ticks)
+        if (step := math.ceil(letters * _LETTER / room)) > 1:
+            panel.set_xticks(panel.get_xticks()[::step], ticks[::step])
+    return label.count("\n")
+
+
+def canvas(height: float = 3.0, *, left: float = _LEFT, bottom: float = _BOTTOM) -> tuple[Drawing, Axes]:
     """Return an empty figure in the style of the pages and its one pair of axes.
 
     Parameters
@@ -121,7 +204,7 @@ def canvas(height: float = 3.0, *, left: float = _LEFT, bottom: float = _BOTTOM)
     height
         Inches; the width is that of the page.
     left, bottom
-        Inches for the tick labels. Margins are fixed, so that no text is measured.
+        Inches for the tick labels.
     """
     figure, axes = panels(1, 1, height, left=left, bottom=bottom)
     return figure, axes[0]
@@ -129,16 +212,14 @@ def canvas(height: float = 3.0, *, left: float = _LEFT, bottom: float = _BOTTOM)
 
 def panels(
     rows: int, columns: int, height: float, *, left: float = _LEFT, bottom: float = _BOTTOM, **shared: Any
-) -> tuple[Figure, list[Axes]]:
+) -> tuple[Drawing, list[Axes]]:
     """Return a figure with several axes, row by row."""
     _apply_style()
-    figure = Figure(figsize=(_WIDTH, height))
-    edges = left / _WIDTH, bottom / height, 1 - _RIGHT / _WIDTH, 1 - _TOP / height
-    figure.subplots_adjust(*edges, 0.26, 0.16 if shared.get("sharex") else 0.5)
-    return figure, list(figure.subplots(rows, columns, squeeze=False, **shared).ravel())
+    figure = Drawing(rows, columns, height, left, bottom, **shared)
+    return figure, figure.panels
 
 
-def named_rows(names: list[str]) -> tuple[Figure, Axes]:
+def named_rows(names: list[str]) -> tuple[Drawing, Axes]:
     """Return a figure with one named row, such as a feature, from top to bottom."""
     figure, axes = canvas(0.7 + 0.19 * len(names), left=_NAMES)
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -170,7 +251,7 @@ def zero_line(axes: Axes, label: str = "") -> None:
     axes.axhline(0, color=MUTED, linewidth=1.2, linestyle="--", label=label or None)
 
 
-def heat_map(figure: Figure, axes: Axes | list[Axes], grids: list[pd.DataFrame], low: float, high: float) -> None:
+def heat_map(figure: Drawing, axes: Axes | list[Axes], grids: list[pd.DataFrame], low: float, high: float) -> None:
     """Draw frames as heat maps with one colour scale: plain, and drawn as shapes; row names go down the left."""
     parts = axes if isinstance(axes, list) else [axes]
     colors: dict[str, Any] = {"cmap": DIVERGING if low < 0 else SEQUENTIAL, "vmin": low, "vmax": high}
@@ -182,7 +263,8 @@ def heat_map(figure: Figure, axes: Axes | list[Axes], grids: list[pd.DataFrame],
         part.grid(visible=False)
     parts[0].set_yticks(np.arange(len(grids[0])), list(grids[0].index))
     parts[0].invert_yaxis()
-    bar = figure.colorbar(mesh, ax=parts, fraction=0.03, pad=0.02, aspect=30)
+    figure.bar = figure.add_axes((0.9, 0.1, 0.02, 0.8))
+    bar = figure.colorbar(mesh, cax=figure.bar)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
     if bar.solids is not None:
@@ -200,7 +282,7 @@ def candle_bars(axes: Axes, candles: pd.DataFrame, unit: str) -> None:
         fill: dict[str, Any] = {"color": "none" if rising else color, "edgecolor": color}
         axes.bar(place[part], rows["close"] - rows["open"], bottom=rows["open"], width=0.64, **fill)
     ticks = np.linspace(0, len(candles) - 1, 5).astype(int)
-    axes.set_xticks(ticks, [candles["open_time"].iloc[tick].strftime("%d %b %H:%M") for tick in ticks])
+    axes.set_xticks(ticks, [candles["open_time"].iloc[tick].strftime("%d %b\n%H:%M") for tick in ticks])
     axes.set_xlim(-1, len(candles))
     axes.set_ylabel(f"price, {unit}" if unit else "price")
     thousands(axes)
@@ -216,34 +298,39 @@ def dots(axes: Axes, groups: pd.DataFrame, value: str, low: str, high: str) -> N
 
 
 def svg_text(chart: Chart) -> str:
-    """Draw a chart as one inline ``<svg>`` element with a text alternative.
+    """Draw a chart as two inline ``<svg>`` elements with a text alternative; the page shows the one that fits.
 
     Returns
     -------
     str
         The same for the same chart on every machine with the same matplotlib.
     """
+    return "\n".join(_drawn(chart, name) for name in _WIDTHS)
+
+
+def _drawn(chart: Chart, name: str) -> str:
     _apply_style()
     mpl.rcParams["svg.hashsalt"] = chart.name
+    chart.figure.lay_out(name)
     stream = io.StringIO()
     chart.figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
-    return _inline(stream.getvalue(), chart)
+    return _inline(stream.getvalue(), chart, name)
 
 
-def _inline(drawn: str, chart: Chart) -> str:
+def _inline(drawn: str, chart: Chart, name: str) -> str:
     text = drawn[drawn.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r' (?:width|height)="[\d.]+pt"| version="1.1"| xmlns:xlink="[^"]*"', "", text, count=3)
     text = text.replace("xlink:href", "href")
     text = re.sub(r'( (?:d|points|x|y|x1|x2|y1|y2)=")([^"]*)"', _rounded, text)
     text = re.sub(r"font: ([^;\"]*?)([\d.]+px)[^;\"]*", _font, text)
-    text = _own_ids(text, chart.name)
+    text = _own_ids(text, f"{chart.name}-{name}")
     for color, role in _ROLES.items():
         text = text.replace(color, f"var(--{role},{color})")  # JupyterLab and nbconvert have no such variables
     label = chart.alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    named = ' class="named"' * (chart.figure.subplotpars.left > _NAMED)  # the page lets a narrow screen begin there
-    style = f' style="background:var(--paper,{PAPER});font-family:var(--sans,sans-serif)"'
-    text = text.replace("<svg", f'<svg role="img" aria-label="{label}"{named}{style}', 1)
+    hidden = "display:none;" * (name == "narrow")  # the page shows it on a small screen
+    style = f' style="{hidden}background:var(--paper,{PAPER});font-family:var(--sans,sans-serif)"'
+    text = text.replace("<svg", f'<svg class="{name}" role="img" aria-label="{label}"{style}', 1)
     return re.sub(r"\s*\n\s*", "\n", text).strip()
 
 
@@ -323,7 +410,7 @@ class Download(Exhibit):
         )
 
 
-def exhibit_html(item: Chart | Table, name: str, drawn: tuple[str, str] | None = None) -> str:
+def exhibit_html(item: Chart | Table, name: str, drawn: tuple[str, str] | None = None, series: str = "") -> str:
     """Return a figure or table below its conclusion, with a link to its numbers in ``data/NAME.csv``.
 
     Parameters
@@ -334,13 +421,27 @@ def exhibit_html(item: Chart | Table, name: str, drawn: tuple[str, str] | None =
         Its id, and the name of its numbers.
     drawn
         What `drawn_html` returns of it, where that is known.
+    series
+        Of what a figure is; it stands below the conclusion with what is drawn.
     """
     kind, body = drawn or drawn_html(item)
+    shown = _with_subtitle(item.alt, series, body) if isinstance(item, Chart) else _scrolling(item, body)
     return (
-        f'<figure id="{name}" class="{kind}"><figcaption>{escape(str(item.conclusion))}</figcaption>\n'
-        f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(item.name)}">{body}</div>\n'
+        f'<figure id="{name}" class="{kind}"><figcaption>{escape(str(item.conclusion))}</figcaption>\n{shown}\n'
         f'<p class="numbers"><a href="data/{name}.csv" download>Numbers (CSV)</a></p></figure>'
     )
+
+
+def _with_subtitle(alt: str, series: str, body: str) -> str:
+    """Put above a drawing what is drawn; a screen reader has it from the drawing itself."""
+    said = f"{alt} {series}." if series else alt
+    return f'<p class="drawn" aria-hidden="true">{escape(said)}</p>\n{body}'
+
+
+def _scrolling(table: Table, body: str) -> str:
+    shown = f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(table.name)}">{body}</div>'
+    rows = f"Table of {len(table.data)} rows"
+    return f'<details class="fold"><summary>{rows}</summary>{shown}</details>' if table.folded else shown
 
 
 def drawn_html(item: Chart | Table) -> tuple[str, str]:

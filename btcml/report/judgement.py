@@ -158,7 +158,7 @@ def _body(judged: Judged, folder: Path) -> str:
             *_models(judgement),
             evaluation.against_persistence(result, judged.key.symbol),
         ],
-        "Over time": [evaluation.loss_difference(result), evaluation.skill_by(result, "month")],
+        "Over time": [evaluation.loss_difference(result), evaluation.skill_by(result), evaluation.edge(result)],
         "What the checks found": [_checks(judgement)],
         "Probabilities and intervals": [
             *_distribution(result),
@@ -168,7 +168,7 @@ def _body(judged: Judged, folder: Path) -> str:
         "After costs": [evaluation.fees(result)],
         "What would change the verdict": [*_changes(result), evaluation.experts(result)],
     }
-    shown = [(name, [_shown(part, folder) for part in parts]) for name, parts in sections.items()]
+    shown = [(name, [_shown(part, folder, judged.key) for part in parts]) for name, parts in sections.items()]
     return render(
         "judgement.html.j2",
         title=PAGE.title,
@@ -181,11 +181,11 @@ def _body(judged: Judged, folder: Path) -> str:
     )
 
 
-def _shown(part: Chart | Table | say.Claim, folder: Path) -> str:
+def _shown(part: Chart | Table | say.Claim, folder: Path, key: SeriesKey) -> str:
     if isinstance(part, say.Claim):
         return f"<p>{escape(str(part))}</p>"
     write_text(folder / "data" / f"{PAGE.chapter}-{part.name}.csv", csv_text(part.data))
-    return exhibit_html(part, f"{PAGE.chapter}-{part.name}")
+    return exhibit_html(part, f"{PAGE.chapter}-{part.name}", series=str(say.series(key)))
 
 
 def headline(judgement: Judgement, result: Result) -> say.Claim:

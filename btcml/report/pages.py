@@ -296,7 +296,7 @@ def index_page(products: Path, site: Site) -> str:
 
 
 def slides_page(products: Path, site: Site) -> str:
-    """Make ``slides.html``: a title slide, one slide per picture, and the verdict with its key figures.
+    """Make ``slides.html``: a title slide, one slide per picture, and the verdict with the three answers.
 
     Raises
     ------
@@ -313,7 +313,7 @@ def slides_page(products: Path, site: Site) -> str:
         "slides.html.j2",
         site=site,
         verdict=facts["headline"],
-        cards=facts["cards"],
+        answers=facts.get("answers", []),
         slides=slides,
         css=(TEMPLATE / "page.css").read_text() + (TEMPLATE / "slides.css").read_text(),
         head_js=(TEMPLATE / "slides.js").read_text(),

@@ -20,6 +20,7 @@ from IPython import display
 from btcml.candles import SeriesKey
 from btcml.errors import NotFoundError, ReportError, UsageError
 from btcml.files import file_hash, write_text
+from btcml.report import claims as say
 from btcml.report.claims import Claim
 from btcml.report.figures import Chart, Download, Table, drawn_html, exhibit_html
 from btcml.store.snapshots import load_snapshot
@@ -87,7 +88,7 @@ class Story:
             return f'<section id="{name}" class="prose"><p>{escape(str(item.conclusion))}</p>\n{shown}</section>'
         kind, body = drawn_html(item)
         self._leave(item.name, {"kind": kind, "says": str(item.conclusion), "body": body})
-        return exhibit_html(item, name, (kind, body))
+        return exhibit_html(item, name, (kind, body), str(say.series(self.snapshot.key)))
 
     def _leave(self, name: str, facts: dict[str, Any]) -> None:
         text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"

@@ -8,6 +8,5 @@ var dark=root.dataset.theme?root.dataset.theme==="dark":matchMedia("(prefers-col
 root.dataset.theme=dark?"light":"dark";
 try{localStorage.setItem("btcml-theme",root.dataset.theme)}catch(e){}
 });
-document.querySelectorAll(".plot .scroll").forEach(function(part){if(!part.querySelector("svg.named")){part.scrollLeft=part.scrollWidth}});
 });
 })();

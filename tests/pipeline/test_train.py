@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -119,6 +121,15 @@ def test_a_card_has_persistence_first_and_the_reason_of_its_champion():
     assert "no model beats persistence" in card
     assert TRAINED.snapshot in card
     assert "## Not for" in card
+
+
+def test_a_card_has_the_figures_of_unseen_months_beside_those_of_the_chosen_span():
+    """They are those of the README, by interval."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (5m|15m|1h) \| (0\.\d{4}) ", readme, re.MULTILINE)
+    assert len(rows) == 6
+    (chosen, unseen), card = (dict(rows[:3]), dict(rows[3:])), model_card(TRAINED)
+    assert all(f"{interval} {chosen[interval]} and {unseen[interval]}" in card for interval in ("5m", "15m", "1h"))
 
 
 def test_the_card_of_the_newest_training_lies_in_the_folder_of_its_series(store, settings, series, market):

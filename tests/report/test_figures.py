@@ -56,16 +56,55 @@ def test_two_charts_on_a_page_share_no_id():
     assert all(f'"#{name}"' in svg_text(draw("one")) or f"url(#{name})" in svg_text(draw("one")) for name in ids[0])
 
 
-def test_a_chart_whose_rows_have_names_is_marked():
-    """A narrow screen shows the names first, and the newest end of every other chart."""
-    data = pd.DataFrame({"x": [1.0]})
-    charts = [Chart("c", data, lambda _: claim("It is."), canvas(left=left)[0], "A bar.") for left in (0.86, 1.75)]
-    assert [' class="named"' in svg_text(chart) for chart in charts] == [False, True]
+def test_a_chart_is_drawn_for_wide_and_for_narrow_screens():
+    """Letters have one size on both, so that the small one can be read; without a page the wide one is shown."""
+    wide, narrow = svg_text(draw()).split("<svg ")[1:]
+    assert 'class="wide"' in wide
+    assert "display:none" not in wide
+    assert 'class="narrow"' in narrow
+    assert "display:none" in narrow
+    widths = [float(re.search(r'viewBox="0 0 ([\d.]+) ', text)[1]) for text in (wide, narrow)]
+    assert widths[0] > 1.8 * widths[1]
+    assert set(re.findall(r"font-size: (\S+)px", narrow)) <= {"9", "9.5"}
+    assert 9 * 358 / widths[1] >= 11
+
+
+def test_a_narrow_drawing_stacks_its_panels_and_has_room_for_its_labels():
+    """Panels stand below each other, each with its numbers; a long label is wrapped, some ticks are left out."""
+    figure, axes = panels(1, 2, 3.0, sharey=True)
+    for part in axes:
+        part.set_xlabel("a label that is much longer than a narrow screen of this kind is wide")
+        part.set_xticks(range(9), [f"label {number}" for number in range(9)])
+    figure.lay_out("wide")
+    assert len({round(part.get_position().y0, 3) for part in axes}) == 1
+    figure.lay_out("narrow")
+    first, second = (part.get_position() for part in axes)
+    assert first.y0 > second.y1
+    assert first.x0 == second.x0
+    assert "\n" in axes[0].get_xlabel()
+    assert len(axes[0].get_xticks()) < 9
+
+
+def test_names_stand_above_what_is_drawn():
+    """A legend is never over data: it lies above its panel, in as many columns as there is room for."""
+    figure, axes = canvas()
+    for place in range(4):
+        axes.plot([0, 1], [place, place], label=f"a model with a long name {place}")
+    rows = []
+    for name in ("wide", "narrow"):
+        figure.lay_out(name)
+        figure.draw_without_rendering()
+        legend = axes.get_legend().get_window_extent()
+        assert legend.y0 >= axes.get_window_extent().y1
+        assert legend.y1 <= figure.bbox.y1
+        assert legend.x1 <= figure.bbox.x1
+        rows.append(legend.height)
+    assert rows[0] < rows[1]
 
 
 def test_a_chart_is_light():
     """Coordinates have one decimal: fifty points with markers weigh a few kilobytes."""
-    assert len(svg_text(draw())) < 20_000
+    assert all(len(drawing) < 20_000 for drawing in svg_text(draw()).split("<svg "))
 
 
 def test_a_chart_without_rows_is_refused():

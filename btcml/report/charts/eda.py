@@ -18,6 +18,7 @@ from btcml.report.figures import (
     SERIES,
     Chart,
     Columns,
+    Drawing,
     Table,
     candle_bars,
     canvas,
@@ -29,7 +30,6 @@ from btcml.report.figures import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _POINTS = 700
 _LAGS, _FAR = 48, 4
@@ -91,7 +91,7 @@ def _price_and_volume_claim(days: pd.DataFrame, unit: str) -> say.Claim:
     )
 
 
-def _price_panels(volume: pd.Series) -> tuple[Figure, list[Axes]]:
+def _price_panels(volume: pd.Series) -> tuple[Drawing, list[Axes]]:
     """Axes of the price and, where there is any volume, of the volume below it."""
     rows = 2 if volume.any() else 1
     return panels(rows, 1, 3.9, sharex=True, height_ratios=[3, 1][:rows])
@@ -129,7 +129,6 @@ def tails(returns: pd.Series) -> Chart:
     axes.plot(bell["k"], bell["normal"], marker="s", linestyle="--", label="normal distribution")
     axes.set(yscale="log", xlabel="size of the move, in standard deviations", ylabel="share of moves beyond")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
-    axes.legend()
     alt = (
         "Share of moves beyond one to eight standard deviations on a log scale, observed and of a normal distribution."
     )
@@ -162,7 +161,6 @@ def quantiles(returns: pd.Series) -> Chart:
     dots: dict[str, Any] = {"marker": "o", "markersize": 2.6, "linestyle": "none", "label": "observed"}
     axes.plot(table["normal_bp"], table["observed_bp"], **dots)
     axes.set(xlabel="normal quantile, bp", ylabel="observed quantile, bp")
-    axes.legend()
     alt = (
         "Quantile plot: observed quantiles against those of a normal distribution, with the line where both are equal."
     )

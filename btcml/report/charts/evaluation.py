@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from btcml.forecast.edge import LEAST_MONTHS
 from btcml.forecast.evaluation import seal_lags
 from btcml.forecast.experiment import Gain, Result
-from btcml.forecast.metrics import PERSISTENCE, THIRDS, Calibration, evaluate, loss_table
+from btcml.forecast.metrics import PERSISTENCE, Calibration, evaluate, loss_table
 from btcml.forecast.metrics.point import dm_squared_p, r2
 from btcml.forecast.statistics import diebold_mariano
 from btcml.forecast.verdict import ALPHA, looks_to_break
@@ -341,14 +343,15 @@ def loss_difference(result: Result) -> Chart:
     kept = np.arange(len(saved)) % max(1, len(saved) // _POINTS) == 0
     shown = saved[kept | ~month.duplicated(keep="last").to_numpy()].rename_axis("open_time").reset_index()
     figure, axes = canvas(3.4)
-    zero_line(axes, str(say.model(PERSISTENCE)))
-    for color, name in zip(SERIES, result.verdict.table["model"].iloc[1:], strict=False):
-        axes.plot(shown["open_time"], shown[name], color=color, label=str(say.model(name)))
+    others = [name for name in result.verdict.table["model"].iloc[1:] if name != result.leader]
+    for color, name in zip(SERIES, [result.leader, *others], strict=False):
+        width = 2.0 if name == result.leader else 1.0
+        axes.plot(shown["open_time"], shown[name], color=color, label=str(say.model(name)), linewidth=width)
+    zero_line(axes, "no change")
     axes.set_ylabel("error saved so far, % of the price")
-    axes.legend(ncols=2)
     date_axis(axes)
-    whole = set(_skill_by(result, "month")["month"])
-    alt = "Lines of the error saved over persistence since the test began, one per model; rising is better."
+    whole = set(_skill_by(result, "month")["name"])
+    alt = "Lines of the error saved over no change since the test began, one per model; rising is better."
     return Chart("loss-difference", shown, partial(_loss_difference_claim, result, whole), figure, alt)
 
 
@@ -377,37 +380,39 @@ def _loss_difference_claim(result: Result, whole: set[str], saved: pd.DataFrame)
 _NOUNS = {"month": "month", "third": "regime", "hour": "hour", "year": "year"}
 
 
-def _skill_by(result: Result, group: str) -> pd.DataFrame:
-    """Skill of the leader by group, without groups of few candles."""
-    table = result.scores(group, ("skill", "skill_low", "skill_high", "mae_bp", "dm_p"))
+def _skill_by(result: Result, by: str) -> pd.DataFrame:
+    """Skill of the leader by group (``name``), without groups of few candles."""
+    table = result.scores(by, ("skill", "skill_low", "skill_high", "mae_bp", "dm_p"))
     table = table[(table["model"] != PERSISTENCE) & (table["rows"] > table["rows"].median() / 10)]
-    return table.drop(columns="model").reset_index(drop=True)
+    names = [f"{name:02d}" if by == "hour" else str(name) for name in table[by]]
+    return table.drop(columns=["model", by]).assign(by=by, name=names).reset_index(drop=True)
 
 
 def skill_by(result: Result) -> Chart:
     """Skill of the leader by month, third of volatility, hour of the day and year, as small multiples."""
-    parts = {}
-    for by in _NOUNS:
-        part = _skill_by(result, by).rename(columns={by: "name"})
-        part = (
-            part.sort_values("name", key=lambda names: names.astype("str").map(THIRDS.index)) if by == "third" else part
-        )
-        names = [f"{name:02d}" if by == "hour" else str(name) for name in part["name"]]
-        parts[by] = part.assign(by=by, name=names).reset_index(drop=True)
+    parts = {by: _skill_by(result, by) for by in _NOUNS}
     figure, axes = panels(2, 2, 4.8, sharey=True)
-    for by, panel in zip(parts, axes, strict=True):
-        dots(panel, parts[by], "skill", "skill_low", "skill_high")
+    for panel, (by, part) in zip(axes, parts.items(), strict=True):
+        dots(panel, part, "skill", "skill_low", "skill_high")
         zero_line(panel)
-        ticks = range(0, len(parts[by]), -(-len(parts[by]) // _LABELS))
-        panel.set_xticks(ticks, [parts[by]["name"][tick] for tick in ticks])
+        ticks = range(0, len(part), -(-len(part) // _LABELS))
+        panel.set_xticks(ticks, [part["name"][tick] for tick in ticks])
         panel.set_title(f"by {_NOUNS[by]}" + " of the day, UTC" * (by == "hour"))
     for panel in axes[::2]:
         panel.set_ylabel("skill, %")
-    alt = "Skill with its interval by month, volatility regime, hour and year; the dashed line is persistence."
+    _draw_trend(axes[0], result, len(parts["month"]))
+    alt = "Skill with its interval by month, volatility regime, hour and year; the dashed line is no change."
     table = pd.concat(parts.values(), ignore_index=True)
-    beats, rows = _leader(result)["beats"], len(result.losses)
-    conclude = partial(_skill_by_claim, name=result.leader, beats=beats, rows=rows)
+    conclude = partial(_skill_by_claim, name=result.leader, beats=_leader(result)["beats"], rows=len(result.losses))
     return Chart("skill-by", table, conclude, figure, alt)
+
+
+def _draw_trend(axes: Axes, result: Result, months: int) -> None:
+    """Draw the trend of a proven skill over its months."""
+    age, place = result.edge, np.arange(months)
+    if _wins(result) and np.isfinite(age.slope_per_year):
+        axes.plot(place, 100 * (age.now + age.slope_per_year * (place - place[-1]) / 12), color=SERIES[1], linewidth=1)
+        axes.set_title("by month, with its trend")
 
 
 def _skill_by_claim(groups: pd.DataFrame, name: str, *, beats: bool, rows: int = 0) -> say.Claim:
@@ -416,27 +421,54 @@ def _skill_by_claim(groups: pd.DataFrame, name: str, *, beats: bool, rows: int =
     several = groups[by["name"].transform("size") > 1]
     sure = int(((several["skill_low"] > 0) & (several["dm_p"] < _CHANCE / 2)).sum())
     worse = int((several["skill_high"] < 0).sum())
-    sizes, held = by.size(), by["rows"].sum()
-    one = [key for key in ("month", "year") if sizes.get(key) == 1]
+    one = next((part for key, part in by if key in {"month", "year"} and len(part) == 1), groups.head(0))
     alone = "{part} test lies in one {one}. "
-    parts = [
-        f"{say.count(int((part['skill'] > 0).sum()))} of {say.count(len(part), _NOUNS[str(key)])}"
-        for key, part in several.groupby("by", sort=False)
-    ]
     begin = "The errors of {model} are smaller than those of “no change” in {parts}; taken one by one, {sure} of these "
     begin += "differences {are} beyond chance" + " and {worse} the other way" * bool(worse)
     doubt = "; over the whole test the difference is not significant." if not beats and sure else "."
     return say.cases(
         (several.empty, alone + "The skill of {model} there is {skill}."),
-        (True, alone * bool(one) + begin + doubt),
-        part=say.word("Nearly the whole" if one and held[one[0]] < rows else "The whole"),
-        one=say.word(_NOUNS[one[0]] if one else "span"),
+        (True, alone * len(one) + begin + doubt),
+        part=say.word("Nearly the whole" if one["rows"].sum() < rows else "The whole"),
+        one=say.word(", ".join(one["by"]) or "span"),
         model=say.model(name),
         skill=say.percent(groups["skill"].iloc[0], 2, beside=0.0),
-        parts=say.word(", ".join(parts) or "none"),
+        parts=say.word(_better(several) or "none"),
         sure=say.count(sure),
         are=say.verb(sure, "is", "are"),
         worse=say.count(worse),
+    )
+
+
+def _better(several: pd.DataFrame) -> str:
+    """In how many groups of each kind the error is smaller."""
+    return ", ".join(
+        f"{say.count(int((part['skill'] > 0).sum()))} of {say.count(len(part), _NOUNS[str(by)])}"
+        for by, part in several.groupby("by", sort=False)
+    )
+
+
+def edge(result: Result) -> say.Claim:
+    """Whether the skill of the leader lasts: its trend over the days of the test."""
+    age, times = result.edge, result.of_leader["open_time"]
+    known = np.isfinite(age.slope_per_year)
+    slope, low, high = (value if known else 0.0 for value in (age.slope_per_year, age.low, age.high))
+    trend = "over {days} the skill of {model} changed by {slope} of the error of “no change” a year ({low} to {high})"
+    stays = ", and at the lower end of its interval the trend stays above zero for a year."
+    falls = ", and at the lower end of its interval the trend does not stay above zero for a year."
+    return say.cases(
+        (not _wins(result), "Whether an edge lasts is not asked: none is proven."),
+        (not known, "Whether the edge lasts is not known: a trend needs {least}, and this test has fewer."),
+        (age.lasts and high < 0, "The edge shrinks but lasts: " + trend + stays),
+        (high < 0, "The edge shrinks: " + trend + falls),
+        (age.lasts, "The edge lasts: " + trend + stays),
+        (True, "It is not shown that the edge lasts: " + trend + falls),
+        days=say.count((times.iloc[-1] - times.iloc[0]).days + 1, "day"),
+        least=say.count(LEAST_MONTHS, "month"),
+        model=say.model(result.leader),
+        slope=say.percent(slope, 2, sign=True, beside=0.0),
+        low=say.percent(low, 2, sign=True, beside=0.0),
+        high=say.percent(high, 2, sign=True, beside=0.0),
     )
 
 
@@ -451,7 +483,6 @@ def newest_forecasts(result: Result, candles: pd.DataFrame, symbol: str, most: i
     unit = say.currency(symbol)
     candle_bars(axes, joined, unit)
     axes.plot(place, joined["y_hat"], "_", color=INK, markersize=7, markeredgewidth=2, label="forecast of the close")
-    axes.legend()
 
     def _conclude(shown: pd.DataFrame) -> say.Claim:
         size, error = ((shown["y_hat"] - shown[name]).abs().mean() for name in ("base", "y"))
@@ -502,7 +533,6 @@ def direction(result: Result) -> Chart | say.Claim:
     axes.vlines(said, 100 * bins["low"], 100 * bins["high"], color=SERIES[0], linewidth=2)
     axes.plot(said, seen, "o", color=SERIES[0], label="observed")
     axes.set(xlabel="forecast probability of a rise, %", ylabel="candles that rose, %")
-    axes.legend()
     alt = "Share of rises against the forecast probability, with intervals, beside a diagonal line."
     return Chart(
         "direction-calibration", bins, partial(_direction_calibration_claim, whole, result.verdict.alpha), figure, alt
@@ -622,7 +652,6 @@ def size_forecasts(ranges: pd.DataFrame) -> Chart:
         axis.set_ticks([tick for tick in _TICKS if table[low].min() / 1.2 < tick < table[high].max() * 1.2])
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
-    axes.legend()
     alt = "Median real range of each group against the forecast one, with lines that hold eight of ten, and a diagonal."
     return Chart("size-forecasts", table, _size_forecasts_claim, figure, alt)
 
@@ -650,7 +679,6 @@ def coverage(result: Result) -> Chart | say.Claim:
     axes.axhline(100 * level, color=SERIES[1], linewidth=1.2, linestyle="--", label="nominal")
     axes.set_xticks(range(len(held)), list(held["group"]))
     axes.set_ylabel("outcomes inside, %")
-    axes.legend(loc="upper center")
     alt = "Share of outcomes inside the interval, for all candles and by third of volatility, beside the nominal one."
     return Chart("coverage", held, partial(_coverage_claim, result.leader, level), figure, alt)
 

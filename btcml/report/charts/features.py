@@ -189,9 +189,8 @@ def information(features: pd.DataFrame, target: pd.Series) -> Chart:
     figure, axes = named_rows(list(table["feature"]))
     axes.barh(table.index, table["information"], height=0.62, color=SERIES[0])
     level = float(table["shuffled"].max())
-    axes.axvline(level, color=SERIES[1], linewidth=1.2, linestyle="--", label="most that shuffled targets give")
+    axes.axvline(level, color=SERIES[1], linewidth=1.2, linestyle="--", label="shuffled targets")
     axes.set_xlabel("mutual information with the next return over its volatility, nats")
-    axes.legend(loc="lower right")
     axes.tick_params(axis="y", colors=MUTED)
     alt = "Bars of mutual information by feature, with a line for chance."
     return Chart("information", table, _information_claim, figure, alt)

@@ -12,8 +12,8 @@ from btcml.candles import interval_delta
 from btcml.forecast.experiment import Result
 from btcml.forecast.metrics import PERSISTENCE, evaluate
 from btcml.forecast.verdict import ALPHA
-from btcml.report import ahead as work
 from btcml.report import claims as say
+from btcml.report import horizons as work
 from btcml.report.figures import INK, MUTED, SERIES, Chart, candle_bars, canvas, panels, zero_line
 
 _LITTLE = 0.05
@@ -47,8 +47,7 @@ def _where(result: Result) -> say.Card:
 
 
 def _how_far(result: Result) -> say.Card:
-    table = evaluate(result.ranges, ["range_r2"]).set_index("model")["range_r2"]
-    found = float(table.max())
+    found = float(evaluate(result.ranges, ["range_r2"])["range_r2"].max())
     note = say.claim(
         "{found} of the variance of the range of the next candle is forecast",
         holds=found > 0,
@@ -65,120 +64,121 @@ def _money(result: Result) -> say.Card:
     if not np.isfinite(gain.bp):
         return say.Card("Is it money?", say.word("no"), "no forecast stands out from the others: nothing is traded")
     proven = gain.proven and wins
+    pays = proven and gain.bp >= say.USUAL_FEE_BP
     trip = "the strongest tenth of the forecasts earns {bp} a round trip before fees"
     note = say.cases(
-        (proven and gain.bp >= say.USUAL_FEE_BP, trip + ", and a trade usually costs {usual}; fills are not tested"),
+        (pays, trip + ", and a trade usually costs {usual}; whether orders would be filled is not tested"),
         (proven, trip + ", and a trade usually costs {usual}"),
         (gain.bp > 0, trip + ", which may be luck, and a trade usually costs {usual}"),
         (True, trip),
         bp=say.bp(gain.bp, 1),
         usual=say.bp(say.USUAL_FEE_BP, 0),
     )
-    return say.Card("Is it money?", say.word("perhaps" if proven and gain.bp >= say.USUAL_FEE_BP else "no"), str(note))
+    return say.Card("Is it money?", say.word("perhaps" if pays else "no"), str(note))
 
 
 # ---- skill by horizon ----
-def design(ahead: Result | None) -> say.Claim:
+def design(longer: Result | None) -> say.Claim:
     """How the longer horizons were tested, and in what that is less than the test of the next candle."""
-    if ahead is None:
+    if longer is None:
         return say.claim("The span is too short to test horizons beyond the next candle.")
-    thin = " It is fitted on training rows that are one horizon apart, {stride} at most: closer outcomes overlap."
+    stride = longer.experiment.stride
+    apart = " It is fitted on rows that are one horizon apart, {stride} at most: closer outcomes overlap."
     return say.claim(
         "Beyond the next candle the close is forecast {horizons} candles ahead, over the same folds, with the same "
-        "features and one model, {model}; these horizons have a verdict of their own."
-        + thin
-        * (ahead.experiment.stride > 1),
-        horizons=_horizons(ahead.experiment.horizons),
-        model=say.model(ahead.experiment.models[0]),
-        stride=say.count(ahead.experiment.stride, "candle"),
+        "features and one model, {model}; these horizons have a verdict of their own." + apart * (stride > 1),
+        horizons=_listed(longer.experiment.horizons),
+        model=say.model(longer.experiment.models[0]),
+        stride=say.count(stride, "candle"),
     )
 
 
-def _horizons(horizons: tuple[int, ...]) -> say.Quantity:
-    named = [str(horizon) for horizon in horizons]
-    return say.word(" and ".join([*[", ".join(named[:-1])] * (len(named) > 1), named[-1]]))
+def _listed(horizons: tuple[int, ...]) -> say.Quantity:
+    *some, last = [str(horizon) for horizon in horizons]
+    return say.word(f"{', '.join(some)} and {last}" if some else last)
 
 
-def skill_by_horizon(result: Result, ahead: Result | None) -> Chart | say.Claim:
+def skill_by_horizon(result: Result, longer: Result | None) -> Chart | say.Claim:
     """Skill at each horizon with its interval, at once and one candle late."""
-    if ahead is None:
+    if longer is None:
         return say.claim("There is one horizon here, the next candle.")
-    table = work.skill_by_horizon(result, ahead)
+    table = work.skill_by_horizon(result, longer)
     figure, axes = canvas(3.0)
     place = np.arange(len(table))
-    for color, name, side, marker in ((SERIES[0], "skill", -0.06, "o"), (SERIES[1], "late", 0.06, "s")):
-        low, high = ("low", "high") if name == "skill" else ("late_low", "late_high")
+    lines = (
+        ("skill", "low", "high", SERIES[0], -0.06, "o", "used at once"),
+        ("late", "late_low", "late_high", SERIES[1], 0.06, "s", "used one candle late"),
+    )
+    for name, low, high, color, side, marker, label in lines:
         axes.vlines(place + side, 100 * table[low], 100 * table[high], color=color, linewidth=2)
-        label = "used at once" if name == "skill" else "used one candle late"
         axes.plot(place + side, 100 * table[name], marker, color=color, label=label)
-    zero_line(axes)
+    zero_line(axes, "no change")
     axes.set_xticks(place, [f"{horizon}" for horizon in table["horizon"]])
     axes.set(xlabel="candles ahead", ylabel="skill, %", xlim=(-0.6, len(table) - 0.4))
-    axes.legend()
-    alt = "Skill with its interval at each horizon, used at once and one candle late; the dashed line is persistence."
+    alt = "Skill with its interval at each horizon, used at once and one candle late; the dashed line is no change."
     return Chart("skill-by-horizon", table, _skill_by_horizon_claim, figure, alt)
 
 
 def _skill_by_horizon_claim(table: pd.DataFrame) -> say.Claim:
     proven, late = table[table["beats"]], table[table["late_low"] > 0]
-    begin = "The close is forecast better than “no change” by the rule at {some} of {all}, {where} ahead"
+    skills = proven["skill"] if len(proven) else pd.Series([0.0])
+    begin = "The close is forecast better than “no change” by the rule at {some} of {all}, {where} ahead: "
+    begin += "the skill is {first} to {last}" if len(proven) > 1 else "the skill is {first}"
     none = "At none of {all} is the close forecast better than “no change” by the rule"
-    lasts = "; used one candle late the skill is above chance, taken alone, at {late} of {all}"
+    lasts = "; used one candle late the skill is above chance, taken alone, at {late}."
     return say.cases(
         (proven.empty and late.empty, none + "."),
-        (proven.empty, none + "; used one candle late the skill is above chance, taken alone, at {late}."),
-        (late.empty, begin + ": the skill is {first} to {last}; used one candle late nothing of it is beyond chance."),
-        (True, begin + ": the skill is {first} to {last}" + lasts + "."),
+        (proven.empty, none + lasts),
+        (late.empty, begin + "; used one candle late nothing of it is beyond chance."),
+        (True, begin + lasts),
         some=say.count(len(proven)),
         all=say.count(len(table), "horizon"),
-        where=_horizons(tuple(proven["horizon"])) if len(proven) else say.word("none"),
-        first=say.percent(proven["skill"].min() if len(proven) else 0.0, 2, beside=0.0),
-        last=say.percent(proven["skill"].max() if len(proven) else 0.0, 2, beside=0.0),
-        late=say.count(len(late)),
+        where=_listed(tuple(proven["horizon"])) if len(proven) else say.word("none"),
+        first=say.percent(skills.min(), 2, beside=0.0),
+        last=say.percent(skills.max(), 2, beside=0.0),
+        late=say.claim("{late} of {all}", late=say.count(len(late)), all=say.count(len(table))).as_word(),
     )
 
 
 # ---- the fan ----
-def fan(ahead: Result | None, candles: pd.DataFrame, symbol: str) -> Chart | say.Claim:
+def fan(longer: Result | None, candles: pd.DataFrame, symbol: str) -> Chart | say.Claim:
     """The last day of candles, the newest fan whose outcomes are known, and the candles that came."""
-    table = pd.DataFrame() if ahead is None else work.fan(ahead)
-    if ahead is None or table.empty:
+    table = pd.DataFrame() if longer is None else work.fan(longer)
+    if longer is None or table.empty:
         return say.claim("There are too few earlier forecasts for a distribution of the next closes.")
-    step = interval_delta(ahead.experiment.interval)
-    made, last = table["made"].iloc[0], table["open_time"].iloc[-1]
-    before = min(_MOST_BEFORE, _BEFORE // step)
-    shown = candles[candles["open_time"].between(made - max(before, 1) * step, last)].reset_index(drop=True)
+    step, made = interval_delta(longer.experiment.interval), table["made"].iloc[0]
+    before = max(1, min(_MOST_BEFORE, _BEFORE // step))
+    shown = candles[candles["open_time"].between(made - before * step, table["open_time"].iloc[-1])]
+    shown = shown.reset_index(drop=True)
     figure, axes = canvas(3.8)
     candle_bars(axes, shown, say.currency(symbol))
     _draw_fan(axes, table, float(np.searchsorted(shown["open_time"], made)) - 1)
-    axes.legend(loc="upper left")
     alt = "Candles of the last day, then bands that should hold half and nine of ten of the closes, and what came."
-    conclude = partial(_fan_claim, unit=say.currency(symbol), name=ahead.experiment.models[0])
+    conclude = partial(_fan_claim, unit=say.currency(symbol), name=longer.experiment.models[0])
     return Chart("fan", table, conclude, figure, alt)
 
 
 def _draw_fan(axes: Axes, table: pd.DataFrame, origin: float) -> None:
     """Bands between the horizons, which widen with the square root of the time."""
-    base = float(table["base"].iloc[0])
     steps = np.linspace(0, table["horizon"].iloc[-1], 60)
     known = np.sqrt([0, *table["horizon"]])
-    place = origin + steps
 
     def _path(name: str) -> np.ndarray:
-        return np.interp(np.sqrt(steps), known, [base, *table[name]])
+        return np.interp(np.sqrt(steps), known, [table["base"].iloc[0], *table[name]])
 
     for level, alpha in (("90", 0.22), ("50", 0.34)):
         edges = _path(f"low_{level}"), _path(f"high_{level}")
-        axes.fill_between(place, *edges, color=SERIES[0], alpha=alpha, linewidth=0, label=f"{level} % band")
-    axes.plot(place, _path("median"), color=INK, linewidth=1.2, label="median")
-    axes.axvline(origin + 0.5, color=MUTED, linewidth=1, linestyle="--")
+        label = f"{level} % band"
+        axes.fill_between(origin + steps, *edges, color=SERIES[0], alpha=alpha, linewidth=0, label=label)
+    axes.plot(origin + steps, _path("median"), color=INK, linewidth=1.2, label="median")
+    axes.axvline(origin + 0.5, color=MUTED, linewidth=1, linestyle="--", label="made here")
 
 
 def _fan_claim(table: pd.DataFrame, unit: str, name: str) -> say.Claim:
     last = table.iloc[-1].to_dict()
     should = (
-        "With {model}, from the candle that opened at {time} on, the close {ahead} later should lie between {low} and "
-        "{high} nine times out of ten and was {y}: "
+        "At {time} the close {ahead} later was forecast, with {model}, to lie between {low} and {high} nine times out "
+        "of ten; it was {y}: "
     )
     inside = int(table["y"].between(table["low_90"], table["high_90"]).sum())
     return say.cases(
@@ -196,9 +196,9 @@ def _fan_claim(table: pd.DataFrame, unit: str, name: str) -> say.Claim:
 
 
 # ---- calibration of the distributions ----
-def distributions(ahead: Result | None) -> Chart | say.Claim:
+def distributions(longer: Result | None) -> Chart | say.Claim:
     """Probability integral transform and coverage of the bands, by horizon."""
-    table = pd.DataFrame() if ahead is None else work.calibration_by_horizon(ahead)
+    table = pd.DataFrame() if longer is None else work.calibration_by_horizon(longer)
     if table.empty:
         return say.claim("There are too few earlier forecasts to judge a distribution by.")
     figure, (left, right) = panels(1, 2, 2.6)
@@ -208,20 +208,18 @@ def distributions(ahead: Result | None) -> Chart | say.Claim:
         pit, band = (part[part["what"] == what] for what in ("pit", "band"))
         left.step(100 * pit["level"] - 5, pit["share"], where="mid", color=color, label=f"{horizon} ahead")
         right.plot(100 * band["level"], 100 * band["share"], "o", color=color, markersize=4)
-    left.set(xlabel="quantile in which the outcome fell, %", ylabel="share, over the ideal", ylim=(0, 2))
+    reach = max(0.2, 1.1 * float((table["share"][table["what"] == "pit"] - 1).abs().max()))
+    left.set(xlabel="quantile in which the outcome fell, %", ylabel="share, over the ideal")
+    left.set_ylim(1 - reach, 1 + reach)
     right.set(xlabel="what the band should hold, %", ylabel="outcomes inside, %")
-    left.legend()
-    alt = (
-        "Left, how often outcomes fell into each tenth of their distribution; right, coverage against the nominal one."
-    )
+    alt = "How often outcomes fell into each tenth of their distribution, and how many a band held; dashed: the ideal."
     return Chart("distributions", table, _distributions_claim, figure, alt)
 
 
 def _distributions_claim(table: pd.DataFrame) -> say.Claim:
-    bands = table[table["what"] == "band"]
+    bands, p = table[table["what"] == "band"], table.groupby("horizon")["p"].first()
     worst = bands.iloc[int((bands["share"] - bands["level"]).abs().argmax())]
     miss = abs(float(worst["share"]) - float(worst["level"]))
-    p = table.groupby("horizon")["p"].first()
     even = " The quantiles are uniform as far as {tested} can tell ({p} at least)."
     uneven = " The quantiles are not uniform at {uneven} of {all} (the smallest p-value: {p})."
     end = uneven if p.min() < ALPHA else even

@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from btcml.candles import interval_delta
 from btcml.forecast.experiment import Experiment, Result
@@ -16,7 +15,7 @@ from btcml.forecast.models.statistical import AutoRegression
 from btcml.forecast.verdict import ALPHA
 from btcml.report import claims as say
 from btcml.report import study as work
-from btcml.report.figures import MUTED, SERIES, Chart, Columns, Table, canvas, date_axis, named_rows
+from btcml.report.figures import MUTED, SERIES, Chart, Columns, Drawing, Table, canvas, date_axis, named_rows
 from btcml.report.study import Study
 
 _ILL_POSED = 1e6
@@ -144,7 +143,7 @@ def residuals(autoregression: AutoRegression, training: Sample) -> Table:
     return Table("residuals", table.assign(answer=np.where(table["clean"], "no", "yes")), _conclude, columns)
 
 
-def _skill_line(table: pd.DataFrame, over: str, lines: dict[str, str]) -> tuple[Figure, Axes]:
+def _skill_line(table: pd.DataFrame, over: str, lines: dict[str, str]) -> tuple[Drawing, Axes]:
     """Lines of skill, by column of ratios, over a logarithmic axis."""
     figure, axes = canvas(2.8)
     for (column, label), style in zip(lines.items(), ("o-", "s--"), strict=False):
@@ -153,7 +152,6 @@ def _skill_line(table: pd.DataFrame, over: str, lines: dict[str, str]) -> tuple[
     axes.set(ylabel="skill, %", xscale="log")
     axes.set_xticks(table[over], [f"{value:,}" for value in table[over]])
     axes.minorticks_off()
-    axes.legend()
     return figure, axes
 
 

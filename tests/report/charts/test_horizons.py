@@ -10,7 +10,7 @@ import pytest
 
 from btcml.forecast.dataset import make_dataset
 from btcml.forecast.experiment import Experiment, Gain, Result, late_ratio
-from btcml.report import ahead as work
+from btcml.report import horizons as work
 from btcml.report.charts import horizons
 from btcml.report.figures import published
 
@@ -22,19 +22,19 @@ def both(snapshot) -> tuple[Result, Result]:
     """The next candle with one model, and the longer horizons, over half a month of the simulated market."""
     experiment = Experiment.default(snapshot.candles, "15m").replace(models=("ridge",))
     result = experiment.run(snapshot.candles, jobs=1)
-    ahead = work.look_ahead(experiment, snapshot.candles, snapshot.trials, snapshot.research, (1, 3, 9, 48))
-    assert ahead is not None
-    return result, ahead
+    longer = work.run_longer(experiment, snapshot.candles, snapshot.trials, snapshot.research, (1, 3, 9, 48))
+    assert longer is not None
+    return result, longer
 
 
-def test_horizons_are_cut_to_what_the_span_can_bear(both, snapshot):
+def test_only_horizons_with_enough_outcomes_are_run(both, snapshot):
     """A horizon needs a hundred outcomes that do not overlap; folds and features stay those of the next candle."""
-    result, ahead = both
-    assert ahead.experiment.horizons == (3, 9)
+    result, longer = both
+    assert longer.experiment.horizons == (3, 9)
     same = ("test_from", "features", "window", "refit", "burn_in")
-    assert all(getattr(ahead.experiment, name) == getattr(result.experiment, name) for name in same)
+    assert all(getattr(longer.experiment, name) == getattr(result.experiment, name) for name in same)
     few = snapshot.candles.tail(96 * 20)
-    assert work.look_ahead(result.experiment, few, snapshot.trials, snapshot.research, (1, 48)) is None
+    assert work.run_longer(result.experiment, few, snapshot.trials, snapshot.research, (1, 48)) is None
     assert "too short" in text_of(horizons.design(None))
     assert "one horizon" in text_of(horizons.skill_by_horizon(result, None))
     assert "too few" in text_of(horizons.fan(None, few, "BTCUSDT"))
@@ -43,13 +43,13 @@ def test_horizons_are_cut_to_what_the_span_can_bear(both, snapshot):
 
 def test_the_table_of_horizons_agrees_with_the_verdicts(both):
     """Skill, p and lateness are those of the results, each computed in another way there."""
-    result, ahead = both
-    table = horizons.skill_by_horizon(result, ahead).data.set_index("horizon")
+    result, longer = both
+    table = horizons.skill_by_horizon(result, longer).data.set_index("horizon")
     assert table.index.tolist() == [1, 3, 9]
-    rows = ahead.by_horizon.set_index("horizon")
+    rows = longer.by_horizon.set_index("horizon")
     assert (1 - table["skill"][[3, 9]]).tolist() == pytest.approx(rows["ratio"].tolist(), rel=1e-3)
     assert table["p"][[3, 9]].tolist() == pytest.approx(rows["p_holm"].tolist())
-    assert 1 - table["late"][3] == pytest.approx(late_ratio(ahead.of_leader), rel=1e-3)
+    assert 1 - table["late"][3] == pytest.approx(late_ratio(longer.of_leader), rel=1e-3)
     assert (table["low"] <= table["skill"]).all()
     assert (table["skill"] <= table["high"]).all()
 
@@ -60,7 +60,8 @@ def test_the_table_of_horizons_agrees_with_the_verdicts(both):
         ([True, True, True], [0.1, 0.1, -0.1], "at 3 of 3 horizons, 1, 3 and 12 ahead: the skill is 0.20 % to 0.40 %"),
         ([True, False, False], [-0.1, -0.1, -0.1], "nothing of it is beyond chance"),
         ([False, False, False], [-0.1, -0.1, -0.1], "At none of 3 horizons"),
-        ([False, False, False], [-0.1, 0.1, -0.1], "above chance, taken alone, at 1."),
+        ([False, False, False], [-0.1, 0.1, -0.1], "above chance, taken alone, at 1 of 3."),
+        ([False, True, False], [-0.1, 0.1, -0.1], "at 1 of 3 horizons, 3 ahead: the skill is 0.30 %; used one candle"),
     ],
 )
 def test_horizons_are_called_proven_where_they_are(beats, late_low, sentence):
@@ -73,8 +74,8 @@ def test_horizons_are_called_proven_where_they_are(beats, late_low, sentence):
 
 def test_a_fan_shows_what_was_known_and_what_came(both, snapshot):
     """All outcomes are known, the bands hold each other and widen, and the errors behind them are of days before."""
-    _, ahead = both
-    chart = horizons.fan(ahead, snapshot.candles, "BTCUSDT")
+    _, longer = both
+    chart = horizons.fan(longer, snapshot.candles, "BTCUSDT")
     table, candles = chart.data, snapshot.candles.set_index("open_time")
     assert table["y"].tolist() == pytest.approx(candles.loc[table["open_time"], "close"].tolist(), rel=1e-12)
     assert table["base"].tolist() == [candles["close"].iloc[candles.index.searchsorted(table["made"].iloc[0]) - 1]] * 2
@@ -89,9 +90,9 @@ def test_a_fan_shows_what_was_known_and_what_came(both, snapshot):
 
 def test_a_fan_is_the_distribution_that_the_walk_scored(both):
     """The edges of the 90 % band are the bounds of the forecast frame."""
-    _, ahead = both
-    table = work.fan(ahead)
-    for one, row in zip(ahead.family, table.to_dict("records"), strict=True):
+    _, longer = both
+    table = work.fan(longer)
+    for one, row in zip(longer.family, table.to_dict("records"), strict=True):
         own = one.of_leader.set_index("open_time").loc[row["open_time"]]
         assert [row["low_90"], row["high_90"]] == pytest.approx([own["lo"], own["hi"]], rel=1e-9)
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
+from btcml.forecast.edge import EdgeAge
 from btcml.forecast.experiment import Gain, Result
 from btcml.forecast.metrics import calibration
 from btcml.forecast.models.statistical import AutoRegression
@@ -19,6 +21,7 @@ from btcml.forecast.verdict import looks_to_break
 from btcml.report import claims as say
 from btcml.report import exploration
 from btcml.report.charts import eda, evaluation, horizons, training
+from btcml.report.horizons import skill_by_horizon
 from btcml.report.story import csv_text
 
 from .test_exhibits import cards_of, forecasts, range_frame, result_of, text_of
@@ -380,6 +383,27 @@ def _sealed(worse: float) -> pd.DataFrame:
     return pd.DataFrame(columns | edges)
 
 
+def _longer(result: Result, *, narrow: bool) -> Result:
+    """The same forecasts, used for closes 3 and 12 candles ahead; their distributions are right or too narrow."""
+    family: list[Result] = []
+    experiment = result.experiment.replace(horizons=(3, 12))
+    draw = np.random.default_rng(4).normal(size=len(result.losses))
+    for horizon in (3, 12):
+        later = result.forecasts.groupby("model", observed=True)[["open_time", "y"]].shift(1 - horizon)
+        pit = stats.norm.cdf(2.0 * draw if narrow else draw)
+        known = {"pit": np.tile(pit, 3), "crps_bp": 1.0, "crps_reference_bp": 1.0}
+        frame = result.forecasts.assign(horizon=horizon, **later, **known).dropna(subset="open_time")
+        family.append(Result(experiment, frame.reset_index(drop=True), result.ranges, family=family))
+    return family[0]
+
+
+def _fan(result: Result) -> pd.DataFrame:
+    """Two forecasts of the fan: the close came inside of the first band, and above the second."""
+    last = result.of_leader.tail(2).reset_index(drop=True)
+    edges = {"low_90": 0.99 * last["y"], "high_90": last["y"] * [1.01, 0.995]}
+    return last.assign(horizon=[3, 12], made=last["open_time"].iloc[0], **edges)
+
+
 @pytest.fixture(scope="module", params=FAMILY)
 def read(request) -> tuple[Hostile, Result, dict[str, str]]:
     """A hostile report, and all that the last chapter says of it, by function: whatever the module exports."""
@@ -390,7 +414,7 @@ def read(request) -> tuple[Hostile, Result, dict[str, str]]:
     given = {
         "result": result, "candles": candles.assign(**prices), "symbol": case.symbol, "market": case.market,
         "ledger": LEDGER, "ranges": result.ranges, "volatility": result.ranges, "forecasts": _sealed(1.0),
-        "ahead": None,
+        "longer": _longer(result, narrow=case is FAMILY["anti-calibrated"]),
     }  # fmt: skip
     said = {}
     for name, function in (vars(evaluation) | vars(horizons)).items():
@@ -399,6 +423,7 @@ def read(request) -> tuple[Hostile, Result, dict[str, str]]:
         names = list(inspect.signature(function).parameters) if wanted else []
         if names:
             said[name] = words(function(**{key: given[key] for key in names if key in given}))
+    said["fan"] = words(horizons._fan_claim(_fan(result), say.currency(case.symbol), result.leader))
     return case, result, said
 
 
@@ -437,6 +462,48 @@ def test_no_sentence_contradicts_the_verdict(read):
         assert str(say.model(result.leader)) in said["cards"]
         beats = result.verdict.table.set_index("model").loc[result.leader, "beats"]
         assert beats or said["loss_difference"].startswith(("No advantage is significant", "No model has an advantage"))
+
+
+def test_of_each_horizon_is_said_what_its_verdict_says(read):
+    """Horizons are called proven by the rule alone; a trend of the skill is told of a proven one alone."""
+    case, result, said = read
+    table = skill_by_horizon(result, _longer(result, narrow=False))
+    proven = int(table["beats"].sum())
+    begin = f"by the rule at {proven} of 3 horizons" if proven else "At none of 3 horizons"
+    assert begin in said["skill_by_horizon"]
+    assert said["edge"].startswith(
+        "Whether the edge lasts is not known: a trend needs 6 months" if case.wins else "Whether an edge lasts is not"
+    )
+    assert "outside; at 1 of 2 horizons" in said["fan"]
+
+
+def test_distributions_that_are_too_narrow_are_not_called_right(read):
+    """Only where bands hold what they should, and quantiles are uniform, do the sentences say so."""
+    case, _, said = read
+    narrow = case is FAMILY["anti-calibrated"]
+    assert ("The quantiles are not uniform at 2 of 2 horizons" in said["distributions"]) == narrow
+    assert ("outcomes do so, within" in said["distributions"]) != narrow
+
+
+@pytest.mark.parametrize(
+    ("age", "sentence"),
+    [
+        (EdgeAge(-0.002, -0.003, -0.001, 0.004, lasts=True, sentence=""), "The edge shrinks but lasts: over 63 days"),
+        (EdgeAge(-0.002, -0.003, -0.001, 0.001, lasts=False, sentence=""), "The edge shrinks: over 63 days"),
+        (EdgeAge(0.001, -0.001, 0.003, 0.004, lasts=True, sentence=""), "The edge lasts: over 63 days"),
+        (EdgeAge(0.001, -0.009, 0.009, 0.004, lasts=False, sentence=""), "It is not shown that the edge lasts: over"),
+    ],
+)
+def test_an_edge_is_called_lasting_where_its_trend_stays_above_zero(age, sentence):
+    """Of a model without skill nothing is said to last, whatever its trend; the line in the picture is the trend."""
+    proven, noise = result_of(forecasts(0.2)), result_of(NO_SKILL)
+    proven.__dict__["edge"] = noise.__dict__["edge"] = age
+    said = told(evaluation.edge(proven))
+    assert said.startswith(sentence)
+    assert ("does not stay above zero" in said) != age.lasts
+    assert told(evaluation.edge(noise)) == "Whether an edge lasts is not asked: none is proven."
+    titles = [evaluation.skill_by(result).figure.panels[0].get_title(loc="left") for result in (proven, noise)]
+    assert titles == ["by month, with its trend", "by month"]
 
 
 def test_one_p_value_is_told_of_one_comparison(read):
