@@ -43,6 +43,7 @@ COVERAGES = (0.5, 0.8, 0.9, 0.95)
 
 _TAIL = np.log(5.0)  # log(5 % / 1 %): beyond 1 % and 99 % the tails fall off exponentially, as between 5 % and 1 %
 _BP = 1e4
+_MIDDLE = 0.5
 _CHUNK = 8_192
 _NOTHING_BP = 1e-6
 
@@ -112,10 +113,20 @@ def _quantiles(errors: Array, log_scale: Array, *, thirds: bool) -> tuple[list[A
     if len(errors) < 2 * LEAST:
         return [], np.empty(0)
     if not thirds or len(errors) < 3 * LEAST:
-        return [np.quantile(errors, LEVELS)], np.empty(0)
+        return [_at_levels(errors)], np.empty(0)
     edges = np.quantile(log_scale, [1 / 3, 2 / 3])
     third = np.searchsorted(edges, log_scale)
-    return [np.quantile(errors[third == group], LEVELS) for group in range(3)], edges
+    return [_at_levels(errors[third == group]) for group in range(3)], edges
+
+
+def _at_levels(errors: Array) -> Array:
+    """Quantiles at `LEVELS`, bit for bit those of `numpy.quantile`, which takes ten times as long."""
+    if not len(errors):
+        return np.full(len(LEVELS), np.nan)
+    ordered, place = np.sort(errors), LEVELS * (len(errors) - 1)
+    left = np.floor(place).astype(np.int64)
+    share, low, high = place - left, ordered[left], ordered[np.minimum(left + 1, len(errors) - 1)]
+    return np.where(share < _MIDDLE, low + (high - low) * share, high - (high - low) * (1 - share))
 
 
 def crps(quantiles: Array, y: Array) -> Array:

@@ -288,6 +288,7 @@ class Experiment:
         looks: int = 1,
         tries: int = 0,
         incumbent: str | Mapping[int, str] = PERSISTENCE,
+        range_models: tuple[str, ...] = RANGE_MODELS,
         jobs: int = 2,
         backend: str = "loky",
     ) -> Result:
@@ -303,6 +304,8 @@ class Experiment:
             Models and settings on record, those of this run included (`ledger`).
         incumbent
             The champion so far of the first horizon, or of each by horizon.
+        range_models
+            Models of the range and volatility; `btcml.forecast.models.RANGE` scales the distributions.
         jobs, backend
             Parallel fits, and the name of the joblib backend; the result does not depend on either.
 
@@ -314,13 +317,13 @@ class Experiment:
         data = make_dataset(candles, self.interval, self.features, "close", suspect_rows(candles, self.interval))
         data = replace(data, stride=self.stride)
         folds = self.plan.folds(candles["open_time"], self.interval)
-        raws = walk_horizons(data, folds, self.horizons, self.models, RANGE_MODELS, jobs, backend)
+        raws = walk_horizons(data, folds, self.horizons, self.models, range_models, jobs, backend)
         family: list[Result] = []
         champions = {self.horizons[0]: incumbent} if isinstance(incumbent, str) else incumbent
         for horizon, raw in raws.items():
             forecasts = self._tested(close_frame(raw, self.models, self.level))
-            ranges = self._tested(level_frame(raw.ranges, RANGE_MODELS))
-            volatility = self._tested(level_frame(raw.volatility, RANGE_MODELS)) if raw.volatility else None
+            ranges = self._tested(level_frame(raw.ranges, range_models))
+            volatility = self._tested(level_frame(raw.volatility, range_models)) if raw.volatility else None
             current = champions.get(horizon, PERSISTENCE)
             family.append(Result(self, forecasts, ranges, looks, current, raw, volatility, family, int(tries)))
         return family[0]
@@ -670,7 +673,8 @@ def horizon_row(result: Result) -> dict[str, Any]:
     for name, frame in {"range": result.ranges, "volatility": result.volatility}.items():
         if frame is not None and len(frame):
             r2 = evaluate(frame, ["range_r2"]).set_index("model")["range_r2"]
-            row |= {f"{name}_r2": r2[RANGE], f"{name}_r2_ewma": r2["ewma"], f"{name}_r2_har": r2["har"]}
+            row |= {f"{name}_r2": r2.get(RANGE, math.nan)}
+            row |= {f"{name}_r2_{reference}": r2.get(reference, math.nan) for reference in ("ewma", "har")}
     return row | (distribution_scores(result.of_leader, result.horizon) if "pit" in result.forecasts else {})
 
 

@@ -11,6 +11,7 @@ from btcml.candles import interval_delta
 from btcml.forecast.dataset import ticks
 from btcml.forecast.distribution import COVERAGES, LEAST, distribution_scores
 from btcml.forecast.metrics import losses
+from btcml.forecast.models import RANGE
 from btcml.forecast.statistics import skill_interval
 from btcml.forecast.walk import distribution_of
 
@@ -61,7 +62,7 @@ def run_longer(
     stride = STRIDE if len(candles) > _FEW_ROWS else 1
     purge = max(experiment.purge, fit[-1])
     longer = experiment.replace(horizons=fit, models=(MODEL,), stride=stride, purge=purge)
-    return longer.run(candles, looks=longer.looks(candles, trials, research))
+    return longer.run(candles, looks=longer.looks(candles, trials, research), range_models=(RANGE,))
 
 
 def skill_by_horizon(result: Result, longer: Result | None) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from btcml.forecast.distribution import (
     COVERAGES,
     LEVELS,
     Distribution,
+    _at_levels,
     crps,
     decide,
     distribution_columns,
@@ -240,3 +241,11 @@ def test_too_few_errors_have_no_quantiles():
     """Nothing is served before the warm-up."""
     tables, edges = learn_newest(np.zeros(100), np.ones(100), np.zeros(100, dtype="int64"))
     assert (tables.shape, edges.shape) == ((0, 99), (0,))
+
+
+@pytest.mark.parametrize("rows", [1, 200, 401, 5_000])
+def test_quantiles_are_those_of_numpy_bit_for_bit(rows):
+    """Oracle: `numpy.quantile`, also where errors are equal."""
+    errors = np.random.default_rng(rows).standard_t(3, size=rows)
+    for values in (errors, errors.round(1), np.zeros(rows)):
+        assert (_at_levels(values) == np.quantile(values, LEVELS)).all()
