@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from btcml.candles import SeriesKey
     from btcml.forecast.experiment import Experiment
-    from btcml.forecast.judge import Judgement
+    from btcml.forecast.judge import Finding, Judgement
     from btcml.market import Source
 
 
@@ -102,7 +102,7 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 
 def _declare_judge(parser: ArgumentParser) -> None:
     files = "CSV or Parquet files of forecasts, judged side by side; " + _EXITS
-    parser.add_argument("forecasts", type=Path, nargs="+", help=files)
+    parser.add_argument("forecasts", type=Path, nargs="*", help=files)
     parser.add_argument("--candles", required=True, metavar="SOURCE", help="file or folder of candles, or a market")
     parser.add_argument("--symbol", help="symbol of the candles (default: the file's own)")
     parser.add_argument("--interval", help="length of a candle, 1m to 1w (default: the file's own)")
@@ -112,13 +112,22 @@ def _declare_judge(parser: ArgumentParser) -> None:
     parser.add_argument("--cutoff-is", choices=("open", "close"), default="open", help=which)
     parser.add_argument("--horizon", type=positive, help="candles ahead, for files without a column cutoff")
     parser.add_argument(
-        "--values", default="price", help="what forecasts are: price, return or log-return (default price)"
+        "--values", dest="unit", default="price", help="what forecasts are: price, return or log-return (default price)"
     )
     parser.add_argument("--level", type=float, default=0.9, help="coverage that lo to hi should have (default 0.9)")
     parser.add_argument("--model", help="name of the model of files without a column model")
     parser.add_argument("--timezone", help="zone of times without one, such as America/New_York (default: UTC)")
     parser.add_argument(
         "--looks", type=positive, default=1, help="verdicts that these candles have seen, with this one"
+    )
+    named = "forecaster with fit(df) and predict(h): module:factory, or a registered name; repeated"
+    parser.add_argument("--forecaster", action="append", default=[], metavar="NAME", help=named)
+    parser.add_argument("--cutoffs", type=positive, default=2000, help="cutoffs of a forecaster (default 2000)")
+    parser.add_argument("--window", type=positive, default=1000, help="candles that it is given (default 1000)")
+    parser.add_argument("--horizons", help="comma-separated candles ahead of a forecaster (default: 1)")
+    parser.add_argument("--seconds", type=positive, default=3600, help="time limit of a forecaster (default 3600)")
+    parser.add_argument(
+        "--memory", type=positive, default=8192, help="memory limit of a forecaster, MiB (default 8192)"
     )
     parser.add_argument("--page", type=Path, metavar="FOLDER", help="write the judgement as a page, with a badge")
     parser.add_argument("--verify", action="store_true", help="with --page: make it again and compare every byte")
@@ -128,7 +137,7 @@ def _declare_judge(parser: ArgumentParser) -> None:
 def _judge(args: Namespace) -> Any:
     from btcml.candles import SeriesKey
     from btcml.forecast.judge import judge
-    from btcml.pipeline.judge import Reading, find_series, gather_judged, load_forecasts
+    from btcml.pipeline.judge import Reading, find_series, gather_judged, load_forecasts, on_grid
 
     columns = dict(_pair(text) for text in args.column)
     reading = Reading(columns, args.cutoff_is, args.horizon, args.model, args.timezone)
@@ -136,11 +145,31 @@ def _judge(args: Namespace) -> Any:
     symbol, interval = find_series(source, args.symbol, args.interval)
     frames = load_forecasts(args.forecasts, interval, reading)
     candles = gather_judged(source, symbol, interval, frames, progress(f"{source.market}/{symbol}/{interval}"))
-    found = judge(frames, candles, interval, values=args.values, level=args.level, looks=args.looks)
+    made, findings = _forecasters(args, candles, interval)
+    if made:
+        frames = on_grid(frames, next(iter(made.values()))) | made
+    found = judge(frames, candles, interval, values=args.unit, level=args.level, looks=args.looks, findings=findings)
     args.status = found.exit_status
     if args.page:
         say(_page(args, found, frames, candles, SeriesKey(source.market, symbol, interval)))
     return found.to_dict() if args.json else str(found)
+
+
+def _forecasters(
+    args: Namespace, candles: pd.DataFrame, interval: str
+) -> tuple[dict[str, pd.DataFrame], list[Finding]]:
+    """Forecasts of the forecasters that are named."""
+    from btcml.errors import UsageError
+    from btcml.pipeline.forecasters import Grid, run_forecasters
+
+    if not args.forecaster:
+        return {}, []
+    if args.unit != "price":
+        msg = f"forecasters forecast the close, a price, found --values {args.unit}: judge such files by themselves"
+        raise UsageError(msg)
+    limits = {"seconds": float(args.seconds), "memory_mib": args.memory}
+    grid = Grid(args.cutoffs, args.window, _horizons(args.horizons), args.level, **limits)
+    return run_forecasters(args.forecaster, candles, interval, grid)
 
 
 def _page(
@@ -150,7 +179,7 @@ def _page(
     require_extra("judge", "report")
     from btcml.report.judgement import Judged, judged_inputs, verify_judgement, write_judgement
 
-    inputs = judged_inputs(frames, candles, values=args.values, level=args.level, looks=args.looks)
+    inputs = judged_inputs(frames, candles, values=args.unit, level=args.level, looks=args.looks)
     judged = Judged(found, key, inputs)
     return str(verify_judgement(judged, args.page) if args.verify else write_judgement(judged, args.page))
 

@@ -79,6 +79,9 @@ CHECKS: dict[str, str] = {
     "later close": f"The median error is below {CLOSE_SHARE} of the median move: they are the later close and noise.",
     "infinite interval": f"An interval has no finite positive ends, or is wider than {WIDEST:,.0f} median moves: it is "
     "not scored.",
+    "outside knowledge": "A forecaster, run again on the same candles at another time and price, forecasts otherwise: "
+    "it reads the clock or a file, or draws without a seed.",
+    "failed": "A forecaster that fails, or exceeds its limits, has no forecasts.",
     "crossed interval": "An interval ends before it begins, or quantiles fall: such intervals are not scored, such "
     "quantiles are sorted.",
 }
@@ -161,7 +164,12 @@ class Judgement:
         """
         table = pd.concat([_scored(result) for result in self.results], ignore_index=True)
         table["missing"] = [self.missing.get(key, 0) for key in zip(table["model"], table["horizon"], strict=True)]
-        return table
+        failed = [
+            {"horizon": 0, "model": f.model, "conclusion": "failed"} for f in self.findings if f.check == "failed"
+        ]
+        return (
+            pd.concat([table, pd.DataFrame(failed, columns=table.columns[:3])], ignore_index=True) if failed else table
+        )
 
     @cached_property
     def leader(self) -> dict[str, Any]:
@@ -258,6 +266,7 @@ def judge(
     values: str = "price",
     level: float = LEVEL,
     looks: int = 1,
+    findings: Iterable[Finding] = (),
 ) -> Judgement:
     """Check, score and judge forecasts.
 
@@ -277,6 +286,8 @@ def judge(
         Nominal coverage of ``lo`` to ``hi``.
     looks
         How many verdicts these candles have seen, this one included.
+    findings
+        What is known of the forecasts already.
 
     Returns
     -------
@@ -299,21 +310,21 @@ def judge(
     'naive: not proven'
     """
     prepared = Prepared(candles, interval)
-    rows, findings = _scorable(_placed(_joined(frames), prepared, interval), prepared)
+    rows, found = _scorable(_placed(_joined(frames), prepared, interval), prepared)
     rows = _priced(rows, prepared, values)
     rows, more = _once(rows)
-    findings += more + _versions(rows)
     asked = [
         _Question(rows[rows["horizon"] == horizon], int(horizon), prepared, level)
         for horizon in np.unique(rows["horizon"])
     ]
-    findings += [finding for question in asked for finding in question.findings()]
     results = _results(asked, candles, interval, level, looks)
-    missing = {(name, q.horizon): int(gone.sum()) for q in asked for name, gone in q.gone.items()}
-    findings += [found for q, result in zip(asked, results, strict=True) for found in _selective(result, q.gone)]
+    found += [*findings, *more, *_versions(rows)]
+    for question, result in zip(asked, results, strict=True):
+        found += question.findings() + _selective(result, question.gone)
     order = list(CHECKS)
-    findings.sort(key=lambda f: (order.index(f.check), f.horizon, f.model))
-    return Judgement(tuple(results), tuple(findings), missing)
+    found.sort(key=lambda finding: (order.index(finding.check), finding.horizon, finding.model))
+    missing = {(name, question.horizon): int(gone.sum()) for question in asked for name, gone in question.gone.items()}
+    return Judgement(tuple(results), tuple(found), missing)
 
 
 # ---- rows of files into rows that can be scored ----

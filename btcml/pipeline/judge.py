@@ -87,6 +87,9 @@ def gather_judged(
     """
     if isinstance(source, FileMarket):
         start, end = source.span(symbol)
+    elif not frames:
+        msg = f"candles of {source.market} are fetched for the forecasts of files, found none: give a file of candles"
+        raise UsageError(msg)
     else:
         start = min(frame["cutoff"].min() for frame in frames.values()) - _BEFORE
         end = max(frame["open_time"].max() for frame in frames.values()) + interval_delta(interval)
@@ -127,6 +130,11 @@ def load_forecasts(paths: Sequence[Path], interval: str, reading: Reading) -> di
             frame = frame.assign(model=reading.model or name)
         frames[name if names.count(name) == 1 else str(path)] = frame
     return frames
+
+
+def on_grid(frames: Mapping[str, pd.DataFrame], of: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Forecasts whose cutoffs are those of a forecaster."""
+    return {name: frame[frame["cutoff"].isin(of["cutoff"])] for name, frame in frames.items()}
 
 
 def _read(path: Path) -> pd.DataFrame:

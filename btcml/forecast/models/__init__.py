@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import entry_points
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
 from btcml.errors import UsageError
+from btcml.forecast.foreign import GROUP
 from btcml.forecast.models.estimator import EstimatorModel
 from btcml.forecast.models.interface import Model, Sample
 
@@ -42,8 +44,8 @@ def make_model(name: str) -> Model:
     Parameters
     ----------
     name
-        A name in `MODELS`, or the dotted name of a scikit-learn regressor such as
-        ``sklearn.linear_model.BayesianRidge``.
+        A name in `MODELS`, one that another package registers under `GROUP`, or the dotted name of a scikit-learn
+        regressor such as ``sklearn.linear_model.BayesianRidge``.
 
     Raises
     ------
@@ -59,7 +61,16 @@ def make_model(name: str) -> Model:
         return MODELS[name]()
     if name.startswith("sklearn."):
         return EstimatorModel.by_name(name)
-    msg = f"a model is one of {', '.join(sorted([*MODELS, *MEANS]))} or a dotted scikit-learn name, found {name!r}"
+    registered = entry_points(group=GROUP)
+    if name in registered.names:
+        model = registered[name].load()()
+        if isinstance(model, Model):
+            return model
+        found = type(model).__name__
+        msg = f"the model {name} should be a btcml.forecast.models.Model, found {found}: judge it by btcml judge"
+        raise UsageError(msg)
+    known = ", ".join(sorted([*MODELS, *MEANS, *registered.names]))
+    msg = f"a model is one of {known} or a dotted scikit-learn name, found {name!r}"
     raise UsageError(msg)
 
 

@@ -1,0 +1,185 @@
+"""Forecasters of other packages (`btcml.forecast.foreign`), each run in a process of its own with limits."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from btcml.candles import TIME, interval_delta
+from btcml.errors import NotReadyError
+from btcml.forecast.experiment import Experiment
+from btcml.forecast.judge import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+OUTSIDE, LEAST_AGREEMENT = "outside knowledge", 0.9
+"""Name of the check of a second run, and the rank correlation with the first that it should reach."""
+
+_WEEKS = pd.Timedelta(weeks=104)
+_FACTOR = 0.5
+_AGAIN = 100
+_ERROR = re.compile(r"[\w.]+(Error|Exception|Exit|Interrupt)\b")
+_ENVIRONMENT = ("PATH", "PYTHONPATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """On which candles forecasters are judged, and what they may use.
+
+    Attributes
+    ----------
+    cutoffs
+        Number of cutoffs at most, every n-th candle of the newest third (a year at most).
+    window
+        Candles up to the cutoff that a forecaster is given.
+    horizons
+        Candles ahead.
+    level
+        Level of the interval that is asked for.
+    seconds, memory_mib
+        Limits of one run.
+    """
+
+    cutoffs: int = 2000
+    window: int = 1000
+    horizons: tuple[int, ...] = (1,)
+    level: float = 0.9
+    seconds: float = 3600.0
+    memory_mib: int = 8192
+
+    def positions(self, candles: pd.DataFrame, interval: str) -> list[int]:
+        """Positions of the cutoffs in a candle frame.
+
+        Raises
+        ------
+        NotReadyError
+            If there are too few candles.
+        """
+        start = Experiment.default(candles, interval).plan.first_test
+        first, last = int(candles["open_time"].searchsorted(start)) - 1, len(candles) - 1 - max(self.horizons)
+        if first < self.window or last <= first:
+            msg = f"a forecaster needs {self.window} candles before the test, found {first + 1}: give more, or --window"
+            raise NotReadyError(msg)
+        units = (candles["open_time"] - candles["open_time"].iloc[first]) // interval_delta(interval)
+        places = np.arange(first, last + 1)
+        step = max(1, -(-(last - first) // self.cutoffs))
+        return [int(place) for place in places[units.to_numpy()[places] % step == 0]]
+
+
+def run_forecasters(
+    names: Sequence[str], candles: pd.DataFrame, interval: str, grid: Grid
+) -> tuple[dict[str, pd.DataFrame], list[Finding]]:
+    """Forecasts of each forecaster on the grid, as the judge takes them; one that fails is a finding.
+
+    Parameters
+    ----------
+    names
+        Names registered as entry points ``btcml.models``, or ``module:factory``.
+    candles, interval
+        The candles.
+    grid
+        The cutoffs and limits.
+
+    Raises
+    ------
+    NotReadyError
+        If all of them fail.
+    """
+    made = grid.positions(candles, interval)
+    frames: dict[str, pd.DataFrame] = {}
+    findings = []
+    for name in names:
+        try:
+            frames[name] = _run(name, candles, interval, grid, made)
+        except NotReadyError as error:
+            findings.append(Finding("failed", name, 0, 0, suspected=False, sentence=str(error)))
+        else:
+            findings += _second_run(name, frames[name], candles, interval, grid)
+    if not frames:
+        raise NotReadyError(findings[0].sentence)
+    return frames, findings
+
+
+def _second_run(name: str, first: pd.DataFrame, candles: pd.DataFrame, interval: str, grid: Grid) -> list[Finding]:
+    """Compare with a run on other times and prices: what is a function of the candles alone stays the same."""
+    one = first[first["horizon"] == first["horizon"].max()]
+    chosen = one.iloc[:: max(1, len(one) // _AGAIN)]
+    moved = candles.assign(open_time=candles["open_time"] - _WEEKS, close=candles["close"] * _FACTOR)
+    try:
+        again = _run(name, moved, interval, grid, chosen["made"].tolist())
+    except NotReadyError as error:
+        words = f"{name} fails on the same candles at another time and price: {error}"
+        return [Finding(OUTSIDE, name, 0, len(chosen), suspected=True, sentence=words)]
+    again = again[again["horizon"] == one["horizon"].iloc[0]]
+    base = candles["close"].to_numpy()[chosen["made"]]
+    ours, theirs = np.log(chosen["y_hat"].to_numpy() / base), np.log(again["y_hat"].to_numpy() / (base * _FACTOR))
+    if np.allclose(ours, theirs, atol=1e-9, equal_nan=True):
+        return []
+    agreement = float(spearmanr(ours, theirs, nan_policy="omit").statistic) if np.ptp(ours) and np.ptp(theirs) else 0.0
+    if agreement >= LEAST_AGREEMENT:
+        return []
+    words = f"{name} forecasts otherwise from the same candles at another time and price (agreement {agreement:.2f})."
+    return [Finding(OUTSIDE, name, 0, len(chosen), suspected=True, sentence=words)]
+
+
+def _run(name: str, candles: pd.DataFrame, interval: str, grid: Grid, made: Sequence[int]) -> pd.DataFrame:
+    """Run a forecaster in a process of its own.
+
+    Raises
+    ------
+    NotReadyError
+        If it fails, or exceeds a limit.
+    """
+    times, step = candles["open_time"], interval_delta(interval)
+    whole = pd.date_range(times.iloc[0], times.iloc[-1], freq=step, unit="us")
+    filled = candles.set_index("open_time")["close"].reindex(whole).ffill()  # what is missing has the last close
+    places = whole.get_indexer(pd.Index(times.iloc[list(made)]))
+    with TemporaryDirectory(prefix="btcml-forecaster-") as scratch:
+        folder = Path(scratch)
+        frame = pd.DataFrame({"unique_id": "close", "ds": whole.tz_localize(None), "y": filled.to_numpy()})
+        frame.to_parquet(folder / "candles.parquet")
+        plan = asdict(grid) | {"name": name, "made": places.tolist()}
+        (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+        _wait(name, folder, grid)
+        found = pd.read_parquet(folder / "forecasts.parquet")
+    found["made"] = found["made"].map(dict(zip(places, made, strict=True)))
+    cutoff = times.iloc[found["made"]].reset_index(drop=True)
+    return found.assign(model=name, cutoff=cutoff, open_time=(cutoff + found["horizon"] * step).astype(TIME))
+
+
+def _wait(name: str, folder: Path, grid: Grid) -> None:
+    command = [sys.executable, "-m", "btcml.forecast.foreign", str(folder)]
+    env = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), env.get("PYTHONPATH")]))
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, env=env, cwd=folder, stdout=log, stderr=log, start_new_session=True)  # noqa: S603
+        try:
+            status = process.wait(grid.seconds)
+        except subprocess.TimeoutExpired:
+            msg = f"{name} failed: it did not end within {grid.seconds:g} s: give --seconds, or fewer --cutoffs"
+            raise NotReadyError(msg) from None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    if status:
+        lines = (folder / "log").read_text(errors="replace").strip().splitlines() or [f"status {status}"]
+        last = max((n for n, line in enumerate(lines) if _ERROR.match(line)), default=len(lines) - 1)
+        said = re.sub(r"^btcml\.errors\.\w+: ", "", " ".join(lines[last:]))[:300]
+        limit = f" (its limit is {grid.memory_mib} MiB: see --memory)" * ("MemoryError" in said)
+        msg = f"{name} failed: {said}{limit}"
+        raise NotReadyError(msg)
