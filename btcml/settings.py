@@ -103,7 +103,8 @@ class Settings(BaseSettings):
     )
     btcml_archive_url: str = Field("https://data.binance.vision", description="The exchange's monthly archive.")
     btcml_symbols: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("BTCUSDT",), description="Symbols that the scheduler keeps fresh."
+        ("BTCUSDT",),
+        description="Symbols that the scheduler keeps fresh; a model is fitted on all of them.",
     )
     btcml_interval: _Interval = Field("5m", description="Interval where none is given.")
     btcml_cors_origins: Annotated[tuple[str, ...], NoDecode, AfterValidator(_urls)] = Field(

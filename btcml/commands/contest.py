@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ def _declare(parser: ArgumentParser) -> None:
     parser.add_argument("--window", help="training window: candles, days or months (default: 48 months)")
     parser.add_argument("--refit", help='pause between refits: candles, days, months or "half" of the test (default)')
     parser.add_argument("--horizons", help="comma-separated candles ahead, such as 1,3,12,48 (default: 1)")
+    pool = "comma-separated other symbols of the source, on which pooled_lightgbm_mean is fitted, too"
+    parser.add_argument("--pool", help=pool)
     parser.add_argument("--burn-in", help="span before the test that is forecast but not scored (default: 60 days)")
     parser.add_argument("--jobs", type=positive, default=2, help="processes; no figure depends on their number")
     parser.add_argument("--search", type=positive, metavar="N", help="first try N random settings before the test")
@@ -54,8 +57,13 @@ def _evaluate(args: Namespace) -> Any:
 
     session = open_session(args)
     days = None if args.days is None else session.run.days
-    candles = verbs.gather_candles(session.store, session.source, session.key, days, on_page=progress(str(session.key)))
-    experiment = _experiment(session, candles, args)
+    pool = _names(args.pool) or ()
+    keys = {symbol: replace(session.key, symbol=symbol) for symbol in dict.fromkeys([session.key.symbol, *pool])}
+    candles, *_ = (
+        verbs.gather_candles(session.store, session.source, key, days, on_page=progress(str(key)))
+        for key in keys.values()
+    )
+    experiment = _experiment(session, candles, args, tuple(keys)[1:])
     say(verbs.series_summary(session.key, candles))
     if args.search is not None:
         tries = verbs.search_before(session.store, session.key, candles, experiment, args.search, jobs=args.jobs)
@@ -69,7 +77,7 @@ def _evaluate(args: Namespace) -> Any:
     return {"plan": label} | result.to_dict(late=late) if args.json else f"{label}\n{result}"
 
 
-def _experiment(session: Session, candles: pd.DataFrame, args: Namespace) -> Experiment:
+def _experiment(session: Session, candles: pd.DataFrame, args: Namespace, pool: tuple[str, ...]) -> Experiment:
     """The published experiment with the fields that the user named."""
     from btcml.forecast.experiment import Experiment
 
@@ -83,7 +91,7 @@ def _experiment(session: Session, candles: pd.DataFrame, args: Namespace) -> Exp
         "burn_in": args.burn_in,
     }
     chosen = {name: value for name, value in named.items() if value is not None}
-    return Experiment.default(candles, session.key.interval, _horizons(args.horizons)).replace(**chosen)
+    return Experiment.default(candles, session.key.interval, _horizons(args.horizons), pool).replace(**chosen)
 
 
 def _horizons(text: str | None) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import pandas as pd
 from btcml.errors import UsageError
 from btcml.forecast.features import Prepared, features_of
 from btcml.forecast.features.windows import lag, rolling_max
-from btcml.forecast.models.interface import Sample
+from btcml.forecast.models import OTHERS, POOLED, Sample, pool_of
 from btcml.forecast.targets import TARGETS, horizon_scale
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class Dataset:
         Candles from the row that forecasts to the candle that is forecast.
     stride
         Every how many rows models are fitted on, at most the horizon.
+    others
+        Datasets of other symbols, on whose rows pooled models are fitted.
     """
 
     sample: Sample
@@ -69,6 +71,7 @@ class Dataset:
     target: str
     horizon: int = 1
     stride: int = 1
+    others: tuple[Dataset, ...] = ()
 
     @property
     def scale(self) -> Array:
@@ -106,6 +109,7 @@ class Dataset:
             persistence=TARGETS[target].persistence(prepared, h),
             target=target,
             horizon=h,
+            others=tuple(one.with_target(target, h) for one in self.others),
         )
 
     def with_features(self, features: str | Iterable[str]) -> Dataset:
@@ -114,7 +118,8 @@ class Dataset:
             return self
         x, ready = _matrix(self.prepared, features)
         names = tuple(item.name for item in features_of(features))
-        return replace(self, sample=replace(self.sample, x=x, names=names), ready=ready)
+        others = tuple(one.with_features(features) for one in self.others)
+        return replace(self, sample=replace(self.sample, x=x, names=names), ready=ready, others=others)
 
     def between(self, start: pd.Timestamp, end: pd.Timestamp) -> NDArray[np.bool_]:
         """Rows whose target candle opens in [start, end]."""
@@ -124,6 +129,13 @@ class Dataset:
         """Positions of rows to fit on, their target candles in [start, cutoff]; with a stride the newest and back."""
         rows = np.flatnonzero(self.ready & self.known & ~self.suspect & self.between(start, cutoff))
         return rows[:: -min(self.stride, self.horizon)][::-1]
+
+    def training_parts(
+        self, model: str, start: pd.Timestamp, cutoff: pd.Timestamp
+    ) -> list[tuple[Sample, NDArray[np.int64]]]:
+        """Samples, each with the positions of its rows that a model of this name is fitted on."""
+        parts = {"": (self,), POOLED: (self, *self.others), OTHERS: self.others}[pool_of(model)]
+        return [(one.sample, one.training_rows(start, cutoff)) for one in parts]
 
 
 def ticks(time: pd.Timestamp) -> int:

@@ -37,7 +37,7 @@ from btcml.forecast.metrics import (
     volatility_third,
 )
 from btcml.forecast.metrics.interval import LEVEL
-from btcml.forecast.models import DIRECTION, RANGE, make_model, members_of
+from btcml.forecast.models import DIRECTION, POOLED, RANGE, make_model, members_of, pool_of
 from btcml.forecast.money import COSTS_BP, decisions, money, positions
 from btcml.forecast.splits import WalkForward
 from btcml.forecast.statistics import (
@@ -55,9 +55,17 @@ from btcml.rounding import decimals_apart
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from btcml.forecast.dataset import Dataset
+
 
 MODELS: tuple[str, ...] = ("lightgbm_mean", "random_forest", "autoreg", "ridge")
 """Challengers of persistence in the published experiment, and the served models."""
+
+POOL_MODEL = f"{POOLED}lightgbm_mean"
+"""Challenger that the published experiment has as well where other symbols are given."""
+
+SERVED = (*MODELS, POOL_MODEL)
+"""Models that a training can serve."""
 
 RANGE_MODELS: tuple[str, ...] = (RANGE, "ewma", "har", "linear")
 """Models of the size of the next move."""
@@ -108,11 +116,14 @@ class Experiment:
     stride
         Models are fitted on every n-th row, n this number or the horizon where that is less: outcomes that overlap
         say little more than one of them.
+    pool
+        Other symbols, on whose candles models are fitted whose names begin with ``pooled_`` (and on their own
+        ones) or ``others_`` (and on no others).
 
     Raises
     ------
     UsageError
-        If a model, feature, span, level, horizon or stride is not known or impossible.
+        If a model, feature, span, level, horizon or stride is not known or impossible, or a model needs a pool.
 
     Examples
     --------
@@ -133,11 +144,12 @@ class Experiment:
     level: float = LEVEL
     horizons: tuple[int, ...] = (1,)
     stride: int = 1
+    pool: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         interval_delta(self.interval)
         features_of(self.features)
-        _check_models(self.models)
+        _check_models(self.models, self.pool)
         _check_horizons(self.horizons)
         _ = self.plan
         if not 0 < self.level < 1:
@@ -148,11 +160,13 @@ class Experiment:
             raise UsageError(msg)
 
     @classmethod
-    def default(cls, candles: pd.DataFrame, interval: str, horizons: tuple[int, ...] = (1,)) -> Experiment:
+    def default(
+        cls, candles: pd.DataFrame, interval: str, horizons: tuple[int, ...] = (1,), pool: tuple[str, ...] = ()
+    ) -> Experiment:
         """Return the published experiment on a frame of candles.
 
         The newest third is tested, at most 365 days, from 00:00 UTC on; the purge is the larger of one
-        day and the longest horizon.
+        day and the longest horizon. With other symbols it has one challenger more, which is fitted on all of them.
 
         Raises
         ------
@@ -166,7 +180,8 @@ class Experiment:
         test = min(_LONGEST_TEST, (last - first) // _DAY // 3)
         start = (last - test * _DAY).floor("D")
         purge = max(*horizons, 1, math.ceil(_DAY / interval_delta(interval)))
-        return cls(interval, start.isoformat(), purge=purge, horizons=horizons)
+        models = (*MODELS, POOL_MODEL) if pool else MODELS
+        return cls(interval, start.isoformat(), models=models, purge=purge, horizons=horizons, pool=pool)
 
     def replace(self, **changes: Any) -> Experiment:
         """Return the experiment with some fields changed: an explicit experiment, and labelled so."""
@@ -190,7 +205,7 @@ class Experiment:
 
     def differences(self, candles: pd.DataFrame) -> dict[str, Any]:
         """Fields in which this experiment differs from the published one, with its values; empty: it is that one."""
-        standard, own = asdict(Experiment.default(candles, self.interval)), asdict(self)
+        standard, own = asdict(Experiment.default(candles, self.interval, pool=self.pool)), asdict(self)
         standard["test_from"] = pd.Timestamp(standard["test_from"])
         return {
             name: value
@@ -281,10 +296,11 @@ class Experiment:
         ]
         return table.assign(part=np.where(table["test_start"] < plan.first_test, "burn-in", "test"))
 
-    def run(
+    def run(  # noqa: PLR0913 - the options of a run
         self,
         candles: pd.DataFrame,
         *,
+        others: Mapping[str, pd.DataFrame] | None = None,
         looks: int = 1,
         tries: int = 0,
         incumbent: str | Mapping[int, str] = PERSISTENCE,
@@ -298,6 +314,8 @@ class Experiment:
         ----------
         candles
             Candle frame. Suspect spans are forecast but not fitted on.
+        others
+            Candle frames by symbol of the pool, of whatever length.
         looks
             Looks at these candles, this one included (`btcml.forecast.verdict.count_looks`).
         tries
@@ -313,9 +331,10 @@ class Experiment:
         ------
         NotReadyError
             If no candle lies before the test, or none in it.
+        UsageError
+            If candles of the pool are missing.
         """
-        data = make_dataset(candles, self.interval, self.features, "close", suspect_rows(candles, self.interval))
-        data = replace(data, stride=self.stride)
+        data = self.dataset(candles, others)
         folds = self.plan.folds(candles["open_time"], self.interval)
         raws = walk_horizons(data, folds, self.horizons, self.models, range_models, jobs, backend)
         family: list[Result] = []
@@ -327,6 +346,26 @@ class Experiment:
             current = champions.get(horizon, PERSISTENCE)
             family.append(Result(self, forecasts, ranges, looks, current, raw, volatility, family, int(tries)))
         return family[0]
+
+    def dataset(self, candles: pd.DataFrame, others: Mapping[str, pd.DataFrame] | None = None) -> Dataset:
+        """Features and outcomes of the close, with those of the pool where a model is fitted on it.
+
+        Raises
+        ------
+        UsageError
+            If candles of the pool are missing.
+        """
+        pool = self.pool if any(pool_of(name) for name in self.models) else ()
+        if missing := [symbol for symbol in pool if symbol not in (others or {})]:
+            msg = f"the experiment needs candles of {', '.join(missing)} for its pool, found none: give them as others"
+            raise UsageError(msg)
+        frames = (candles, *((others or {})[symbol] for symbol in pool))
+        suspects = (suspect_rows(frame, self.interval) for frame in frames)
+        own, *rest = (
+            replace(make_dataset(frame, self.interval, self.features, "close", found), stride=self.stride)
+            for frame, found in zip(frames, suspects, strict=True)
+        )
+        return replace(own, others=tuple(rest))
 
     def forecast(
         self, candles: pd.DataFrame, target: str, models: Sequence[str], *, features: str = "range", jobs: int = 1
@@ -362,11 +401,14 @@ class Experiment:
         return frame[frame["open_time"] >= self.plan.first_test].reset_index(drop=True)
 
 
-def _check_models(models: tuple[str, ...]) -> None:
+def _check_models(models: tuple[str, ...], pool: tuple[str, ...]) -> None:
     for name in models:
         if any(make_model(member).features == "range" for member in members_of(name)) or name == DIRECTION:
             msg = f"a model of an experiment forecasts the close, found {name!r}: name {', '.join(MODELS)} or another"
             raise UsageError(msg)
+    if (pooled := [name for name in models if pool_of(name)]) and not pool:
+        msg = f"{pooled[0]} is fitted on other symbols, found none: name at least one as pool"
+        raise UsageError(msg)
     if not set(models) - {PERSISTENCE}:
         msg = f"an experiment needs at least one model beside {PERSISTENCE}, found none"
         raise UsageError(msg)
@@ -429,7 +471,7 @@ class Result:
     volatility: pd.DataFrame | None = field(default=None, repr=False)
     family: list[Result] = field(default_factory=list, repr=False, compare=False)
     tries: int = 0
-    served: tuple[str, ...] | None = MODELS
+    served: tuple[str, ...] | None = SERVED
 
     @property
     def horizon(self) -> int:

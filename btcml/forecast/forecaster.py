@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from btcml.continuity import suspect_rows
 from btcml.errors import NotReadyError, UsageError
 from btcml.forecast.calibration import CAUTION, calibrated, newest_factor, probability_losses
 from btcml.forecast.dataset import Dataset, make_dataset
@@ -323,6 +322,7 @@ def train_forecaster(
     *,
     champion: str = PERSISTENCE,
     raw: RawForecasts | None = None,
+    others: Mapping[str, pd.DataFrame] | None = None,
     jobs: int = 2,
     metadata: Mapping[str, Any] | None = None,
 ) -> Forecaster:
@@ -341,6 +341,8 @@ def train_forecaster(
         The served model: one of the experiment, or persistence.
     raw
         Raw forecasts of an experiment over the same candles up to their end: they replace the first fit.
+    others
+        Candle frames by symbol of the experiment's pool; those of `raw` where it is given.
     jobs
         Processes; the result does not depend on their number.
     metadata
@@ -357,8 +359,7 @@ def train_forecaster(
         msg = f"training needs {MIN_CANDLES} candles, found {len(candles)}: backfill more days"
         raise NotReadyError(msg)
     interval, times = experiment.interval, candles["open_time"]
-    suspects = suspect_rows(candles, interval)
-    close = raw.close.data if raw else make_dataset(candles, interval, experiment.features, "close", suspects)
+    close = raw.close.data if raw else experiment.dataset(candles, others)
     raw = raw or walk_all(close, _holdout(times).folds(times, interval), experiment.models, jobs=jobs)
     served = tuple(name for name in experiment.models if name != PERSISTENCE)
     outcome, scale = interval_inputs(raw)

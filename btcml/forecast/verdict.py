@@ -2,7 +2,8 @@
 
 1. Judged are absolute errors in bp on the candles that all models forecast in walk-forward, at each horizon by itself.
 2. A challenger *beats persistence* if its MAE is below persistence's over the whole test and over
-   the last six months, and the one-sided Diebold-Mariano p over the whole test, after Holm over
+   the last six months, the trend of its daily skill, where the test has six months, ends above 0
+   (`btcml.forecast.edge`), and the one-sided Diebold-Mariano p over the whole test, after Holm over
    all challengers at all horizons and times the looks at the data, is below alpha = 0.01.
 3. Champion is the lowest MAE among those that a training can serve; if there is none, persistence.
 4. An incumbent stays champion as long as rule 2 holds for it at a single look: to keep a champion
@@ -23,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from btcml.errors import UsageError
+from btcml.forecast.edge import edge_age
 from btcml.forecast.metrics import PERSISTENCE, horizon_of, loss_table
 from btcml.forecast.statistics import Comparison, diebold_mariano, holm
 from btcml.rounding import decimals_apart
@@ -60,9 +62,10 @@ class Verdict:
     table
         One row per model, persistence first, then by ratio: ``model``, ``ratio`` (MAE over
         persistence's), ``z`` and ``p`` (Diebold-Mariano, one-sided), ``p_once`` (after Holm),
-        ``p_holm`` (Holm and looks counted), ``recent_ratio`` (last six months), ``beats``
-        (rule 2), ``served`` (whether it may be champion) and ``p_champion`` (Holm p against the incumbent
-        champion; 1 where there is none). Ratios are NaN where no price moved.
+        ``p_holm`` (Holm and looks counted), ``recent_ratio`` (last six months), ``trend`` (skill at its end, of
+        those that pass the rest of rule 2 at a single look, else NaN), ``beats`` (rule 2), ``served`` (whether it
+        may be champion) and ``p_champion`` (Holm p against the incumbent champion; 1 where there is none). Ratios
+        are NaN where no price moved.
     looks
         Looks at the data that were counted, this one included.
     alpha
@@ -159,10 +162,9 @@ def verdict(
     horizon = horizon_of(forecasts)
     if len(losses) < _MIN:
         reason = f"{PERSISTENCE} is champion: a verdict needs {_MIN} candles, found {len(losses)}."
-        return Verdict(
-            PERSISTENCE, reason, _table(losses, horizon, (), looks, alpha).head(0), looks, alpha, len(losses)
-        )
-    table = _table(losses, horizon, others, looks, alpha)
+        none = _table(forecasts, losses, (), looks, alpha).head(0)
+        return Verdict(PERSISTENCE, reason, none, looks, alpha, len(losses))
+    table = _table(forecasts, losses, others, looks, alpha)
     table["served"] = True if served is None else table["model"].isin([PERSISTENCE, *served])
     current = incumbent if _stays(table[table["served"]], incumbent, alpha) else PERSISTENCE
     table["p_champion"] = _against(losses, current, looks, horizon).reindex(table["model"]).fillna(1.0).to_numpy()
@@ -287,9 +289,11 @@ def decision_due(last: pd.Timestamp | None, now: pd.Timestamp) -> bool:
     return last is None or now - last >= _DAY
 
 
-def _table(losses: pd.DataFrame, horizon: int, others: Sequence[pd.Series], looks: int, alpha: float) -> pd.DataFrame:
+def _table(
+    forecasts: pd.DataFrame, losses: pd.DataFrame, others: Sequence[pd.Series], looks: int, alpha: float
+) -> pd.DataFrame:
     recent = losses[_is_recent(losses.index)]
-    tests = _compare(losses, PERSISTENCE, horizon)
+    tests = _compare(losses, PERSISTENCE, horizon_of(forecasts))
     challengers = tests["p"].drop(PERSISTENCE)
     family = pd.concat([challengers, *others], ignore_index=True)
     table = tests.assign(
@@ -298,17 +302,25 @@ def _table(losses: pd.DataFrame, horizon: int, others: Sequence[pd.Series], look
         recent_ratio=recent.mean() / recent[PERSISTENCE].mean(),
     ).fillna({"p_once": 1.0})
     table["p_holm"] = np.minimum(table["p_once"] * looks, 1.0)
-    table["beats"] = (table["ratio"] < 1) & (table["recent_ratio"] < 1) & (table["p_holm"] < alpha)
+    able = table.index[(table["ratio"] < 1) & (table["recent_ratio"] < 1) & (table["p_once"] < alpha)]
+    ends = {name: edge_age(forecasts[forecasts["model"] == name]).now for name in able}
+    table["trend"] = pd.Series(ends, table.index, dtype=float)
+    table["beats"] = _passes(table, "p_holm", alpha)
     table["reference"] = table.index != PERSISTENCE
     table = table.rename_axis("model").reset_index().sort_values(["reference", "ratio"], ignore_index=True)
-    return table[["model", "ratio", "z", "p", "p_once", "p_holm", "recent_ratio", "beats"]]
+    return table[["model", "ratio", "z", "p", "p_once", "p_holm", "recent_ratio", "trend", "beats"]]
+
+
+def _passes(table: pd.DataFrame, p: str, alpha: float) -> pd.Series:
+    """Rule 2 with the p-value of a column."""
+    better = (table["ratio"] < 1) & (table["recent_ratio"] < 1) & ~(table["trend"] <= 0)
+    return better & (table[p] < alpha)
 
 
 def _stays(table: pd.DataFrame, incumbent: str, alpha: float) -> bool:
     """Whether the incumbent still beats persistence at a single look."""
     own = table[table["model"] == incumbent]
-    holds = (own["ratio"] < 1) & (own["recent_ratio"] < 1) & (own["p_once"] < alpha)
-    return incumbent != PERSISTENCE and bool(holds.any())
+    return incumbent != PERSISTENCE and bool(_passes(own, "p_once", alpha).any())
 
 
 def _is_recent(times: pd.Index) -> NDArray[np.bool_]:
@@ -380,6 +392,8 @@ def _figures(row: dict[Any, Any], models: int, of: _Context, *, stays: bool) -> 
         recently = f"while no price moved in the last {_RECENT_MONTHS} months"
     if _is_recent(of.times).all():
         recently = f"in a test of {_days(of.times)}, shorter than the {_RECENT_MONTHS} months of the rule"
+    if row["trend"] <= 0:
+        recently += f"; but the trend of its daily skill ends at {100 * row['trend']:.2f} %"
     return (
         f"{_ratio(row['ratio'])} of the error of no change over {len(of.times):,} candles (z {row['z']:.1f}, "
         f"{_p(row['p_once' if stays else 'p_holm'], of.alpha)} after Holm over {counted} {looked}) {recently}"

@@ -24,7 +24,7 @@ from btcml.forecast.features.windows import rolling_max, rolling_min
 from btcml.forecast.intervals import AdaptiveInterval
 from btcml.forecast.metrics import FORECAST_COLUMNS, PERSISTENCE
 from btcml.forecast.metrics.interval import LEVEL
-from btcml.forecast.models import DIRECTION, RANGE, make_model, members_of
+from btcml.forecast.models import DIRECTION, RANGE, make_model, members_of, stack
 from btcml.forecast.targets import next_value
 
 if TYPE_CHECKING:
@@ -136,7 +136,11 @@ def walk(
         raise UsageError(msg)
     calls = [
         delayed(_fit_predict)(
-            name, own.sample, own.training_rows(fold.train_start, fold.cutoff), _test_rows(own, fold), own.ready
+            name,
+            own.training_parts(name, fold.train_start, fold.cutoff),
+            own.sample,
+            _test_rows(own, fold),
+            own.ready,
         )
         for name, own in _tasks(work)
         for fold in folds
@@ -191,7 +195,7 @@ def fit_all(
     """
     # The range model is the slowest, so it starts first: no process waits for it at the end.
     tasks = _tasks([*_work(close, models, (RANGE,), volatility=close.horizon > 1).values()][::-1])
-    calls = [delayed(_fit_dump)(name, data.sample, data.training_rows(start, cutoff)) for name, data in tasks]
+    calls = [delayed(_fit_dump)(name, data.training_parts(name, start, cutoff)) for name, data in tasks]
     dumps = Parallel(n_jobs=jobs)(calls)
     names = [VOLATILITY if data.target == "realized_volatility" else name for name, data in tasks]
     return {name: model_of(name).load(files) for name, files in zip(names, dumps, strict=True)}
@@ -243,16 +247,22 @@ def _test_rows(data: Dataset, fold: Fold) -> Rows:
     return np.flatnonzero(data.known & data.between(fold.test_start, last))
 
 
-def _fit_dump(name: str, sample: Sample, train: Rows) -> dict[str, bytes]:
+def _fit(name: str, parts: Sequence[tuple[Sample, Rows]]) -> Model:
+    return make_model(name).fit(stack([sample.at(rows) for sample, rows in parts]))
+
+
+def _fit_dump(name: str, parts: Sequence[tuple[Sample, Rows]]) -> dict[str, bytes]:
     """Fit in another process; the model is returned as the files of `dump`."""
     with threadpool_limits(1):
-        return make_model(name).fit(sample.at(train)).dump()
+        return _fit(name, parts).dump()
 
 
-def _fit_predict(name: str, sample: Sample, train: Rows, test: Rows, ready: NDArray[np.bool_]) -> Array:
+def _fit_predict(
+    name: str, parts: Sequence[tuple[Sample, Rows]], sample: Sample, test: Rows, ready: NDArray[np.bool_]
+) -> Array:
     """Fit on the training rows and forecast the test rows: one task of one process."""
     with threadpool_limits(1):
-        fitted = make_model(name).fit(sample.at(train))
+        fitted = _fit(name, parts)
         return np.where(ready[test], fitted.predict(sample.at(test)), np.nan)
 
 

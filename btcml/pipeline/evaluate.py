@@ -61,6 +61,12 @@ def read_window(store: Store, key: SeriesKey, days: int) -> pd.DataFrame:
     return candles
 
 
+def read_pool(store: Store, key: SeriesKey, experiment: Experiment, candles: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Read the candles of an experiment's pool from the first of its own candles on, by symbol."""
+    start = candles["open_time"].iloc[0]
+    return {symbol: read_candles(store, replace(key, symbol=symbol), start=start) for symbol in experiment.pool}
+
+
 def gather_candles(
     store: Store,
     source: Source,
@@ -119,7 +125,7 @@ def evaluate(
     Parameters
     ----------
     candles
-        Candles of the series.
+        Candles of the series; those of the experiment's pool are read.
     experiment
         None: the published one.
     incumbent
@@ -133,7 +139,8 @@ def evaluate(
     champion = read_champion(store, key)
     if incumbent is None:
         incumbent = {} if champion is None else {1: champion.name}
-    result = chosen.run(candles, looks=looks, tries=int(tries), incumbent=incumbent, jobs=jobs, backend=backend)
+    counted = {"looks": looks, "tries": int(tries), "others": read_pool(store, key, chosen, candles)}
+    result = chosen.run(candles, incumbent=incumbent, jobs=jobs, backend=backend, **counted)
     _count(store, key, candles, result, chosen.differences(candles))
     return result
 

@@ -21,11 +21,13 @@ from btcml.errors import ArtifactError, NotReadyError
 from btcml.files import write_text
 from btcml.forecast.artifacts import manifest_hash, save_forecaster, save_result
 from btcml.forecast.experiment import MODELS, Experiment
-from btcml.forecast.forecaster import train_forecaster, train_horizon
+from btcml.forecast.forecaster import MIN_CANDLES, train_forecaster, train_horizon
 from btcml.forecast.metrics import PERSISTENCE
+from btcml.forecast.models import pool_of
 from btcml.forecast.verdict import decision_due, plain
-from btcml.pipeline.evaluate import evaluate, read_window, series_folder, walk_forward_file
+from btcml.pipeline.evaluate import evaluate, read_pool, read_window, series_folder, walk_forward_file
 from btcml.pipeline.predict import load_served
+from btcml.store.candles import read_last_candles
 from btcml.store.chain import chain_head
 from btcml.store.models import (
     ModelRecord,
@@ -131,14 +133,18 @@ def train(
         If there are too few candles.
     """
     candles = read_window(store, key, days)
-    experiment = Experiment.default(candles, key.interval).replace(models=models)
+    experiment, pooled = _experiment(store, settings, key, candles, models)
     snapshot = content_hash([("candles", candles)])
     facts, figures, judged_at, result = _verdict(store, settings, key, candles, experiment, now, jobs)
+    if result is None:  # a pooled model has many times the rows: between verdicts it is fitted as champion alone
+        kept = [name for name in experiment.models if name not in pooled or name == facts["champion"]]
+        experiment = experiment.replace(models=tuple(kept))
     forecaster = train_forecaster(
         candles,
         experiment,
         champion=facts["champion"],
         raw=None if result is None else result.raw,
+        others=None if result is not None else read_pool(store, key, experiment, candles),
         metadata={"series": str(key), "snapshot": snapshot, "verdict": facts["reason"]},
         jobs=jobs,
     )
@@ -172,6 +178,17 @@ def train(
     return trained
 
 
+def _experiment(
+    store: Store, settings: Settings, key: SeriesKey, candles: pd.DataFrame, models: tuple[str, ...]
+) -> tuple[Experiment, list[str]]:
+    """The published experiment with these models, and its models that learn from the settings' other symbols."""
+    keys = [replace(key, symbol=symbol) for symbol in settings.btcml_symbols if symbol != key.symbol]
+    pool = tuple(one.symbol for one in keys if len(read_last_candles(store, one, MIN_CANDLES)) == MIN_CANDLES)
+    standard = Experiment.default(candles, key.interval, pool=pool)
+    pooled = [name for name in standard.models if pool_of(name) and name.removeprefix(pool_of(name)) in models]
+    return standard.replace(models=(*models, *pooled)), pooled
+
+
 def _verdict(
     store: Store,
     settings: Settings,
@@ -185,8 +202,9 @@ def _verdict(
     incumbent = read_champion(store, key)
     if incumbent is not None and incumbent.judged_at is not None and "test" in incumbent.verdict:
         known = {row.name: row.metrics for row in read_models(store, key) if row.artifact == incumbent.artifact}
-        if not decision_due(incumbent.judged_at, now) and {*experiment.models} <= {*known}:
-            facts = incumbent.verdict
+        facts, own = incumbent.verdict, {name for name in experiment.models if not pool_of(name)}
+        able = own <= {*known} and facts["champion"] in {PERSISTENCE, *experiment.models}
+        if able and not decision_due(incumbent.judged_at, now):
             return facts, {PERSISTENCE: facts["persistence"]} | known, incumbent.judged_at, None
     result = evaluate(store, key, candles, experiment=experiment, jobs=jobs)
     save_result(result, walk_forward_file(settings, key))

@@ -38,6 +38,9 @@ SERIES_FIGURES = {
     "candle_age_seconds": "Time since the newest candle closed.",
     "model_age_seconds": "Time since the champion was trained.",
     "walk_forward_skill": "Share of the error of no change that the champion avoids, in its walk-forward.",
+    "edge_slope_per_year": "Change of that share in a year, by its trend over the days of the walk-forward.",
+    "edge_now": "That share at the end of the trend.",
+    "edge_lasts": "Whether the trend stays above 0 for a year at the lower end of its 95 % interval.",
     "forecasts_scored": "Sealed forecasts whose outcome is known.",
     "forecasts_missed": "Candles since the first sealed forecast that have none.",
     "live_skill": "Share of the error of no change that the sealed forecasts avoid.",
@@ -91,6 +94,9 @@ def _series_figures(service: Service, key: SeriesKey) -> dict[str, float]:
     if champion is not None:
         figures["model_age_seconds"] = (now - champion.trained_at).total_seconds()
         figures["walk_forward_skill"] = float(champion.verdict.get("skill") or 0.0)
+        edge = champion.verdict.get("edge", {})
+        known = [name for name in ("slope_per_year", "now", "lasts") if edge.get(name) is not None]
+        figures |= {f"edge_{name}": float(edge[name]) for name in known}
     return figures
 
 

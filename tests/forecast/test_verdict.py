@@ -57,6 +57,22 @@ def losses_of(rows: pd.DataFrame) -> list[np.ndarray]:
     return [table[name].to_numpy() for name in ("faint", "persistence")]
 
 
+def test_skill_whose_trend_has_reached_nothing_is_not_served() -> None:
+    """The last six months are better on the whole, their end is not; neither does it stay champion."""
+    fading = frame(fading=skilled(np.linspace(0.3, -0.04, N)), steady=skilled(0.01, 1))
+    for incumbent in ("persistence", "fading"):
+        result = verdict(fading, incumbent=incumbent)
+        row = result.table.set_index("model").loc["fading"]
+        assert row["recent_ratio"] < 1
+        assert row["p_holm"] < 0.01
+        assert row["trend"] < 0
+        assert result.champion == "steady"
+    assert (
+        "; but the trend of its daily skill ends at -"
+        in verdict(frame(fading=skilled(np.linspace(0.3, -0.04, N)))).reason
+    )
+
+
 def test_skill_that_ended_half_a_year_ago_is_not_served() -> None:
     """Clause of the last six months: the whole test is won, the recent part is lost."""
     share = np.where(np.arange(N) < N // 2 - 100, 0.4, -0.02)

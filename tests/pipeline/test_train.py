@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ from btcml.candles import SeriesKey
 from btcml.errors import NotReadyError
 from btcml.forecast.artifacts import load_result, manifest_hash
 from btcml.pipeline.evaluate import series_folder, walk_forward_file
+from btcml.pipeline.ingest import backfill
 from btcml.pipeline.jobs import training_facts
 from btcml.pipeline.train import CARD, Trained, model_card, prune, train
 from btcml.store.models import read_champion, read_models, read_trials
@@ -71,6 +73,26 @@ def test_longer_horizons_are_judged_once_a_week(store, settings, series, market,
     assert again.judged
     assert again.horizons[3]["judged_at"] == (market.time + pd.Timedelta(days=7.5)).isoformat()
     assert trained(7.6).horizons == again.horizons
+
+
+def test_a_training_learns_from_the_other_symbols_of_the_settings(store, settings, series, market, monkeypatch):
+    """A pooled challenger in each verdict; between verdicts it is fitted as champion alone; without candles, none."""
+    monkeypatch.setattr("btcml.forecast.experiment.POOL_MODEL", "pooled_ridge")
+    settings = settings.model_copy(update={"btcml_symbols": ("BTCUSDT", "ETHUSDT", "SOLUSDT")})
+
+    def trained(days):
+        return train(store, settings, series, models=("ridge",), now=market.time + pd.Timedelta(days=days), jobs=1)
+
+    assert set(trained(0).figures) == {"persistence", "ridge"}
+    other = replace(series, symbol="ETHUSDT")
+    backfill(store, market, other, (market.time - pd.Timedelta(days=9), market.time))
+    judged, kept = trained(1), trained(1.1)
+    assert set(judged.figures) == {"persistence", "ridge", "pooled_ridge"}
+    assert load_result(walk_forward_file(settings, series)).experiment.pool == ("ETHUSDT",)
+    assert "pooled_ridge" in {row["model"] for row in kept.verdict["table"]}
+    fitted = {row.name for row in read_models(store, series) if row.artifact == kept.artifact}
+    assert "pooled_ridge" not in fitted - {kept.champion}
+    assert judged.verdict["looks"] == 2
 
 
 def test_what_a_killed_training_left_half_written_goes_with_the_next(store, settings, trained):

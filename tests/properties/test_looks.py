@@ -101,10 +101,9 @@ def test_the_simulated_rule_is_the_rule_of_the_verdict():
         found = verdict(part, looks=looks[day], incumbent=incumbent)
         table = found.table.set_index("model")
         own = table.drop(PERSISTENCE)
-        enters = own[(own["ratio"] < 1) & (own["recent_ratio"] < 1) & (own["p_once"] * looks[day] < ALPHA)]
-        kept = (
-            incumbent in own.index and own.loc[incumbent, "p_once"] < ALPHA and own.loc[incumbent, "recent_ratio"] < 1
-        )
+        able = own[(own["ratio"] < 1) & (own["recent_ratio"] < 1) & ~(own["trend"] <= 0)]
+        enters = able[able["p_once"] * looks[day] < ALPHA]
+        kept = incumbent in able.index and able.loc[incumbent, "p_once"] < ALPHA
         if not kept:
             assert found.champion == (enters["ratio"].idxmin() if len(enters) else PERSISTENCE)
         incumbent = found.champion

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from btcml.errors import UsageError
 from btcml.forecast.foreign import GROUP
 from btcml.forecast.models.estimator import EstimatorModel
-from btcml.forecast.models.interface import Model, Sample
+from btcml.forecast.models.interface import Model, Sample, stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DIRECTION", "MEANS", "MODELS", "RANGE", "Model", "Sample", "make_model", "members_of"]
+__all__ = ["DIRECTION", "MEANS", "MODELS", "RANGE", "Model", "Sample", "make_model", "members_of", "pool_of", "stack"]
 
 MEANS: dict[str, tuple[str, ...]] = {"lightgbm_mean": ("lightgbm_huber", "lightgbm_l1")}
 """Models that are the mean of others, which are fitted once for both."""
@@ -25,6 +25,9 @@ DIRECTION = "direction"
 
 RANGE = "range_boosting"
 """The range model that scales the intervals."""
+
+POOLED, OTHERS = "pooled_", "others_"
+"""Before a model's name: fitted on the rows of other symbols, too, or on those alone."""
 
 
 def _collect() -> dict[str, Callable[[], Model]]:
@@ -45,7 +48,7 @@ def make_model(name: str) -> Model:
     ----------
     name
         A name in `MODELS`, one that another package registers under `GROUP`, or the dotted name of a scikit-learn
-        regressor such as ``sklearn.linear_model.BayesianRidge``.
+        regressor such as ``sklearn.linear_model.BayesianRidge``; `POOLED` or `OTHERS` may stand before it.
 
     Raises
     ------
@@ -57,6 +60,7 @@ def make_model(name: str) -> Model:
     >>> type(make_model("persistence")).__name__
     'Persistence'
     """
+    name = name.removeprefix(pool_of(name))
     if name in MODELS:
         return MODELS[name]()
     if name.startswith("sklearn."):
@@ -82,4 +86,18 @@ def members_of(name: str) -> tuple[str, ...]:
     >>> members_of("lightgbm_mean")
     ('lightgbm_huber', 'lightgbm_l1')
     """
-    return () if name == "persistence" else MEANS.get(name, (name,))
+    if name == "persistence":
+        return ()
+    pool = pool_of(name)
+    return tuple(pool + member for member in MEANS.get(name.removeprefix(pool), (name.removeprefix(pool),)))
+
+
+def pool_of(name: str) -> str:
+    """`POOLED` or `OTHERS` where a name begins with it, else nothing.
+
+    Examples
+    --------
+    >>> pool_of("pooled_ridge"), pool_of("ridge")
+    ('pooled_', '')
+    """
+    return next((prefix for prefix in (POOLED, OTHERS) if name.startswith(prefix)), "")

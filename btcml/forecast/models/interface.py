@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
@@ -54,6 +56,20 @@ class Sample:
     def column(self, name: str) -> Array:
         """One feature by name as float64."""
         return self.x[:, self.names.index(name)].astype("float64")
+
+
+def stack(samples: Sequence[Sample]) -> Sample:
+    """Rows of several series as one sample, each with its own path; they have the same features and horizon."""
+    if len(samples) == 1:
+        return samples[0]
+    starts = np.cumsum([0, *(len(one.path) for one in samples[:-1])])
+    return replace(
+        samples[0],
+        x=np.concatenate([one.x for one in samples]),
+        path=np.concatenate([one.path for one in samples]),
+        rows=np.concatenate([one.rows + start for one, start in zip(samples, starts, strict=True)]),
+        y=np.concatenate([one.y for one in samples]),
+    )
 
 
 class Model(ABC):
