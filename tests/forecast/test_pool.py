@@ -39,12 +39,12 @@ def test_a_model_of_other_symbols_alone_is_that_of_a_copy(candles):
 
 
 def test_candles_of_other_symbols_after_the_cutoff_change_nothing(candles):
-    """Another future of the pool leaves every forecast that was fitted before it bit for bit."""
+    """The mirrored future of the pool, each return with the other sign, leaves every forecast bit for bit."""
     plan = POOL.replace(models=("pooled_ridge",))
-    cutoff = plan.folds(candles)["cutoff"].iloc[-1]
-    other = candles.copy()
-    later = other["open_time"] > cutoff
-    other.loc[later, ["open", "high", "low", "close"]] *= np.linspace(1, 2, int(later.sum()))[:, None]
+    later = candles["open_time"] > plan.folds(candles)["cutoff"].iloc[-1]
+    last, other = candles.loc[~later, "close"].iloc[-1], candles.copy()
+    mirrored = last**2 / candles.loc[later, ["open", "low", "high", "close"]]
+    other.loc[later, ["open", "high", "low", "close"]] = mirrored.to_numpy()
     both = [plan.run(candles, others={"COPYUSDT": frame}, jobs=1).forecasts for frame in (candles, other)]
     pd.testing.assert_frame_equal(*both, check_exact=True)
     assert later.sum() > 2 * 288

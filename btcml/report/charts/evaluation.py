@@ -178,9 +178,9 @@ def decision(result: Result) -> say.Claim:
     """The champion, and the rule that decides it."""
     return say.claim(
         "The champion is {champion}. The rule was fixed before any result was seen: among the models that beat “no "
-        "change” over the whole test and over its last six months, or all of a shorter one, whose skill has not come to "
-        "nothing by its trend, and whose p-value is below {level}, the one with the smallest error; if there is none, "
-        "persistence. The p-values count {models} and "
+        "change” over the whole test and over its last six months, or all of a shorter one, whose skill has not come "
+        "to nothing by its trend, and whose p-value is below {level}, the one with the smallest error; if there is "
+        "none, persistence. The p-values count {models} and "
         "{looks} at these data; {tries} are on record, those of this report included. A champion in service stays "
         "while its p-value at one look is below {level}, unless another model beats both “no change” and it.",
         champion=say.model(result.verdict.champion),
