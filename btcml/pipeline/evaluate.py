@@ -139,8 +139,15 @@ def evaluate(
     champion = read_champion(store, key)
     if incumbent is None:
         incumbent = {} if champion is None else {1: champion.name}
-    counted = {"looks": looks, "tries": int(tries), "others": read_pool(store, key, chosen, candles)}
-    result = chosen.run(candles, incumbent=incumbent, jobs=jobs, backend=backend, **counted)
+    result = chosen.run(
+        candles,
+        others=read_pool(store, key, chosen, candles),
+        looks=looks,
+        tries=int(tries),
+        incumbent=incumbent,
+        jobs=jobs,
+        backend=backend,
+    )
     _count(store, key, candles, result, chosen.differences(candles))
     return result
 
