@@ -557,7 +557,7 @@ def verify_record(
     Findings
         With all faults that were found.
     """
-    found, stamps = Findings(), {}
+    found = Findings()
     try:
         keys = dict(parse_key(line) for line in read("key").decode().splitlines())
         kept = {note.origin: note for note in (parse_note(text)[0] for text in since)}
@@ -567,21 +567,27 @@ def verify_record(
     for log in LOGS:
         try:
             getattr(found, log).extend(_verified_rows(read, log, keys, kept, found))
-            stamps[log] = _verified_stamps(read, log, found, check, newest)
         except (OSError, ValueError) as error:
             found.faults.append(f"{log}: a file is missing or cannot be read: {error}")
+    found.claimed = spans(range(1, len(found.forecasts) + 1))  # until stamps say more
     found.faults += [f"the checkpoint that was kept is of another log, {name}" for name in kept if name not in keys]
     if not found.faults:
         links = broken_links(found.forecasts, found.outcomes)
         found.faults += [f"forecasts: row {number} {reason}" for number, reason in links]
-        found.scores = scores(found.forecasts, found.outcomes)
-        found.claimed = spans(unproven(found.forecasts, series_of(next(iter(keys)))[2], stamps["forecasts"]))
         try:
-            found.faults += _other_scores(json.loads(read("scores.json")), found.scores)
-            found.faults += _other_proof(json.loads(read("proof.json")), found.claimed)
+            _verify_claims(read, found, series_of(next(iter(keys)))[2], check, newest)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            found.faults.append(f"scores.json or proof.json is missing or cannot be read: {error!r}")
+            found.faults.append(f"a file of stamps, scores.json or proof.json is missing or cannot be read: {error!r}")
     return found
+
+
+def _verify_claims(read: Read, found: Findings, interval: str, check: CheckStamp | None, newest: int | None) -> None:
+    """Recompute scores and proofs from rows and stamps, and compare with what the publisher says."""
+    found.scores = scores(found.forecasts, found.outcomes)
+    stamps = {log: _verified_stamps(read, log, found, check, newest) for log in LOGS}
+    found.claimed = spans(unproven(found.forecasts, interval, stamps["forecasts"]))
+    found.faults += _other_scores(json.loads(read("scores.json")), found.scores)
+    found.faults += _other_proof(json.loads(read("proof.json")), found.claimed)
 
 
 def _verified_rows(
@@ -646,15 +652,20 @@ def _verified_stamps(
             stamps.append((number, stamp))
         else:
             found.faults.append(f"{log}: stamp {number}, on {size} rows, is of another checkpoint")
-    if check is not None:
-        chosen = stamps[-newest:] if newest else stamps
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            reasons = list(pool.map(check, [stamp for _, stamp in chosen]))
-        broken = [(number, stamp.size, why) for (number, stamp), why in zip(chosen, reasons, strict=True) if why]
-        found.faults += [f"{log}: stamp {number}, on {size} rows, {why}" for number, size, why in broken]
-        found.checked += len(chosen)
     found.stamps += len(stamps)
-    return [(stamp.size, stamp.time) for _, stamp in stamps]
+    broken = _broken_stamps(stamps[-newest:] if newest else stamps, check, found) if check else {}
+    found.faults += [f"{log}: stamp {number}, on {size} rows, {reason}" for (number, size), reason in broken.items()]
+    return [(stamp.size, stamp.time) for number, stamp in stamps if (number, stamp.size) not in broken]
+
+
+def _broken_stamps(
+    stamps: Sequence[tuple[int, Stamp]], check: CheckStamp, found: Findings
+) -> dict[tuple[int, int], str]:
+    """Number and size of each stamp that does not hold, and why."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        reasons = list(pool.map(check, [stamp for _, stamp in stamps]))
+    found.checked += len(stamps)
+    return {(number, stamp.size): why for (number, stamp), why in zip(stamps, reasons, strict=True) if why}
 
 
 def _note_digest(origin: str, size: int, root: str, signature: str) -> bytes:
@@ -820,6 +831,9 @@ def in_folder(folder: Path) -> Read:
     return lambda name: (folder / name).read_bytes()
 
 
+_SHOWN = 20
+
+
 def summary(found: Findings, unchecked: str = "") -> str:
     """Lines for people: what is there, scores, and what is wrong; `unchecked` is why stamps were not checked."""
     lines = []
@@ -829,7 +843,7 @@ def summary(found: Findings, unchecked: str = "") -> str:
             f", the newest sealed {_cell(newest[0])}, its checkpoint signed {found.signed.get(log)}" if newest else ""
         )
         lines.append(f"{log}: {size} rows{times}")
-    if not found.faults:
+    if found.scores or not found.faults:
         provided = ", if the time stamps hold" if found.checked < found.stamps else ""
         lines.append(f"proven in time{provided}: {proof_words(found)}")
     if found.stamps:
@@ -837,7 +851,8 @@ def summary(found: Findings, unchecked: str = "") -> str:
         lines.append(f"time stamps: {found.stamps}, the authority of {found.checked} of them checked{note}")
     for horizon, figures in found.scores.items():
         lines.append(f"horizon {horizon}: " + ", ".join(f"{name} {value:.6g}" for name, value in figures.items()))
-    return "\n".join([*lines, *(found.faults[:20] or ["consistent"])])
+    more = [f"and {len(found.faults) - _SHOWN} more"] if found.faults[_SHOWN:] else []
+    return "\n".join([*lines, *(found.faults[:_SHOWN] or ["consistent"]), *more])
 
 
 def proof_words(found: Findings) -> str:
@@ -852,12 +867,12 @@ def main() -> int:
     """Check the folder that is named, or the one that this file is in; exit status 1 where something is wrong."""
     parser = argparse.ArgumentParser(description="Check a published record of forecasts.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--since", type=Path, nargs="*", default=[], help="checkpoints that were kept earlier")
+    parser.add_argument("--since", type=_file, nargs="*", default=[], help="checkpoints that were kept earlier")
     parser.add_argument(
         "--stamps", type=stamp_count, help="check the newest N time stamps of each log by openssl, or all"
     )
     parser.add_argument(
-        "--authority", type=Path, help="root certificates of the time-stamp authority that you trust (PEM)"
+        "--authority", type=_file, help="root certificates of the time-stamp authority that you trust (PEM)"
     )
     args = parser.parse_args()
     since, read = [path.read_text(encoding="utf-8") for path in args.since], in_folder(args.folder)
@@ -872,6 +887,13 @@ def main() -> int:
         found = verify_record(read, since, check, args.stamps)
     sys.stdout.write(summary(found, unchecked) + "\n")
     return 1 if found.faults else 0
+
+
+def _file(text: str) -> Path:
+    if not Path(text).is_file():
+        msg = f"expected a file, found none at {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return Path(text)
 
 
 def stamp_count(text: str) -> int:

@@ -412,8 +412,8 @@ def _proof_sentence(proof: Mapping[str, Any]) -> str:
     share = math.floor(1000 * proven / forecasts) / 10
     rest = f" The other {forecasts - proven:,} are claimed: their time is {word}" if proven < forecasts else ""
     return (
-        f"{proven:,} of {forecasts:,} forecasts ({share:.1f} %) are proven in time: an independent authority stamped a "
-        f"checkpoint that contains them before their candle closed.{rest}"
+        f"{proven:,} of {forecasts:,} forecasts ({share:.1f} %) are proven in time: a time-stamp authority saw a "
+        f"checkpoint that contains them before the end of their candle.{rest}"
     )
 
 
@@ -431,12 +431,18 @@ def _sentence(scores: dict[str, float]) -> str:
 
 
 def _score_row(horizon: str, scores: dict[str, float]) -> str:
-    cells = [f"{scores[name]:,.0f}" for name in ("rows", "late")]
-    cells += [_digits(scores.get(name), form) for name, form in _SCORE_FORMS.items()]
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in (horizon, *cells)) + "</tr>\n"
+    cells = [horizon, *(_digits(scores.get(name), form) for name, form in _SCORE_FORMS.items())]
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>\n"
 
 
-_SCORE_FORMS = {"mae_bp": ".3f", "persistence_mae_bp": ".3f", "ratio": ".4f", "coverage": ".1%"}
+_SCORE_FORMS = {
+    "ratio": ".4f",
+    "mae_bp": ".3f",
+    "persistence_mae_bp": ".3f",
+    "coverage": ".1%",
+    "rows": ",.0f",
+    "late": ",.0f",
+}
 
 
 def _digits(value: float | None, form: str) -> str:
@@ -448,8 +454,8 @@ def _forecast_row(row: Any, signed: str, state: Mapping[str, Any]) -> str:
     claimed = row["seq"] > state["covered"] or any(first <= row["seq"] <= last for first, last in state["claimed"])
     late = "" if row["status"] == "sealed" else f", {row['status']}"
     cells = (
-        f"{row['open_time']:%Y-%m-%d %H:%M}", str(row["horizon"]), _digits(row["close"], ",.8g"), interval,
-        _digits(row["real_close"], ",.8g"), f"{'claimed' if claimed else 'proven'}{late}",
+        f"{row['open_time']:%Y-%m-%d %H:%M}", str(row["horizon"]), _digits(row["close"], ",.8g"),
+        _digits(row["real_close"], ",.8g"), f"{'claimed' if claimed else 'proven'}{late}", interval,
         _clock(row["made_at"], row["open_time"]), _clock(datetime.fromisoformat(signed), row["open_time"]),
         row["model"] if row["role"] == "champion" else f"{row['model']}, {row['role']}",
     )  # fmt: skip

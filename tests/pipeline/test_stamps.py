@@ -270,6 +270,7 @@ def test_a_stamp_of_an_unknown_authority_is_found(published, other):
     assert read_proof(published.root / "forged", RECORD)["proven"] == 1
     fault = "forecasts: stamp 1, on 6 rows, is of an authority that is not trusted here"
     assert_found(folder, published.authority, fault)
+    assert "proven in time: 0 of 6 forecasts" in by_script(folder, published.authority)[0]
     assert by_script(folder, other)[1] == 0
     assert by_library(folder, other).faults == []
 
@@ -288,7 +289,7 @@ def test_a_stamp_with_a_changed_time_or_certificates_of_its_own_is_found(publish
     note = (published.folder / "forecasts/checkpoint").read_bytes()
     with_own = asked_with_certificates(published.authority, note)
     rewrite(path, stamps(published.folder)[0], f"{size},{base64.b64encode(with_own).decode()}")
-    (fault,) = by_library(published.folder, published.authority).faults
+    fault, _ = by_library(published.folder, published.authority).faults
     assert fault == f"forecasts: stamp 1, on {size} rows, does not hold: it brings certificates of its own"
 
 
@@ -297,6 +298,26 @@ def asked_with_certificates(authority, note):
     (authority.folder / "note").write_bytes(note)
     authority._run("ts", "-query", "-data", "note", "-sha256", "-cert", "-out", "asked")
     return authority.answer((authority.folder / "asked").read_bytes())[1]
+
+
+@pytest.mark.parametrize("name", ["proof.json", "scores.json", "forecasts/stamps/000000.csv"])
+def test_a_file_that_is_damaged_proves_nothing(published, name):
+    """One sentence, and nothing counts as proven by it."""
+    (published.folder / name).write_text("{]", encoding="utf-8")
+    said, status = by_script(published.folder, published.authority)
+    assert (status, "scores.json or proof.json is missing or cannot be read" in said) == (1, True)
+    assert ("proven in time: 0 of 6" in said) == name.endswith("csv")
+
+
+@pytest.mark.parametrize("option", ["--since", "--authority"])
+def test_a_file_that_is_not_there_is_one_sentence(published, option):
+    """The script says which it expected."""
+    command = [sys.executable, "-I", "-S", published.folder / "verify.py", option, "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        2,
+        f"verify.py: error: argument {option}: expected a file, found none at 'nowhere'",
+    )
 
 
 def test_without_openssl_the_script_says_that_it_did_not_check(published, tmp_path):
