@@ -447,8 +447,8 @@ class Dashboard:
         self._request_ahead()
 
     def _on_metrics(self, data: dict[str, Any]) -> None:
-        self.facts.trainings = data["items"]
-        self._dirty |= {"trainings"}
+        self.facts.trainings, self.facts.published = data["items"], data.get("published")
+        self._dirty |= {"trainings", "sealed"}
 
     def _on_model(self, data: dict[str, Any]) -> None:
         self.facts.models = data["models"]

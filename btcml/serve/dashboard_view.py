@@ -37,6 +37,8 @@ class Facts:
     ----------
     sealed_ahead
         Sealed forecasts of the largest horizon for the candles of the last day.
+    published
+        What time stamps prove of the published record; None where there is none.
     own, shown, other, week, day
         Answers of ``/evaluation``: the served model's; the one shown (the best challenger's while
         persistence serves); the one compared with; and of the sealed forecasts of a week and a day.
@@ -51,6 +53,7 @@ class Facts:
     futures: list[Row] | None = None
     sealed_ahead: list[Row] = field(default_factory=list)
     trainings: list[Row] | None = None
+    published: Row | None = None
     models: list[Row] | None = None
     own: Row | None = None
     shown: Row | None = None
@@ -304,6 +307,8 @@ class View:
         chart.say = t("h_sealed", n=n, inside=share) if live["rows"] else t("h_sealedNone") if facts.week else ""
         if lag := (facts.day or {}).get("seal_lag"):
             chart.say += " " + t("h_sealLag", half=t.number(lag["p50"], 1), most=t.number(lag["p99"], 1))
+        if proof := facts.published:
+            chart.say += " " + t("h_proven", n=t.number(proof["proven"], 0), all=t.number(proof["forecasts"], 0))
 
     @staticmethod
     def _sealed_rows(rows: list[Row]) -> dict[str, Row]:

@@ -394,15 +394,21 @@ def test_scores_have_rmse_and_r2_beside_the_mean_error():
     assert re.search("RMSE.*R².*3.50.*0.1250", View(Facts(trainings=[item]), Text("en", "UTC")).history())
 
 
-def test_the_lag_of_the_seal_is_told_in_both_languages():
-    """As the API computes it, of the last day."""
-    facts = Facts(day={"scores": [], "seal_lag": {"p50": 0.41, "p99": 1.72}})
+def test_the_lag_of_the_seal_and_what_is_proven_are_told_in_both_languages():
+    """As the API computes them."""
+    day, proof = {"scores": [], "seal_lag": {"p50": 0.41, "p99": 1.72}}, {"forecasts": 1200, "proven": 1100}
+    facts = Facts(day=day, published=proof)
     for language, number in (("en", "0.4 s"), ("pt-BR", "0,4 s")):
         chart = SimpleNamespace(put=lambda *_, **__: None, look=lambda *_, **__: None)
         view = View(facts, Text(language, "UTC"))
         view._look = lambda *_, **__: None
         view.draw_sealed(chart)
         assert number in chart.say
+        share = {
+            "en": "Of 1,200 published forecasts 1,100 are proven in time",
+            "pt-BR": "Das 1.200 previsões publicadas",
+        }
+        assert share[language] in chart.say
 
 
 def test_numbers_and_times_are_written_as_the_viewer_does():
