@@ -128,6 +128,8 @@ def _declare_judge(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--looks", type=positive, default=1, help="verdicts that these candles have seen, with this one"
     )
+    ours = "comma-separated models of our own, fitted on the candles before, for comparison on the same candles"
+    parser.add_argument("--beside", metavar="MODELS", help=ours)
     named = "forecaster with fit(df) and predict(h): module:factory, or a registered name; repeated"
     parser.add_argument("--forecaster", action="append", default=[], metavar="NAME", help=named)
     parser.add_argument("--cutoffs", type=positive, default=2000, help="cutoffs of a forecaster (default 2000)")
@@ -145,7 +147,7 @@ def _declare_judge(parser: ArgumentParser) -> None:
 def _judge(args: Namespace) -> Any:
     from btcml.candles import SeriesKey
     from btcml.forecast.judge import judge
-    from btcml.pipeline.judge import Reading, find_series, gather_judged, load_forecasts, on_grid
+    from btcml.pipeline.judge import Reading, find_series, gather_judged, load_forecasts, on_grid, with_ours
 
     columns = dict(_pair(text) for text in args.column)
     reading = Reading(columns, args.cutoff_is, args.horizon, args.model, args.timezone)
@@ -157,6 +159,8 @@ def _judge(args: Namespace) -> Any:
     if made:
         frames = on_grid(frames, next(iter(made.values()))) | made
     found = judge(frames, candles, interval, values=args.unit, level=args.level, looks=args.looks, findings=findings)
+    if args.beside:
+        found = with_ours(found, candles, _names(args.beside) or ())
     args.status = found.exit_status
     if args.page:
         say(_page(args, found, frames, candles, SeriesKey(source.market, symbol, interval)))

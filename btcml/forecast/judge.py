@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,9 +31,9 @@ from btcml.forecast.distribution import (
 )
 from btcml.forecast.experiment import Experiment, Result
 from btcml.forecast.features import Prepared
-from btcml.forecast.metrics import PERSISTENCE
+from btcml.forecast.metrics import PERSISTENCE, evaluate, loss_table
 from btcml.forecast.metrics.interval import LEVEL
-from btcml.forecast.statistics import diebold_mariano, holm
+from btcml.forecast.statistics import diebold_mariano, holm, model_confidence_set, superior_predictive_ability
 from btcml.forecast.targets import horizon_scale, next_value
 from btcml.forecast.verdict import plain
 from btcml.forecast.walk import DAY_US
@@ -146,11 +146,14 @@ class Judgement:
         What the checks found.
     missing
         Candles that a model does not forecast, by model and horizon.
+    ours
+        Forecasts of our own models by horizon, for comparison.
     """
 
     results: tuple[Result, ...]
     findings: tuple[Finding, ...]
     missing: Mapping[tuple[str, int], int]
+    ours: Mapping[int, pd.DataFrame] = field(default_factory=dict, repr=False)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -170,6 +173,19 @@ class Judgement:
         return (
             pd.concat([table, pd.DataFrame(failed, columns=table.columns[:3])], ignore_index=True) if failed else table
         )
+
+    @cached_property
+    def beside(self) -> pd.DataFrame:
+        """The models judged beside our own, on the candles that all of them forecast; empty without ours.
+
+        Returns
+        -------
+        DataFrame
+            ``horizon, model, rows, ratio, skill``; ``z, p`` of the leader against one of ours (Diebold-Mariano);
+            ``in_set`` (whether it is in the model confidence set of all); ``spa`` (p of Hansen's test of all).
+        """
+        found = [_beside(result, self.ours[result.horizon]) for result in self.results if result.horizon in self.ours]
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
     @cached_property
     def leader(self) -> dict[str, Any]:
@@ -205,6 +221,7 @@ class Judgement:
             "suspected": self.suspicions(self.leader["model"]),
             "caveat": CAVEAT,
             "models": self.table.to_dict("records"),
+            "beside": self.beside.to_dict("records"),
             "findings": [finding._asdict() for finding in self.findings],
             "horizons": [_facts(result) for result in self.results],
         }
@@ -215,14 +232,39 @@ class Judgement:
         parts = [self.line, CAVEAT, *(result.verdict.reason for result in self.results), ""]
         parts += [f"{finding.check}: {finding.sentence}" for finding in self.findings]
         shown = self.table.drop(columns=["skill_low", "skill_high"]).dropna(axis="columns", how="all")
-        parts += ["", shown.to_string(index=False, float_format=lambda x: f"{x:.5g}", na_rep="-")]
+        parts += ["", _text(shown)]
+        if len(self.beside):
+            parts += ["", "beside our own models, on the same candles", _text(self.beside)]
         for result in self.results:
             costs = result.money([0.0, 2.0, 10.0])
             if len(costs):
                 shown = costs[["rule", "entry", "cost_bp", "trips", "net_bp", "break_even_bp"]]
-                parts += ["", f"money, {result.leader}, {result.horizon} ahead, bp a round trip"]
-                parts += [shown.to_string(index=False, float_format=lambda x: f"{x:.5g}", na_rep="-")]
+                parts += ["", f"money, {result.leader}, {result.horizon} ahead, bp a round trip", _text(shown)]
         return "\n".join(parts)
+
+
+def _text(table: pd.DataFrame) -> str:
+    return table.to_string(index=False, float_format=lambda x: f"{x:.5g}", na_rep="-")
+
+
+def _beside(result: Result, ours: pd.DataFrame) -> pd.DataFrame:
+    """Part of `Judgement.beside` at one horizon."""
+    named = ours[ours["model"] != PERSISTENCE].copy()
+    named["model"] = "btcml " + named["model"].astype("str")
+    both = pd.concat([result.forecasts, named[[name for name in named if name in result.forecasts]]], ignore_index=True)
+    losses, table = loss_table(both), evaluate(both, ["ratio", "skill"])
+    kept = model_confidence_set(losses).set_index("model")["included"]
+    against = {
+        str(name): diebold_mariano(losses[result.leader], losses[name], horizon=result.horizon)
+        for name in named["model"].unique()
+    }
+    return table.assign(
+        horizon=result.horizon,
+        z=table["model"].map({name: found.statistic for name, found in against.items()}),
+        p=table["model"].map({name: found.p_better for name, found in against.items()}),
+        in_set=table["model"].map(kept),
+        spa=superior_predictive_ability(losses).p_consistent,
+    )
 
 
 def _facts(result: Result) -> dict[str, Any]:
@@ -235,7 +277,8 @@ def _facts(result: Result) -> dict[str, Any]:
         "distribution": distribution_scores(result.of_leader, result.horizon) if "pit" in result.forecasts else None,
         "joint_tests": result.joint_tests().to_dict("records") if len(result.verdict.table) else [],
         "money": result.money().to_dict("records"),
-        "experiment": asdict(result.experiment),
+        "test_from": result.experiment.test_from,
+        "test_to": result.experiment.test_to,
     }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from btcml.market.klines import parse_times
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from btcml.forecast.judge import Judgement
     from btcml.market import OnPage, Source
 
 
@@ -135,6 +137,22 @@ def load_forecasts(paths: Sequence[Path], interval: str, reading: Reading) -> di
 def on_grid(frames: Mapping[str, pd.DataFrame], of: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Forecasts whose cutoffs are those of a forecaster."""
     return {name: frame[frame["cutoff"].isin(of["cutoff"])] for name, frame in frames.items()}
+
+
+def with_ours(found: Judgement, candles: pd.DataFrame, models: tuple[str, ...], jobs: int = 2) -> Judgement:
+    """Return a judgement with our own models beside it, fitted in walk-forward on the candles before.
+
+    Raises
+    ------
+    UsageError
+        If a model is not known.
+    NotReadyError
+        If no candles lie before the test.
+    """
+    judged = found.results[0].experiment
+    day = math.ceil(pd.Timedelta(days=1) / interval_delta(judged.interval))
+    result = judged.replace(models=models, purge=max(*judged.horizons, day)).run(candles, jobs=jobs)
+    return replace(found, ours={horizon: result.at(horizon).forecasts for horizon in judged.horizons})
 
 
 def _read(path: Path) -> pd.DataFrame:

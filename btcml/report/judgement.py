@@ -157,6 +157,7 @@ def _body(judged: Judged, folder: Path) -> str:
             say.Claim(result.verdict.reason),
             *_models(judgement),
             evaluation.against_persistence(result, judged.key.symbol),
+            *_beside(judgement, result),
         ],
         "Over time": [evaluation.loss_difference(result), evaluation.skill_by(result), evaluation.edge(result)],
         "What the checks found": [_checks(judgement)],
@@ -253,6 +254,31 @@ def _models(judgement: Judgement) -> list[Table]:
 
     shown = table.assign(title=[str(say.model(name)) for name in table["model"]])
     return [Table("models", shown, _conclude, columns)]
+
+
+def _beside(judgement: Judgement, result: Result) -> list[Table]:
+    """The models judged beside our own, where ours were fitted."""
+    table = judgement.beside
+    if table.empty:
+        return []
+    table = table[table["horizon"] == result.horizon].reset_index(drop=True)
+    table["title"] = [str(say.model(name)) for name in table["model"]]
+    table["set"] = table["in_set"].map({True: "yes", False: "no"})
+    columns: Columns = {
+        "title": "Model",
+        "skill": ("Skill", lambda value: say.percent(value, 2, sign=True, beside=0.0)),
+        "p": ("p-value of the model judged against it", say.probability),
+        "set": "In the confidence set",
+    }
+
+    def _conclude(rows: pd.DataFrame) -> say.Claim:
+        return say.claim(
+            "Of the models judged and our own {best} has the smallest error, on the {candles} that all forecast.",
+            best=say.word(rows["title"].iloc[1]),
+            candles=say.count(int(rows["rows"].iloc[0]), "candle"),
+        )
+
+    return [Table("beside", table, _conclude, columns)]
 
 
 def _checks(judgement: Judgement) -> Table | say.Claim:

@@ -457,6 +457,7 @@ def ask_verbs(cli, folder):
     cli("train", *source, "--days", "8")
     cli("predict", *source)
     cli("evaluate", *source, "--models", "ridge,autoreg", "--jobs", "1")
+    cli("judge", str(halfway(candles, folder / "halfway.csv")), "--candles", str(candles))
     cli("db", "import", str(old_system(folder / "old")), "--market", "file:old")
     cli("db", "models", SERIES, "--prune")
     cli("db", "models", SERIES, "--roll-back")
@@ -473,6 +474,7 @@ def ask_verbs(cli, folder):
         ("train", "--interval", "1h"),
         ("predict", "--interval", "1h"),
         ("evaluate", *source, "--models", "nonsense"),
+        ("judge", str(candles), "--candles", str(candles)),
         ("report", "--end", "soon"),
         ("verify", "no/such"),
         ("db", "export", "x", "y.csv"),
@@ -492,6 +494,18 @@ def spoil(file, to):
         writer = csv.DictWriter(target, rows[0])
         writer.writeheader()
         writer.writerows(rows)
+
+
+def halfway(file, to):
+    """Forecasts of the last four hundred candles: half-way back to the close before."""
+    with file.open(newline="", encoding="utf-8") as source:
+        rows = list(csv.DictReader(source))[-402:]
+    close = [float(row["close"]) for row in rows]
+    lines = [
+        f"{rows[n]['open_time']},{rows[n + 1]['open_time']},{(close[n - 1] + close[n]) / 2}" for n in range(1, 401)
+    ]
+    to.write_text("\n".join(["cutoff,open_time,y_hat", *lines]) + "\n", encoding="utf-8")
+    return to
 
 
 def old_system(folder):

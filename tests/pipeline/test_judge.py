@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 
 from btcml.errors import SourceError, UsageError
+from btcml.forecast.judge import judge
 from btcml.market.files import FileMarket
-from btcml.pipeline.judge import Reading, find_series, gather_judged, load_forecasts
+from btcml.market.simulate import SimulatedMarket
+from btcml.pipeline.judge import Reading, find_series, gather_judged, load_forecasts, with_ours
 
 TIMES = pd.date_range("2025-01-01", periods=6, freq="5min", tz="UTC")
 FORECASTS = pd.DataFrame(
@@ -114,3 +116,26 @@ def test_the_series_is_the_only_one_of_the_file_or_the_one_named(tmp_path):
     one = FileMarket(tmp_path / "ETHUSDT-5m.csv")
     assert find_series(one, None, None) == ("ETHUSDT", "5m")
     assert len(gather_judged(one, "ETHUSDT", "5m", {})) == 49  # the last may have been open
+
+
+def test_our_own_models_are_shown_on_the_same_candles():
+    """The leader against each of ours, the confidence set of all, and the same verdict as without them."""
+    start = pd.Timestamp("2025-01-01", tz="UTC")
+    candles = SimulatedMarket().fetch_candles("BTCUSDT", "5m", start, start + pd.Timedelta(days=10))
+    times, close = candles["open_time"], candles["close"]
+    naive = pd.DataFrame({"cutoff": times, "open_time": times.shift(-1), "y_hat": close})[-800:-1]
+    alone = judge({"naive": naive}, candles, "5m")
+    found = with_ours(alone, candles, ("ridge",), jobs=1)
+    table = found.beside.set_index("model")
+    assert list(table.index) == [
+        "persistence",
+        *sorted(["naive", "btcml ridge"], key=lambda name: table["ratio"][name]),
+    ]
+    assert table["rows"].unique().tolist() == [799]
+    own = found.ours[1].set_index("model").loc["ridge"]
+    error = np.abs(np.log(own["y_hat"] / own["y"])).sum() / np.abs(np.log(own["base"] / own["y"])).sum()
+    assert table["ratio"]["btcml ridge"] == pytest.approx(error)
+    assert table["z"].notna().tolist() == [name == "btcml ridge" for name in table.index]
+    assert found.line == alone.line
+    assert "btcml ridge" in str(found)
+    assert len(found.to_dict()["beside"]) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -35,8 +36,10 @@ def judged(share, rows=N, horizon=1, noise=0.1):
 
 @pytest.fixture(scope="module")
 def skilled():
-    """A model with a small skill, not suspected."""
-    return judged(0.04, noise=0.2)
+    """A model with a small skill, not suspected; beside it one of our own."""
+    found = judged(0.04, noise=0.2)
+    ours = found.judgement.results[0].forecasts.replace({"model": {"mine": "ridge", "naive": "drift"}})
+    return replace(found, judgement=replace(found.judgement, ours={1: ours}))
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,7 @@ def test_the_page_has_verdict_tables_charts_and_what_cannot_be_checked(folder):
     assert "mine stays significant with up to" in page
     assert "The distribution of mine has a CRPS of" in page
     assert all(f"<dt>{name.capitalize()}</dt>" in page for name in CHECKS)
+    assert "Of the models judged and our own" in page
     figures = set(re.findall(r'<figure id="([^"]+)"', page))
     assert {"judgement-against-persistence", "judgement-loss-difference", "judgement-coverage"} <= figures
     assert {path.stem for path in (folder / "data").iterdir()} == figures
