@@ -15,13 +15,13 @@ import pytest
 
 from btcml import record as form
 from btcml.cli import main
-from btcml.errors import StoreError, UsageError
+from btcml.errors import NotReadyError, StoreError, UsageError
 from btcml.pipeline import doctor
 from btcml.pipeline.audit import audit_record, open_record, witness_record
 from btcml.pipeline.jobs import JobContext
 from btcml.pipeline.publish import publish_all, publish_series, read_proof, signing_key, stamp_series
 from btcml.pipeline.schedule import Scheduler
-from btcml.pipeline.stamps import stamp_checker, trusted_roots
+from btcml.pipeline.stamps import request_stamp, stamp_checker, trusted_roots
 from btcml.serve.prometheus import _proof_figures
 from btcml.serve.routes import metrics
 from btcml.store.candles import upsert_candles
@@ -151,10 +151,28 @@ def test_a_stamp_is_on_the_checkpoint_as_it_stands(published, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("mode", ["down", "garbage", "refusing", "again"])
-def test_what_the_authority_does_not_stamp_waits(published, owner, settings, mode, caplog):
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("down", "answered with status 503: checkpoints wait"),
+        ("garbage", "was refused, or cannot be read"),
+        ("refusing", "was refused, or cannot be read"),
+        ("again", "does not hold: Nonce mismatch"),
+    ],
+)
+def test_an_answer_that_is_no_stamp_is_one_sentence(own, mode, words):
+    """An authority that fails, another protocol, a refusal, and an answer to an earlier question."""
+    own.mode = "good"
+    _, known = request_stamp(own.url, 1, "note", [])
+    assert request_stamp(own.url, 1, "note", known)[1] == known
+    own.mode = mode
+    with pytest.raises(NotReadyError, match=words):
+        request_stamp(own.url, 1, "note", known)
+
+
+def test_what_the_authority_does_not_stamp_waits(published, owner, settings, caplog):
     """It is told, it survives a restart, and the next turn stamps each checkpoint."""
-    published.authority.mode = mode
+    published.authority.mode = "down"
     for step in (1, 2, 3):
         in_future(published, owner, step)
         turn(published, settings)
