@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 GROUP = "btcml.models"
 """Group of the entry points under which another package registers factories of models, or of forecasters."""
 
+QUANTILE = re.compile(r"q(\d+(?:\.\d+)?)")
+"""Name of a column of quantiles, with the level in per cent."""
+
 _MIB = 1 << 20
 _KEYS = {"unique_id", "ds", "cutoff", "index"}
 
@@ -69,7 +72,7 @@ def forecast_grid(factory: Callable[[], Any], frame: pd.DataFrame, plan: Mapping
     Returns
     -------
     DataFrame
-        ``made, horizon, y_hat, lo, hi``.
+        ``made, horizon, y_hat, lo, hi``, and quantiles such as ``q5`` where it gives them.
     """
     rows, fitted, known, asks = [], None, 0, True
     ahead, level = max(plan["horizons"]), round(100 * plan["level"])
@@ -101,16 +104,18 @@ def _predicted(model: Any, options: dict[str, Any], level: int | None) -> tuple[
 
 
 def _answers(found: pd.DataFrame, place: int, horizons: Sequence[int], level: int) -> list[dict[str, float]]:
-    """Rows of what ``predict`` answered: its first column of forecasts, and the interval of that."""
-    points = [str(name) for name in found if name not in _KEYS and not re.search(r"-(lo|hi)-", str(name))]
+    """Rows of what ``predict`` answered: its first column of forecasts, the interval of that, and quantiles."""
+    names = [str(name) for name in found if name not in _KEYS and not re.search(r"-(lo|hi)-", str(name))]
+    quantiles = {name: name for name in names if QUANTILE.fullmatch(name)}
+    points = [name for name in names if name not in quantiles]
     if not points or len(found) < max(horizons):
         columns, wanted = ", ".join(map(str, found)), max(horizons)
         msg = f"predict should answer {wanted} rows with a column of forecasts, found {len(found)} with {columns}"
         raise UsageError(msg)
-    names = {"y_hat": points[0], "lo": f"{points[0]}-lo-{level}", "hi": f"{points[0]}-hi-{level}"}
+    known = {"y_hat": points[0], "lo": f"{points[0]}-lo-{level}", "hi": f"{points[0]}-hi-{level}"} | quantiles
     return [
         {"made": place, "horizon": h}
-        | {ours: float(found[theirs].iloc[h - 1]) if theirs in found else np.nan for ours, theirs in names.items()}
+        | {ours: float(found[theirs].iloc[h - 1]) if theirs in found else np.nan for ours, theirs in known.items()}
         for h in horizons
     ]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,6 +30,7 @@ from btcml.forecast.distribution import (
 )
 from btcml.forecast.experiment import Experiment, Result
 from btcml.forecast.features import Prepared
+from btcml.forecast.foreign import QUANTILE
 from btcml.forecast.metrics import PERSISTENCE, evaluate, loss_table
 from btcml.forecast.metrics.interval import LEVEL
 from btcml.forecast.statistics import diebold_mariano, holm, model_confidence_set, superior_predictive_ability
@@ -93,9 +93,6 @@ VALUES: dict[str, Callable[[Array, Array], Array]] = {
     "log-return": lambda base, value: base * np.exp(value),
 }
 """What a forecast may be: from the last close and the value given to a price."""
-
-QUANTILE = re.compile(r"q(\d+(?:\.\d+)?)")
-"""Name of a column of quantiles, with the level in per cent."""
 
 _REQUIRED = ("cutoff", "open_time", "y_hat")
 _OPTIONAL = ("lo", "hi", "prob_up")
@@ -473,9 +470,13 @@ def _counted(rows: pd.DataFrame, check: str, words: str, *, suspected: bool = Fa
     """One finding for each model and horizon."""
     sizes: dict[Any, int] = rows.groupby(["model", "horizon"]).size().to_dict()
     return [
-        Finding(check, str(model), int(horizon), n, suspected, f"{n:,} forecast{'s' * (n > 1)} of {model} {words}.")
+        Finding(check, str(model), int(horizon), n, suspected, f"{_forecasts(n, str(model), int(horizon))} {words}.")
         for (model, horizon), n in sizes.items()
     ]
+
+
+def _forecasts(count: int, model: str, horizon: int) -> str:
+    return f"{count:,} forecast{'s' * (count > 1)} of {model}" + f" {horizon} candles ahead" * (horizon > 1)
 
 
 def _priced(rows: pd.DataFrame, prepared: Prepared, values: str) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from btcml.candles import TIME, interval_delta, interval_floors
 from btcml.contract import enforce_contract
 from btcml.errors import NotReadyError, SourceError, UsageError
 from btcml.forecast.distribution import WINDOW_DAYS
-from btcml.forecast.judge import QUANTILE
+from btcml.forecast.foreign import QUANTILE
 from btcml.market.files import FileMarket
 from btcml.market.formats import UNREADABLE
 from btcml.market.klines import parse_times

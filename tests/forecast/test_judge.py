@@ -144,7 +144,7 @@ def test_files_are_tries_and_horizons_are_tests():
 
 def champions(seeds):
     return sum(
-        judged(noise(0.3, 1000 + s, 1500), random_walk(s, 1500)).leader["conclusion"] == "champion" for s in seeds
+        judged(noise(0.01, 1000 + s, 1500), random_walk(s, 1500)).leader["conclusion"] == "champion" for s in seeds
     )
 
 

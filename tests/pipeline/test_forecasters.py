@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
@@ -33,7 +35,7 @@ class Drift:
         out = pd.DataFrame({"unique_id": "close", "ds": 0, "Drift": y[-1] * step**n})
         for k in level:
             out = out.assign(**{f"Drift-lo-{k}": 0.99 * y[-1], f"Drift-hi-{k}": 1.01 * y[-1]})
-        return out
+        return out.assign(q10=0.999 * y[-1], q90=1.001 * y[-1])
 
 class New(Drift):
     """Fitted once; the newest candles are given to predict."""
@@ -84,11 +86,12 @@ def strangers(tmp_path, monkeypatch, candles):
     (tmp_path / "strangers.py").write_text(STRANGERS, encoding="utf-8")
     truth = pd.DataFrame({"ds": candles["open_time"].dt.tz_localize(None), "y": candles["close"]})
     truth.to_parquet(tmp_path / "truth.parquet")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
-    sys.modules.pop("strangers", None)
+    for name in ("strangers", "others"):
+        sys.modules.pop(name, None)
 
 
 def frame_of(candles):
@@ -115,6 +118,7 @@ def test_the_three_ways_to_forecast_are_the_direct_call(candles):
     assert found["Told"]["y_hat"].tolist() == found["Drift"]["y_hat"].tolist()
     assert found["Drift"]["hi"].notna().all()
     assert found["New"]["hi"].isna().all()
+    assert (found["Drift"]["q10"] < found["Drift"]["q90"]).all()
 
 
 @pytest.mark.usefixtures("strangers")
@@ -213,3 +217,48 @@ def test_another_package_registers_models_by_name():
         make_model("their_forecaster")
     with pytest.raises(UsageError, match="their_drift, their_forecaster"):
         make_model("nobody")
+
+
+OTHERS = """
+def statsforecast():
+    from statsforecast import StatsForecast
+    from statsforecast.models import SimpleExponentialSmoothing
+    return StatsForecast(models=[SimpleExponentialSmoothing(alpha=0.9)], freq="h", n_jobs=1)
+
+def mlforecast():
+    from lightgbm import LGBMRegressor
+    from mlforecast import MLForecast
+    from mlforecast.target_transforms import Differences
+    model = LGBMRegressor(n_estimators=20, verbosity=-1, n_jobs=1)
+    return MLForecast(models=[model], freq="h", lags=[1, 2, 3], target_transforms=[Differences([1])])
+
+class fracast:
+    def fit(self, df):
+        self.y = df["y"].to_numpy("float32")
+    def predict(self, h):
+        import pandas as pd
+        from fracast import FracastModel
+        found = FracastModel.from_pretrained(device="cpu").forecast(self.y)[:h]
+        return pd.DataFrame({"median": found[:, 4]} | {f"q{10 * n + 10}": found[:, n] for n in range(9)})
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("package", ["statsforecast", "mlforecast", "fracast"])
+def test_libraries_are_judged_as_they_are(strangers, candles, package):
+    """Where they are installed: no candle is missing, the second run agrees; statsforecast equals its own call."""
+    if find_spec(package) is None:
+        pytest.skip(f"the package {package} is not installed")
+    (strangers / "others.py").write_text(OTHERS, encoding="utf-8")
+    name = f"others:{package}"
+    frames, findings = run_forecasters([name], candles, "1h", Grid(cutoffs=20, window=300, horizons=(1, 3)))
+    found = judge(frames, candles, "1h", findings=findings)
+    assert not found.suspicions(name)
+    assert found.table["missing"].sum() == 0
+    assert found.table["rows"].min() >= 18
+    if package == "statsforecast":
+        import others  # noqa: PLC0415 - written above
+
+        for made, said in frames[name].groupby("made")["y_hat"]:
+            direct = others.statsforecast().fit(frame_of(candles)[made - 299 : made + 1]).predict(h=3)
+            assert said.tolist() == direct["SES"].iloc[[0, 2]].tolist()
