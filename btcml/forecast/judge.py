@@ -382,9 +382,16 @@ def _joined(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             )
             raise UsageError(msg)
         kept = [*_REQUIRED, *(name for name in frame if name in _OPTIONAL or QUANTILE.fullmatch(str(name)))]
-        model = frame["model"].astype("str") if "model" in frame else file
+        model = frame["model"].astype("str").where(frame["model"].notna()) if "model" in frame else file
         parts.append(frame[kept].copy().assign(model=model, file=file, row=np.arange(1, len(frame) + 1)))
-    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(_REQUIRED))
+    rows = (
+        pd.concat(parts, ignore_index=True)
+        if parts
+        else pd.DataFrame(columns=[*_REQUIRED, "model", "file"], dtype="str")
+    )
+    if (rows["model"].isna() | (rows["model"].str.strip() == "")).any():
+        msg = "the column model should name a model in each row, found rows without a name: name them, or leave it out"
+        raise UsageError(msg)
     rows = rows[rows["y_hat"].notna()]
     if rows.empty:
         msg = "forecasts to judge were expected, found none: give a file with rows"

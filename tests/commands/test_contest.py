@@ -184,3 +184,43 @@ def test_what_cannot_be_judged_is_one_sentence(files, capsys, options, said):
     """With status 2."""
     assert main(["judge", str(files / "good.csv"), "--candles", str(files / "BTCUSDT-5m.parquet"), *options]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_judgement_is_a_page_that_can_be_made_again(files, tmp_path, capsys):
+    """With --verify the bytes are compared; another looks changes them, and what has changed is named."""
+    judge = (
+        "judge",
+        str(files / "good.csv"),
+        "--candles",
+        str(files / "BTCUSDT-5m.parquet"),
+        "--column",
+        "cutoff=made",
+    )
+    judge += ("--page", str(tmp_path / "page"))
+    assert main([*judge]) == 0
+    assert (tmp_path / "page" / "badge.svg").exists()
+    assert main([*judge, "--verify"]) == 0
+    assert "identical: " in capsys.readouterr().err
+    assert main([*judge, "--verify", "--looks", "2"]) == 1
+    assert "changed since the report was built: parameter looks: 1 became 2" in capsys.readouterr().err
+
+
+def test_a_forecaster_is_named_in_place_of_a_file(files, tmp_path, monkeypatch, capsys):
+    """Its horizons and limits are options; nothing to judge is a mistake."""
+    code = "import pandas as pd\nclass Last:\n    def fit(self, df):\n        self.y = df['y'].iloc[-1]\n"
+    (tmp_path / "last.py").write_text(
+        f"{code}    def predict(self, h):\n        return pd.DataFrame({{'y': [self.y] * h}})\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    judge = ("judge", "--candles", str(files / "BTCUSDT-5m.parquet"), "--json")
+    options = ("--forecaster", "last:Last", "--cutoffs", "250", "--window", "50", "--horizons", "1,2")
+    assert main([*judge, *options]) == 3
+    facts = json.loads(capsys.readouterr().out)
+    assert {
+        (row["model"], row["horizon"], row["skill"]) for row in facts["models"] if row["model"] != "persistence"
+    } == {
+        ("last:Last", 1, 0.0),
+        ("last:Last", 2, 0.0),
+    }
+    for wrong in ((), (*options, "--values", "return")):
+        assert main([*judge, *wrong]) == 2

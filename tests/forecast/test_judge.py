@@ -304,6 +304,8 @@ def test_every_finding_is_one_of_the_checks_that_are_documented():
         ({"q0.5": lambda f: f["y_hat"]}, "quantiles are named in per cent"),
         ({"cutoff": lambda f: f["cutoff"] - pd.Timedelta(days=900)}, "a horizon is at most 1000 candles"),
         ({"y_hat": lambda f: f["y_hat"] * np.nan}, "forecasts to judge were expected"),
+        ({"model": [None] + ["a"] * (N - 1)}, "found rows without a name"),
+        ({"model": ""}, "found rows without a name"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_one_sentence(change, said):
