@@ -412,12 +412,16 @@ def earliest_stamps(stamps: Iterable[tuple[int, datetime]]) -> tuple[list[int], 
 
 def unproven(rows: Iterable[Row], interval: str, stamps: Iterable[tuple[int, datetime]]) -> Iterator[int]:
     """Numbers of the forecasts that no stamp proves to be older than the end of their candle."""
-    length = timedelta(**{_UNITS[interval[-1]]: int(interval[:-1])})
+    length = _length(interval)
     sizes, times = earliest_stamps(stamps)
     for row in rows:
         at = bisect_left(sizes, row["seq"])
         if at == len(sizes) or times[at] >= row["open_time"] + length:
             yield row["seq"]
+
+
+def _length(interval: str) -> timedelta:
+    return timedelta(**{_UNITS[interval[-1]]: int(interval[:-1])})
 
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -583,6 +587,9 @@ def verify_record(
 
 def _verify_claims(read: Read, found: Findings, interval: str, check: CheckStamp | None, newest: int | None) -> None:
     """Recompute scores and proofs from rows and stamps, and compare with what the publisher says."""
+    for log, rows in (("forecasts", found.forecasts), ("outcomes", found.outcomes)):
+        off = [row["seq"] for row in rows if (row["open_time"] - rows[0]["open_time"]) % _length(interval)]
+        found.faults += [f"{log}: row {number} is not of a candle of {interval}" for number in off]
     found.scores = scores(found.forecasts, found.outcomes)
     stamps = {log: _verified_stamps(read, log, found, check, newest) for log in LOGS}
     found.claimed = spans(unproven(found.forecasts, interval, stamps["forecasts"]))

@@ -221,6 +221,15 @@ def test_a_database_that_was_written_anew_is_refused_and_found_by_whoever_kept_a
     assert any("two checkpoints" in fault or "first 5 rows" in fault for fault in faults(new, kept))
 
 
+def test_candles_that_are_said_to_be_longer_are_found(published):
+    """The end of a candle would come later, and a late stamp before it; the name of a log has the interval."""
+    read = form.in_folder(published.folder)
+    found = form.verify_record(read)
+    form._verify_claims(read, found, "15m", None, None)
+    assert found.faults[:2] == [f"forecasts: row {number} is not of a candle of 15m" for number in (2, 3)]
+    assert "outcomes: row 5 is not of a candle of 15m" in found.faults
+
+
 def test_the_last_rows_cut_off_are_found_by_whoever_kept_a_checkpoint(published, owner):
     """A shorter record is consistent in itself."""
     kept = (published.folder / "forecasts" / "checkpoint").read_text(encoding="utf-8")
