@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 EPOCH = pd.Timestamp(0, tz="UTC")
 
+MOVES = ("close", "open")
+"""Targets whose forecasts are multiplied by a factor: moves around 0."""
+
 SUSPECT_REACH = 12
 """A suspect candle excludes the rows that depend on it most: itself and the next SUSPECT_REACH - 1."""
 
@@ -55,7 +58,7 @@ class Dataset:
     horizon
         Candles from the row that forecasts to the candle that is forecast.
     stride
-        Every how many rows models are fitted on, at most the horizon.
+        Every how many rows models are fitted on; for moves at most the horizon.
     others
         Datasets of other symbols, on whose rows pooled models are fitted.
     """
@@ -126,9 +129,13 @@ class Dataset:
         return (self.target_time >= ticks(start)) & (self.target_time <= ticks(end))
 
     def training_rows(self, start: pd.Timestamp, cutoff: pd.Timestamp) -> NDArray[np.int64]:
-        """Positions of rows to fit on, their target candles in [start, cutoff]; with a stride the newest and back."""
+        """Positions of rows to fit on, their target candles in [start, cutoff]; with a stride the newest and back.
+
+        Moves are fitted on rows that are one horizon apart at most; sizes, whose signal is strong, need no more rows.
+        """
         rows = np.flatnonzero(self.ready & self.known & ~self.suspect & self.between(start, cutoff))
-        return rows[:: -min(self.stride, self.horizon)][::-1]
+        step = min(self.stride, self.horizon) if self.target in MOVES else self.stride
+        return rows[::-step][::-1]
 
     def training_parts(
         self, model: str, start: pd.Timestamp, cutoff: pd.Timestamp

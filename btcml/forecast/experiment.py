@@ -114,8 +114,8 @@ class Experiment:
     horizons
         Candles ahead, ascending: each is forecast and judged by itself, with the same features and folds.
     stride
-        Models are fitted on every n-th row, n this number or the horizon where that is less: outcomes that overlap
-        say little more than one of them.
+        Models are fitted on every n-th row: of the close, n is at most the horizon, since outcomes that overlap say
+        little more than one of them.
     pool
         Other symbols, on whose candles models are fitted whose names begin with ``pooled_`` (and on their own
         ones) or ``others_`` (and on no others).

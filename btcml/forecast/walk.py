@@ -18,7 +18,7 @@ from btcml.forecast.calibration import (
     return_losses,
     trailing_factor,
 )
-from btcml.forecast.dataset import ticks
+from btcml.forecast.dataset import MOVES, ticks
 from btcml.forecast.distribution import LEAST, Distribution, distribution_columns, learn_newest
 from btcml.forecast.features.windows import rolling_max, rolling_min
 from btcml.forecast.intervals import AdaptiveInterval
@@ -44,9 +44,6 @@ DAY_US = 86_400_000_000
 
 VOLATILITY = "volatility"
 """Name of the fitted model of the realized volatility."""
-
-MOVES = ("close", "open")
-"""Targets whose forecasts are multiplied by a factor: moves around 0."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +142,8 @@ def walk(
         for name, own in _tasks(work)
         for fold in folds
     ]
-    parts = iter(Parallel(n_jobs=jobs, backend=backend)(calls))
+    with threadpool_limits(1):  # threads of one process would else set this limit for each other
+        parts = iter(Parallel(n_jobs=jobs, backend=backend)(calls))
     walked = []
     for data, names in work:
         tests = [_test_rows(data, fold) for fold in folds]

@@ -62,7 +62,8 @@ def run_longer(
     stride = STRIDE if len(candles) > _FEW_ROWS else 1
     purge = max(experiment.purge, fit[-1])
     longer = experiment.replace(horizons=fit, models=(MODEL,), stride=stride, purge=purge)
-    return longer.run(candles, looks=longer.looks(candles, trials, research), range_models=(RANGE,))
+    looks = longer.looks(candles, trials, research)
+    return longer.run(candles, looks=looks, range_models=(RANGE,), backend="threading")
 
 
 def skill_by_horizon(result: Result, longer: Result | None) -> pd.DataFrame:

@@ -136,12 +136,14 @@ def test_sizes_that_nobody_forecasts_are_not_known():
 
 
 def test_a_stride_fits_on_the_newest_row_and_every_nth_before(snapshot):
-    """At most the horizon apart: the next candle is fitted on all rows."""
+    """Moves on rows at most the horizon apart: the next candle on all rows; sizes, whose signal is strong, on fewer."""
     data = dataclasses.replace(make_dataset(snapshot.candles, "15m"), stride=5)
     start, cutoff = snapshot.candles["open_time"].iloc[[0, 2000]]
     all_rows, third = data.training_rows(start, cutoff), data.with_target("close", 3).training_rows(start, cutoff)
     fifth = data.with_target("close", 9).training_rows(start, cutoff)
+    sizes = data.with_target("log_range", 3).training_rows(start, cutoff)
     assert np.diff(all_rows).max() == 1
+    assert set(np.diff(sizes)) == {5}
     assert set(np.diff(third)) == {3}
     assert set(np.diff(fifth)) == {5}
     assert third[-1] + 3 == fifth[-1] + 9 == all_rows[-1] + 1
