@@ -16,7 +16,7 @@ from pathlib import Path
 import btcml.report
 
 _REPORT = Path(btcml.report.__file__).parent
-_CHAPTERS = ("ingest", "eda", "features", "training", "evaluation", "horizons")
+_CHAPTERS = ("ingest", "eda", "features", "training", "evaluation", "tryout", "horizons")
 MODULES: dict[str, Path] = {name: _REPORT / "charts" / f"{name}.py" for name in _CHAPTERS} | {
     "pages": _REPORT / "pages.py",
     "judgement": _REPORT / "judgement.py",

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 import re
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -385,6 +386,29 @@ class Table(Exhibit):
 
 
 @dataclass(frozen=True)
+class Tryout(Table):
+    """Something that the reader tries on the page, which `tryout.js` builds; without script the table is there.
+
+    Attributes
+    ----------
+    kind
+        Which: ``guess``, ``fee`` or ``loss``.
+    facts
+        What it is built from: JSON values.
+    """
+
+    folded: bool = True
+    kind: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def stage(self) -> str:
+        """Markup of the place that it is built in."""
+        facts = json.dumps(self.facts, separators=(",", ":")).replace("<", "\\u003c")
+        return f'<div class="tryout" data-kind="{self.kind}"><script type="application/json">{facts}</script></div>\n'
+
+
+@dataclass(frozen=True)
 class Download(Exhibit):
     """Numbers that are too many to be shown, and a script for them.
 
@@ -441,7 +465,8 @@ def _with_subtitle(alt: str, series: str, body: str) -> str:
 def _scrolling(table: Table, body: str) -> str:
     shown = f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(table.name)}">{body}</div>'
     rows = f"Table of {len(table.data)} rows"
-    return f'<details class="fold"><summary>{rows}</summary>{shown}</details>' if table.folded else shown
+    stage = table.stage if isinstance(table, Tryout) else ""
+    return stage + f'<details class="fold"><summary>{rows}</summary>{shown}</details>' if table.folded else shown
 
 
 def drawn_html(item: Chart | Table) -> tuple[str, str]:

@@ -174,6 +174,7 @@ def _frame(found: re.Match[str]) -> str:
 def layout(body: str, page: Page, site: Site) -> str:
     """Put a body into the page that all share: bar, banner, contents, steps, footer."""
     body = re.sub(r"<h2>(.*?)</h2>", _with_id, body)
+    scripts = ("page", "tryout") if 'class="tryout"' in body else ("page",)
     bar = (INDEX, *site.pages) if site.pages else ()
     place = bar.index(page) if page in bar else len(bar)
     return render(
@@ -187,7 +188,7 @@ def layout(body: str, page: Page, site: Site) -> str:
         previous=bar[place - 1] if 0 < place < len(bar) else None,
         following=bar[place + 1] if place + 1 < len(bar) else None,
         css=(TEMPLATE / "page.css").read_text(),
-        head_js=(TEMPLATE / "page.js").read_text(),
+        head_js="".join((TEMPLATE / f"{name}.js").read_text() for name in scripts),
     )
 
 

@@ -1,0 +1,101 @@
+// What a reader can try: each builds itself from the numbers that stand beside it, and needs nothing else.
+document.addEventListener("DOMContentLoaded", () => {
+  const digits = (value, places = 1) => `${value < 0 ? "\u2212" : ""}${Math.abs(value).toFixed(places)}`;
+  const make = (name, parent, text = "", facts = {}) => {
+    const found = Object.assign(document.createElement(name), facts);
+    found.textContent = text;
+    parent.append(found);
+    return found;
+  };
+  const drawing = (box, label) => {
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    svg.setAttribute("viewBox", "0 0 600 200");
+    svg.setAttribute("role", "img");
+    svg.setAttribute("aria-label", label);
+    box.append(svg);
+    return svg;
+  };
+  const line = (x1, y1, x2, y2, role) => `<line x1="${x1}" y1="${y1}" x2="${x2}" y2="${y2}" stroke="var(--${role})" stroke-width="1.5"/>`;
+
+  const kinds = {
+    /** Twenty candles, up or down; then the score beside the model and a coin. */
+    guess(box, { past, came, said, coin }) {
+      const told = make("p", box, "", { className: "told" }), svg = drawing(box, "The closes before the hidden candle"), row = make("p", box, "", { className: "buttons" });
+      const after = make("p", box), score = { You: 0, "The model": 0, "A coin": 0 };
+      told.setAttribute("aria-live", "polite");
+      after.setAttribute("aria-live", "polite");
+      let place = 0;
+      const draw = (open) => {
+        const shown = [...past[place], 0, ...(open ? [came[place], said[place]] : [])], top = Math.max(...shown), low = Math.min(...shown);
+        const y = (move) => 185 - 170 * ((move - low) / (top - low || 1)), x = (i) => 10 + (530 * i) / past[place].length;
+        const points = [...past[place], 0].map((move, i) => `${x(i).toFixed(1)},${y(move).toFixed(1)}`).join(" "), end = x(past[place].length);
+        svg.innerHTML = line(10, y(0), 590, y(0), "rule") + `<polyline points="${points}" fill="none" stroke="var(--ink)" stroke-width="1.5"/>`
+          + (open ? line(end, y(0), end + 40, y(came[place]), "s1") + `<circle cx="${end + 40}" cy="${y(came[place])}" r="5" fill="var(--s1)"/><text x="${end + 2}" y="195" fill="var(--s1)" font-size="13">it closed</text>`
+            : `<text x="${end + 12}" y="${y(0) - 6}" fill="var(--muted)" font-size="18">?</text>`);
+      };
+      const ask = () => {
+        told.textContent = `Candle ${place + 1} of ${past.length}: does the next one close above the last close, or below?`;
+        after.textContent = "";
+        draw(false);
+        row.replaceChildren();
+        for (const [words, up] of [["Up", true], ["Down", false]]) make("button", row, words, { type: "button", onclick: () => answer(up) });
+      };
+      const answer = (up) => {
+        const rose = came[place] > 0;
+        score.You += up === rose;
+        score["The model"] += said[place] > 0 === rose;
+        score["A coin"] += coin[place] === rose;
+        draw(true);
+        after.textContent = `It went ${rose ? "up" : "down"} by ${digits(Math.abs(came[place]))} bp: you were ${up === rose ? "right" : "wrong"}, the model said ${said[place] > 0 ? "up" : "down"}.`;
+        row.replaceChildren();
+        place += 1;
+        make("button", row, place < past.length ? "Next" : "The score", { type: "button", onclick: place < past.length ? ask : end }).focus();
+      };
+      const end = () => {
+        told.textContent = Object.entries(score).map(([who, hits]) => `${who}: ${hits} of ${past.length} right.`).join(" ");
+        after.textContent = `So few candles show next to nothing: see the whole test.`;
+        svg.replaceChildren();
+        row.replaceChildren();
+        place = 0;
+        for (const who of Object.keys(score)) score[who] = 0;
+        make("button", row, "Again", { type: "button", onclick: ask });
+      };
+      ask();
+    },
+
+    /** What is left of a round trip at the fee that the reader pays. */
+    fee(box, { gross, low, high, most, proven }) {
+      const label = make("label", box, "Fee of a round trip "), slide = make("input", label, "", { type: "range", min: 0, max: most, step: 0.5, value: 0 });
+      const told = make("output", box, "", { className: "told" }), svg = drawing(box, "Net result of a round trip against the fee");
+      const y = (bp) => 100 - (85 * bp) / Math.max(high, most - low), x = (fee) => 10 + (580 * fee) / most;
+      const show = () => {
+        const fee = Number(slide.value), net = gross - fee, ends = [low - fee, high - fee];
+        const sure = ends[0] > 0 && proven ? "a gain that is significant" : ends[1] < 0 ? "a loss that is significant" : "which may be chance";
+        told.textContent = `At ${digits(fee)} bp a round trip ${net < 0 ? "loses" : "earns"} ${digits(Math.abs(net), 2)} bp on average (95 % interval ${digits(ends[0], 2)} to ${digits(ends[1], 2)}), ${sure}.`;
+        svg.innerHTML = line(10, y(0), 590, y(0), "muted") + line(x(0), y(gross), x(most), y(gross - most), "s1")
+          + line(x(fee), y(ends[0]), x(fee), y(ends[1]), "s2") + `<circle cx="${x(fee)}" cy="${y(net)}" r="5" fill="var(--s2)"/><text x="14" y="${y(0) - 6}" fill="var(--muted)" font-size="13">nothing gained, nothing lost</text>`;
+      };
+      slide.addEventListener("input", show);
+      show();
+    },
+
+    /** Skill by month under the loss that the reader cares for. */
+    loss(box, { months, absolute, squared }) {
+      const row = make("p", box, "", { className: "buttons" }), told = make("p", box, "", { className: "told" }), svg = drawing(box, "Skill by month");
+      told.setAttribute("aria-live", "polite");
+      const all = [...absolute, ...squared].map(Math.abs), width = 580 / months.length;
+      const show = (name, values) => {
+        for (const button of row.children) button.setAttribute("aria-pressed", button.textContent === name);
+        told.textContent = `${name}: smaller than that of no change in ${values.filter((value) => value > 0).length} of ${months.length} months.`;
+        svg.innerHTML = values.map((value, i) => {
+          const tall = (90 * Math.abs(value)) / Math.max(...all, 1e-9);
+          return `<rect x="${10 + i * width + 1}" y="${value > 0 ? 100 - tall : 100}" width="${Math.max(width - 2, 1)}" height="${tall}" fill="var(--${value > 0 ? "s1" : "s2"})"><title>${months[i]}: ${digits(100 * value, 2)} %</title></rect>`;
+        }).join("") + line(10, 100, 590, 100, "muted");
+      };
+      const kindsOfLoss = { "Absolute error": absolute, "Squared error": squared };
+      for (const [name, values] of Object.entries(kindsOfLoss)) make("button", row, name, { type: "button", onclick: () => show(name, values) });
+      show("Absolute error", absolute);
+    },
+  };
+  for (const box of document.querySelectorAll(".tryout")) kinds[box.dataset.kind](box, JSON.parse(box.querySelector("script").textContent));
+});
