@@ -34,7 +34,7 @@ def guess(result: Result, candles: pd.DataFrame) -> Tryout | say.Claim:
     rows = told.iloc[chosen][["open_time", "base", "y", "y_hat"]].reset_index(drop=True)
     table = rows.assign(coin=[_toss(time) for time in rows["open_time"]])
     table = table.assign(came=_sides(table["y"], table), said=_sides(table["y_hat"], table))
-    right = float((_sides(told["y"], told) == _sides(told["y_hat"], told)).mean())
+    right = float(((told["y"] > told["base"]) == (told["y_hat"] > told["base"])).mean())
     past = [np.log(close[place - _PAST : place] / close[place - 1]) for place in places[chosen]]
     facts = {
         "past": [_bp(moves) for moves in past],
@@ -133,5 +133,6 @@ def _loss_claim(model: str, months: pd.DataFrame) -> say.Claim:
         "error, in which the largest moves count most, in {squared}.",
         model=say.model(model),
         months=say.count(len(months), "month"),
-        **{name: say.count(int((months[name] > 0).sum())) for name in ("absolute", "squared")},
+        absolute=say.count(int((months["absolute"] > 0).sum())),
+        squared=say.count(int((months["squared"] > 0).sum())),
     )
