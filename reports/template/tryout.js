@@ -30,8 +30,8 @@ document.addEventListener("DOMContentLoaded", () => {
         const y = (move) => 185 - 170 * ((move - low) / (top - low || 1)), x = (i) => 10 + (530 * i) / past[place].length;
         const points = [...past[place], 0].map((move, i) => `${x(i).toFixed(1)},${y(move).toFixed(1)}`).join(" "), end = x(past[place].length);
         svg.innerHTML = line(10, y(0), 590, y(0), "rule") + `<polyline points="${points}" fill="none" stroke="var(--ink)" stroke-width="1.5"/>`
-          + (open ? line(end, y(0), end + 40, y(came[place]), "s1") + `<circle cx="${end + 40}" cy="${y(came[place])}" r="5" fill="var(--s1)"/><text x="${end + 2}" y="195" fill="var(--s1)" font-size="13">it closed</text>`
-            : `<text x="${end + 12}" y="${y(0) - 6}" fill="var(--muted)" font-size="18">?</text>`);
+          + (open ? line(end, y(0), end + 40, y(came[place]), "s1") + `<circle cx="${end + 40}" cy="${y(came[place])}" r="5" fill="var(--s1)"/>`
+            : `<text x="${end + 16}" y="${y(0) - 8}" fill="var(--muted)" font-size="34">?</text>`);
       };
       const ask = () => {
         told.textContent = `Candle ${place + 1} of ${past.length}: does the next one close above the last close, or below?`;
@@ -73,8 +73,9 @@ document.addEventListener("DOMContentLoaded", () => {
         const sure = ends[0] > 0 && proven ? "a gain that is significant" : ends[1] < 0 ? "a loss that is significant" : "which may be chance";
         told.textContent = `At ${digits(fee)} bp a round trip ${net < 0 ? "loses" : "earns"} ${digits(Math.abs(net), 2)} bp on average (95 % interval ${digits(ends[0], 2)} to ${digits(ends[1], 2)}), ${sure}.`;
         svg.innerHTML = line(10, y(0), 590, y(0), "muted") + line(x(0), y(gross), x(most), y(gross - most), "s1")
-          + line(x(fee), y(ends[0]), x(fee), y(ends[1]), "s2") + `<circle cx="${x(fee)}" cy="${y(net)}" r="5" fill="var(--s2)"/><text x="14" y="${y(0) - 6}" fill="var(--muted)" font-size="13">nothing gained, nothing lost</text>`;
+          + line(x(fee), y(ends[0]), x(fee), y(ends[1]), "s2") + `<circle cx="${x(fee)}" cy="${y(net)}" r="5" fill="var(--s2)"/>`;
       };
+      make("p", box, `Blue: what a round trip leaves at each fee from 0 to ${most} bp. Orange: your fee, with its interval. Grey: nothing gained, nothing lost.`);
       slide.addEventListener("input", show);
       show();
     },
@@ -83,6 +84,7 @@ document.addEventListener("DOMContentLoaded", () => {
     loss(box, { months, absolute, squared }) {
       const row = make("p", box, "", { className: "buttons" }), told = make("p", box, "", { className: "told" }), svg = drawing(box, "Skill by month");
       told.setAttribute("aria-live", "polite");
+      make("p", box, `A bar for each month from ${months[0]} to ${months[months.length - 1]}: the share of the error of no change that the model takes away, or adds.`);
       const all = [...absolute, ...squared].map(Math.abs), width = 580 / months.length;
       const show = (name, values) => {
         for (const button of row.children) button.setAttribute("aria-pressed", button.textContent === name);

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -177,3 +179,35 @@ def test_printed_slides_are_numbered_and_name_their_market(browser, pages):
     for number, foot in enumerate(feet, 1):
         assert foot.startswith(f"{number} / 12")
         assert "Simulated market" in foot
+
+
+def test_a_reader_plays_against_model_and_coin_and_the_score_is_that_of_the_page(browser, story):
+    """Twenty times up; the sentence above counts the same for model and coin, the file the rises."""
+    page = next(one for one in story if one.name == "05-evaluation.html")
+    look(browser, page, 390, "light")
+    press = "document.querySelector('#evaluation-guess .buttons button').click()"
+    for _ in range(2 * 20):
+        browser.execute_script(press)
+    rows = csv.DictReader((page.parent / "data" / "evaluation-guess.csv").open(encoding="utf-8"))
+    came = [(row["came"], row["said"], row["coin"]) for row in rows]
+    hits = [sum(row[0] == "up" for row in came), *(sum(row[0] == row[place] for row in came) for place in (1, 2))]
+    told = browser.execute_script("return document.querySelector('#evaluation-guess .told').textContent")
+    assert told == "You: {} of 20 right. The model: {} of 20 right. A coin: {} of 20 right.".format(*hits)
+    says = browser.execute_script("return document.querySelector('#evaluation-guess figcaption').textContent")
+    assert f"is right in {hits[1]} of them, a coin in {hits[2]};" in says
+
+
+def test_the_sentences_below_the_fee_and_the_loss_follow_the_reader(browser, story):
+    """At the highest fee it is a loss; by squared error the months are those of the sentence above."""
+    page = next(one for one in story if one.name == "05-evaluation.html")
+    look(browser, page, 1440, "light")
+    told = "return document.querySelector('#evaluation-{} .told').textContent"
+    free = browser.execute_script(told.format("fee"))
+    move = "const slide = document.querySelector('#evaluation-fee input'); slide.value = slide.max;"
+    browser.execute_script(f"{move} slide.dispatchEvent(new Event('input'))")
+    assert free.startswith("At 0.0 bp a round trip")
+    assert browser.execute_script(told.format("fee")).startswith("At 20.0 bp a round trip loses")
+    browser.execute_script("document.querySelectorAll('#evaluation-loss button')[1].click()")
+    count = re.search(r"in (\d+) of", browser.execute_script(told.format("loss")))[1]
+    says = browser.execute_script("return document.querySelector('#evaluation-loss figcaption').textContent")
+    assert says.endswith(f"in {count}.")
