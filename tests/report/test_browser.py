@@ -188,7 +188,8 @@ def test_a_reader_plays_against_model_and_coin_and_the_score_is_that_of_the_page
     press = "document.querySelector('#evaluation-guess .buttons button').click()"
     for _ in range(2 * 20):
         browser.execute_script(press)
-    rows = csv.DictReader((page.parent / "data" / "evaluation-guess.csv").open(encoding="utf-8"))
+    text = (page.parent / "data" / "evaluation-guess.csv").read_text(encoding="utf-8")
+    rows = csv.DictReader(text.splitlines())
     came = [(row["came"], row["said"], row["coin"]) for row in rows]
     hits = [sum(row[0] == "up" for row in came), *(sum(row[0] == row[place] for row in came) for place in (1, 2))]
     told = browser.execute_script("return document.querySelector('#evaluation-guess .told').textContent")
