@@ -19,18 +19,18 @@ document.addEventListener("DOMContentLoaded", () => {
 
   const kinds = {
     /** Twenty candles, up or down; then the score beside the model and a coin. */
-    guess(box, { past, came, said, coin }) {
+    guess(box, { past, moves, came, said, coin }) {
       const told = make("p", box, "", { className: "told" }), svg = drawing(box, "The closes before the hidden candle"), row = make("p", box, "", { className: "buttons" });
       const after = make("p", box), score = { You: 0, "The model": 0, "A coin": 0 };
       told.setAttribute("aria-live", "polite");
       after.setAttribute("aria-live", "polite");
       let place = 0;
       const draw = (open) => {
-        const shown = [...past[place], 0, ...(open ? [came[place], said[place]] : [])], top = Math.max(...shown), low = Math.min(...shown);
+        const shown = [...past[place], 0, ...(open ? [moves[place]] : [])], top = Math.max(...shown), low = Math.min(...shown);
         const y = (move) => 185 - 170 * ((move - low) / (top - low || 1)), x = (i) => 10 + (530 * i) / past[place].length;
         const points = [...past[place], 0].map((move, i) => `${x(i).toFixed(1)},${y(move).toFixed(1)}`).join(" "), end = x(past[place].length);
         svg.innerHTML = line(10, y(0), 590, y(0), "rule") + `<polyline points="${points}" fill="none" stroke="var(--ink)" stroke-width="1.5"/>`
-          + (open ? line(end, y(0), end + 40, y(came[place]), "s1") + `<circle cx="${end + 40}" cy="${y(came[place])}" r="5" fill="var(--s1)"/>`
+          + (open ? line(end, y(0), end + 40, y(moves[place]), "s1") + `<circle cx="${end + 40}" cy="${y(moves[place])}" r="5" fill="var(--s1)"/>`
             : `<text x="${end + 16}" y="${y(0) - 8}" fill="var(--muted)" font-size="34">?</text>`);
       };
       const ask = () => {
@@ -41,12 +41,12 @@ document.addEventListener("DOMContentLoaded", () => {
         for (const [words, up] of [["Up", true], ["Down", false]]) make("button", row, words, { type: "button", onclick: () => answer(up) });
       };
       const answer = (up) => {
-        const rose = came[place] > 0;
+        const rose = came[place];
         score.You += up === rose;
-        score["The model"] += said[place] > 0 === rose;
+        score["The model"] += said[place] === rose;
         score["A coin"] += coin[place] === rose;
         draw(true);
-        after.textContent = `It went ${rose ? "up" : "down"} by ${digits(Math.abs(came[place]))} bp: you were ${up === rose ? "right" : "wrong"}, the model said ${said[place] > 0 ? "up" : "down"}.`;
+        after.textContent = `It went ${rose ? "up" : "down"} by ${digits(Math.abs(moves[place]))} bp: you were ${up === rose ? "right" : "wrong"}, the model said ${said[place] ? "up" : "down"}.`;
         row.replaceChildren();
         place += 1;
         make("button", row, place < past.length ? "Next" : "The score", { type: "button", onclick: place < past.length ? ask : end }).focus();

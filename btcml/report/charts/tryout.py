@@ -38,10 +38,8 @@ def guess(result: Result, candles: pd.DataFrame) -> Tryout | say.Claim:
     past = [np.log(close[place - _PAST : place] / close[place - 1]) for place in places[chosen]]
     facts = {
         "past": [_bp(moves) for moves in past],
-        "came": _bp(np.log(table["y"] / table["base"])),
-        "said": _bp(np.log(table["y_hat"] / table["base"])),
-        "coin": (table["coin"] == "up").tolist(),
-    }
+        "moves": _bp(np.log(table["y"] / table["base"])),
+    } | {name: (table[name] == "up").tolist() for name in ("came", "said", "coin")}
     columns = {"open_time": "Candle", "came": "Came", "said": "Model", "coin": "Coin"}
     conclude = partial(_guess_claim, result.leader, right, len(told))
     return Tryout("guess", table, conclude, columns, kind="guess", facts=facts)
