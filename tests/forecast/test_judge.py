@@ -192,6 +192,12 @@ def test_a_trailing_window_is_not_taken_for_a_centred_one():
         assert judged((log.ewm(span=span).mean() - log).to_numpy()[:-1]).findings == ()
 
 
+def test_few_random_forecasts_are_not_suspected():
+    """What chance makes of a hundred rows is above the bounds; that alone is no finding."""
+    found = [judged(file(noise(seed=seed, n=100), first=40 * seed)).findings for seed in range(10)]
+    assert found == [()] * 10
+
+
 def test_the_later_close_and_noise_is_caught():
     """Noise of up to half the median move."""
     half = np.median(np.abs(moves())) / 2
