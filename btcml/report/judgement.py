@@ -215,8 +215,9 @@ def _cards(judgement: Judgement) -> list[say.Card]:
         high=say.percent(best["skill_high"], 2, beside=0.0),
     )
     ahead = say.count(best["horizon"], "candle")
+    conclusion = best["conclusion"] + ", suspected" * bool(judgement.suspicions(best["model"]))
     cards = [
-        say.Card("Conclusion", say.word(best["conclusion"]), f"{say.model(best['model'])}, {ahead} ahead"),
+        say.Card("Conclusion", say.word(conclusion), f"{say.model(best['model'])}, {ahead} ahead"),
         say.Card("Skill", say.percent(best["skill"], 2, beside=0.0), str(span)),
         say.Card(
             "Missing", say.count(best["missing"]), f"of {say.count(best['rows'], 'candle')}: they count as no change"

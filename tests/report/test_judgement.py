@@ -96,6 +96,7 @@ def test_the_badge_says_the_conclusion_and_the_skill(skilled):
 def test_the_headline_is_that_of_the_judgement(tmp_path, share, noise, said):
     """Suspected, not proven, and worse than no change beside a copy of it."""
     page = write_judgement(judged(share, noise=noise), tmp_path / "page").read_text(encoding="utf-8")
+    assert ('<span class="value">champion, suspected</span>' in page) == (share == 1.0)
     assert said in re.search(r'<p class="headline">(.*?)</p>', page)[1]
 
 
