@@ -21,7 +21,6 @@ from btcml.forecast.verdict import looks_to_break
 from btcml.report import claims as say
 from btcml.report import exploration
 from btcml.report.charts import eda, evaluation, horizons, training
-from btcml.report.horizons import skill_by_horizon
 from btcml.report.story import csv_text
 
 from .test_exhibits import cards_of, forecasts, range_frame, result_of, text_of
@@ -467,8 +466,8 @@ def test_no_sentence_contradicts_the_verdict(read):
 def test_of_each_horizon_is_said_what_its_verdict_says(read):
     """Horizons are called proven by the rule alone; a trend of the skill is told of a proven one alone."""
     case, result, said = read
-    table = skill_by_horizon(result, _longer(result, narrow=False))
-    proven = int(table["beats"].sum())
+    found = [result, *_longer(result, narrow=False).family]
+    proven = sum(bool(one.verdict.table.set_index("model").loc[one.leader, "beats"]) for one in found)
     begin = f"by the rule at {proven} of 3 horizons" if proven else "At none of 3 horizons"
     assert begin in said["skill_by_horizon"]
     assert said["edge"].startswith(
