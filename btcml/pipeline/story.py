@@ -12,6 +12,7 @@ from btcml.candles import SeriesKey, interval_floor
 from btcml.errors import NotFoundError
 from btcml.files import folder_lock, write_text
 from btcml.pipeline.ingest import backfill
+from btcml.pipeline.publish import read_proof
 from btcml.report.build import adopt_bundle, build_report, check_request
 from btcml.report.manifest import bundle_facts
 from btcml.store.snapshots import read_snapshot, record_snapshot, save_snapshot
@@ -108,7 +109,9 @@ def snapshot_story(
         If the market has no candles in the span.
     """
     backfill(store, source, plan.key, plan.span, on_page=on_page)
-    snapshot = read_snapshot(store, plan.key, *plan.span, getattr(source, "notes", ()))
+    record = settings.btcml_publish_dir and read_proof(settings.btcml_publish_dir, plan.key)
+    proof = {name: record[name] for name in ("forecasts", "proven")} if record else None
+    snapshot = read_snapshot(store, plan.key, *plan.span, getattr(source, "notes", ()), proof)
     record_snapshot(store, snapshot, source.now())
     return save_snapshot(snapshot, settings.home / "snapshots")
 

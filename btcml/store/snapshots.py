@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from btcml.store.jobs import read_merges
 from btcml.store.models import read_champion, read_research, read_trials
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from btcml.store.engine import Store
@@ -71,6 +72,8 @@ class Snapshot:
         Sentences about how files of candles were read.
     merged
         Names of the files whose candles were merged into the market of the series.
+    proof
+        Number of published ``forecasts`` of the series, and of those ``proven`` in time; empty without a record.
     """
 
     key: SeriesKey
@@ -89,6 +92,7 @@ class Snapshot:
     research: pd.DataFrame
     notes: tuple[str, ...] = ()
     merged: tuple[str, ...] = ()
+    proof: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def frames(self) -> dict[str, pd.DataFrame]:
@@ -99,14 +103,18 @@ class Snapshot:
     def facts(self) -> dict[str, Any]:
         """Everything but the frames, as plain JSON values."""
         about_files = {name: list(texts) for name in ("notes", "merged") if (texts := getattr(self, name))}
-        return about_files | {
-            "format": _FORMAT,
-            **asdict(self.key),
-            "start": self.start.isoformat(),
-            "end": self.end.isoformat(),
-            "reigning": self.incumbent,
-            "heads": self.heads,
-        }
+        return (
+            about_files
+            | ({"proof": dict(self.proof)} if self.proof else {})
+            | {
+                "format": _FORMAT,
+                **asdict(self.key),
+                "start": self.start.isoformat(),
+                "end": self.end.isoformat(),
+                "reigning": self.incumbent,
+                "heads": self.heads,
+            }
+        )
 
     @property
     def hash(self) -> str:
@@ -120,7 +128,12 @@ def _hash(facts: dict[str, Any], frames: dict[str, pd.DataFrame]) -> str:
 
 
 def read_snapshot(
-    store: Store, key: SeriesKey, start: pd.Timestamp, end: pd.Timestamp, notes: tuple[str, ...] = ()
+    store: Store,
+    key: SeriesKey,
+    start: pd.Timestamp,
+    end: pd.Timestamp,
+    notes: tuple[str, ...] = (),
+    proof: Mapping[str, int] | None = None,
 ) -> Snapshot:
     """Gather a snapshot from the database.
 
@@ -128,6 +141,8 @@ def read_snapshot(
     ----------
     notes
         What the source says of itself.
+    proof
+        What is proven of its published record, if there is one.
 
     Raises
     ------
@@ -166,6 +181,7 @@ def read_snapshot(
         research=read_research(key),
         notes=tuple(dict.fromkeys(read)),
         merged=tuple(dict.fromkeys(merge.parameters["merged"].removeprefix("file:") for merge in merges)),
+        proof=proof or {},
     )
 
 
@@ -223,7 +239,8 @@ def load_snapshot(bundle: Path) -> Snapshot:
     start, end = pd.Timestamp(facts["start"]), pd.Timestamp(facts["end"])
     notes, merged = (tuple(facts.get(name, ())) for name in ("notes", "merged"))
     incumbent = facts.get("reigning", "persistence")
-    return Snapshot(key, start, end, incumbent, facts["heads"], notes=notes, merged=merged, **frames)
+    proof: dict[str, int] = facts.get("proof", {})
+    return Snapshot(key, start, end, incumbent, facts["heads"], notes=notes, merged=merged, proof=proof, **frames)
 
 
 def record_snapshot(store: Store, snapshot: Snapshot, at: pd.Timestamp) -> None:

@@ -9,6 +9,7 @@ from btcml.market.files import FileMarket
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.ingest import backfill
 from btcml.pipeline.story import Plan, snapshot_story
+from btcml.report.charts.evaluation import proven
 from btcml.report.charts.ingest import origin
 from btcml.store.jobs import read_jobs
 from btcml.store.snapshots import load_snapshot, read_snapshot, save_snapshot
@@ -49,6 +50,22 @@ def test_a_file_that_was_merged_into_another_market_is_named_on_its_pages(store,
     assert (part.merged, len(part.notes)) == (("late",), 1)
     assert load_snapshot(save_snapshot(whole, tmp_path)).facts == whole.facts
     assert [job.result["inserted"] for job in read_jobs(store, key=key)] == [0, 275, 299]
+
+
+def test_what_is_proven_of_a_published_record_is_on_the_page(store, settings, monkeypatch, tmp_path):
+    """From the snapshot alone; without a record it is as before."""
+    record = {"forecasts": 7, "proven": 2, "claimed": [[1, 5]], "waiting": 3}
+    monkeypatch.setattr("btcml.pipeline.story.read_proof", lambda root, _: record if root == tmp_path else None)
+    told = settings.model_copy(update={"btcml_publish_dir": tmp_path})
+    found = load_snapshot(snapshot_story(told, store, SimulatedMarket(), _simulated()))
+    plain = load_snapshot(snapshot_story(settings, store, SimulatedMarket(), _simulated()))
+    assert found.proof == {"forecasts": 7, "proven": 2}
+    assert "proof" not in plain.facts
+    assert str(proven(found.proof)).startswith(
+        "Of the 7\N{NARROW NO-BREAK SPACE}forecasts published so far 2 are proven in time"
+    )
+    assert str(proven(found.proof | {"proven": 0})).startswith("None of the 7")
+    assert "not published" in str(proven(plain.proof))
 
 
 def _simulated():

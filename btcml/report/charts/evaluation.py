@@ -812,6 +812,22 @@ def sealed(forecasts: pd.DataFrame) -> Table | say.Claim:
     return Table("sealed", pd.DataFrame(rows), _sealed_claim, columns)
 
 
+def proven(proof: Mapping[str, int]) -> say.Claim:
+    """Which part of the published forecasts a time stamp proves to be older than the end of their candle."""
+    whole = proof.get("forecasts", 0)
+    some = "Of the {whole} published so far {proven} are proven in time: stamped before the end of their candle."
+    return say.cases(
+        (not whole, "They are not published, so that no time stamp of an authority proves when they were sealed."),
+        (
+            not proof.get("proven"),
+            "None of the {whole} published so far is proven in time: no stamp says so, only we do.",
+        ),
+        (True, some),
+        whole=say.count(whole, "forecast"),
+        proven=say.count(proof.get("proven", 0)),
+    )
+
+
 def _live(part: pd.DataFrame) -> dict[str, float]:
     """Scores of sealed forecasts of one model."""
     ours, theirs = (part[name].astype(float) for name in _ERRORS)

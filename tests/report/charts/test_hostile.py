@@ -412,7 +412,7 @@ def read(request) -> tuple[Hostile, Result, dict[str, str]]:
     prices = dict.fromkeys(("open", "high", "low", "close"), result.of_leader["y"])
     given = {
         "result": result, "candles": candles.assign(**prices), "symbol": case.symbol, "market": case.market,
-        "ledger": LEDGER, "ranges": result.ranges, "volatility": result.ranges, "forecasts": _sealed(1.0),
+        "ledger": LEDGER, "ranges": result.ranges, "volatility": result.ranges, "forecasts": _sealed(1.0), "proof": {},
         "longer": _longer(result, narrow=case is FAMILY["anti-calibrated"]),
     }  # fmt: skip
     said = {}
