@@ -133,30 +133,27 @@ def train(
         If there are too few candles.
     """
     candles = read_window(store, key, days)
-    experiment, pooled = _experiment(store, settings, key, candles, models)
+    experiment = _experiment(store, settings, key, candles, models)
     snapshot = content_hash([("candles", candles)])
     facts, figures, judged_at, result = _verdict(store, settings, key, candles, experiment, now, jobs)
-    if result is None:  # a pooled model has many times the rows: between verdicts it is fitted as champion alone
-        kept = [name for name in experiment.models if name not in pooled or name == facts["champion"]]
-        experiment = experiment.replace(models=tuple(kept))
+    experiment = experiment if result else _between_verdicts(experiment, facts["champion"])
     forecaster = train_forecaster(
         candles,
         experiment,
         champion=facts["champion"],
         raw=None if result is None else result.raw,
-        others=None if result is not None else read_pool(store, key, experiment, candles),
+        others=None if result else read_pool(store, key, experiment, candles),
         metadata={"series": str(key), "snapshot": snapshot, "verdict": facts["reason"]},
         jobs=jobs,
     )
     judged, result = result is not None, None  # its raw forecasts are large
     horizons = _horizons(store, settings, key, candles, now, jobs)
     forecaster = replace(forecaster, horizons={h: horizons[h] for h in settings.btcml_horizons if h in horizons})
-    artifact = f"{now.tz_convert('UTC'):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
-    folder = save_forecaster(forecaster, series_folder(settings, key) / artifact, candles)
+    folder = save_forecaster(forecaster, series_folder(settings, key) / _new_name(now), candles)
     times, tested = candles["open_time"], pd.Timestamp(facts["test"][0])
     trained = Trained(
         key=key,
-        artifact=artifact,
+        artifact=folder.name,
         champion=forecaster.champion,
         judged=judged,
         verdict=facts,
@@ -173,20 +170,36 @@ def train(
         horizons={horizon: dict(one.facts) for horizon, one in forecaster.horizons.items()},
     )
     record_training(store, _records(trained, forecaster, now, judged_at))
-    prune(store, settings, key)
-    write_text(series_folder(settings, key) / CARD, model_card(trained))
+    _tidy(store, settings, trained)
     return trained
+
+
+def _new_name(now: pd.Timestamp) -> str:
+    """Name of the files of a training at a time."""
+    return f"{now.tz_convert('UTC'):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+
+
+def _tidy(store: Store, settings: Settings, trained: Trained) -> None:
+    """Delete files that are no longer needed, and write the model card."""
+    prune(store, settings, trained.key)
+    write_text(series_folder(settings, trained.key) / CARD, model_card(trained))
 
 
 def _experiment(
     store: Store, settings: Settings, key: SeriesKey, candles: pd.DataFrame, models: tuple[str, ...]
-) -> tuple[Experiment, list[str]]:
-    """The published experiment with these models, and its models that learn from the settings' other symbols."""
+) -> Experiment:
+    """The published experiment with these models, pooled ones among them where the settings name other symbols."""
     keys = [replace(key, symbol=symbol) for symbol in settings.btcml_symbols if symbol != key.symbol]
     pool = tuple(one.symbol for one in keys if len(read_last_candles(store, one, MIN_CANDLES)) == MIN_CANDLES)
     standard = Experiment.default(candles, key.interval, pool=pool)
     pooled = [name for name in standard.models if pool_of(name) and name.removeprefix(pool_of(name)) in models]
-    return standard.replace(models=(*models, *pooled)), pooled
+    return standard.replace(models=(*models, *pooled))
+
+
+def _between_verdicts(experiment: Experiment, champion: str) -> Experiment:
+    """The experiment without pooled models, which have many times the rows, unless one is champion."""
+    kept = tuple(name for name in experiment.models if not pool_of(name) or name == champion)
+    return experiment.replace(models=kept, pool=experiment.pool if pool_of(champion) else ())
 
 
 def _verdict(
