@@ -154,10 +154,11 @@ def scaler_fit_on_all(monkeypatch):
     """Standardise with the mean and deviation of every row, the test's too."""
     original = walk._fit_predict
 
-    def leaking(name, sample, train, test, ready):
+    def leaking(name, parts, sample, test, ready):
         spread = sample.x[ready].std(axis=0) + 1e-9
-        object.__setattr__(sample, "x", sample.x / spread)
-        return original(name, sample, train, test, ready)
+        for one in {id(one): one for one in (sample, *(own for own, _ in parts))}.values():
+            object.__setattr__(one, "x", one.x / spread)
+        return original(name, parts, sample, test, ready)
 
     monkeypatch.setattr(walk, "_fit_predict", leaking)
 
@@ -173,8 +174,8 @@ def early_stopping_on_the_test(monkeypatch):
     """Choose how far to go by the error on the rows that are forecast."""
     original = walk._fit_predict
 
-    def leaking(name, sample, train, test, ready):
-        found, y = original(name, sample, train, test, ready), sample.y[test]
+    def leaking(name, parts, sample, test, ready):
+        found, y = original(name, parts, sample, test, ready), sample.y[test]
         return min((found * share for share in (0.2, 0.6, 1.0)), key=lambda f: np.nansum(np.abs(y - f)))
 
     monkeypatch.setattr(walk, "_fit_predict", leaking)

@@ -122,7 +122,7 @@ def test_a_manifest_has_inputs_and_outputs_and_no_time(built, tmp_path):
     assert facts["parameters"]["symbol"] == "BTCUSDT"
     assert facts["parameters"]["days"] == 30
     assert set(facts["notebooks"]) == {"01-ingest", "02-eda", "03-features", "04-training", "05-evaluation"}
-    assert {"index.html", "slides.html", "data/eda-tails.csv"} <= set(facts["outputs"])
+    assert {"index.html", "slides.html", "data/eda-memory.csv"} <= set(facts["outputs"])
     assert "btcml/report/build.py" in facts["source"]
     assert str(tmp_path) not in text
     assert "seconds" not in text
@@ -182,12 +182,12 @@ def test_verify_names_another_processor_and_says_what_a_reader_would_notice(buil
     pages = built / "pages"
     facts = json.loads((pages / "environment.json").read_text())
     (pages / "environment.json").write_text(json.dumps(facts | {"instructions": "x86-64-v2"}))
-    numbers = pages / "data" / "eda-tails.csv"
+    numbers = pages / "data" / "eda-memory.csv"
     numbers.write_text(numbers.read_text().replace("1,2", "1,2.000000000002"))
     found = verify_report(built, chapters)
     assert len(found.causes) == 1
     assert found.causes[0].startswith("another processor, C library or Python: instructions: x86-64-v2 became ")
-    assert [difference.file for difference in found.differences] == ["data/eda-tails.csv"]
+    assert [difference.file for difference in found.differences] == ["data/eda-memory.csv"]
     assert found.differences[0].gap == pytest.approx(1e-12, rel=0.01)
     assert "every printed figure is equal; numbers differ by at most 1e-12" in str(found)
     page = dataclasses.replace(found, differences=(*found.differences, Difference("01-ingest.html", "line 1")))
