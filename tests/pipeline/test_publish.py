@@ -66,12 +66,19 @@ def faults(folder, *since):
     return form.verify_record(form.in_folder(folder), since).faults
 
 
-def found_by_all(folder, fault, *since):
-    """The script, the audit and a witness name the same place."""
+def found_by_all(folder, fault, *since, home=None):
+    """The script, the audit and a witness, who may have seen the record before, name the same place."""
     assert any(fault in one for one in faults(folder, *since))
     assert any(fault in one for one in audit_record(open_record(str(folder)), since).faults)
     with pytest.raises(StoreError, match="not cosigned"):
-        witness_record(open_record(str(folder)), folder.parent / "witness", "w", NOW)
+        witness_record(open_record(str(folder)), home or folder.parent / "witness", "w", NOW)
+
+
+def witnessed(published):
+    """Folder of a witness who has cosigned the record as it stands, and a checkpoint that a reader kept."""
+    home = published.root / "seen"
+    witness_record(open_record(str(published.folder)), home, "w", NOW)
+    return home, (published.folder / "forecasts" / "checkpoint").read_text(encoding="utf-8")
 
 
 def rewrite(path, old, new):
@@ -208,14 +215,14 @@ def test_a_removed_row_a_cut_tail_and_a_later_row_are_found(published):
 
 def test_a_database_that_was_written_anew_is_refused_and_found_by_whoever_kept_a_checkpoint(published, owner):
     """All hashes fit, and the true key signs: only an older checkpoint tells."""
-    kept = (published.folder / "forecasts" / "checkpoint").read_text(encoding="utf-8")
+    home, kept = witnessed(published)
     tampered(owner, "UPDATE forecasts SET close = base WHERE seq = 3")
     rehashed(owner)
     with pytest.raises(StoreError, match="row 5 of the forecasts"):
         again(published)
     new = into(published, published.root / "new")
     assert faults(new) == []
-    assert "forecasts: two checkpoints of 5 rows have different roots: a fork" in faults(new, kept)
+    found_by_all(new, "forecasts: two checkpoints of 5 rows have different roots: a fork", kept, home=home)
     one_more(published.store, owner)
     into(published, published.root / "new")
     assert any("two checkpoints" in fault or "first 5 rows" in fault for fault in faults(new, kept))
@@ -232,7 +239,7 @@ def test_candles_that_are_said_to_be_longer_are_found(published):
 
 def test_the_last_rows_cut_off_are_found_by_whoever_kept_a_checkpoint(published, owner):
     """A shorter record is consistent in itself."""
-    kept = (published.folder / "forecasts" / "checkpoint").read_text(encoding="utf-8")
+    home, kept = witnessed(published)
     tampered(
         owner,
         "DELETE FROM forecasts WHERE seq > 3", "DELETE FROM outcomes WHERE seq > 3",
@@ -240,7 +247,7 @@ def test_the_last_rows_cut_off_are_found_by_whoever_kept_a_checkpoint(published,
     )  # fmt: skip
     new = into(published, published.root / "new")
     assert faults(new) == []
-    assert faults(new, kept) == ["forecasts: 2 rows of the kept checkpoint were cut off"]
+    found_by_all(new, "forecasts: 2 rows of the kept checkpoint were cut off", kept, home=home)
 
 
 def test_a_row_that_breaks_the_chain_is_not_published(published, owner):
@@ -258,12 +265,14 @@ def test_other_scores_and_another_signature_are_found(published):
     scores = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({"1": scores["1"] | {"mae_bp": 1.0}}), encoding="utf-8")
     assert ["has mae_bp 1.0 of horizon 1" in fault for fault in faults(published.folder)] == [True]
+    found_by_all(published.folder, "has mae_bp 1.0 of horizon 1")
     path.write_text(json.dumps(scores), encoding="utf-8")
     note = published.folder / "outcomes" / "checkpoint"
     found, ((_, raw),) = form.parse_note(note.read_text(encoding="utf-8"))
     other = signing_key(published.home / "other.key").sign(found.body.encode())
     rewrite(note, base64.b64encode(raw).decode(), base64.b64encode(raw[:4] + other).decode())
     assert faults(published.folder) == ["outcomes: the newest checkpoint is not signed by the key of the record"]
+    found_by_all(published.folder, "outcomes: the newest checkpoint is not signed by the key of the record")
 
 
 class Others:
