@@ -302,9 +302,9 @@ def _table(
         recent_ratio=recent.mean() / recent[PERSISTENCE].mean(),
     ).fillna({"p_once": 1.0})
     table["p_holm"] = np.minimum(table["p_once"] * looks, 1.0)
-    able = table.index[(table["ratio"] < 1) & (table["recent_ratio"] < 1) & (table["p_once"] < alpha)]
-    ends = {name: edge_age(forecasts[forecasts["model"] == name]).now for name in able}
-    table["trend"] = pd.Series(ends, table.index, dtype=float)
+    table["trend"] = np.nan
+    able = table.index[_passes(table, "p_once", alpha)]
+    table.loc[able, "trend"] = [edge_age(forecasts[forecasts["model"] == name]).now for name in able]
     table["beats"] = _passes(table, "p_holm", alpha)
     table["reference"] = table.index != PERSISTENCE
     table = table.rename_axis("model").reset_index().sort_values(["reference", "ratio"], ignore_index=True)

@@ -761,13 +761,7 @@ class Dashboard:
         for name in CHARTS:
             if name in dirty:
                 getattr(view, f"draw_{name}")(self.charts[name])
-        parts = {
-            "cards": view.cards,
-            "ahead": view.ahead,
-            "scores": view.scores,
-            "reliability": view.reliability,
-            "history": view.history,
-        }
+        parts = {name: getattr(view, name) for name in ("cards", "ahead", "scores", "reliability", "history")}
         parts |= {"market": view.market_banner, "notices": self._notices_html, "links": self._links_html}
         for name, html in (parts | {"footer": self._footer_html}).items():
             getattr(self, name).value = html()

@@ -181,7 +181,7 @@ def _outcome(answer: requests.Response, reduce: Callable[[dict[str, Any]], Any] 
     try:
         with _PARSING:
             facts = answer.json(object_hook=reduce) if "json" in answer.headers.get("Content-Type", "") else None
-    except ValueError:
+    except (ValueError, LookupError, TypeError):  # no JSON, or not of this API
         facts = None
     if not isinstance(facts, dict):
         return Outcome("foreign", status, request_id=request_id)

@@ -226,13 +226,8 @@ class View:
             _series("median", "line", "s2", t("s_median"), width=2),
             _series("axis", "line", "s2"),
         ]
-        keys = [
-            ("up", "s3", "s_real"),
-            ("line", "s2", "s_median"),
-            ("fill", "s2", "s_half50"),
-            ("fill", "s2:.16", "s_band"),
-            ("fill", "s7", "s_past"),
-        ]
+        keys = [("up", "s3", "s_real"), ("line", "s2", "s_median"), ("fill", "s2:.4", "s_half50")]
+        keys += [("fill", "s2:.16", "s_band"), ("fill", "s7", "s_past")]
         self._look(chart, "fan", series, keys)
         known = bool(facts.prediction and facts.candles)
         ahead = [row for row in facts.ahead() if row["levels"]] if known else []
@@ -249,23 +244,16 @@ class View:
         base = (facts.prediction or {})["last_close"]
         ends = [dict(zip(row["levels"], row["quantiles"], strict=True)) | {"time": row["at"]} for row in ahead]
         ends = [dict.fromkeys(_FAN, base) | {"time": newest}, *ends]
-        parts = {"interval": (0.05, 0.95), "half": (0.25, 0.75)}
-        bands = {
-            name: {"time": [end["time"] for end in ends]}
-            | {to: [end[of] for end in ends] for to, of in zip(("lo", "hi"), levels, strict=True)}
-            for name, levels in parts.items()
-        }
+        times, values = [end["time"] for end in ends], {level: [end[level] for end in ends] for level in _FAN}
         candles = [row for row in facts.candles if row["time"] > newest - _DAY]
-        axis = {"time": list(range(newest, ends[-1]["time"] + 1, facts.step))}
-        lines = {"median": {"time": bands["half"]["time"], "value": [end[0.5] for end in ends]}, "axis": axis}
-        return (
-            bands
-            | lines
-            | {
-                "real": columns(candles, "time", "open", "high", "low", "close"),
-                "past": columns(self._past(), "time", "lo", "hi"),
-            }
-        )
+        return {
+            "past": columns(self._past(), "time", "lo", "hi"),
+            "interval": {"time": times, "lo": values[0.05], "hi": values[0.95]},
+            "half": {"time": times, "lo": values[0.25], "hi": values[0.75]},
+            "real": columns(candles, "time", "open", "high", "low", "close"),
+            "median": {"time": times, "value": values[0.5]},
+            "axis": {"time": list(range(newest, times[-1] + 1, facts.step))},
+        }
 
     def _fan_words(self, row: Row) -> str:
         t, prices = self.text, dict(zip(row["levels"], row["quantiles"], strict=True))
@@ -308,7 +296,8 @@ class View:
         if lag := (facts.day or {}).get("seal_lag"):
             chart.say += " " + t("h_sealLag", half=t.number(lag["p50"], 1), most=t.number(lag["p99"], 1))
         if proof := facts.published:
-            chart.say += " " + t("h_proven", n=t.number(proof["proven"], 0), all=t.number(proof["forecasts"], 0))
+            words = t("h_proven", n=t.number(proof["proven"], 0), all=t.number(proof["forecasts"], 0))
+            chart.say = f"{chart.say} {words}".strip()
 
     @staticmethod
     def _sealed_rows(rows: list[Row]) -> dict[str, Row]:

@@ -579,6 +579,19 @@ def test_what_is_not_the_api_is_foreign(api, answer):
     assert len(api.seen) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "body"),
+    [
+        ("prices", "/prices/latest", b'{"items": [{"open": 1}]}'),
+        ("series", "/series", b'{"points": [{"pred": {"close_next": 1}}]}'),
+    ],
+)
+def test_candles_and_forecasts_of_another_form_are_foreign(api, name, path, body):
+    """What the charts need is not in them."""
+    api.answers[path] = (200, "application/json", body, {})
+    assert Client(api.url).request(name, {}).code == "foreign"
+
+
 def test_an_api_that_is_not_there_is_unreachable():
     """A refused connection is known at once."""
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -100,7 +100,7 @@ def test_a_wrong_request_is_refused_in_the_exchanges_words(
 
 def test_too_much_weight_is_a_429_and_going_on_a_ban() -> None:
     """A client that goes on is banned, and the log shows the requests during the ban."""
-    with running_exchange(SimulatedMarket(), lambda: NOW, weight_limit=20) as exchange:
+    with running_exchange(SimulatedMarket(), lambda: NOW, weight_limit=20, wall=lambda: NOW) as exchange:
         answers = [get(exchange, "/api/v3/klines", symbol="BTCUSDT", interval="1m", limit=1) for _ in range(14)]
     codes = [answer.status_code for answer in answers]
     assert codes == [200] * 10 + [429] + [418] * 3

@@ -198,7 +198,9 @@ class Chart {
     this.keys.innerHTML = "";
     for (const about of this.look.keys) {
       const key = element("span", `btcml-key ${about.shape}`, this.keys);
-      key.style.setProperty("--c", `var(--${about.tone.split(":")[0]})`);
+      const [name, alpha] = about.tone.split(":");
+      key.style.setProperty("--c", `var(--${name})`);
+      if (alpha) key.style.setProperty("--a", alpha);
       key.textContent = about.label;
     }
   }
