@@ -53,27 +53,15 @@ STAMP_TILE = 128
 
 SEALED = {
     "forecasts": (
-        *("seq", "open_time", "horizon", "role", "model", "artifact", "cutoff", "base", "open", "high", "low", "close"),
-        *(
-            "amp",
-            "lo",
-            "hi",
-            "prob_up",
-            "levels",
-            "quantiles",
-            "made_at",
-            "written_at",
-            "status",
-            "outcome",
-            "previous",
-        ),
-        *("hash", "hash_version"),
+        "seq", "open_time", "horizon", "role", "model", "artifact", "cutoff", "base", "open", "high", "low", "close",
+        "amp", "lo", "hi", "prob_up", "levels", "quantiles", "made_at", "written_at", "status", "outcome", "previous",
+        "hash", "hash_version",
     ),
     "outcomes": (
-        *("seq", "open_time", "open", "high", "low", "close", "known_at", "forecast_seq", "forecast_hash", "previous"),
-        *("hash", "hash_version"),
+        "seq", "open_time", "open", "high", "low", "close", "known_at", "forecast_seq", "forecast_hash", "previous",
+        "hash", "hash_version",
     ),
-}
+}  # fmt: skip
 """Columns of a sealed row; the last two are not hashed."""
 
 _IMPLIED = {"previous", "forecast_hash"}
@@ -87,9 +75,9 @@ STAMPS = ("size", "response")
 """Columns of a log's time stamps: rows of the checkpoint, and the authority's answer in base64."""
 
 _VERSION_1 = (
-    *("seq", "open_time", "role", "model", "artifact", "cutoff", "base", "open", "high", "low", "close", "amp", "lo"),
-    *("hi", "prob_up", "made_at", "status", "previous"),
-)
+    "seq", "open_time", "role", "model", "artifact", "cutoff", "base", "open", "high", "low", "close", "amp", "lo",
+    "hi", "prob_up", "made_at", "status", "previous",
+)  # fmt: skip
 _TIMES = {"open_time", "cutoff", "made_at", "written_at", "known_at"}
 _NUMBERS = {"seq", "horizon", "forecast_seq", "hash_version"}
 _TEXTS = {"role", "model", "artifact", "status", "outcome", "hash"}
@@ -251,17 +239,17 @@ def parse_key(line: str) -> tuple[str, bytes]:
     Raises
     ------
     ValueError
-        If it is none.
+        If the line is no key.
     """
     name, digest, encoded = line.strip().split("+", 2)
     kind, public = (raw := base64.b64decode(encoded))[0], raw[1:]
     if bytes.fromhex(digest) != key_hash(name, kind, public):
-        msg = "the hash of the key is not its own"
+        msg = "the hash of the key does not match"
         raise ValueError(msg)
     return name, public
 
 
-# ---- Ed25519 (RFC 8032): only to verify, where time tells nothing of a secret ----
+# ---- Ed25519 (RFC 8032): verification only; no secret is used, so timing leaks nothing ----
 _P = 2**255 - 19
 _ORDER = 2**252 + 27742317777372353535851937790883648493
 _D = -121665 * pow(121666, -1, _P) % _P
@@ -304,7 +292,7 @@ def _times(scalar: int, p: _Point) -> _Point:
 
 
 def is_signed(public: bytes, signature: bytes, message: bytes) -> bool:
-    """Whether a signature of Ed25519 is that of the message."""
+    """Whether an Ed25519 signature of a message is valid."""
     try:
         key, commitment, scalar = _point(public), _point(signature[:32]), int.from_bytes(signature[32:], "little")
     except ValueError:
@@ -450,7 +438,7 @@ def count_in(found: Iterable[Span]) -> int:
 
 
 def by_openssl(program: str, folder: Path, authority: Path | None) -> CheckStamp:
-    """Check of a stamp by ``openssl ts``; it gives the reason why a stamp does not hold, or nothing.
+    """Check of a stamp by ``openssl ts``; it returns the reason why a stamp does not hold, or nothing.
 
     Parameters
     ----------
@@ -470,22 +458,24 @@ def by_openssl(program: str, folder: Path, authority: Path | None) -> CheckStamp
         answer = folder / stamp.digest.hex()
         answer.write_bytes(stamp.response)
         command = [program, "ts", "-verify", "-digest", stamp.digest.hex(), "-in", str(answer), *trusted]
-        said = _said(command)
-        if "expired" in said:  # since: a certificate has to be valid when it stamps
-            said = _said([*command, "-attime", str(int(stamp.time.timestamp()))])
-        return _reason(said) if said else ""
+        failure = _failure(command)
+        if "expired" in failure:  # since: a certificate has to be valid when it stamps
+            failure = _failure([*command, "-attime", str(int(stamp.time.timestamp()))])
+        return _reason(failure) if failure else ""
 
     return _check
 
 
-def _said(command: Sequence[str]) -> str:
-    """What a command says where it fails."""
+def _failure(command: Sequence[str]) -> str:
+    """Output of a command that fails; empty where it succeeds."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - openssl, and no shell
     return f"{done.stdout}{done.stderr}failed" if done.returncode else ""
 
 
-def _reason(said: str) -> str:
-    unknown = any(words in said for words in ("certificate verify error", "signer certificate", "signing certificate"))
+def _reason(output: str) -> str:
+    unknown = any(
+        words in output for words in ("certificate verify error", "signer certificate", "signing certificate")
+    )
     return NOT_TRUSTED if unknown else "does not hold: its signature is not the authority's"
 
 
@@ -802,9 +792,9 @@ def scores(forecasts: Iterable[Row], outcomes: Iterable[Row]) -> dict[str, dict[
     return {horizon: _means(*sums[horizon]) for horizon in sorted(sums, key=int)}
 
 
-def _means(rows: float, late: float, error: float, still: float, intervals: float, inside: float) -> dict[str, float]:
-    means = {"mae_bp": error / rows, "persistence_mae_bp": still / rows} if rows else {}
-    ratio = {"ratio": error / still} if still else {}
+def _means(rows: float, late: float, error: float, base: float, intervals: float, inside: float) -> dict[str, float]:
+    means = {"mae_bp": error / rows, "persistence_mae_bp": base / rows} if rows else {}
+    ratio = {"ratio": error / base} if base else {}
     return {"rows": rows, "late": late} | means | ratio | ({"coverage": inside / intervals} if intervals else {})
 
 
@@ -846,13 +836,11 @@ def summary(found: Findings, unchecked: str = "") -> str:
     lines = []
     for log, size in found.sizes.items():
         newest = [row.get("made_at") or row["known_at"] for row in getattr(found, log)[-1:]]
-        times = (
-            f", the newest sealed {_cell(newest[0])}, its checkpoint signed {found.signed.get(log)}" if newest else ""
-        )
-        lines.append(f"{log}: {size} rows{times}")
+        times = [f", the newest sealed {_cell(at)}, its checkpoint signed {found.signed.get(log)}" for at in newest]
+        lines.append("".join([f"{log}: {size} rows", *times]))
     if found.scores or not found.faults:
         provided = ", if the time stamps hold" if found.checked < found.stamps else ""
-        lines.append(f"proven in time{provided}: {proof_words(found)}")
+        lines.append(f"proven in time{provided}: {_proof_words(found)}")
     if found.stamps:
         note = f": {unchecked}" if unchecked and not found.checked else ""
         lines.append(f"time stamps: {found.stamps}, the authority of {found.checked} of them checked{note}")
@@ -862,7 +850,7 @@ def summary(found: Findings, unchecked: str = "") -> str:
     return "\n".join([*lines, *(found.faults[:_SHOWN] or ["consistent"]), *more])
 
 
-def proof_words(found: Findings) -> str:
+def _proof_words(found: Findings) -> str:
     """How many forecasts are proven in time, and which are not."""
     share = found.proven / max(len(found.forecasts), 1)
     rows = ", ".join(f"{first} to {last}" if last > first else str(first) for first, last in found.claimed[:10])
@@ -875,12 +863,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Check a published record of forecasts.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent)
     parser.add_argument("--since", type=_file, nargs="*", default=[], help="checkpoints that were kept earlier")
-    parser.add_argument(
-        "--stamps", type=stamp_count, help="check the newest N time stamps of each log by openssl, or all"
-    )
-    parser.add_argument(
-        "--authority", type=_file, help="root certificates of the time-stamp authority that you trust (PEM)"
-    )
+    parser.add_argument("--stamps", type=stamp_count, help="check the newest N stamps of each log by openssl, or all")
+    parser.add_argument("--authority", type=_file, help="root certificates of the authority that you trust (PEM)")
     args = parser.parse_args()
     since, read = [path.read_text(encoding="utf-8") for path in args.since], in_folder(args.folder)
     program = shutil.which("openssl")

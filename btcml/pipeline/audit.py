@@ -39,9 +39,8 @@ def open_record(address: str) -> Read:
     UsageError
         If there is no record.
     """
-    read = (
-        _at_url(address.rstrip("/")) if address.startswith(("http://", "https://")) else record.in_folder(Path(address))
-    )
+    is_url = address.startswith(("http://", "https://"))
+    read = _at_url(address.rstrip("/")) if is_url else record.in_folder(Path(address))
     try:
         read("key")
     except OSError as error:

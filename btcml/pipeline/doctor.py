@@ -205,11 +205,10 @@ def _chains(store: Store) -> list[Finding]:
 def _record(settings: Settings, store: Store) -> list[Finding]:
     """How much of each published record is proven in time, and what waits for the authority."""
     findings: list[Finding] = []
-    if settings.btcml_publish_dir is None:
-        return findings
+    root = settings.btcml_publish_dir
     for key in chain_keys(store):
-        proof = read_proof(settings.btcml_publish_dir, key)
-        if proof is None:
+        proof = read_proof(root, key) if root else None
+        if not proof:
             continue
         waiting = proof["waiting"] if settings.btcml_tsa_url else 0
         found = f"{proof['proven']} of {proof['forecasts']} published forecasts of {key} are proven in time"
@@ -220,7 +219,7 @@ def _record(settings: Settings, store: Store) -> list[Finding]:
 
 
 _WAITING = 4
-"""Checkpoints that wait in a usual moment: the newest of both logs, and those of the candle before."""
+"""Checkpoints that wait in normal operation: the newest of both logs, and those of the candle before."""
 
 
 def _jobs(store: Store) -> Finding:

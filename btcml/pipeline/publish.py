@@ -1,7 +1,7 @@
 """Publish what is sealed as a static folder that outsiders can check, and have its checkpoints stamped.
 
 The record itself, and its check with the standard library alone, is `btcml.record`. What has been published, and which
-checkpoints wait for a time stamp, is in the folder's own state: the next call makes good what was interrupted.
+checkpoints wait for a time stamp, is in the folder's own state: the next call completes what was interrupted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bisect import bisect_left
 from dataclasses import astuple
 from datetime import UTC, datetime
 from html import escape
-from itertools import chain, zip_longest
+from itertools import chain, repeat, zip_longest
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -42,17 +42,10 @@ if TYPE_CHECKING:
     _State = dict[str, Any]
 
 _STATE = ".state.json"
-_NOTHING: _State = {
-    "size": 0,
-    "peaks": [],
-    "head": "",
-    "checkpoints": 0,
-    "stamps": 0,
-    "unstamped": [],
-    "covered": 0,
-    "claimed": [],
-    "shown": 0,
-}
+_EMPTY: _State = {
+    "size": 0, "peaks": [], "head": "", "checkpoints": 0,
+    "stamps": 0, "unstamped": [], "covered": 0, "claimed": [], "shown": 0,
+}  # fmt: skip
 """State of an empty log: rows, roots of the tree, hash of the last row, number of checkpoints; number of stamps,
 checkpoints that wait for one, rows under the largest that has one, those of them that it does not prove to be in time,
 and the number of stamps when the page was written."""
@@ -65,8 +58,8 @@ def publish_series(
 ) -> dict[str, Any]:
     """Write what was sealed since the last call into the record of a series, and sign the new sizes.
 
-    Each file is written whole before the next one, and the state of the folder last: a call that was interrupted is
-    made good by the next one. A row is published only if its hash is that of its content.
+    Each file is written whole before the next one, and the state of the folder last: the next call completes one that
+    was interrupted. A row is published only if its hash is that of its content.
 
     Parameters
     ----------
@@ -77,7 +70,7 @@ def publish_series(
     at
         Time that the checkpoints say.
     stamped
-        Whether new checkpoints wait for a time stamp (`stamp_series`).
+        Whether new checkpoints are queued for a time stamp (`stamp_series`).
 
     Returns
     -------
@@ -121,7 +114,7 @@ def _name(key: SeriesKey, log: str) -> str:
 def _write_pages(
     folder: Path, key: SeriesKey, state: dict[str, _State], sealed: Sealed, signer: Ed25519PrivateKey
 ) -> None:
-    """Write what is made anew from the logs: keys, scores, proofs, script and page."""
+    """Write what is derived from the logs: keys, scores, proofs, script and page."""
     keys = [record.key_line(_name(key, log), public_key(signer)) for log in record.LOGS]
     write_text(folder / "key", "".join(f"{line}\n" for line in keys))
     write_text(folder / "scores.json", json.dumps(sealed.scores, indent=1) + "\n")
@@ -161,7 +154,7 @@ def publish_all(store: Store, home: Path, root: Path, at: pd.Timestamp, authorit
 
 # ---- time stamps ----
 def stamp_series(root: Path, key: SeriesKey, authority: str) -> dict[str, Any]:
-    """Have some checkpoints of a published record stamped that wait for it, the newest first.
+    """Have some of the checkpoints that wait for a time stamp stamped, the newest first.
 
     No lock is held while the authority is asked: neither sealing nor publishing waits for it.
 
@@ -298,7 +291,7 @@ def _load_state(folder: Path) -> dict[str, _State]:
         found = json.loads((folder / _STATE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         found = {}
-    return {log: _NOTHING | found.get(log, {}) for log in record.LOGS}
+    return {log: _EMPTY | found.get(log, {}) for log in record.LOGS}
 
 
 def _save_state(folder: Path, state: dict[str, _State]) -> None:
@@ -342,7 +335,7 @@ def _require_continuation(key: SeriesKey, log: str, state: _State, head: str | N
 def _append_lines(
     folder: Path, header: Sequence[str], start: int, lines: Sequence[str], tile: int | None = None
 ) -> None:
-    """Append lines to numbered files; the first of them is written whole, with what it has before `start`."""
+    """Append lines to numbered files; the first that changes is written whole, with its lines before `start`."""
     done, tile = 0, tile or record.TILE
     while done < len(lines) or start == 0 == done:
         number, inside = divmod(start + done, tile)
@@ -367,6 +360,7 @@ def _signature(signer: Ed25519PrivateKey, note: Checkpoint) -> str:
 def _page(folder: Path, key: SeriesKey, state: Mapping[str, _State], sealed: Sealed, line: str) -> str:
     oldest = min((row["seq"] for row in sealed.newest), default=1)
     sizes, signed = _signing_times(folder, state["forecasts"]["checkpoints"], oldest)
+    first_signed = (signed[bisect_left(sizes, row["seq"])] for row in sealed.newest)
     return _template("record.html").substitute(
         {log: f"{one['size']:,}" for log, one in state.items()},
         series=escape(f"{key.symbol}, {key.interval}"),
@@ -376,9 +370,7 @@ def _page(folder: Path, key: SeriesKey, state: Mapping[str, _State], sealed: Sea
         key=escape(line),
         scores="".join(_score_row(horizon, one) for horizon, one in sealed.scores.items()),
         newest=len(sealed.newest),
-        rows="".join(
-            _forecast_row(row, signed[bisect_left(sizes, row["seq"])], state["forecasts"]) for row in sealed.newest
-        ),
+        rows="".join(map(_forecast_row, sealed.newest, first_signed, repeat(state["forecasts"]))),
         oldest=oldest,
         forecast_count=state["forecasts"]["size"],
         outcome_count=state["outcomes"]["size"],
@@ -436,13 +428,8 @@ def _score_row(horizon: str, scores: dict[str, float]) -> str:
 
 
 _SCORE_FORMS = {
-    "ratio": ".4f",
-    "mae_bp": ".3f",
-    "persistence_mae_bp": ".3f",
-    "coverage": ".1%",
-    "rows": ",.0f",
-    "late": ",.0f",
-}
+    "ratio": ".4f", "mae_bp": ".3f", "persistence_mae_bp": ".3f", "coverage": ".1%", "rows": ",.0f", "late": ",.0f",
+}  # fmt: skip
 
 
 def _digits(value: float | None, form: str) -> str:

@@ -245,7 +245,7 @@ class Scheduler:
         """Send alerts and publish in a thread: a slow receiver or disk delays no forecast."""
         settings = self.context.settings
         wanted = settings.btcml_alerts or settings.btcml_publish_dir
-        if wanted and _is_free(self._notifying) and time.monotonic() >= self._next_notifying:
+        if wanted and _is_idle(self._notifying) and time.monotonic() >= self._next_notifying:
             self._next_notifying = time.monotonic() + _NOTIFY_EVERY_S
             self._notifying = self._background.submit(self._notify_all)
 
@@ -256,16 +256,9 @@ class Scheduler:
                     work(key)
                 except (BtcmlError, SQLAlchemyError, OSError) as error:
                     _log.warning(json.dumps({"event": f"{name} failed", "series": str(key), "error": str(error)}))
-        settings = self.context.settings
-        if (
-            settings.btcml_publish_dir
-            and settings.btcml_tsa_url
-            and _is_free(self._stamping)
-            and not self.stop.is_set()
-        ):
-            self._stamping = self._background.submit(
-                self._stamp_all, settings.btcml_publish_dir, settings.btcml_tsa_url
-            )
+        root, authority = self.context.settings.btcml_publish_dir, self.context.settings.btcml_tsa_url
+        if root and authority and _is_idle(self._stamping) and not self.stop.is_set():
+            self._stamping = self._background.submit(self._stamp_all, root, authority)
 
     def _stamp_all(self, root: Path, authority: str) -> None:
         """Have what was published stamped; where the authority fails, the rest waits for the next turn."""
@@ -409,7 +402,7 @@ class Scheduler:
                 thread.join(max(deadline - time.monotonic(), 0.0))
 
 
-def _is_free(task: Future[None] | None) -> bool:
+def _is_idle(task: Future[None] | None) -> bool:
     return task is None or task.done()
 
 

@@ -1,4 +1,4 @@
-"""Time stamps (RFC 3161): asked of an authority for a signed checkpoint, and checked by a library."""
+"""Time stamps (RFC 3161) on signed checkpoints: requested from an authority, and checked by a library."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def request_stamp(url: str, size: int, note: str, known: Sequence[Certificate]) 
     Raises
     ------
     NotReadyError
-        If the authority does not answer, or not with a stamp that holds.
+        If the authority does not answer, or its stamp is not valid.
     UsageError
         If the extra is not installed.
     """
@@ -85,11 +85,8 @@ def _ask(url: str, note: str, *, with_certificates: bool) -> tuple[TimeStampRequ
     client, host = _client(), urlsplit(url).hostname
     algorithm = client.HashAlgorithm.SHA256
     request = client.TimestampRequestBuilder(note.encode(), algorithm, cert_req=with_certificates).build()
-    options: Any = {
-        "headers": {"Content-Type": "application/timestamp-query"},
-        "allow_redirects": False,
-        "stream": True,
-    }
+    headers = {"Content-Type": "application/timestamp-query"}
+    options: Any = {"headers": headers, "allow_redirects": False, "stream": True}
     try:
         with requests.post(url, request.as_bytes(), timeout=_TIMEOUT_S, **options) as answer:
             answer.raise_for_status()

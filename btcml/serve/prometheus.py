@@ -102,12 +102,10 @@ def _series_figures(service: Service, key: SeriesKey) -> dict[str, float]:
 
 def _proof_figures(root: Path | None, key: SeriesKey) -> dict[str, float]:
     """What a time-stamp authority proves of the published record; nothing where there is none."""
-    proof = None if root is None else read_proof(root, key)
-    return (
-        {"proven_in_time": proof["proven"] / max(proof["forecasts"], 1), "stamps_waiting": proof["waiting"]}
-        if proof
-        else {}
-    )
+    proof = read_proof(root, key) if root else None
+    if not proof:
+        return {}
+    return {"proven_in_time": proof["proven"] / max(proof["forecasts"], 1), "stamps_waiting": proof["waiting"]}
 
 
 def live_figures(service: Service, key: SeriesKey) -> dict[str, float]:

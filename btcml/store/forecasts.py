@@ -168,10 +168,8 @@ def live_scores(store: Store, key: SeriesKey) -> dict[str, float]:
     dict
         ``rows``, their number; and where there are any, ``late`` and the others of `FIGURES` that are known.
     """
-    found = (row for row in store.fetch(SCORES, asdict(key)) if row.horizon == 1)
-    row = next(found, None)
-    known = {} if row is None else {name: getattr(row, name) for name in FIGURES}
-    return {"rows": 0.0} | {name: float(value) for name, value in known.items() if value is not None}
+    rows = [row._asdict() for row in store.fetch(SCORES, asdict(key)) if row.horizon == 1]
+    return {"rows": 0.0} | {name: float(row[name]) for row in rows for name in FIGURES if row[name] is not None}
 
 
 FIGURES = ("rows", "late", "mae_bp", "persistence_mae_bp", "ratio", "coverage")

@@ -1,4 +1,4 @@
-"""A published record: what a stranger can check, and every way in which its owner could cheat."""
+"""A published record: what an outsider can check, and the ways in which its owner could cheat."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def rehashed(owner):
 
 
 def test_an_honest_record_is_consistent_and_its_scores_are_those_of_the_rows(published):
-    """A stranger's Python without btcml agrees; the error of a forecast that is 1 % too high is 99.5 bp."""
+    """Python without btcml agrees; the error of a forecast that is 1 % too high is 99.5 bp."""
     assert faults(published.folder) == []
     command = [sys.executable, "-I", "-S", published.folder / "verify.py"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -157,7 +157,7 @@ def test_files_that_are_full_stay_as_they_are(published, owner, monkeypatch):
 
 
 @pytest.mark.parametrize("lost", ["forecasts/000000.csv", "forecasts/checkpoint", "scores.json", ".state.json"])
-def test_an_interrupted_call_is_made_good_by_the_next(published, owner, lost):
+def test_the_next_call_completes_an_interrupted_one(published, owner, lost):
     """Whatever was written last: with the state of before, the next call writes the rest again."""
     state = (published.folder / ".state.json").read_text(encoding="utf-8")
     one_more(published.store, owner)
@@ -173,14 +173,8 @@ def test_an_interrupted_call_is_made_good_by_the_next(published, owner, lost):
 
 
 ATTACKS = {
-    "a price": (
-        lambda row: row | {"close": row["close"] + 0.01},
-        "row 3 does not match its hash",
-    ),
-    "a time": (
-        lambda row: row | {"made_at": row["made_at"] - FIVE},
-        "row 3 does not match its hash",
-    ),
+    "a price": (lambda row: row | {"close": row["close"] + 0.01}, "row 3 does not match its hash"),
+    "a time": (lambda row: row | {"made_at": row["made_at"] - FIVE}, "row 3 does not match its hash"),
     "a number": (lambda row: row | {"seq": 9}, "row 3 is missing"),
 }
 
@@ -213,7 +207,7 @@ def test_a_removed_row_a_cut_tail_and_a_later_row_are_found(published):
     assert faults(published.folder) == []
 
 
-def test_a_database_that_was_written_anew_is_refused_and_found_by_whoever_kept_a_checkpoint(published, owner):
+def test_a_rewritten_database_is_refused_and_found_with_an_older_checkpoint(published, owner):
     """All hashes fit, and the true key signs: only an older checkpoint tells."""
     home, kept = witnessed(published)
     tampered(owner, "UPDATE forecasts SET close = base WHERE seq = 3")
@@ -237,7 +231,7 @@ def test_candles_that_are_said_to_be_longer_are_found(published):
     assert "outcomes: row 5 is not of a candle of 15m" in found.faults
 
 
-def test_the_last_rows_cut_off_are_found_by_whoever_kept_a_checkpoint(published, owner):
+def test_the_last_rows_cut_off_are_found_with_an_older_checkpoint(published, owner):
     """A shorter record is consistent in itself."""
     home, kept = witnessed(published)
     tampered(

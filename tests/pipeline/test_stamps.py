@@ -79,7 +79,7 @@ def into(published, root, authority=None):
 
 
 def by_script(folder, authority, *more):
-    """What `verify.py` says, run as a stranger does, and its exit status."""
+    """Output of `verify.py`, run as an outsider does, and its exit status."""
     command = [
         sys.executable,
         "-I",
@@ -250,12 +250,11 @@ def test_a_stamp_after_the_close_proves_nothing(published):
     fault = "forecasts: row 1 and 4 more said to be proven in time: no stamp comes before the end of the candle"
     assert_found(published.folder, published.authority, fault)
     proof.write_text(json.dumps({"forecasts": 6, "proven": 6, "claimed": [[1, 5]]}), encoding="utf-8")
-    assert_found(
-        published.folder, published.authority, "proof.json counts 6 of 6 forecasts as proven, and lists 5 more"
-    )
+    fault = "proof.json counts 6 of 6 forecasts as proven, and lists 5 more"
+    assert_found(published.folder, published.authority, fault)
 
 
-def test_a_record_that_was_written_anew_does_not_fit_its_stamps(published, owner):
+def test_a_rewritten_record_does_not_match_its_stamps(published, owner):
     """All hashes fit and the true key signs: the old stamps are of other checkpoints, and new ones come too late."""
     kept = published.folder / "forecasts"
     tampered(owner, "UPDATE forecasts SET close = base WHERE seq = 3")
@@ -270,7 +269,7 @@ def test_a_record_that_was_written_anew_does_not_fit_its_stamps(published, owner
     assert fork in by_library(anew, published.authority, [note]).faults
 
 
-def test_a_stamp_on_rows_that_are_to_come_proves_nothing(published):
+def test_a_stamp_on_future_rows_proves_nothing(published):
     """A checkpoint of more rows than there are, with any root: stamped now, it would cover all later ones."""
     note = form.Checkpoint(f"btcml/{RECORD}/forecasts", 9, b"x" * 32)
     signer = signing_key(published.home / "record.key")
@@ -332,10 +331,8 @@ def test_a_file_that_is_not_there_is_one_sentence(published, option):
     """The script says which it expected."""
     command = [sys.executable, "-I", "-S", published.folder / "verify.py", option, "nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (
-        2,
-        f"verify.py: error: argument {option}: expected a file, found none at 'nowhere'",
-    )
+    sentence = f"verify.py: error: argument {option}: expected a file, found none at 'nowhere'"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, sentence)
 
 
 def test_without_openssl_the_script_says_that_it_did_not_check(published, tmp_path):
