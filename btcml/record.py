@@ -455,9 +455,9 @@ def by_openssl(program: str, folder: Path, authority: Path | None) -> CheckStamp
         trusted += ["-untrusted", str(folder / "certificates.pem")]
 
     def _check(stamp: Stamp) -> str:
-        answer = folder / stamp.digest.hex()
-        answer.write_bytes(stamp.response)
-        command = [program, "ts", "-verify", "-digest", stamp.digest.hex(), "-in", str(answer), *trusted]
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as answer:  # two stamps may have one digest
+            answer.write(stamp.response)
+        command = [program, "ts", "-verify", "-digest", stamp.digest.hex(), "-in", answer.name, *trusted]
         failure = _failure(command)
         if "expired" in failure:  # since: a certificate has to be valid when it stamps
             failure = _failure([*command, "-attime", str(int(stamp.time.timestamp()))])
@@ -492,6 +492,10 @@ class Findings:
     ----------
     faults
         One sentence each; empty where the record is consistent.
+    series
+        Market, symbol and interval.
+    notes
+        Text of the newest checkpoint of each log.
     sizes
         Rows of each log by its newest checkpoint.
     scores
@@ -509,6 +513,8 @@ class Findings:
     """
 
     faults: list[str] = field(default_factory=list)
+    series: tuple[str, ...] = ()
+    notes: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     forecasts: list[dict[str, Any]] = field(default_factory=list)
@@ -549,34 +555,59 @@ def verify_record(
     Returns
     -------
     Findings
-        With all faults that were found.
+        With all faults that were found. A record that is published anew while it is read is read again.
     """
+    since = list(since)
+    for _ in range(_ATTEMPTS):
+        before = _published_state(read)
+        found = _verify_once(read, since, check, newest)
+        if not found.faults or _published_state(read) == before:
+            break
+    return found
+
+
+_ATTEMPTS = 3
+_UNREADABLE = (OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
+
+
+def _published_state(read: Read) -> list[bytes]:
+    """Content of the small files that change with each publication and stamp."""
+    found = []
+    for name in ("forecasts/checkpoint", "outcomes/checkpoint", "scores.json", "proof.json"):
+        with suppress(OSError):
+            found.append(read(name))
+    return found
+
+
+def _verify_once(read: Read, since: Iterable[str], check: CheckStamp | None, newest: int | None) -> Findings:
     found = Findings()
     try:
         keys = dict(parse_key(line) for line in read("key").decode().splitlines())
-        kept = {note.origin: note for note in (parse_note(text)[0] for text in since)}
-    except (OSError, ValueError) as error:
+        kept = [parse_note(text)[0] for text in since]
+    except _UNREADABLE as error:
         found.faults.append(f"no public key or no checkpoint to compare with can be read: {error}")
         return found
     for log in LOGS:
         try:
             getattr(found, log).extend(_verified_rows(read, log, keys, kept, found))
-        except (OSError, ValueError) as error:
+        except _UNREADABLE as error:
             found.faults.append(f"{log}: a file is missing or cannot be read: {error}")
     found.claimed = spans(range(1, len(found.forecasts) + 1))  # until stamps say more
-    found.faults += [f"the checkpoint that was kept is of another log, {name}" for name in kept if name not in keys]
+    others = [note.origin for note in kept if note.origin not in keys]
+    found.faults += [f"the checkpoint that was kept is of another log, {name}" for name in others]
     if not found.faults:
-        links = broken_links(found.forecasts, found.outcomes)
-        found.faults += [f"forecasts: row {number} {reason}" for number, reason in links]
         try:
-            _verify_claims(read, found, series_of(next(iter(keys)))[2], check, newest)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            _verify_claims(read, found, found.series[2], check, newest)
+        except _UNREADABLE as error:
             found.faults.append(f"a file of stamps, scores.json or proof.json is missing or cannot be read: {error!r}")
     return found
 
 
 def _verify_claims(read: Read, found: Findings, interval: str, check: CheckStamp | None, newest: int | None) -> None:
     """Recompute scores and proofs from rows and stamps, and compare with what the publisher says."""
+    links = broken_links(found.forecasts, found.outcomes)
+    found.faults += [f"forecasts: row {number} {reason}" for number, reason in links]
+    found.faults += _contradictions(found, _length(interval))
     for log, rows in (("forecasts", found.forecasts), ("outcomes", found.outcomes)):
         off = [row["seq"] for row in rows if (row["open_time"] - rows[0]["open_time"]) % _length(interval)]
         found.faults += [f"{log}: row {number} is not of a candle of {interval}" for number in off]
@@ -584,31 +615,41 @@ def _verify_claims(read: Read, found: Findings, interval: str, check: CheckStamp
     stamps = {log: _verified_stamps(read, log, found, check, newest) for log in LOGS}
     found.claimed = spans(unproven(found.forecasts, interval, stamps["forecasts"]))
     found.faults += _other_scores(json.loads(read("scores.json")), found.scores)
-    found.faults += _other_proof(json.loads(read("proof.json")), found.claimed)
+    found.faults += _other_proof(json.loads(read("proof.json")), found.claimed, len(found.forecasts))
+
+
+def _contradictions(found: Findings, length: timedelta) -> Iterator[str]:
+    """Second rows of one candle, and forecasts that say to be sealed in time after its end."""
+    served = [row for row in found.forecasts if row["role"] == "champion"]
+    for log, rows in (("forecasts", served), ("outcomes", found.outcomes)):
+        seen = set()
+        for row in rows:
+            if (candle := (row["open_time"], row.get("horizon") or 1)) in seen:
+                yield f"{log}: row {row['seq']} is the second of its candle"
+            seen.add(candle)
+    for row in found.forecasts:
+        if row["status"] == "sealed" and row["made_at"] >= row["open_time"] + length:
+            yield f"forecasts: row {row['seq']} was made after the end of its candle, and is not marked late"
 
 
 def _verified_rows(
-    read: Read, log: str, keys: Mapping[str, bytes], kept: Mapping[str, Checkpoint], found: Findings
+    read: Read, log: str, keys: Mapping[str, bytes], kept: Sequence[Checkpoint], found: Findings
 ) -> list[dict[str, Any]]:
     """Rows of one log; what is wrong is added to the findings."""
-    newest, signatures = parse_note(read(f"{log}/checkpoint").decode())
-    found.sizes[log] = newest.size
+    found.notes[log] = read(f"{log}/checkpoint").decode()
+    newest, signatures = parse_note(found.notes[log])
+    found.sizes[log], found.series = newest.size, found.series or series_of(newest.origin)
+    if newest.origin != "/".join(("btcml", *found.series, log)):
+        found.faults.append(f"{log}: the checkpoint is of another log, {newest.origin}")
     if not _is_note_signed(newest, signatures, keys):
         found.faults.append(f"{log}: the newest checkpoint is not signed by the key of the record")
-    listed = {int(size): (root, at) for size, root, at, _ in _checkpoints(read, log)}
-    found.signed[log] = listed.get(newest.size, ("", ""))[1]
-    roots = {size: root for size, (root, _) in listed.items()}
-    if max(roots, default=0) > newest.size:
-        found.faults.append(f"{log}: {max(roots) - newest.size} rows of a checkpoint in the list were cut off")
-    for note in (newest, kept.get(newest.origin, newest)):
-        root = base64.b64encode(note.root).decode()
-        if note.size > newest.size:
-            found.faults.append(f"{log}: {note.size - newest.size} rows of the kept checkpoint were cut off")
-        elif roots.setdefault(note.size, root) != root:
-            found.faults.append(f"{log}: two checkpoints of {note.size} rows have different roots: a fork")
+    roots = _roots(read, log, newest, kept, found)
     tree, other_roots = Tree(), []
     rows: list[dict[str, Any]] = []
-    for line in read_lines(read, log, LOGS[log], newest.size):
+    for line in read_lines(read, log, LOGS[log]):
+        if tree.size == newest.size:
+            found.faults.append(f"{log}: row {tree.size + 1} is not in the checkpoint: it was added later")
+            break
         tree.append(line.encode())
         rows.append(_implied(from_line(log, line), rows, found))
         if tree.size in roots and base64.b64encode(tree.root()).decode() != roots[tree.size]:
@@ -619,6 +660,23 @@ def _verified_rows(
     if tree.size < newest.size:
         found.faults.append(f"{log}: row {tree.size + 1} is missing of {newest.size} in the checkpoint")
     return rows
+
+
+def _roots(read: Read, log: str, newest: Checkpoint, kept: Sequence[Checkpoint], found: Findings) -> dict[int, str]:
+    """Root by size of all checkpoints of a log; where they differ is added to the findings."""
+    roots: dict[int, str] = {}
+    lines = list(_checkpoints(read, log))
+    listed = [(int(size), root) for size, root, _, _ in lines]
+    found.signed[log] = {int(size): at for size, _, at, _ in lines}.get(newest.size, "")
+    if (largest := max(listed, default=(0, ""))[0]) > newest.size:
+        found.faults.append(f"{log}: {largest - newest.size} rows of a checkpoint in the list were cut off")
+    own = [note for note in kept if note.origin == newest.origin]
+    cut = [note.size - newest.size for note in own if note.size > newest.size]
+    found.faults += [f"{log}: {rows} rows of the kept checkpoint were cut off" for rows in cut]
+    for size, root in listed + [(note.size, base64.b64encode(note.root).decode()) for note in [newest, *own]]:
+        if roots.setdefault(size, root) != root:
+            found.faults.append(f"{log}: two checkpoints of {size} rows have different roots: a fork")
+    return roots
 
 
 def _implied(row: dict[str, Any], before: Sequence[Row], found: Findings) -> dict[str, Any]:
@@ -809,9 +867,12 @@ def _other_scores(published: Mapping[str, Row], own: Mapping[str, Row]) -> Itera
                 yield f"scores.json has {name} {shown} of horizon {horizon}, the rows give {value}"
 
 
-def _other_proof(published: Mapping[str, Any], own: Iterable[Span]) -> Iterator[str]:
+def _other_proof(published: Mapping[str, Any], own: Iterable[Span], rows: int) -> Iterator[str]:
     """What ``proof.json`` says of more forecasts than the stamps prove."""
     size: int = published["forecasts"]
+    if size > rows:
+        yield f"proof.json counts {size} forecasts, the log has {rows}"
+        return
     said: set[int] = set()
     for first, last in published["claimed"]:
         said.update(range(max(first, 1), min(last, size) + 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from btcml.pipeline.publish import public_key, signing_key
 from btcml.pipeline.stamps import stamp_checker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from btcml.record import CheckStamp, Findings, Read
 
 _TIMEOUT_S = 30
+_TOO_MANY, _UNAVAILABLE = 429, 500
 _COSIGNATURE = 4
 """Kind of a witness's key (C2SP tlog-cosignature)."""
 
@@ -58,6 +60,9 @@ def _at_url(address: str) -> Read:
         except requests.RequestException as error:
             msg = f"{address} does not answer ({type(error).__name__}): try again later"
             raise MarketError(msg) from error
+        if answer.status_code >= _UNAVAILABLE or answer.status_code == _TOO_MANY:
+            msg = f"{address} answered with status {answer.status_code}: try again later"
+            raise MarketError(msg)
         if not answer.ok:
             raise FileNotFoundError(name)
         return answer.content
@@ -88,15 +93,17 @@ def audit_record(
     Returns
     -------
     Findings
-        A fault for each outcome that differs; an outcome whose candle the source lacks is not compared.
+        A fault for each outcome that differs, for each forecast whose base is neither the close of the source nor that
+        of the record, and for each that has no outcome though the source has its candle. What the source lacks is not
+        compared.
     """
     found = record.verify_record(read, since, check, newest)
     if source is None or not found.outcomes:
         return found
-    _, symbol, interval = record.series_of(record.parse_note(read("outcomes/checkpoint").decode())[0].origin)
-    key = SeriesKey(source.market, symbol, interval)
+    key = SeriesKey(source.market, *found.series[1:])
     times = [row["open_time"] for row in found.outcomes]
-    candles = source.fetch_candles(symbol, interval, pd.Timestamp(min(times)), pd.Timestamp(max(times)) + key.delta)
+    start = min([*times, *(row["cutoff"] for row in found.forecasts)])
+    candles = source.fetch_candles(key.symbol, key.interval, pd.Timestamp(start), pd.Timestamp(max(times)) + key.delta)
     prices = ("open", "high", "low", "close")
     known = {row.open_time: {name: getattr(row, name) for name in prices} for row in candles.itertuples()}
     for row in found.outcomes:
@@ -105,9 +112,26 @@ def audit_record(
         differences = [f"{name} {row[name]}, {source.market} has {value}" for name, value in other.items()
                        if row[name] not in {None, value}]  # fmt: skip
         if differences:
-            where = f"outcomes: row {row['seq']} of {row['open_time']:%Y-%m-%dT%H:%M}Z"
-            found.faults.append(f"{where} has {'; '.join(differences)}")
+            found.faults.append(f"outcomes: {_place(row)} has {'; '.join(differences)}")
+    found.faults += _other_bases(found, key, known)
     return found
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    return f"row {row['seq']} of {row['open_time']:%Y-%m-%dT%H:%M}Z"
+
+
+def _other_bases(found: Findings, key: SeriesKey, known: Mapping[Any, Mapping[str, float]]) -> Iterator[str]:
+    """Forecasts with a base that no candle has, and those that were not scored."""
+    closes = {row["open_time"]: row["close"] for row in found.outcomes}
+    newest = max(closes)
+    for row in found.forecasts:
+        time = row["open_time"] - (row["horizon"] or 1) * key.delta
+        base = known.get(time, {}).get("close", row["base"])
+        if row["base"] not in {base, closes.get(time)}:
+            yield f"forecasts: {_place(row)} has the base {row['base']}, {key.market} has the close {base}"
+        if row["open_time"] in known and row["open_time"] not in closes and row["open_time"] < newest:
+            yield f"forecasts: {_place(row)} has no outcome, {key.market} has its candle"
 
 
 def witness_record(
@@ -137,19 +161,27 @@ def witness_record(
     StoreError
         If the record is not consistent, or not a continuation: a fork.
     """
-    notes = [read(f"{log}/checkpoint").decode() for log in record.LOGS]
-    kept = [home / "witness" / f"{text_hash(record.parse_note(note)[0].origin)}.txt" for note in notes]
+    kept: list[Path] = []
+    with suppress(OSError, ValueError):  # a finding below
+        kept = _kept_paths(home, (read(f"{log}/checkpoint").decode() for log in record.LOGS))
     since = [path.read_text(encoding="utf-8") for path in kept if path.exists()]
     found = record.verify_record(read, since, stamp_checker(read, authority), _WITNESSED_STAMPS)
+    if not found.faults and _kept_paths(home, found.notes.values()) != kept:
+        found.faults.append("the names of the logs changed while they were read")
     if found.faults:
         faults = "; ".join(found.faults[:3])
         msg = f"not cosigned: {faults}: show the publisher the checkpoints in {home / 'witness'}"
         raise StoreError(msg)
     signer = signing_key(home / "witness.key")
-    cosigned = [_cosigned(note, signer, name, at) for note in notes]
+    cosigned = [_cosigned(note, signer, name, at) for note in found.notes.values()]
     for path, note in zip(kept, cosigned, strict=True):
         write_text(path, note)
     return {"key": record.key_line(name, public_key(signer), _COSIGNATURE), "checkpoints": cosigned}
+
+
+def _kept_paths(home: Path, notes: Iterable[str]) -> list[Path]:
+    """Files of a witness for the logs of some checkpoints."""
+    return [home / "witness" / f"{text_hash(record.parse_note(note)[0].origin)}.txt" for note in notes]
 
 
 def _cosigned(note: str, signer: Ed25519PrivateKey, name: str, at: pd.Timestamp) -> str:

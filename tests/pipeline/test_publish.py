@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import astuple
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,7 +24,7 @@ from btcml.cli import main
 from btcml.errors import MarketError, NotReadyError, StoreError, UsageError
 from btcml.pipeline.audit import audit_record, open_record, witness_record
 from btcml.pipeline.jobs import JobContext
-from btcml.pipeline.publish import publish_all, publish_series, signing_key
+from btcml.pipeline.publish import _extend, _load_state, public_key, publish_all, publish_series, signing_key
 from btcml.pipeline.schedule import Scheduler
 from btcml.store.candles import upsert_candles
 from btcml.store.forecasts import append_forecasts
@@ -72,6 +73,36 @@ def found_by_all(folder, fault, *since, home=None):
     assert any(fault in one for one in audit_record(open_record(str(folder)), since).faults)
     with pytest.raises(StoreError, match="not cosigned"):
         witness_record(open_record(str(folder)), home or folder.parent / "witness", "w", NOW)
+
+
+def forged(published, change=None, names=form.LOGS):
+    """Folder of a record whose rows were changed, hashed and signed again with the true key; all its files agree."""
+    found = form.verify_record(form.in_folder(published.folder))
+    rows = {"forecasts": found.forecasts, "outcomes": found.outcomes}
+    if change:
+        change(**rows)
+    last = dict.fromkeys(rows, "")
+
+    def _seal(log, row):
+        row["previous"] = last[log]
+        last[log] = row["hash"] = form.row_hash(log, astuple(RECORD), row)
+
+    for number, forecast in enumerate(rows["forecasts"], 1):
+        _seal("forecasts", forecast | {"seq": number, "outcome": last["outcomes"]})
+        forecast.update(seq=number, outcome=last["outcomes"], hash=last["forecasts"])
+        for outcome in (row for row in rows["outcomes"] if row["forecast_seq"] == number):
+            outcome.update(seq=rows["outcomes"].index(outcome) + 1, forecast_hash=last["forecasts"])
+            _seal("outcomes", outcome)
+    folder, signer = published.root / "forged", signing_key(published.home / "record.key")
+    for log, name in zip(form.LOGS, names, strict=True):
+        _extend(folder, f"btcml/{RECORD}/{name}", _load_state(folder)[log], rows[log], signer, NOW.isoformat())
+    keys = [form.key_line(f"btcml/{RECORD}/{name}", public_key(signer)) for name in names]
+    size = len(rows["forecasts"])
+    proof = {"forecasts": size, "proven": 0, "claimed": [[1, size]]}
+    (folder / "key").write_text("".join(f"{key}\n" for key in keys), encoding="utf-8")
+    (folder / "scores.json").write_text(json.dumps(form.scores(*rows.values())), encoding="utf-8")
+    (folder / "proof.json").write_text(json.dumps(proof), encoding="utf-8")
+    return folder
 
 
 def witnessed(published):
@@ -203,8 +234,113 @@ def test_a_removed_row_a_cut_tail_and_a_later_row_are_found(published):
     found_by_all(published.folder, "forecasts: row 4 is missing of 5 in the checkpoint")
     path.write_text("\n".join([*lines[:3], lines[3].replace("champion", "challenger"), *lines[3:]]), encoding="utf-8")
     found_by_all(published.folder, "forecasts: row 3 does not match its hash")
+    path.write_text(honest + lines[-1].replace("5,", "6,", 1) + "\n", encoding="utf-8")
+    found_by_all(published.folder, "forecasts: row 6 is not in the checkpoint: it was added later")
     path.write_text(honest, encoding="utf-8")
     assert faults(published.folder) == []
+
+
+def second_outcome(forecasts, outcomes):  # noqa: ARG001 - the rows of a record
+    outcomes.append(outcomes[2] | {"close": 104.0, "forecast_seq": 5})
+
+
+def second_forecast(forecasts, outcomes):
+    forecasts.insert(4, dict(forecasts[4]) | {"close": 105.0, "model": "other"})
+    outcomes[4]["forecast_seq"] = 6
+
+
+def made_after_the_end(forecasts, outcomes):  # noqa: ARG001 - the rows of a record
+    forecasts[2]["made_at"] += FIVE
+
+
+CONTRADICTIONS = {
+    second_outcome: "outcomes: row 6 is the second of its candle",
+    second_forecast: "forecasts: row 6 is the second of its candle",
+    made_after_the_end: "forecasts: row 3 was made after the end of its candle, and is not marked late",
+}
+
+
+@pytest.mark.parametrize("change", CONTRADICTIONS)
+def test_rows_that_the_database_would_refuse_are_found(published, change):
+    """All hashes and signatures are right: a candle that is scored twice, and a forecast of the past."""
+    folder = forged(published)
+    assert faults(folder) == []
+    shutil.rmtree(folder)
+    found_by_all(forged(published, change), CONTRADICTIONS[change])
+
+
+def test_another_name_of_a_log_is_found(published):
+    """The hashes of its rows would be the same, and a witness would have no older checkpoint of it."""
+    home, _ = witnessed(published)
+    folder = forged(published, names=("copy/forecasts", "outcomes"))
+    fault = "forecasts: the checkpoint is of another log, btcml/replay:record/BTCUSDT/5m/copy/forecasts"
+    found_by_all(folder, fault, home=home)
+
+
+def test_the_length_of_a_candle_is_that_of_the_signed_name(published):
+    """Not that of the first line of keys, which nobody signs: a longer candle would prove more."""
+    key = form.key_line("btcml/replay:record/BTCUSDT/15m/forecasts", bytes(32))
+    path = published.folder / "key"
+    path.write_text(f"{key}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
+    assert faults(published.folder) == []
+
+
+def test_every_checkpoint_that_was_kept_or_listed_is_compared(published, owner):
+    """Two of one log, the first of them of a fork; and two of one size in the list."""
+    honest = (published.folder / "forecasts/checkpoint").read_text(encoding="utf-8")
+    tampered(owner, "UPDATE forecasts SET close = base WHERE seq = 3")
+    rehashed(owner)
+    fork = into(published, published.root / "fork")
+    other = (fork / "forecasts/checkpoint").read_text(encoding="utf-8")
+    fault = "forecasts: two checkpoints of 5 rows have different roots: a fork"
+    assert faults(published.folder, other, honest) == [fault]
+    lines = (fork / "forecasts/checkpoints/000000.csv").read_text(encoding="utf-8").splitlines()
+    with (published.folder / "forecasts/checkpoints/000000.csv").open("a", encoding="utf-8") as file:
+        file.write(f"{lines[1]}\n")
+    found_by_all(published.folder, fault)
+
+
+def test_a_witness_cosigns_what_it_verified(published, owner):
+    """Not the checkpoint of a fork that the server shows at the first request only."""
+    honest = (published.folder / "forecasts/checkpoint").read_text(encoding="utf-8")
+    tampered(owner, "UPDATE forecasts SET close = base WHERE seq = 3")
+    rehashed(owner)
+    shown = [(into(published, published.root / "fork") / "forecasts/checkpoint").read_bytes()]
+    read = form.in_folder(published.folder)
+
+    def _read(name):
+        return shown.pop() if shown and name == "forecasts/checkpoint" else read(name)
+
+    done = witness_record(_read, published.root / "seen", "w", NOW)
+    assert shown == []
+    assert done["checkpoints"][0].startswith(honest)
+    (published.folder / "forecasts/checkpoint").write_text("nothing", encoding="utf-8")
+    with pytest.raises(StoreError, match="not cosigned: forecasts: a file is missing or cannot be read"):
+        witness_record(read, published.root / "seen", "w", NOW)
+
+
+def test_a_record_that_grows_while_it_is_read_is_consistent(published, owner):
+    """The script may run for seconds, and the publisher does not wait for it."""
+    read, later = form.in_folder(published.folder), [lambda: (one_more(published.store, owner), again(published))]
+
+    def _read(name):
+        if later and name == "outcomes/000000.csv":
+            later.pop()()
+        return read(name)
+
+    found = form.verify_record(_read)
+    assert (found.faults, found.sizes) == ([], {"forecasts": 6, "outcomes": 6})
+
+
+def test_a_key_or_row_that_cannot_be_read_is_a_finding(published):
+    """Whatever stands there."""
+    key = published.folder / "key"
+    keys = key.read_text(encoding="utf-8")
+    key.write_text(f"name+{form.key_hash('name', 1, b'').hex()}+\n", encoding="utf-8")
+    found_by_all(published.folder, "no public key")
+    key.write_text(keys, encoding="utf-8")
+    rewrite(published.folder / "outcomes/000000.csv", "2025-03-01T12:00:00Z", "0001-01-01T00:00:00+23:00")
+    found_by_all(published.folder, "outcomes: a file is missing or cannot be read")
 
 
 def test_a_rewritten_database_is_refused_and_found_with_an_older_checkpoint(published, owner):
@@ -293,6 +429,21 @@ def test_an_outcome_that_differs_from_another_source_is_named(published):
     assert fault == "outcomes: row 3 of 2025-03-01T12:10Z has close 103.0, file:others has 103.5"
 
 
+def test_a_false_base_and_an_outcome_that_is_left_out_are_named(published):
+    """A worse "no change" makes a forecast look better, and so does a loss that is not scored."""
+
+    def _change(forecasts, outcomes):
+        forecasts[2]["base"] = 90.0
+        del outcomes[3]
+
+    read = open_record(str(forged(published, _change)))
+    assert form.verify_record(read).faults == []
+    assert audit_record(read, (), Others(103.0)).faults == [
+        "forecasts: row 3 of 2025-03-01T12:10Z has the base 90.0, file:others has the close 102.0",
+        "forecasts: row 4 of 2025-03-01T12:15Z has no outcome, file:others has its candle",
+    ]
+
+
 def test_a_witness_cosigns_a_continuation_and_reports_a_fork(published, owner, tmp_path):
     """Two logs that are shown to two readers cannot both be cosigned."""
     read, home = open_record(str(published.folder)), tmp_path / "witness"
@@ -344,6 +495,20 @@ def test_a_record_at_a_url_is_read_like_a_folder(published):
         server.shutdown()
     with pytest.raises(MarketError, match="does not answer"):
         open_record(address)
+
+
+def test_a_server_that_is_overloaded_is_no_missing_file():
+    """A fault of the server is not one of the record."""
+
+    class _Handler(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(503)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(MarketError, match="answered with status 503: try again later"):
+            open_record(f"http://127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
 
 
 def test_the_scheduler_publishes_and_a_full_disk_stops_nothing_else(published, settings, caplog):

@@ -252,6 +252,8 @@ def test_a_stamp_after_the_close_proves_nothing(published):
     proof.write_text(json.dumps({"forecasts": 6, "proven": 6, "claimed": [[1, 5]]}), encoding="utf-8")
     fault = "proof.json counts 6 of 6 forecasts as proven, and lists 5 more"
     assert_found(published.folder, published.authority, fault)
+    proof.write_text(json.dumps({"forecasts": 10**12, "proven": 10**12 - 5, "claimed": [[1, 5]]}), encoding="utf-8")
+    assert_found(published.folder, published.authority, "proof.json counts 1000000000000 forecasts, the log has 6")
 
 
 def test_a_rewritten_record_does_not_match_its_stamps(published, owner):
@@ -308,6 +310,17 @@ def test_a_stamp_with_a_changed_time_or_certificates_of_its_own_is_found(publish
     rewrite(path, stamps(published.folder)[0], f"{size},{base64.b64encode(with_own).decode()}")
     fault, _ = by_library(published.folder, published.authority).faults
     assert fault == f"forecasts: stamp 1, on {size} rows, does not hold: it brings certificates of its own"
+
+
+def test_two_stamps_on_one_checkpoint_are_checked_apart(tmp_path, monkeypatch):
+    """They are checked at the same time: a valid answer must not stand in for a forged one."""
+    at = NOW.to_pydatetime()
+    checked = []
+    monkeypatch.setattr(form, "_failure", lambda command: checked.append(form.Path(command[6])) or "")
+    check = form.by_openssl("openssl", tmp_path, tmp_path)
+    for response in (b"forged", b"valid"):
+        check(form.Stamp(1, at, b"digest", response))
+    assert [path.read_bytes() for path in checked] == [b"forged", b"valid"]
 
 
 def asked_with_certificates(authority, note):
