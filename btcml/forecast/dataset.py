@@ -58,7 +58,7 @@ class Dataset:
     horizon
         Candles from the row that forecasts to the candle that is forecast.
     stride
-        Every how many rows models are fitted on; for moves at most the horizon.
+        Models are fitted on every stride-th row; for moves it is at most the horizon.
     others
         Datasets of other symbols, on whose rows pooled models are fitted.
     """
@@ -129,9 +129,9 @@ class Dataset:
         return (self.target_time >= ticks(start)) & (self.target_time <= ticks(end))
 
     def training_rows(self, start: pd.Timestamp, cutoff: pd.Timestamp) -> NDArray[np.int64]:
-        """Positions of rows to fit on, their target candles in [start, cutoff]; with a stride the newest and back.
+        """Positions of rows to fit on, their target candles in [start, cutoff]: every stride-th, counted from the last.
 
-        Moves are fitted on rows that are one horizon apart at most; sizes, whose signal is strong, need no more rows.
+        For moves the stride is at most the horizon; sizes are easier to forecast, and need fewer rows.
         """
         rows = np.flatnonzero(self.ready & self.known & ~self.suspect & self.between(start, cutoff))
         step = min(self.stride, self.horizon) if self.target in MOVES else self.stride

@@ -21,7 +21,7 @@ from btcml.forecast.metrics.interval import worst_share
 from btcml.rounding import decimals_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -237,9 +237,8 @@ def distribution_columns(
     learned = learn((outcome - center) / scale, scale, day, made)
     names = ("lo", "hi", "prob_up", "pit", "crps_bp")
     columns = {name: np.full(len(outcome), np.nan) for name in names}
-    for start in range(0, len(outcome), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        y, own = outcome[rows], _spread(learned, rows, center[rows], scale[rows])
+    for rows, own in _spreads(learned, center, scale):
+        y = outcome[rows]
         columns["lo"][rows], columns["hi"][rows] = (quantile_at(own, (1 + side * level) / 2) for side in (-1, 1))
         columns["prob_up"][rows] = 1 - probability_below(own, np.zeros(len(y)))
         columns["pit"][rows] = probability_below(own, y)
@@ -256,19 +255,19 @@ def reference_crps(outcome: Array, reference: Array, day: Rows, made: Rows) -> A
         As in `distribution_columns`.
     """
     learned, found = learn(outcome / reference, reference, day, made, thirds=False), np.full(len(outcome), np.nan)
-    for start in range(0, len(outcome), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        found[rows] = _BP * crps(_spread(learned, rows, 0.0 * outcome[rows], reference[rows]), outcome[rows])
+    for rows, own in _spreads(learned, 0.0 * outcome, reference):
+        found[rows] = _BP * crps(own, outcome[rows])
     return found
 
 
-def _spread(learned: Learned, rows: slice, center: Array, scale: Array) -> Array:
-    """Quantiles of the log returns of some rows, shape (m, 99); NaN where there are none."""
-    row = learned.row[rows]
-    if not len(learned.tables):
-        return np.full((len(row), len(LEVELS)), np.nan)
-    tables = np.where((row >= 0)[:, None], learned.tables[row], np.nan)
-    return np.asarray(center[:, None] + scale[:, None] * tables)
+def _spreads(learned: Learned, center: Array, scale: Array) -> Iterator[tuple[slice, Array]]:
+    """Some rows at a time, and the quantiles of their log returns, shape (m, 99); NaN where there are none."""
+    for start in range(0, len(center), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        row = learned.row[rows]
+        tables = np.full((len(row), len(LEVELS)), np.nan)
+        tables[row >= 0] = learned.tables[row[row >= 0]]
+        yield rows, center[rows, None] + scale[rows, None] * tables
 
 
 def distribution_scores(forecasts: pd.DataFrame, horizon: int) -> dict[str, float]:
@@ -277,7 +276,7 @@ def distribution_scores(forecasts: pd.DataFrame, horizon: int) -> dict[str, floa
     Parameters
     ----------
     forecasts
-        With the columns ``pit, crps_bp, crps_reference_bp`` of `distribution_columns`.
+        With the columns ``pit, crps_bp, crps_reference_bp`` of `distribution_columns`, if it has distributions.
     horizon
         Candles ahead: outcomes of fewer candles apart overlap.
 
@@ -286,8 +285,10 @@ def distribution_scores(forecasts: pd.DataFrame, horizon: int) -> dict[str, floa
     dict
         ``crps_bp``; ``crps_skill`` against the reference; ``coverage_50`` and so on; ``coverage_90_calm`` and so on by
         volatility third; ``coverage_90_worst_day``; ``pit_p``: the Kolmogorov-Smirnov p of a uniform PIT on every
-        h-th forecast.
+        h-th forecast. Empty where no distribution is known.
     """
+    if "pit" not in forecasts:
+        return {}
     known = forecasts[forecasts[["pit", "crps_bp", "crps_reference_bp"]].notna().all(axis=1)]
     if known.empty:
         return {}

@@ -717,7 +717,7 @@ def horizon_row(result: Result) -> dict[str, Any]:
             r2 = evaluate(frame, ["range_r2"]).set_index("model")["range_r2"]
             row |= {f"{name}_r2": r2.get(RANGE, math.nan)}
             row |= {f"{name}_r2_{reference}": r2.get(reference, math.nan) for reference in ("ewma", "har")}
-    return row | (distribution_scores(result.of_leader, result.horizon) if "pit" in result.forecasts else {})
+    return row | distribution_scores(result.of_leader, result.horizon)
 
 
 def late_ratio(forecasts: pd.DataFrame) -> float:

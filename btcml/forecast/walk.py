@@ -10,7 +10,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships none
 
-from btcml.errors import NotReadyError, UsageError
+from btcml.errors import UsageError
 from btcml.forecast.calibration import (
     CAUTION,
     calibrated,
@@ -19,7 +19,7 @@ from btcml.forecast.calibration import (
     trailing_factor,
 )
 from btcml.forecast.dataset import MOVES, ticks
-from btcml.forecast.distribution import LEAST, Distribution, distribution_columns, learn_newest
+from btcml.forecast.distribution import Distribution, distribution_columns, learn_newest
 from btcml.forecast.features.windows import rolling_max, rolling_min
 from btcml.forecast.intervals import AdaptiveInterval
 from btcml.forecast.metrics import FORECAST_COLUMNS, PERSISTENCE
@@ -142,7 +142,7 @@ def walk(
         for name, own in _tasks(work)
         for fold in folds
     ]
-    with threadpool_limits(1):  # threads of one process would else set this limit for each other
+    with threadpool_limits(1):  # threads of one process share this limit, and each of them restores it
         parts = iter(Parallel(n_jobs=jobs, backend=backend)(calls))
     walked = []
     for data, names in work:
@@ -360,15 +360,14 @@ def distribution_inputs(walked: RawForecasts, volatility: FoldForecasts, model: 
     return outcome, moves * close.scale, np.exp(np.mean(sizes, axis=0))
 
 
-def distribution_of(walked: RawForecasts, volatility: FoldForecasts, model: str, place: int) -> Distribution:
-    """Distribution that one of the rows of a walk had: quantiles of the errors that were known on its day."""
+def distribution_of(walked: RawForecasts, volatility: FoldForecasts, model: str, place: int) -> Distribution | None:
+    """Distribution that one of the rows of a walk had, from the errors known on its day; None: they were too few."""
     close = walked.close
     outcome, center, scale = distribution_inputs(walked, volatility, model)
     known = close.day < close.made[place]
     tables, edges = learn_newest(((outcome - center) / scale)[known], scale[known], close.day[known])
     if not len(tables):
-        msg = f"a distribution needs {2 * LEAST} earlier errors, found {int(known.sum())}: begin the test later"
-        raise NotReadyError(msg)
+        return None
     table = tables[np.searchsorted(edges, np.log(scale[place]))]
     base = close.data.persistence[close.rows[place]]
     return Distribution(float(base), tuple(map(float, center[place] + scale[place] * table)))

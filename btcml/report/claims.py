@@ -171,6 +171,16 @@ def percent(fraction: float, digits: int = 1, *, sign: bool = False, beside: flo
     return Quantity(shown.text, float(fraction))
 
 
+def skill(value: float, *, sign: bool = False) -> Quantity:
+    """Return a skill as a percentage that is not printed as zero unless it is."""
+    return percent(value, 2, sign=sign, beside=0.0)
+
+
+def signed_skill(value: float) -> Quantity:
+    """Return a skill with its sign, the format of a table column."""
+    return skill(value, sign=True)
+
+
 def currency(symbol: str) -> str:
     """Return the currency in which a symbol is priced; empty where its name does not tell.
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import matplotlib as mpl
 import numpy as np
@@ -115,6 +115,12 @@ class Chart(Exhibit):
 
     figure: Drawing
     alt: str
+    kind: ClassVar[str] = "plot"
+
+    @cached_property
+    def body(self) -> str:
+        """Its drawings."""
+        return svg_text(self)
 
     def __post_init__(self) -> None:
         if self.data.empty:
@@ -252,18 +258,17 @@ def zero_line(axes: Axes, label: str = "") -> None:
     axes.axhline(0, color=MUTED, linewidth=1.2, linestyle="--", label=label or None)
 
 
-def heat_map(figure: Drawing, axes: Axes | list[Axes], grids: list[pd.DataFrame], low: float, high: float) -> None:
+def heat_map(figure: Drawing, axes: list[Axes], grids: list[pd.DataFrame], low: float, high: float) -> None:
     """Draw frames as heat maps with one colour scale: plain, and drawn as shapes; row names go down the left."""
-    parts = axes if isinstance(axes, list) else [axes]
     colors: dict[str, Any] = {"cmap": DIVERGING if low < 0 else SEQUENTIAL, "vmin": low, "vmax": high}
-    for part, grid in zip(parts, grids, strict=True):
+    for part, grid in zip(axes, grids, strict=True):
         places = grid.columns if grid.columns.dtype.kind in "iM" else np.arange(grid.shape[1])
         mesh = part.pcolormesh(
             places, np.arange(len(grid)), grid, shading="nearest", edgecolors="face", linewidth=0.5, **colors
         )
         part.grid(visible=False)
-    parts[0].set_yticks(np.arange(len(grids[0])), list(grids[0].index))
-    parts[0].invert_yaxis()
+    axes[0].set_yticks(np.arange(len(grids[0])), list(grids[0].index))
+    axes[0].invert_yaxis()
     figure.bar = figure.add_axes((0.9, 0.1, 0.02, 0.8))
     bar = figure.colorbar(mesh, cax=figure.bar)
     bar.outline.set_visible(False)
@@ -377,6 +382,12 @@ class Table(Exhibit):
     columns: Columns
     strong: tuple[str, ...] = ()
     folded: bool = False
+    kind: ClassVar[str] = "table"
+
+    @cached_property
+    def body(self) -> str:
+        """Its ``<table>``."""
+        return table_html(self)
 
     def __post_init__(self) -> None:
         if missing := [name for name in self.columns if name not in self.data]:
@@ -387,25 +398,22 @@ class Table(Exhibit):
 
 @dataclass(frozen=True)
 class Tryout(Table):
-    """Something that the reader tries on the page, which `tryout.js` builds; without script the table is there.
+    """Something that the reader tries on the page: `tryout.js` has a builder of its name; the table needs no script.
 
     Attributes
     ----------
-    kind
-        Which: ``guess``, ``fee`` or ``loss``.
     facts
         What it is built from: JSON values.
     """
 
     folded: bool = True
-    kind: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def stage(self) -> str:
-        """Markup of the place that it is built in."""
+    def placeholder(self) -> str:
+        """Markup of the element that the script fills."""
         facts = json.dumps(self.facts, separators=(",", ":")).replace("<", "\\u003c")
-        return f'<div class="tryout" data-kind="{self.kind}"><script type="application/json">{facts}</script></div>\n'
+        return f'<div class="tryout" data-kind="{self.name}"><script type="application/json">{facts}</script></div>\n'
 
 
 @dataclass(frozen=True)
@@ -434,7 +442,7 @@ class Download(Exhibit):
         )
 
 
-def exhibit_html(item: Chart | Table, name: str, drawn: tuple[str, str] | None = None, series: str = "") -> str:
+def exhibit_html(item: Chart | Table, name: str, series: str) -> str:
     """Return a figure or table below its conclusion, with a link to its numbers in ``data/NAME.csv``.
 
     Parameters
@@ -443,35 +451,26 @@ def exhibit_html(item: Chart | Table, name: str, drawn: tuple[str, str] | None =
         The figure or table.
     name
         Its id, and the name of its numbers.
-    drawn
-        What `drawn_html` returns of it, where that is known.
     series
         Of what a figure is; it stands below the conclusion with what is drawn.
     """
-    kind, body = drawn or drawn_html(item)
-    shown = _with_subtitle(item.alt, series, body) if isinstance(item, Chart) else _scrolling(item, body)
+    if isinstance(item, Chart):  # a screen reader has the subtitle from the drawing itself
+        shown = f'<p class="drawn" aria-hidden="true">{escape(f"{item.alt} {series}.")}</p>\n{item.body}'
+    else:
+        shown = _scrolling(item)
     return (
-        f'<figure id="{name}" class="{kind}"><figcaption>{escape(str(item.conclusion))}</figcaption>\n{shown}\n'
+        f'<figure id="{name}" class="{item.kind}"><figcaption>{escape(str(item.conclusion))}</figcaption>\n{shown}\n'
         f'<p class="numbers"><a href="data/{name}.csv" download>Numbers (CSV)</a></p></figure>'
     )
 
 
-def _with_subtitle(alt: str, series: str, body: str) -> str:
-    """Put above a drawing what is drawn; a screen reader has it from the drawing itself."""
-    said = f"{alt} {series}." if series else alt
-    return f'<p class="drawn" aria-hidden="true">{escape(said)}</p>\n{body}'
-
-
-def _scrolling(table: Table, body: str) -> str:
-    shown = f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(table.name)}">{body}</div>'
-    rows = f"Table of {len(table.data)} rows"
-    stage = table.stage if isinstance(table, Tryout) else ""
-    return stage + f'<details class="fold"><summary>{rows}</summary>{shown}</details>' if table.folded else shown
-
-
-def drawn_html(item: Chart | Table) -> tuple[str, str]:
-    """Return the kind (``plot`` or ``table``) and the markup of a figure or table."""
-    return ("plot", svg_text(item)) if isinstance(item, Chart) else ("table", table_html(item))
+def _scrolling(table: Table) -> str:
+    shown = f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(table.name)}">{table.body}</div>'
+    if table.folded:
+        shown = (
+            f'<details class="fold"><summary>Table of {say.count(len(table.data), "row")}</summary>{shown}</details>'
+        )
+    return table.placeholder + shown if isinstance(table, Tryout) else shown
 
 
 def table_html(table: Table) -> str:

@@ -186,7 +186,7 @@ def _shown(part: Chart | Table | say.Claim, folder: Path, key: SeriesKey) -> str
     if isinstance(part, say.Claim):
         return f"<p>{escape(str(part))}</p>"
     write_text(folder / "data" / f"{PAGE.chapter}-{part.name}.csv", csv_text(part.data))
-    return exhibit_html(part, f"{PAGE.chapter}-{part.name}", series=str(say.series(key)))
+    return exhibit_html(part, f"{PAGE.chapter}-{part.name}", str(say.series(key)))
 
 
 def headline(judgement: Judgement, result: Result) -> say.Claim:
@@ -301,7 +301,7 @@ def _checks(judgement: Judgement) -> Table | say.Claim:
 
 def _distribution(result: Result) -> list[say.Claim]:
     """What the quantiles of the best model are worth; nothing where it gives none."""
-    found = distribution_scores(result.of_leader, result.horizon) if "pit" in result.forecasts else {}
+    found = distribution_scores(result.of_leader, result.horizon)
     if not found:
         return []
     fall = "fall" if found["pit_p"] >= result.verdict.alpha else "do not fall"

@@ -306,7 +306,7 @@ def verify_report(folder: Path, notebooks: Path = NOTEBOOKS) -> Verification:
         If it cannot be built any more.
     """
     run = folder.parent if (folder / _MANIFEST).exists() else folder
-    _manifest(run / "pages")
+    _manifest(run / "pages")  # raises where there is nothing to compare with, before the time of a build
     with tempfile.TemporaryDirectory(prefix="btcml-verify-") as scratch:
         again = Path(scratch) / "run"
         again.mkdir()

@@ -22,7 +22,7 @@ from btcml.errors import NotFoundError, ReportError, UsageError
 from btcml.files import file_hash, write_text
 from btcml.report import claims as say
 from btcml.report.claims import Claim
-from btcml.report.figures import Chart, Download, Table, drawn_html, exhibit_html
+from btcml.report.figures import Chart, Download, Table, exhibit_html
 from btcml.store.snapshots import load_snapshot
 
 if TYPE_CHECKING:
@@ -86,9 +86,8 @@ class Story:
             self._leave(item.name, {"kind": "download", "says": str(item.conclusion)})
             shown = item.html(f"{name}.csv", file_hash(path))
             return f'<section id="{name}" class="prose"><p>{escape(str(item.conclusion))}</p>\n{shown}</section>'
-        kind, body = drawn_html(item)
-        self._leave(item.name, {"kind": kind, "says": str(item.conclusion), "body": body})
-        return exhibit_html(item, name, (kind, body), str(say.series(self.snapshot.key)))
+        self._leave(item.name, {"kind": item.kind, "says": str(item.conclusion), "body": item.body})
+        return exhibit_html(item, name, str(say.series(self.snapshot.key)))
 
     def _leave(self, name: str, facts: dict[str, Any]) -> None:
         text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-// What a reader can try: each builds itself from the numbers that stand beside it, and needs nothing else.
+// What a reader can try: each part is built from the JSON in its element, without a library.
 document.addEventListener("DOMContentLoaded", () => {
   const digits = (value, places = 1) => `${value < 0 ? "\u2212" : ""}${Math.abs(value).toFixed(places)}`;
   const make = (name, parent, text = "", facts = {}) => {
@@ -80,15 +80,15 @@ document.addEventListener("DOMContentLoaded", () => {
       show();
     },
 
-    /** Skill by month under the loss that the reader cares for. */
+    /** Skill by month under the loss that the reader chooses. */
     loss(box, { months, absolute, squared }) {
       const row = make("p", box, "", { className: "buttons" }), told = make("p", box, "", { className: "told" }), svg = drawing(box, "Skill by month");
       told.setAttribute("aria-live", "polite");
-      make("p", box, `A bar for each month from ${months[0]} to ${months[months.length - 1]}: the share of the error of no change that the model takes away, or adds.`);
+      make("p", box, `A bar for each month from ${months[0]} to ${months[months.length - 1]}: the share of the error of “no change” that the model takes away, or adds.`);
       const all = [...absolute, ...squared].map(Math.abs), width = 580 / months.length;
       const show = (name, values) => {
         for (const button of row.children) button.setAttribute("aria-pressed", button.textContent === name);
-        told.textContent = `${name}: smaller than that of no change in ${values.filter((value) => value > 0).length} of ${months.length} months.`;
+        told.textContent = `${name}: smaller than that of “no change” in ${values.filter((value) => value > 0).length} of ${months.length} months.`;
         svg.innerHTML = values.map((value, i) => {
           const tall = (90 * Math.abs(value)) / Math.max(...all, 1e-9);
           return `<rect x="${10 + i * width + 1}" y="${value > 0 ? 100 - tall : 100}" width="${Math.max(width - 2, 1)}" height="${tall}" fill="var(--${value > 0 ? "s1" : "s2"})"><title>${months[i]}: ${digits(100 * value, 2)} %</title></rect>`;

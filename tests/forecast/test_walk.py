@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -122,6 +124,19 @@ def test_a_suspect_candle_is_in_no_outcome_that_is_learned_from(candles):
     data = make_dataset(candles, "5m", suspects=suspects)
     assert np.flatnonzero(data.suspect).tolist() == list(range(3199, 3212))
     assert np.flatnonzero(data.with_target("close", 12).suspect).tolist() == list(range(3188, 3212))
+
+
+def test_a_stride_fits_on_the_newest_row_and_every_nth_before(candles):
+    """Moves on rows at most the horizon apart: the next candle on all rows; sizes, which are easier, on fewer."""
+    data = dataclasses.replace(make_dataset(candles, "5m"), stride=5)
+    ends = candles["open_time"].iloc[[2500, 4500]]
+    all_rows, third, fifth = (data.with_target("close", h).training_rows(*ends) for h in (1, 3, 9))
+    sizes = data.with_target("log_range", 3).training_rows(*ends)
+    assert np.diff(all_rows).max() == 1
+    assert set(np.diff(sizes)) == {5}
+    assert set(np.diff(third)) == {3}
+    assert set(np.diff(fifth)) == {5}
+    assert third[-1] + 3 == fifth[-1] + 9 == all_rows[-1] + 1
 
 
 def test_a_mask_of_another_length_is_refused(candles):

@@ -45,13 +45,10 @@ _NEAR = 0.03
 _CHANCE = 0.05
 _COIN = 0.5
 _LITTLE = 0.05
+_WELL, _MUCH = 0.2, 0.5
 _FAR = 10
 _CLOSE = 1e-4
 """What ten digits of a forecast may change in a p-value."""
-
-
-def _skill(value: float) -> say.Quantity:
-    return say.percent(value, 2, sign=True, beside=0.0)
 
 
 def _wins(result: Result) -> bool:
@@ -99,7 +96,7 @@ def verdict(result: Result) -> say.Claim:
         none=_none(result),
         place=_place(best),
         model=say.model(result.leader),
-        skill=say.percent(best["skill"], 2, beside=0.0),
+        skill=say.skill(best["skill"]),
         p=say.pvalue(best["p_holm"]),
         candles=say.count(len(result.losses), "candle"),
         fee=say.bp(result.gain.bp, 1) if result.gain.proven else say.word("none"),
@@ -122,8 +119,8 @@ def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
     note = f"beats “no change” {rule.format('a')}" if wins else f"{_none(result)} beats it {rule.format('the')}"
     skill = say.claim(
         "{low} to {high} taken alone; {p} with {models} and {looks} counted",
-        low=say.percent(best["skill_low"], 2, beside=0.0),
-        high=say.percent(best["skill_high"], 2, beside=0.0),
+        low=say.skill(best["skill_low"]),
+        high=say.skill(best["skill_high"]),
         p=say.pvalue(best["p_holm"]),
         models=_challengers(result),
         looks=say.count(result.looks, "look"),
@@ -137,7 +134,7 @@ def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
     explicit = bool(result.experiment.differences(candles))
     return (
         say.Card("Champion", say.model(result.verdict.champion), note),
-        say.Card("Skill", say.percent(best["skill"], 2, beside=0.0), _own(result, skill)),
+        say.Card("Skill", say.skill(best["skill"]), _own(result, skill)),
         say.Card("Direction", say.percent(best["direction"]), _own(result, right)),
         *[say.Card("Coverage", say.percent(share), _own(result, level)) for share in held["held"].head(1)],
         _fee_card(result),
@@ -174,15 +171,69 @@ def _size_card(ranges: pd.DataFrame) -> say.Card:
     return say.Card("Size of the move", say.percent(max(found[best], 0.0), 0), str(note))
 
 
+# ---- the three answers of the first page ----
+def answers(result: Result) -> tuple[say.Card, ...]:
+    """Where the next candle will go, how far, and whether that is money; each answer with its reason."""
+    return _where(result), _how_far(result), _money(result)
+
+
+def _where(result: Result) -> say.Card:
+    best, wins = _leader(result), _wins(result)
+    note = say.cases(
+        (wins, "{model} takes {skill} off the error of “no change”, with the right sign for {right} of the candles"),
+        (True, "{none} beats “no change” by the rule; the {place}, {model}, has a skill of {skill}"),
+        none=_none(result),
+        place=_place(best),
+        model=say.model(result.leader),
+        skill=say.skill(best["skill"]),
+        right=say.percent(best["direction"]),
+    )
+    answer = ("hardly" if best["skill"] < _LITTLE else "in part") if wins else "not known"
+    return say.Card("Where will it go?", say.word(answer), str(note))
+
+
+def _how_far(result: Result) -> say.Card:
+    shares, best = _best_range(result.ranges)
+    found = shares[best]
+    note = say.claim(
+        "{found} of the variance of the range of the next candle is forecast",
+        holds=found > 0,
+        otherwise="the best model forecasts the range of the next candle no better than its mean does",
+        found=say.percent(max(found, 0.0), 0),
+    )
+    words = (("very well", _MUCH), ("well", _WELL), ("a little", 0.0))
+    answer = next((word for word, least in words if found > least), "not known")
+    return say.Card("How far?", say.word(answer), str(note))
+
+
+def _money(result: Result) -> say.Card:
+    gain, wins = result.gain, _wins(result)
+    if not np.isfinite(gain.bp):
+        return say.Card("Is it money?", say.word("no"), "no forecast stands out from the others: nothing is traded")
+    proven = gain.proven and wins
+    pays = proven and gain.bp >= say.USUAL_FEE_BP
+    trip = "the strongest tenth of the forecasts earns {bp} a round trip before fees"
+    note = say.cases(
+        (pays, trip + ", and a trade usually costs {usual}; whether orders would be filled is not tested"),
+        (proven, trip + ", and a trade usually costs {usual}"),
+        (gain.bp > 0, trip + ", which may be luck, and a trade usually costs {usual}"),
+        (True, trip),
+        bp=say.bp(gain.bp, 1),
+        usual=say.bp(say.USUAL_FEE_BP, 0),
+    )
+    return say.Card("Is it money?", say.word("perhaps" if pays else "no"), str(note))
+
+
+# ---- the decision and its tries ----
 def decision(result: Result) -> say.Claim:
     """The champion, and the rule that decides it."""
     return say.claim(
         "The champion is {champion}. The rule was fixed before any result was seen: among the models that beat “no "
-        "change” over the whole test and over its last six months, or all of a shorter one, whose skill has not come "
-        "to nothing by its trend, and whose p-value is below {level}, the one with the smallest error; if there is "
-        "none, persistence. The p-values count {models} and "
-        "{looks} at these data; {tries} are on record, those of this report included. A champion in service stays "
-        "while its p-value at one look is below {level}, unless another model beats both “no change” and it.",
+        "change” over the whole test and over its last six months, or all of a shorter one, whose trend of daily "
+        "skill, where there is one, ends above zero, and whose p-value is below {level}, the one with the smallest "
+        "error; if there is none, persistence. The p-values count {models} and {looks} at these data; {tries} are on "
+        "record, those of this report included. A champion in service stays while its p-value at one look is below "
+        "{level}, unless another model beats both “no change” and it.",
         champion=say.model(result.verdict.champion),
         level=say.number(result.verdict.alpha, 2),
         models=_challengers(result),
@@ -191,7 +242,6 @@ def decision(result: Result) -> say.Claim:
     )
 
 
-# ---- tries ----
 _MANY = 1e9
 
 
@@ -270,7 +320,7 @@ def against_persistence(result: Result, symbol: str) -> Table:
         "title": "Model",
         "mae_usd": (f"Error, {say.currency(symbol) or 'price'}", lambda error: say.price(error, significant=5)),
         "mae_bp": ("Error, bp", say.digits(3)),
-        "skill": ("Skill", _skill),
+        "skill": ("Skill", say.signed_skill),
         "interval": "95 % interval",
         "p_holm": ("p-value, all counted", say.probability),
         "direction": ("Right signs", say.percent),
@@ -351,7 +401,7 @@ def loss_difference(result: Result) -> Chart:
     zero_line(axes, "no change")
     axes.set_ylabel("error saved so far, % of the price")
     date_axis(axes)
-    whole = set(_skill_by(result, "month")["name"])
+    whole = set(_large(result.months)["month"].astype(str))
     alt = "Lines of the error saved over no change since the test began, one per model; rising is better."
     return Chart("loss-difference", shown, partial(_loss_difference_claim, result, whole), figure, alt)
 
@@ -382,11 +432,16 @@ _NOUNS = {"month": "month", "third": "regime", "hour": "hour", "year": "year"}
 
 
 def _skill_by(result: Result, by: str) -> pd.DataFrame:
-    """Skill of the leader by group (``name``), without groups of few candles."""
+    """Skill of the leader by group (``name``), without those of few candles."""
     table = result.scores(by, ("skill", "skill_low", "skill_high", "mae_bp", "dm_p"))
-    table = table[(table["model"] != PERSISTENCE) & (table["rows"] > table["rows"].median() / 10)]
+    table = _large(table[table["model"] != PERSISTENCE])
     names = [f"{name:02d}" if by == "hour" else str(name) for name in table[by]]
     return table.drop(columns=["model", by]).assign(by=by, name=names).reset_index(drop=True)
+
+
+def _large(groups: pd.DataFrame) -> pd.DataFrame:
+    """Groups of more than a tenth of the candles of the median one."""
+    return groups[groups["rows"] > groups["rows"].median() / 10]
 
 
 def skill_by(result: Result) -> Chart:
@@ -433,7 +488,7 @@ def _skill_by_claim(groups: pd.DataFrame, name: str, *, beats: bool, rows: int =
         part=say.word("Nearly the whole" if one["rows"].sum() < rows else "The whole"),
         one=say.word(", ".join(one["by"]) or "span"),
         model=say.model(name),
-        skill=say.percent(groups["skill"].iloc[0], 2, beside=0.0),
+        skill=say.skill(groups["skill"].iloc[0]),
         parts=say.word(_better(several) or "none"),
         sure=say.count(sure),
         are=say.verb(sure, "is", "are"),
@@ -467,9 +522,9 @@ def edge(result: Result) -> say.Claim:
         days=say.count((times.iloc[-1] - times.iloc[0]).days + 1, "day"),
         least=say.count(LEAST_MONTHS, "month"),
         model=say.model(result.leader),
-        slope=say.percent(slope, 2, sign=True, beside=0.0),
-        low=say.percent(low, 2, sign=True, beside=0.0),
-        high=say.percent(high, 2, sign=True, beside=0.0),
+        slope=say.signed_skill(slope),
+        low=say.signed_skill(low),
+        high=say.signed_skill(high),
     )
 
 
@@ -775,7 +830,7 @@ def _forecasts_claim(result: Result, rows: pd.DataFrame) -> say.Claim:
         holds=abs(skill - best["skill"]) < _CLOSE / 100 and abs(p - best["p_holm"]) < _CLOSE,
         candles=say.count(len(rows), "candle"),
         model=say.model(result.leader),
-        skill=say.percent(best["skill"], 2, beside=0.0),
+        skill=say.skill(best["skill"]),
         p=say.pvalue(best["p_holm"]),
     )
 
@@ -803,7 +858,7 @@ def sealed(forecasts: pd.DataFrame) -> Table | say.Claim:
         "rows": "Forecasts",
         "mae_bp": ("Error, bp", say.digits(3)),
         "base_bp": ("“No change”, bp", say.digits(3)),
-        "skill": ("Skill", _skill),
+        "skill": ("Skill", say.signed_skill),
         "p": ("p-value", say.probability),
         "coverage": ("Closes inside the interval", say.percent),
         "p50": ("Sealed after the close, s: median", say.digits(1)),
@@ -817,10 +872,10 @@ def proven(proof: Mapping[str, int]) -> say.Claim:
     whole = proof.get("forecasts", 0)
     some = "Of the {whole} published so far {proven} are proven in time: stamped before the end of their candle."
     return say.cases(
-        (not whole, "They are not published, so that no time stamp of an authority proves when they were sealed."),
+        (not whole, "Sealed forecasts are not published, so that no time stamp proves when they were sealed."),
         (
             not proof.get("proven"),
-            "None of the {whole} published so far is proven in time: no stamp says so, only we do.",
+            "None of the {whole} published so far is proven in time: none was stamped before the end of its candle.",
         ),
         (True, some),
         whole=say.count(whole, "forecast"),

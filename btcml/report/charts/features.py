@@ -139,7 +139,7 @@ def drift(features: pd.DataFrame, times: pd.Series) -> Chart:
     starts = times.loc[values.index].groupby(part).min()
     figure, axes = canvas(0.7 + 0.19 * len(grid), left=1.75)
     bound = max(0.25, float(grid.abs().to_numpy().max()))
-    heat_map(figure, axes, [grid], -bound, bound)
+    heat_map(figure, [axes], [grid], -bound, bound)
     axes.set_xticks(starts.index, [start.strftime("%b %Y") for start in starts])
     data = grid.rename_axis("feature").reset_index()
     data.columns = ["feature", *(start.strftime("%Y-%m-%d") for start in starts)]

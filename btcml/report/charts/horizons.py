@@ -1,80 +1,67 @@
-"""What is knowable, and how far ahead: the three answers of the first page, skill by horizon, fan and calibration."""
+"""Horizons beyond the next candle: the same test with one model, its skill by horizon, fan and calibration."""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from btcml.candles import interval_delta
-from btcml.forecast.experiment import Result
-from btcml.forecast.metrics import PERSISTENCE, evaluate
+from btcml.forecast.dataset import ticks
+from btcml.forecast.distribution import COVERAGES, distribution_scores
+from btcml.forecast.experiment import Experiment, Result
+from btcml.forecast.metrics import losses
+from btcml.forecast.models import RANGE
+from btcml.forecast.statistics import skill_interval
 from btcml.forecast.verdict import ALPHA
+from btcml.forecast.walk import distribution_of
 from btcml.report import claims as say
-from btcml.report import horizons as work
 from btcml.report.figures import INK, MUTED, SERIES, Chart, candle_bars, canvas, panels, zero_line
 
-_LITTLE = 0.05
-_WELL, _MUCH = 0.2, 0.5
+HORIZONS = (1, 3, 12, 48)
+"""Candles ahead."""
+
+_MODEL, _STRIDE, _FEW_ROWS = "lightgbm_mean", 12, 100_000
+_FEWEST = 100  # outcomes that do not overlap, without which the span is too short for a horizon
 _NEAR = 0.03
 _BEFORE = pd.Timedelta(days=1)
 _MOST_BEFORE = 96
+_BANDS, _BINS = (0.5, 0.9), 10
 
 
-# ---- the three answers ----
-def answers(result: Result) -> tuple[say.Card, ...]:
-    """Where the next candle will go, how far, and whether that is money; each answer with its reason."""
-    return _where(result), _how_far(result), _money(result)
+def run_longer(
+    experiment: Experiment,
+    candles: pd.DataFrame,
+    trials: pd.DataFrame,
+    research: pd.DataFrame,
+    horizons: tuple[int, ...] = HORIZONS,
+) -> Result | None:
+    """Run an experiment at the horizons beyond the next candle that its test suffices for; None: for none.
 
-
-def _where(result: Result) -> say.Card:
-    best, wins = result.figures[result.leader], result.verdict.champion != PERSISTENCE
-    note = say.cases(
-        (wins, "{model} takes {skill} off the error of “no change”, with the right sign for {right} of the candles"),
-        (
-            bool(result.verdict.table["beats"].any()),
-            "no model that a training fits beats “no change” by the rule; {model} has a skill of {skill}",
-        ),
-        (True, "no model beats “no change” by the rule; the nearest, {model}, has a skill of {skill}"),
-        model=say.model(result.leader),
-        skill=say.percent(best["skill"], 2, beside=0.0),
-        right=say.percent(best["direction"]),
-    )
-    answer = ("hardly" if best["skill"] < _LITTLE else "in part") if wins else "not known"
-    return say.Card("Where will it go?", say.word(answer), str(note))
-
-
-def _how_far(result: Result) -> say.Card:
-    found = float(evaluate(result.ranges, ["range_r2"])["range_r2"].max())
-    note = say.claim(
-        "{found} of the variance of the range of the next candle is forecast",
-        holds=found > 0,
-        otherwise="no model forecasts the range of the next candle better than its mean",
-        found=say.percent(max(found, 0.0), 0),
-    )
-    words = (("very well", _MUCH), ("well", _WELL), ("a little", 0.0))
-    answer = next((word for word, least in words if found > least), "not known")
-    return say.Card("How far?", say.word(answer), str(note))
-
-
-def _money(result: Result) -> say.Card:
-    gain, wins = result.gain, result.verdict.champion != PERSISTENCE
-    if not np.isfinite(gain.bp):
-        return say.Card("Is it money?", say.word("no"), "no forecast stands out from the others: nothing is traded")
-    proven = gain.proven and wins
-    pays = proven and gain.bp >= say.USUAL_FEE_BP
-    trip = "the strongest tenth of the forecasts earns {bp} a round trip before fees"
-    note = say.cases(
-        (pays, trip + ", and a trade usually costs {usual}; whether orders would be filled is not tested"),
-        (proven, trip + ", and a trade usually costs {usual}"),
-        (gain.bp > 0, trip + ", which may be luck, and a trade usually costs {usual}"),
-        (True, trip),
-        bp=say.bp(gain.bp, 1),
-        usual=say.bp(say.USUAL_FEE_BP, 0),
-    )
-    return say.Card("Is it money?", say.word("perhaps" if pays else "no"), str(note))
+    Parameters
+    ----------
+    experiment
+        That of the next candle: test, features and folds are its own.
+    candles
+        Candle frame.
+    trials, research
+        Earlier tries, as `Experiment.looks` takes them.
+    horizons
+        Candles ahead that are wanted.
+    """
+    start, end = experiment.test_span(candles)
+    longest = (end - start) // interval_delta(experiment.interval) // _FEWEST
+    fit = tuple(horizon for horizon in sorted(set(horizons)) if 1 < horizon <= longest)
+    if not fit:
+        return None
+    stride = _STRIDE if len(candles) > _FEW_ROWS else 1
+    purge = max(experiment.purge, fit[-1])
+    longer = experiment.replace(horizons=fit, models=(_MODEL,), stride=stride, purge=purge)
+    looks = longer.looks(candles, trials, research)
+    return longer.run(candles, looks=looks, range_models=(RANGE,), backend="threading")
 
 
 # ---- skill by horizon ----
@@ -83,7 +70,7 @@ def design(longer: Result | None) -> say.Claim:
     if longer is None:
         return say.claim("The span is too short to test horizons beyond the next candle.")
     stride = longer.experiment.stride
-    apart = " It is fitted on rows that are one horizon apart, {stride} at most: closer outcomes overlap."
+    apart = " It is fitted on rows one horizon apart, {stride} at most, since outcomes that overlap add little."
     return say.claim(
         "Beyond the next candle the close is forecast {horizons} candles ahead, over the same folds, with the same "
         "features and one model, {model}; these horizons have a verdict of their own." + apart * (stride > 1),
@@ -102,7 +89,7 @@ def skill_by_horizon(result: Result, longer: Result | None) -> Chart | say.Claim
     """Skill at each horizon with its interval, at once and one candle late."""
     if longer is None:
         return say.claim("There is one horizon here, the next candle.")
-    table = work.skill_by_horizon(result, longer)
+    table = pd.DataFrame([_horizon_row(one) for one in (result, *longer.family)])
     figure, axes = canvas(3.0)
     place = np.arange(len(table))
     lines = (
@@ -119,13 +106,25 @@ def skill_by_horizon(result: Result, longer: Result | None) -> Chart | say.Claim
     return Chart("skill-by-horizon", table, _skill_by_horizon_claim, figure, alt)
 
 
+def _horizon_row(result: Result) -> dict[str, Any]:
+    """Skill of the leader at one horizon, its forecasts used at once and one candle late."""
+    own, at_once = result.verdict.table.set_index("model").loc[result.leader], result.of_leader
+    row = {"horizon": result.horizon, "model": result.leader, "beats": bool(own["beats"]), "p": own["p_holm"]}
+    move = (at_once["y_hat"] / at_once["base"]).shift(1).fillna(1.0)
+    late = at_once.assign(y_hat=at_once["base"] * move)
+    for names, frame in ((("skill", "low", "high"), at_once), (("late", "late_low", "late_high"), late)):
+        ours, theirs = losses(frame)
+        row |= dict(zip(names, (1 - ours.mean() / theirs.mean(), *skill_interval(ours, theirs)), strict=True))
+    return row
+
+
 def _skill_by_horizon_claim(table: pd.DataFrame) -> say.Claim:
     proven, late = table[table["beats"]], table[table["late_low"] > 0]
     skills = proven["skill"] if len(proven) else pd.Series([0.0])
     begin = "The close is forecast better than “no change” by the rule at {some} of {all}, {where} ahead: "
     begin += "the skill is {first} to {last}" if len(proven) > 1 else "the skill is {first}"
     none = "At none of {all} is the close forecast better than “no change” by the rule"
-    lasts = "; used one candle late the skill is above chance, taken alone, at {late}."
+    lasts = "; used one candle late the skill is above chance, taken alone, at {late} of {tested}."
     return say.cases(
         (proven.empty and late.empty, none + "."),
         (proven.empty, none + lasts),
@@ -134,16 +133,17 @@ def _skill_by_horizon_claim(table: pd.DataFrame) -> say.Claim:
         some=say.count(len(proven)),
         all=say.count(len(table), "horizon"),
         where=_listed(tuple(proven["horizon"])) if len(proven) else say.word("none"),
-        first=say.percent(skills.min(), 2, beside=0.0),
-        last=say.percent(skills.max(), 2, beside=0.0),
-        late=say.claim("{late} of {all}", late=say.count(len(late)), all=say.count(len(table))).as_word(),
+        first=say.skill(skills.min()),
+        last=say.skill(skills.max()),
+        late=say.count(len(late)),
+        tested=say.count(len(table)),
     )
 
 
 # ---- the fan ----
 def fan(longer: Result | None, candles: pd.DataFrame, symbol: str) -> Chart | say.Claim:
     """The last day of candles, the newest fan whose outcomes are known, and the candles that came."""
-    table = pd.DataFrame() if longer is None else work.fan(longer)
+    table = pd.DataFrame() if longer is None else _fan_table(longer)
     if longer is None or table.empty:
         return say.claim("There are too few earlier forecasts for a distribution of the next closes.")
     step, made = interval_delta(longer.experiment.interval), table["made"].iloc[0]
@@ -156,6 +156,34 @@ def fan(longer: Result | None, candles: pd.DataFrame, symbol: str) -> Chart | sa
     alt = "Candles of the last day, then bands that should hold half and nine of ten of the closes, and what came."
     conclude = partial(_fan_claim, unit=say.currency(symbol), name=longer.experiment.models[0])
     return Chart("fan", table, conclude, figure, alt)
+
+
+def _fan_table(longer: Result) -> pd.DataFrame:
+    """The newest distributions whose outcomes are all known, and what came; empty without enough earlier errors."""
+    last, step = longer.family[-1], interval_delta(longer.experiment.interval)
+    made = last.of_leader["open_time"].iloc[-1] - (last.horizon - 1) * step
+    rows = [_fan_row(one, made, made + (one.horizon - 1) * step) for one in longer.family]
+    return pd.DataFrame([row for row in rows if row])
+
+
+def _fan_row(result: Result, made: pd.Timestamp, wanted: pd.Timestamp) -> dict[str, Any]:
+    """Bands of the close of one candle; empty where it or its distribution is not known."""
+    raw = result.raw
+    if raw is None or raw.volatility is None:
+        return {}
+    close = raw.close
+    found = np.flatnonzero(close.data.target_time[close.rows] == ticks(wanted))
+    if not len(found):
+        return {}
+    spread = distribution_of(raw, raw.volatility, result.experiment.models[0], int(found[0]))
+    if spread is None:
+        return {}
+    row = {"horizon": result.horizon, "made": made, "open_time": wanted, "base": spread.base}
+    row |= {"y": float(close.data.level[close.rows[found[0]]]), "median": spread.quantile(0.5)}
+    for level in _BANDS:
+        names = f"low_{100 * level:.0f}", f"high_{100 * level:.0f}"
+        row |= dict(zip(names, spread.interval(level), strict=True))
+    return row
 
 
 def _draw_fan(axes: Axes, table: pd.DataFrame, origin: float) -> None:
@@ -198,9 +226,10 @@ def _fan_claim(table: pd.DataFrame, unit: str, name: str) -> say.Claim:
 # ---- calibration of the distributions ----
 def distributions(longer: Result | None) -> Chart | say.Claim:
     """Probability integral transform and coverage of the bands, by horizon."""
-    table = pd.DataFrame() if longer is None else work.calibration_by_horizon(longer)
-    if table.empty:
+    parts = [part for one in (longer.family if longer else []) for part in _calibration(one)]
+    if not parts:
         return say.claim("There are too few earlier forecasts to judge a distribution by.")
+    table = pd.concat(parts, ignore_index=True)
     figure, (left, right) = panels(1, 2, 2.6)
     left.axhline(1, color=MUTED, linewidth=1.2, linestyle="--")
     right.plot([50, 95], [50, 95], color=MUTED, linewidth=1.2, linestyle="--")
@@ -216,12 +245,24 @@ def distributions(longer: Result | None) -> Chart | say.Claim:
     return Chart("distributions", table, _distributions_claim, figure, alt)
 
 
+def _calibration(result: Result) -> list[pd.DataFrame]:
+    """Share of the outcomes in each tenth of their distribution, over the ideal, and in its central bands."""
+    scores = distribution_scores(result.of_leader, result.horizon)
+    if not scores:
+        return []
+    pit = result.of_leader["pit"].dropna().to_numpy()
+    shares = np.histogram(pit, _BINS, (0, 1))[0] / len(pit) * _BINS
+    bins = {"what": "pit", "level": np.arange(1, _BINS + 1) / _BINS, "share": shares}
+    bands = {"what": "band", "level": COVERAGES, "share": [scores[f"coverage_{100 * c:.0f}"] for c in COVERAGES]}
+    return [pd.DataFrame(part).assign(horizon=result.horizon, p=scores["pit_p"]) for part in (bins, bands)]
+
+
 def _distributions_claim(table: pd.DataFrame) -> say.Claim:
     bands, p = table[table["what"] == "band"], table.groupby("horizon")["p"].first()
     worst = bands.iloc[int((bands["share"] - bands["level"]).abs().argmax())]
     miss = abs(float(worst["share"]) - float(worst["level"]))
-    even = " The quantiles are uniform as far as {tested} can tell ({p} at least)."
-    uneven = " The quantiles are not uniform at {uneven} of {all} (the smallest p-value: {p})."
+    even = " Outcomes fall evenly into the quantiles as far as {tested} can tell (smallest p-value: {p})."
+    uneven = " Outcomes do not fall evenly into the quantiles at {uneven} of {all} (smallest p-value: {p})."
     end = uneven if p.min() < ALPHA else even
     begin = "Bands that should hold {low} to {high} of the outcomes "
     return say.cases(
@@ -234,5 +275,5 @@ def _distributions_claim(table: pd.DataFrame) -> say.Claim:
         tested=say.count(len(p), "test"),
         uneven=say.count(int((p < ALPHA).sum())),
         all=say.count(len(p), "horizon"),
-        p=say.pvalue(float(p.min())),
+        p=say.probability(float(p.min())),
     )

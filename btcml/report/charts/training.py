@@ -15,7 +15,7 @@ from btcml.forecast.models.statistical import AutoRegression
 from btcml.forecast.verdict import ALPHA
 from btcml.report import claims as say
 from btcml.report import study as work
-from btcml.report.figures import MUTED, SERIES, Chart, Columns, Drawing, Table, canvas, date_axis, named_rows
+from btcml.report.figures import SERIES, Chart, Columns, Drawing, Table, canvas, date_axis, named_rows, zero_line
 from btcml.report.study import Study
 
 _ILL_POSED = 1e6
@@ -148,7 +148,7 @@ def _skill_line(table: pd.DataFrame, over: str, lines: dict[str, str]) -> tuple[
     figure, axes = canvas(2.8)
     for (column, label), style in zip(lines.items(), ("o-", "s--"), strict=False):
         axes.plot(table[over], 100 * (1 - table[column]), style, label=label)
-    axes.axhline(0, color=MUTED, linewidth=1, linestyle="--", label="persistence")
+    zero_line(axes, "no change")
     axes.set(ylabel="skill, %", xscale="log")
     axes.set_xticks(table[over], [f"{value:,}" for value in table[over]])
     axes.minorticks_off()

@@ -25,24 +25,22 @@ _RARE, _DIGITS = 0.95, 6
 def guess(result: Result, candles: pd.DataFrame) -> Tryout | say.Claim:
     """Hidden candles, evenly spaced over the test: the reader's guesses against model and coin."""
     frame = result.of_leader.dropna(subset=["y", "y_hat", "base"])
-    told = frame[(frame["y"] != frame["base"]) & (frame["y_hat"] != frame["base"])]
-    close, places = candles["close"].to_numpy(), candles["open_time"].searchsorted(told["open_time"])
-    told, places = told[places >= _PAST], places[places >= _PAST]
-    if result.leader == PERSISTENCE or len(told) < _HIDDEN:
+    moved = frame[(frame["y"] != frame["base"]) & (frame["y_hat"] != frame["base"])]
+    close, places = candles["close"].to_numpy(), candles["open_time"].searchsorted(moved["open_time"])
+    moved, places = moved[places >= _PAST], places[places >= _PAST]
+    if len(moved) < _HIDDEN:
         return say.claim("No model forecasts enough moves for a guess against it.")
-    chosen = np.linspace(0, len(told) - 1, _HIDDEN).astype(int)
-    rows = told.iloc[chosen][["open_time", "base", "y", "y_hat"]].reset_index(drop=True)
-    table = rows.assign(coin=[_toss(time) for time in rows["open_time"]])
-    table = table.assign(came=_sides(table["y"], table), said=_sides(table["y_hat"], table))
-    right = float(((told["y"] > told["base"]) == (told["y_hat"] > told["base"])).mean())
-    past = [np.log(close[place - _PAST : place] / close[place - 1]) for place in places[chosen]]
+    right = float(((moved["y"] > moved["base"]) == (moved["y_hat"] > moved["base"])).mean())
+    chosen = np.linspace(0, len(moved) - 1, _HIDDEN).astype(int)
+    rows = moved.iloc[chosen][["open_time", "base", "y", "y_hat"]].reset_index(drop=True)
+    coin = [_toss(time) for time in rows["open_time"]]
+    table = rows.assign(coin=coin, came=_sides(rows["y"], rows), said=_sides(rows["y_hat"], rows))
     facts = {
-        "past": [_bp(moves) for moves in past],
-        "moves": _bp(np.log(table["y"] / table["base"])),
+        "past": [_bp(np.log(close[place - _PAST : place] / close[place - 1])) for place in places[chosen]],
+        "moves": _bp(np.log(rows["y"] / rows["base"])),
     } | {name: (table[name] == "up").tolist() for name in ("came", "said", "coin")}
     columns = {"open_time": "Candle", "came": "Came", "said": "Model", "coin": "Coin"}
-    conclude = partial(_guess_claim, result.leader, right, len(told))
-    return Tryout("guess", table, conclude, columns, kind="guess", facts=facts)
+    return Tryout("guess", table, partial(_guess_claim, result.leader, right, len(moved)), columns, facts=facts)
 
 
 def _guess_claim(model: str, right: float, candles: int, table: pd.DataFrame) -> say.Claim:
@@ -80,14 +78,14 @@ def fee(result: Result) -> Tryout | say.Claim:
     gain = result.gain
     if not np.isfinite(gain.bp):
         return say.claim("No forecast stands out from the others, so that no fee is paid.")
-    table = pd.DataFrame({"fee_bp": np.arange(0.0, _MOST_FEE + _STEP, _STEP)})
-    results = {"net_bp": gain.bp, "low_bp": gain.low, "high_bp": gain.high}
-    table = table.assign(**{name: value - table["fee_bp"] for name, value in results.items()})
+    fees = np.arange(0.0, _MOST_FEE + _STEP, _STEP)
+    results = {"net_bp": gain.bp - fees, "low_bp": gain.low - fees, "high_bp": gain.high - fees}
+    table = pd.DataFrame({"fee_bp": fees} | results)
     proven = result.verdict.champion != PERSISTENCE
     ends = {"gross": gain.bp, "low": gain.low, "high": gain.high, "most": _MOST_FEE}
     facts = {name: round(value, _DIGITS) for name, value in ends.items()} | {"proven": proven}
     columns = {"fee_bp": "Fee, bp", "net_bp": "Net result, bp", "low_bp": "Low", "high_bp": "High"}
-    return Tryout("fee", table, partial(_fee_claim, proven), columns, kind="fee", facts=facts)
+    return Tryout("fee", table, partial(_fee_claim, proven), columns, facts=facts)
 
 
 def _fee_claim(proven: bool, table: pd.DataFrame) -> say.Claim:  # noqa: FBT001 - bound before the frame
@@ -107,22 +105,18 @@ def _fee_claim(proven: bool, table: pd.DataFrame) -> say.Claim:  # noqa: FBT001 
     )
 
 
-def loss(result: Result) -> Tryout | say.Claim:
+def loss(result: Result) -> Tryout:
     """Skill in each month under two losses: absolute errors, and squared ones, in which few large moves count most."""
-    scores = result.scores("month", ["skill", "rmse_bp"]).astype({"model": str})
-    table = scores.pivot_table(index="month", columns="model", values=["skill", "rmse_bp"], observed=True)
-    if result.leader == PERSISTENCE:
-        return say.claim("Nothing is compared with “no change”, so that no loss can be chosen.")
-    squared = 1 - (table["rmse_bp"][result.leader] / table["rmse_bp"][PERSISTENCE]) ** 2
-    months = pd.DataFrame({"absolute": table["skill"][result.leader], "squared": squared}).dropna().reset_index()
+    scores = result.scores("month", ["skill", "rmse_bp"]).set_index("month")
+    ours, theirs = (scores[scores["model"] == name] for name in (result.leader, PERSISTENCE))
+    months = pd.DataFrame({"absolute": ours["skill"], "squared": 1 - (ours["rmse_bp"] / theirs["rmse_bp"]) ** 2})
+    months = months.dropna().reset_index()
     facts = {"months": months["month"].astype(str).tolist()}
     facts |= {name: [round(value, _DIGITS) + 0.0 for value in months[name]] for name in ("absolute", "squared")}
-    columns = {"month": "Month"} | {name: (f"{name.capitalize()} error", _skill) for name in ("absolute", "squared")}
-    return Tryout("loss", months, partial(_loss_claim, result.leader), columns, kind="loss", facts=facts)
-
-
-def _skill(value: float) -> say.Quantity:
-    return say.percent(value, 2, sign=True, beside=0.0)
+    columns = {"month": "Month"} | {
+        name: (f"{name.capitalize()} error", say.signed_skill) for name in ("absolute", "squared")
+    }
+    return Tryout("loss", months, partial(_loss_claim, result.leader), columns, facts=facts)
 
 
 def _loss_claim(model: str, months: pd.DataFrame) -> say.Claim:

@@ -39,6 +39,11 @@ def text_of(item) -> str:
     return str(item)
 
 
+def told(item) -> str:
+    """Text of an exhibit with plain spaces."""
+    return text_of(item).replace("\N{NARROW NO-BREAK SPACE}", " ").replace("\N{NO-BREAK SPACE}", " ")
+
+
 @pytest.fixture(scope="session")
 def damaged(snapshot):
     """The same snapshot with a hole, a refused row, a broken rule, a suspect span and a restated candle."""

@@ -8,10 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from btcml.forecast.dataset import make_dataset
 from btcml.forecast.experiment import Experiment, Gain, Result, late_ratio
-from btcml.report import horizons as work
-from btcml.report.charts import horizons
+from btcml.report.charts import evaluation, horizons
 from btcml.report.figures import published
 
 from .test_exhibits import forecasts, range_frame, result_of, text_of
@@ -22,7 +20,7 @@ def both(snapshot) -> tuple[Result, Result]:
     """The next candle with one model, and the longer horizons, over half a month of the simulated market."""
     experiment = Experiment.default(snapshot.candles, "15m").replace(models=("ridge",))
     result = experiment.run(snapshot.candles, jobs=1)
-    longer = work.run_longer(experiment, snapshot.candles, snapshot.trials, snapshot.research, (1, 3, 9, 48))
+    longer = horizons.run_longer(experiment, snapshot.candles, snapshot.trials, snapshot.research, (1, 3, 9, 48))
     assert longer is not None
     return result, longer
 
@@ -34,7 +32,7 @@ def test_only_horizons_with_enough_outcomes_are_run(both, snapshot):
     same = ("test_from", "features", "window", "refit", "burn_in")
     assert all(getattr(longer.experiment, name) == getattr(result.experiment, name) for name in same)
     few = snapshot.candles.tail(96 * 20)
-    assert work.run_longer(result.experiment, few, snapshot.trials, snapshot.research, (1, 48)) is None
+    assert horizons.run_longer(result.experiment, few, snapshot.trials, snapshot.research, (1, 48)) is None
     assert "too short" in text_of(horizons.design(None))
     assert "one horizon" in text_of(horizons.skill_by_horizon(result, None))
     assert "too few" in text_of(horizons.fan(None, few, "BTCUSDT"))
@@ -91,7 +89,7 @@ def test_a_fan_shows_what_was_known_and_what_came(both, snapshot):
 def test_a_fan_is_the_distribution_that_the_walk_scored(both):
     """The edges of the 90 % band are the bounds of the forecast frame."""
     _, longer = both
-    table = work.fan(longer)
+    table = horizons._fan_table(longer)
     for one, row in zip(longer.family, table.to_dict("records"), strict=True):
         own = one.of_leader.set_index("open_time").loc[row["open_time"]]
         assert [row["low_90"], row["high_90"]] == pytest.approx([own["lo"], own["hi"]], rel=1e-9)
@@ -103,8 +101,8 @@ def test_distributions_are_judged_by_bands_and_quantiles(both):
     assert text_of(chart).startswith("Bands that should hold 50")
     good = published(chart.data.assign(share=chart.data["level"].where(chart.data["what"] == "band", 1.0), p=0.5))
     assert "within 0.0" in str(chart.conclude(good)).replace("\N{NARROW NO-BREAK SPACE}", " ")
-    assert "uniform as far as" in str(chart.conclude(good))
-    assert "not uniform at 2" in str(chart.conclude(good.assign(p=0.001)))
+    assert "fall evenly into the quantiles as far as" in str(chart.conclude(good))
+    assert "do not fall evenly into the quantiles at 2" in str(chart.conclude(good.assign(p=0.001)))
     assert "miss by up to" in str(chart.conclude(good.assign(share=good["share"] - 0.1)))
 
 
@@ -120,7 +118,7 @@ def test_the_three_answers_follow_from_the_report(skill, sizes, said):
     """Where, how far, and whether it is money: on a market without skill the words differ."""
     result = dataclasses.replace(result_of(forecasts(skill)), ranges=range_frame(sizes))
     result.__dict__["gain"] = Gain(25.0, 21.0, 29.0) if skill == 0.2 else Gain(1.5, 1.0, 2.0)
-    cards = horizons.answers(result)
+    cards = evaluation.answers(result)
     assert [card.label for card in cards] == ["Where will it go?", "How far?", "Is it money?"]
     assert [str(card.value) for card in cards] == said
     assert ("may be luck" in cards[2].note) == (skill == 0.0)
@@ -130,20 +128,6 @@ def test_sizes_that_nobody_forecasts_are_not_known():
     """Ranges without memory, and forecasts worse than their mean."""
     noise = range_frame(0.3)
     noise["y"] = np.tile(np.random.default_rng(1).normal(-7, 0.4, 3000), 4)
-    card = horizons.answers(dataclasses.replace(result_of(forecasts(0.0)), ranges=noise))[1]
+    card = evaluation.answers(dataclasses.replace(result_of(forecasts(0.0)), ranges=noise))[1]
     assert str(card.value) == "not known"
-    assert card.note.startswith("no model")
-
-
-def test_a_stride_fits_on_the_newest_row_and_every_nth_before(snapshot):
-    """Moves on rows at most the horizon apart: the next candle on all rows; sizes, whose signal is strong, on fewer."""
-    data = dataclasses.replace(make_dataset(snapshot.candles, "15m"), stride=5)
-    start, cutoff = snapshot.candles["open_time"].iloc[[0, 2000]]
-    all_rows, third = data.training_rows(start, cutoff), data.with_target("close", 3).training_rows(start, cutoff)
-    fifth = data.with_target("close", 9).training_rows(start, cutoff)
-    sizes = data.with_target("log_range", 3).training_rows(start, cutoff)
-    assert np.diff(all_rows).max() == 1
-    assert set(np.diff(sizes)) == {5}
-    assert set(np.diff(third)) == {3}
-    assert set(np.diff(fifth)) == {5}
-    assert third[-1] + 3 == fifth[-1] + 9 == all_rows[-1] + 1
+    assert card.note.startswith("the best model forecasts the range")

@@ -13,12 +13,7 @@ from btcml.forecast.metrics import PERSISTENCE
 from btcml.report.charts import tryout
 from btcml.report.claims import Claim
 
-from .test_exhibits import forecasts, result_of, text_of
-
-
-def told(item) -> str:
-    """Text of an exhibit with plain spaces."""
-    return text_of(item).replace("\N{NARROW NO-BREAK SPACE}", " ").replace("\N{NO-BREAK SPACE}", " ")
+from .test_exhibits import forecasts, result_of, told
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +84,6 @@ def test_skill_by_month_is_that_of_both_losses(result):
 
 def test_the_facts_stand_in_the_page_as_json_that_ends_no_script(result):
     """A reader without script has the table."""
-    stage = tryout.loss(result).stage
-    found = re.search(r'data-kind="loss"><script type="application/json">(.*?)</script>', stage)
+    markup = tryout.loss(result).placeholder
+    found = re.search(r'data-kind="loss"><script type="application/json">(.*?)</script>', markup)
     assert set(json.loads(found[1])) == {"months", "absolute", "squared"}
