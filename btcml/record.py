@@ -129,7 +129,11 @@ def from_line(log: str, line: str) -> dict[str, Any]:
     ValueError
         If a cell cannot be read, or their number is not that of the columns.
     """
-    return {name: _value(name, cell) for name, cell in zip(LOGS[log], line.split(","), strict=True)}
+    cells = line.split(",")
+    if len(cells) != len(LOGS[log]):
+        msg = f"a line has {len(cells)} cells, its log {len(LOGS[log])} columns"
+        raise ValueError(msg)
+    return {name: _value(name, cell) for name, cell in zip(LOGS[log], cells, strict=True)}
 
 
 def _value(name: str, cell: str) -> Any:
@@ -212,7 +216,10 @@ def parse_note(text: str) -> tuple[Checkpoint, list[tuple[str, bytes]]]:
         If it is no checkpoint.
     """
     body, _, rest = text.partition("\n\n")
-    origin, size, root, *_ = [*body.split("\n"), ""]
+    origin, size, root, *_ = [*body.split("\n"), "", ""]
+    if not size.isdecimal():
+        msg = "not a checkpoint"
+        raise ValueError(msg)
     found = Checkpoint(origin, int(size), base64.b64decode(root, validate=True))
     lines = (line.split(" ") for line in rest.splitlines())
     return found, [(name, base64.b64decode(signature)) for _, name, signature in lines]
@@ -567,7 +574,7 @@ def verify_record(
 
 
 _ATTEMPTS = 3
-_UNREADABLE = (OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
+_UNREADABLE = (OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 
 
 def _published_state(read: Read) -> list[bytes]:
@@ -782,7 +789,7 @@ def read_tile(read: Read, folder: str, number: int, header: Sequence[str]) -> li
         If it does not begin with its columns.
     """
     name = f"{folder}/{number:06d}.csv"
-    first, *lines = read(name).decode().splitlines()
+    first, *lines = read(name).decode().replace("\r\n", "\n").removesuffix("\n").split("\n")
     if first != ",".join(header):
         msg = f"{name} does not begin with its columns"
         raise ValueError(msg)

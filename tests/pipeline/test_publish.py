@@ -249,6 +249,17 @@ def second_forecast(forecasts, outcomes):
     outcomes[4]["forecast_seq"] = 6
 
 
+def test_only_a_newline_ends_a_row(published):
+    """What Python alone takes for the end of a line would hide a row from other readers of the file."""
+    path = published.folder / "forecasts/000000.csv"
+    honest = path.read_bytes()
+    path.write_bytes(honest.replace(b"\n", b"\r\n"))
+    assert faults(published.folder) == []
+    head, one, two = honest.split(b"\n", 2)
+    path.write_bytes(head + b"\n" + one + "\N{LINE SEPARATOR}".encode() + two)
+    found_by_all(published.folder, "forecasts: a file is missing or cannot be read: a line has 47 cells")
+
+
 def made_after_the_end(forecasts, outcomes):  # noqa: ARG001 - the rows of a record
     forecasts[2]["made_at"] += FIVE
 
@@ -339,6 +350,16 @@ def test_a_key_or_row_that_cannot_be_read_is_a_finding(published):
     key.write_text(f"name+{form.key_hash('name', 1, b'').hex()}+\n", encoding="utf-8")
     found_by_all(published.folder, "no public key")
     key.write_text(keys, encoding="utf-8")
+    proof = published.folder / "proof.json"
+    said = proof.read_text(encoding="utf-8")
+    proof.write_text("[" * 100_000, encoding="utf-8")
+    found_by_all(published.folder, "scores.json or proof.json is missing or cannot be read")
+    proof.write_text(said, encoding="utf-8")
+    note = published.folder / "outcomes/checkpoint"
+    signed = note.read_text(encoding="utf-8")
+    note.write_text("", encoding="utf-8")
+    found_by_all(published.folder, "outcomes: a file is missing or cannot be read: not a checkpoint")
+    note.write_text(signed, encoding="utf-8")
     rewrite(published.folder / "outcomes/000000.csv", "2025-03-01T12:00:00Z", "0001-01-01T00:00:00+23:00")
     found_by_all(published.folder, "outcomes: a file is missing or cannot be read")
 
