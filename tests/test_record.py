@@ -64,7 +64,7 @@ def test_a_key_line_names_its_key_and_is_read_again():
     """Name, hash and key; a hash of another key is refused."""
     line = record.key_line("btcml/binance/BTCUSDT/5m/forecasts", b"k" * 32)
     assert record.parse_key(line) == ("btcml/binance/BTCUSDT/5m/forecasts", b"k" * 32)
-    with pytest.raises(ValueError, match="not its own"):
+    with pytest.raises(ValueError, match="does not match"):
         record.parse_key(line.replace("forecasts", "outcomes"))
 
 
