@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from btcml.candles import SeriesKey
     from btcml.forecast.experiment import Experiment
-    from btcml.forecast.judge import Finding, Judgement
+    from btcml.forecast.judge import Judgement
+    from btcml.forecast.judge_checks import Finding
     from btcml.market import Source
 
 
@@ -147,13 +148,13 @@ def _declare_judge(parser: ArgumentParser) -> None:
 def _judge(args: Namespace) -> Any:
     from btcml.candles import SeriesKey
     from btcml.forecast.judge import judge
-    from btcml.pipeline.judge import Reading, find_series, gather_judged, load_forecasts, on_grid, with_ours
+    from btcml.pipeline.judge import ReadOptions, find_series, gather_judged, load_forecasts, on_grid, with_ours
 
     columns = dict(_pair(text) for text in args.column)
-    reading = Reading(columns, args.cutoff_is, args.horizon, args.model, args.timezone)
+    options = ReadOptions(columns, args.cutoff_is, args.horizon, args.model, args.timezone)
     source = _candles_of(args.candles, args.symbol)
     symbol, interval = find_series(source, args.symbol, args.interval)
-    frames = load_forecasts(args.forecasts, interval, reading)
+    frames = load_forecasts(args.forecasts, interval, options)
     candles = gather_judged(source, symbol, interval, frames, progress(f"{source.market}/{symbol}/{interval}"))
     made, findings = _forecasters(args, candles, interval)
     if made:
@@ -179,8 +180,7 @@ def _forecasters(
     if args.unit != "price":
         msg = f"forecasters forecast the close, a price, found --values {args.unit}: judge such files by themselves"
         raise UsageError(msg)
-    limits = {"seconds": float(args.seconds), "memory_mib": args.memory}
-    grid = Grid(args.cutoffs, args.window, _horizons(args.horizons), args.level, **limits)
+    grid = Grid(args.cutoffs, args.window, _horizons(args.horizons), args.level, args.seconds, args.memory)
     return run_forecasters(args.forecaster, candles, interval, grid)
 
 
@@ -189,11 +189,11 @@ def _page(
 ) -> str:
     """Write or verify the page of a judgement."""
     require_extra("judge", "report")
-    from btcml.report.judgement import Judged, judged_inputs, verify_judgement, write_judgement
+    from btcml.report.judgement import PageInputs, hash_inputs, verify_judgement, write_judgement
 
-    inputs = judged_inputs(frames, candles, values=args.unit, level=args.level, looks=args.looks)
-    judged = Judged(found, key, inputs)
-    return str(verify_judgement(judged, args.page) if args.verify else write_judgement(judged, args.page))
+    hashes = hash_inputs(frames, candles, values=args.unit, level=args.level, looks=args.looks)
+    inputs = PageInputs(found, key, hashes)
+    return str(verify_judgement(inputs, args.page) if args.verify else write_judgement(inputs, args.page))
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from btcml.forecast.metrics.interval import worst_share
 from btcml.rounding import decimals_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -235,15 +235,38 @@ def distribution_columns(
         ``lo, hi`` (log returns), ``prob_up, pit`` (probabilities) and ``crps_bp, crps_reference_bp``.
     """
     learned = learn((outcome - center) / scale, scale, day, made)
-    names = ("lo", "hi", "prob_up", "pit", "crps_bp")
-    columns = {name: np.full(len(outcome), np.nan) for name in names}
-    for rows, own in _spreads(learned, center, scale):
+    columns = score_quantiles(_spreads(learned, center, scale), outcome, level)
+    return columns | {"crps_reference_bp": reference_crps(outcome, reference, day, made)}
+
+
+def in_parts(rows: int) -> Iterator[slice]:
+    """Slices of so many rows that the quantiles of one part fit in memory."""
+    return (slice(start, start + _CHUNK) for start in range(0, rows, _CHUNK))
+
+
+def score_quantiles(parts: Iterable[tuple[slice, Array]], outcome: Array, level: float) -> dict[str, Array]:
+    """Interval, probability of a rise and scores of the distributions of all rows.
+
+    Parameters
+    ----------
+    parts
+        Some rows at a time (`in_parts`), and the quantiles of their log returns at `LEVELS`, shape (m, 99).
+    outcome, level
+        As in `distribution_columns`.
+
+    Returns
+    -------
+    dict
+        ``lo, hi, prob_up, pit`` and ``crps_bp``, as in `distribution_columns`; NaN where a row is in no part.
+    """
+    columns = {name: np.full(len(outcome), np.nan) for name in ("lo", "hi", "prob_up", "pit", "crps_bp")}
+    for rows, own in parts:
         y = outcome[rows]
         columns["lo"][rows], columns["hi"][rows] = (quantile_at(own, (1 + side * level) / 2) for side in (-1, 1))
         columns["prob_up"][rows] = 1 - probability_below(own, np.zeros(len(y)))
         columns["pit"][rows] = probability_below(own, y)
         columns["crps_bp"][rows] = _BP * crps(own, y)
-    return columns | {"crps_reference_bp": reference_crps(outcome, reference, day, made)}
+    return columns
 
 
 def reference_crps(outcome: Array, reference: Array, day: Rows, made: Rows) -> Array:
@@ -262,8 +285,7 @@ def reference_crps(outcome: Array, reference: Array, day: Rows, made: Rows) -> A
 
 def _spreads(learned: Learned, center: Array, scale: Array) -> Iterator[tuple[slice, Array]]:
     """Some rows at a time, and the quantiles of their log returns, shape (m, 99); NaN where there are none."""
-    for start in range(0, len(center), _CHUNK):
-        rows = slice(start, start + _CHUNK)
+    for rows in in_parts(len(center)):
         row = learned.row[rows]
         tables = np.full((len(row), len(LEVELS)), np.nan)
         tables[row >= 0] = learned.tables[row[row >= 0]]

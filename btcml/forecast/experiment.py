@@ -521,6 +521,11 @@ class Result:
         """Models and settings tried: those on record, at least the challengers of every look."""
         return max(self.tries, self.looks * max(1, self.forecasts["model"].nunique() - 1))
 
+    @property
+    def tests(self) -> int:
+        """Number of tests that the p-values of the verdict allow for: challengers, horizons and looks multiplied."""
+        return (len(self.verdict.table) - 1) * max(1, len(self.family)) * self.looks
+
     @cached_property
     def losses(self) -> pd.DataFrame:
         """Absolute log error in bp: one row per candle, one column per model."""

@@ -1,7 +1,8 @@
-"""Forecasters of other packages: their forecasts on a grid of cutoffs. Run as a process, it is that of their code.
+"""Forecasters of other packages: their forecasts on a grid of cutoffs.
 
 A forecaster has ``fit(df)`` and ``predict(h)`` in the form of Nixtla's libraries: ``df`` has ``unique_id, ds, y`` (here
-the close), and ``predict`` answers a column with forecasts of the next h candles. It sees no candle after the cutoff.
+the close), and ``predict`` returns a column with forecasts of the next h candles. It is given no candle after the
+cutoff. ``python -m btcml.forecast.foreign FOLDER`` runs one in its own process.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def forecast_grid(factory: Callable[[], Any], frame: pd.DataFrame, plan: Mapping
     """Forecasts of one forecaster at each cutoff.
 
     One whose ``predict`` takes ``new_df`` is fitted once, on all candles up to the first cutoff; one with ``update``
-    is fitted once and told each new candle; any other is fitted anew at each cutoff.
+    is fitted once and updated with the new candles; any other is fitted at each cutoff.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ def forecast_grid(factory: Callable[[], Any], frame: pd.DataFrame, plan: Mapping
     DataFrame
         ``made, horizon, y_hat, lo, hi``, and quantiles such as ``q5`` where it gives them.
     """
-    rows, fitted, known, asks = [], None, 0, True
+    rows, fitted, known, with_interval = [], None, 0, True
     ahead, level = max(plan["horizons"]), round(100 * plan["level"])
     for place in plan["made"]:
         window = frame.iloc[max(0, place + 1 - plan["window"]) : place + 1].reset_index(drop=True).copy()
@@ -89,28 +90,28 @@ def forecast_grid(factory: Callable[[], Any], frame: pd.DataFrame, plan: Mapping
         else:
             model.update(frame.iloc[known : place + 1].copy())
         known = place + 1
-        asks = asks and "level" in takes
-        found, asks = _predicted(model, options, level if asks else None)
-        rows += _answers(found, place, plan["horizons"], level)
+        asked = level if with_interval and "level" in takes else None
+        found, with_interval = _predicted(model, options, asked)
+        rows += _rows(found, place, plan["horizons"], level)
     return pd.DataFrame(rows)
 
 
 def _predicted(model: Any, options: dict[str, Any], level: int | None) -> tuple[pd.DataFrame, bool]:
-    """Forecasts, with an interval where the forecaster was made to give one; and whether it was."""
+    """Forecasts, with an interval where the forecaster has one; and whether it has."""
     if level is not None:
         with suppress(Exception):
             return model.predict(**options, level=[level]), True
     return model.predict(**options), False
 
 
-def _answers(found: pd.DataFrame, place: int, horizons: Sequence[int], level: int) -> list[dict[str, float]]:
-    """Rows of what ``predict`` answered: its first column of forecasts, the interval of that, and quantiles."""
+def _rows(found: pd.DataFrame, place: int, horizons: Sequence[int], level: int) -> list[dict[str, float]]:
+    """Rows of what ``predict`` returned: its first column of forecasts, the interval of that, and quantiles."""
     names = [str(name) for name in found if name not in _KEYS and not re.search(r"-(lo|hi)-", str(name))]
     quantiles = {name: name for name in names if QUANTILE.fullmatch(name)}
     points = [name for name in names if name not in quantiles]
     if not points or len(found) < max(horizons):
         columns, wanted = ", ".join(map(str, found)), max(horizons)
-        msg = f"predict should answer {wanted} rows with a column of forecasts, found {len(found)} with {columns}"
+        msg = f"predict should return {wanted} rows with a column of forecasts, found {len(found)} with {columns}"
         raise UsageError(msg)
     known = {"y_hat": points[0], "lo": f"{points[0]}-lo-{level}", "hi": f"{points[0]}-hi-{level}"} | quantiles
     return [

@@ -196,7 +196,7 @@ def holm(p_values: pd.Series, looks: int = 1) -> pd.Series:
         raise UsageError(msg)
     p = p_values.fillna(1.0).to_numpy(dtype=float)
     order = np.argsort(p)
-    adjusted = np.empty(len(p))  # by hand: statsmodels' function collects garbage, for up to half a second
+    adjusted = np.empty(len(p))  # not statsmodels' multipletests: its gc.collect() takes up to half a second
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
     return pd.Series(np.minimum(adjusted * looks, 1.0), p_values.index)
 

@@ -25,6 +25,7 @@ import pyarrow as pa
 from btcml.candles import (
     COLUMNS,
     INTERVALS,
+    TIME,
     candle_gaps,
     empty_candles,
     infer_interval,
@@ -162,14 +163,14 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _read_parquet(data: bytes) -> pd.DataFrame:
-    return _with_index(pd.read_parquet(io.BytesIO(data)))
+    return with_index(pd.read_parquet(io.BytesIO(data)))
 
 
 def _read_feather(data: bytes) -> pd.DataFrame:
-    return _with_index(pd.read_feather(io.BytesIO(data)))
+    return with_index(pd.read_feather(io.BytesIO(data)))
 
 
-def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
+def with_index(frame: pd.DataFrame) -> pd.DataFrame:
     """Turn times in the index into a column."""
     return frame if isinstance(frame.index, pd.RangeIndex) else frame.reset_index()
 
@@ -381,7 +382,8 @@ def _load_one(raw: pd.DataFrame, symbol: str, path: Path, timezone: str | None, 
     frame = _unique(read_columns(raw.assign(open_time=times), "1m"), naive=naive)
     interval = _interval(frame, path, closed=closed)
     delta = interval_delta(interval)
-    frame["open_time"] = _opened(frame["open_time"], interval)
+    opened = open_times(frame["open_time"], interval, (_TICK, pd.Timedelta(_SECOND)))
+    frame["open_time"] = frame["open_time"] if opened is None else opened
     if closed:  # a close that is the next open is the exchange's, a millisecond late
         late = frame["close_time"] - frame["open_time"] == delta
         frame.loc[late, "close_time"] -= _TICK
@@ -479,13 +481,13 @@ def _interval(frame: pd.DataFrame, path: Path, *, closed: bool) -> str:
     raise SourceError(msg)
 
 
-def _opened(times: pd.Series, interval: str) -> pd.Series:
-    """Open times, where all stamps are of the close: a millisecond or a second before the next candle."""
-    for rest in (_TICK, pd.Timedelta(seconds=1)):
-        after = times + rest
+def open_times(closes: pd.Series, interval: str, rests: tuple[pd.Timedelta, ...]) -> pd.Series | None:
+    """Open times of candles by times of their close, all of them one of `rests` before the next candle; else None."""
+    for rest in rests:
+        after = (closes + rest).astype(TIME)
         if (interval_floors(after, interval) == after).all():
             return after - interval_delta(interval)
-    return times
+    return None
 
 
 def _check_clock_change(times: pd.Series, interval: str) -> None:

@@ -1,4 +1,4 @@
-"""Forecasters of other packages (`btcml.forecast.foreign`), each run in a process of its own with limits."""
+"""Forecasters of other packages (`btcml.forecast.foreign`), each run in its own process with limits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from btcml.candles import TIME, interval_delta
 from btcml.errors import NotReadyError
 from btcml.forecast.experiment import Experiment
-from btcml.forecast.judge import Finding
+from btcml.forecast.judge_checks import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,29 +115,29 @@ def run_forecasters(
 
 
 def _second_run(name: str, first: pd.DataFrame, candles: pd.DataFrame, interval: str, grid: Grid) -> list[Finding]:
-    """Compare with a run on other times and prices: what is a function of the candles alone stays the same."""
-    one = first[first["horizon"] == first["horizon"].max()]
-    chosen = one.iloc[:: max(1, len(one) // _AGAIN)]
+    """Compare with a run at other times and prices: a function of the candles alone gives the same forecasts."""
+    longest = first[first["horizon"] == first["horizon"].max()]
+    chosen = longest.iloc[:: max(1, len(longest) // _AGAIN)]
     moved = candles.assign(open_time=candles["open_time"] - _WEEKS, close=candles["close"] * _FACTOR)
     try:
         again = _run(name, moved, interval, grid, chosen["made"].tolist())
     except NotReadyError as error:
         words = f"{name} fails on the same candles at another time and price: {error}"
-        return [Finding(OUTSIDE, name, 0, len(chosen), suspected=True, sentence=words)]
-    again = again[again["horizon"] == one["horizon"].iloc[0]]
-    base = candles["close"].to_numpy()[chosen["made"]]
-    ours, theirs = np.log(chosen["y_hat"].to_numpy() / base), np.log(again["y_hat"].to_numpy() / (base * _FACTOR))
-    if np.allclose(ours, theirs, atol=1e-9, equal_nan=True):
-        return []
-    agreement = float(spearmanr(ours, theirs, nan_policy="omit").statistic) if np.ptp(ours) and np.ptp(theirs) else 0.0
-    if agreement >= LEAST_AGREEMENT:
-        return []
-    words = f"{name} forecasts otherwise from the same candles at another time and price (agreement {agreement:.2f})."
+    else:
+        again = again[again["horizon"] == longest["horizon"].iloc[0]]
+        base = candles["close"].to_numpy()[chosen["made"]]
+        one, two = np.log(chosen["y_hat"].to_numpy() / base), np.log(again["y_hat"].to_numpy() / (base * _FACTOR))
+        if np.allclose(one, two, atol=1e-9, equal_nan=True):
+            return []
+        rank = float(spearmanr(one, two, nan_policy="omit").statistic) if np.ptp(one) and np.ptp(two) else 0.0
+        if rank >= LEAST_AGREEMENT:
+            return []
+        words = f"{name} has other forecasts of the same candles at another time and price (correlation {rank:.2f})."
     return [Finding(OUTSIDE, name, 0, len(chosen), suspected=True, sentence=words)]
 
 
 def _run(name: str, candles: pd.DataFrame, interval: str, grid: Grid, made: Sequence[int]) -> pd.DataFrame:
-    """Run a forecaster in a process of its own.
+    """Run a forecaster in its own process.
 
     Raises
     ------

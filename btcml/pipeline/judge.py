@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from btcml.candles import TIME, interval_delta, interval_floors
+from btcml.candles import interval_delta
 from btcml.contract import enforce_contract
 from btcml.errors import NotReadyError, SourceError, UsageError
 from btcml.forecast.distribution import WINDOW_DAYS
 from btcml.forecast.foreign import QUANTILE
 from btcml.market.files import FileMarket
-from btcml.market.formats import UNREADABLE
+from btcml.market.formats import UNREADABLE, open_times, with_index
 from btcml.market.klines import parse_times
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ _BEFORE = pd.Timedelta(days=WINDOW_DAYS + 1)
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a file of forecasts does not say itself.
+class ReadOptions:
+    """How columns and times of a file of forecasts are read.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ def gather_judged(
     return candles
 
 
-def load_forecasts(paths: Sequence[Path], interval: str, reading: Reading) -> dict[str, pd.DataFrame]:
+def load_forecasts(paths: Sequence[Path], interval: str, options: ReadOptions) -> dict[str, pd.DataFrame]:
     """Read files of forecasts, as `btcml.forecast.judge.judge` takes them.
 
     Parameters
@@ -111,27 +111,19 @@ def load_forecasts(paths: Sequence[Path], interval: str, reading: Reading) -> di
         Parquet or CSV. A file without a column ``model`` holds the model of its name.
     interval
         Interval of the candles.
-    reading
-        What the files do not say themselves.
+    options
+        How columns and times are read.
 
     Raises
     ------
     SourceError
         If a file cannot be read, or has other columns than it should.
     """
-    frames = {}
     names = [Path(path.name.removesuffix(".gz")).stem for path in paths]
-    for name, path in zip(names, paths, strict=True):
-        frame = _read(path)
-        try:
-            frame = _known(frame, interval, reading)
-        except UsageError as error:
-            msg = f"{path.name}: {error}"
-            raise SourceError(msg) from error
-        if "model" not in frame:
-            frame = frame.assign(model=reading.model or name)
-        frames[name if names.count(name) == 1 else str(path)] = frame
-    return frames
+    return {
+        name if names.count(name) == 1 else str(path): _load(path, name, interval, options)
+        for name, path in zip(names, paths, strict=True)
+    }
 
 
 def on_grid(frames: Mapping[str, pd.DataFrame], of: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -155,28 +147,30 @@ def with_ours(found: Judgement, candles: pd.DataFrame, models: tuple[str, ...], 
     return replace(found, ours={horizon: result.at(horizon).forecasts for horizon in judged.horizons})
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _load(path: Path, name: str, interval: str, options: ReadOptions) -> pd.DataFrame:
     kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
     if not path.is_file() or kind not in {"csv", "parquet"}:
         msg = f"a CSV or Parquet file of forecasts was expected, found {path}: check the path"
         raise SourceError(msg)
     try:
-        frame = pd.read_parquet(path) if kind == "parquet" else pd.read_csv(path, engine="pyarrow")
+        frame = with_index(pd.read_parquet(path) if kind == "parquet" else pd.read_csv(path, engine="pyarrow"))
+        columns = _columns(frame, interval, options)
+    except UsageError as error:
+        msg = f"{path.name}: {error}"
+        raise SourceError(msg) from error
     except UNREADABLE as error:
         msg = f"{path.name}: cannot be read as {kind}: {(str(error) or repr(error)).splitlines()[0]}"
         raise SourceError(msg) from error
-    return frame if isinstance(frame.index, pd.RangeIndex) else frame.reset_index()
+    return pd.DataFrame({"model": options.model or name} | columns, index=frame.index)
 
 
-def _known(frame: pd.DataFrame, interval: str, reading: Reading) -> pd.DataFrame:
-    """Columns under our names, with times in UTC and numbers; others are left out."""
-    columns = _named(frame, reading.columns)
-    for name in TIMES:
-        if name in columns:
-            columns[name] = parse_times(columns[name], name, reading.timezone)
-    if reading.horizon is not None and "open_time" in columns:
-        columns["cutoff"] = columns["open_time"] - reading.horizon * interval_delta(interval)
-    elif reading.cutoff_is == "close" and "cutoff" in columns:
+def _columns(frame: pd.DataFrame, interval: str, options: ReadOptions) -> dict[str, pd.Series]:
+    """Columns by our names, with times in UTC and numbers; others are left out."""
+    named = _named(frame, options.columns)
+    columns = {name: _parsed(column, name, options.timezone) for name, column in named.items()}
+    if options.horizon is not None and "open_time" in columns:
+        columns["cutoff"] = columns["open_time"] - options.horizon * interval_delta(interval)
+    elif options.cutoff_is == "close" and "cutoff" in columns:
         columns["cutoff"] = _opened(columns["cutoff"], interval)
     if "cutoff" not in columns:
         msg = (
@@ -185,29 +179,31 @@ def _known(frame: pd.DataFrame, interval: str, reading: Reading) -> pd.DataFrame
             "candles ahead the forecasts are"
         )
         raise UsageError(msg)
-    return pd.DataFrame(columns)
+    return columns
 
 
 def _named(frame: pd.DataFrame, given: Mapping[str, str]) -> dict[str, pd.Series]:
-    names = {str(name): str(name) for name in frame} | dict(given)
+    """Columns of a file by our names."""
     for ours, theirs in given.items():
-        if not _is_ours(ours) or theirs not in frame:
+        if not _is_known(ours) or theirs not in frame:
             known = ", ".join([*TIMES, *NUMBERS, "model", "q5"])
             msg = (
                 f"--column {ours}={theirs} should name one of {known} (a quantile in per cent) and a column of the "
                 f"file, which has {', '.join(map(str, frame))}"
             )
             raise UsageError(msg)
-    columns = {ours: frame[theirs] for ours, theirs in names.items() if _is_ours(ours)}
-    return {name: _numbers(column, name) for name, column in columns.items()}
+    names = {str(name): str(name) for name in frame} | dict(given)
+    return {ours: frame[theirs] for ours, theirs in names.items() if _is_known(ours)}
 
 
-def _is_ours(name: str) -> bool:
+def _is_known(name: str) -> bool:
     return name in {*TIMES, *NUMBERS, "model"} or QUANTILE.fullmatch(name) is not None
 
 
-def _numbers(column: pd.Series, name: str) -> pd.Series:
-    if name in {*TIMES, "model"}:
+def _parsed(column: pd.Series, name: str, timezone: str | None) -> pd.Series:
+    if name in TIMES:
+        return parse_times(column, name, timezone)
+    if name == "model":
         return column
     try:
         return pd.to_numeric(column).astype("float64")
@@ -217,11 +213,11 @@ def _numbers(column: pd.Series, name: str) -> pd.Series:
 
 
 def _opened(closes: pd.Series, interval: str) -> pd.Series:
-    """Open times of candles by their close: the next open time, or a millisecond or second before it."""
-    for rest in _ENDS:
-        after = (closes + rest).astype(TIME)
-        if (after == interval_floors(after, interval)).all():
-            return after - interval_delta(interval)
-    found = closes.iloc[0]
-    msg = f"cutoff should hold close times of {interval} candles, found {found}: check --cutoff-is and --interval"
-    raise UsageError(msg)
+    opened = open_times(closes, interval, _ENDS)
+    if opened is None:
+        msg = (
+            f"cutoff should hold close times of {interval} candles, found {closes.iloc[0]}: check --cutoff-is and "
+            "--interval"
+        )
+        raise UsageError(msg)
+    return opened

@@ -13,7 +13,7 @@ import json
 import shutil
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -283,7 +283,7 @@ def build_index(run: Run) -> Path:
     for old in [*run.pages.glob("*.html"), *run.pages.glob("data/*")]:
         if old.relative_to(run.pages).as_posix() not in outputs:
             old.unlink()
-    write_text(run.pages / "manifest.json", manifest_text(run.inputs, outputs))
+    write_text(run.pages / "manifest.json", manifest_text(asdict(run.inputs), outputs))
     write_text(run.folder / "run.json", json.dumps({"seconds": seconds}, indent=1) + "\n")
     return run.pages / INDEX.href
 

@@ -6,8 +6,8 @@ and code give the same bytes.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,12 +20,13 @@ from btcml.candles import content_hash
 from btcml.errors import UsageError
 from btcml.files import file_hash, replaced_folder, write_text
 from btcml.forecast.distribution import distribution_scores
-from btcml.forecast.judge import BETTER, CAVEAT, CHAMPION, CHECKS, UNPROVEN, WORSE
+from btcml.forecast.judge import BETTER, CAVEAT, CHAMPION, UNPROVEN, WORSE
+from btcml.forecast.judge_checks import CHECKS
 from btcml.forecast.metrics import PERSISTENCE
 from btcml.report import claims as say
 from btcml.report.charts import evaluation
 from btcml.report.figures import Chart, Columns, Table, exhibit_html
-from btcml.report.manifest import SHORT, code_facts, compare_pages, digest
+from btcml.report.manifest import SHORT, code_facts, compare_pages, digest, manifest_text
 from btcml.report.pages import Page, Site, check_page, layout, render
 from btcml.report.story import csv_text
 
@@ -43,11 +44,13 @@ PAGE = Page("judgement", "index.html", "Do these forecasts beat “no change”?
 _COLORS = {CHAMPION: "#1a7f37", BETTER: "#1a7f37", UNPROVEN: "#5a6571", WORSE: "#b42318"}
 _SUSPECTED = "#9a5b00"
 _LETTER, _EDGE = 6.4, 16
+_skill = partial(say.percent, digits=2, beside=0.0)
+_signed_skill = partial(_skill, sign=True)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a page is made from.
+class PageInputs:
+    """Content of a page.
 
     Attributes
     ----------
@@ -55,42 +58,34 @@ class Judged:
         The judgement.
     key
         The series of the candles.
-    inputs
-        What `judged_inputs` returns.
+    hashes
+        What `hash_inputs` returns.
     """
 
     judgement: Judgement
     key: SeriesKey
-    inputs: Mapping[str, Any]
+    hashes: Mapping[str, Any]
 
     @property
     def result(self) -> Result:
         """Result at the horizon of the best model."""
-        found = self.judgement.leader["horizon"]
-        return next(result for result in self.judgement.results if result.horizon == found)
+        return self.judgement.results[0].at(self.judgement.leader["horizon"])
 
-    @property
-    def site(self) -> Site:
-        """Banner and footer of the page."""
-        code = code_facts()
-        footer = {
-            "Inputs": digest(self.inputs),
-            "Code": digest([code["source"], code["template"]]),
-            "Lock": code["lock"],
-        }
-        short = tuple((name, value[:SHORT]) for name, value in footer.items())
-        return Site(
-            self.key.market, self.key.symbol, self.key.interval, (), (*short, ("Python", code["versions"]["python"]))
-        )
+    def site(self, code: Mapping[str, Any]) -> Site:
+        """Banner and footer of the page made by some code (`btcml.report.manifest.code_facts`)."""
+        hashes = {"Inputs": digest(self.hashes), "Code": digest([code["source"], code["template"]])}
+        short = [(name, value[:SHORT]) for name, value in (hashes | {"Lock": code["lock"]}).items()]
+        footer = (*short, ("Python", code["versions"]["python"]))
+        return Site(self.key.market, self.key.symbol, self.key.interval, footer=footer)
 
 
-def judged_inputs(frames: Mapping[str, pd.DataFrame], candles: pd.DataFrame, **options: Any) -> dict[str, Any]:
+def hash_inputs(frames: Mapping[str, pd.DataFrame], candles: pd.DataFrame, **options: Any) -> dict[str, Any]:
     """Hashes of the content of forecasts and candles, and the options: what decides a judgement."""
     hashes = {name: content_hash([(name, frame)]) for name, frame in frames.items()}
     return {"forecasts": hashes, "candles": content_hash([("candles", candles)]), "parameters": options}
 
 
-def write_judgement(judged: Judged, folder: Path) -> Path:
+def write_judgement(inputs: PageInputs, folder: Path) -> Path:
     """Write the page of a judgement, with its numbers, badge and manifest, in place of the folder.
 
     Raises
@@ -101,20 +96,20 @@ def write_judgement(judged: Judged, folder: Path) -> Path:
     if folder.exists() and any(folder.iterdir()) and not (folder / "badge.svg").exists():
         msg = f"the page replaces its folder, and {folder} holds other files: give a new folder"
         raise UsageError(msg)
-    if judged.result.verdict.table.empty:
-        msg = f"a page needs a verdict, found: {judged.result.verdict.reason} Give more forecasts"
+    verdict, code = inputs.result.verdict, code_facts()
+    if verdict.table.empty:
+        msg = f"a page needs a verdict, found: {verdict.reason} Give more forecasts"
         raise UsageError(msg)
     with replaced_folder(folder) as new:
-        html = _body(judged, new)
-        write_text(new / PAGE.href, check_page(layout(html, PAGE, judged.site), PAGE.href))
-        write_text(new / "badge.svg", badge(judged.judgement))
-        outputs = {path.relative_to(new).as_posix(): file_hash(path) for path in sorted(new.rglob("*.*"))}
-        content = {"format": 1, **judged.inputs, **code_facts(), "outputs": outputs}
-        write_text(new / "manifest.json", json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+        html = layout(_body(inputs, new), PAGE, inputs.site(code))
+        write_text(new / PAGE.href, check_page(html, PAGE.href))
+        write_text(new / "badge.svg", badge(inputs.judgement))
+        outputs = {path.relative_to(new).as_posix(): file_hash(path) for path in new.rglob("*.*")}
+        write_text(new / "manifest.json", manifest_text({**inputs.hashes, **code}, outputs))
     return folder / PAGE.href
 
 
-def verify_judgement(judged: Judged, folder: Path) -> Verification:
+def verify_judgement(inputs: PageInputs, folder: Path) -> Verification:
     """Make the page again and compare it with the one in a folder, byte for byte.
 
     Raises
@@ -125,13 +120,12 @@ def verify_judgement(judged: Judged, folder: Path) -> Verification:
         If a byte differs.
     """
     with TemporaryDirectory(prefix="btcml-verify-") as scratch:
-        again = write_judgement(judged, Path(scratch) / "page").parent
+        again = write_judgement(inputs, Path(scratch) / "page").parent
         return compare_pages(folder, again).require_identical()
 
 
 def badge(judgement: Judgement) -> str:
     """Return an SVG with the conclusion about the best model and its skill."""
-    best, suspected = judgement.leader, bool(judgement.suspicions(judgement.leader["model"]))
     label, value = "btcml judge", _short(judgement)
     return render(
         "badge.svg.j2",
@@ -139,24 +133,23 @@ def badge(judgement: Judgement) -> str:
         value=value,
         left=round(_LETTER * len(label)) + _EDGE,
         right=round(_LETTER * len(value)) + _EDGE,
-        color=_SUSPECTED if suspected else _COLORS[best["conclusion"]],
+        color=_SUSPECTED if judgement.suspected else _COLORS[judgement.leader["conclusion"]],
     )
 
 
 def _short(judgement: Judgement) -> str:
-    best = judgement.leader
-    word = "suspected" if judgement.suspicions(best["model"]) else best["conclusion"]
-    return f"{word}, skill {say.percent(best['skill'], 2, sign=True, beside=0.0)}"
+    word = "suspected" if judgement.suspected else judgement.leader["conclusion"]
+    return f"{word}, skill {_signed_skill(judgement.leader['skill'])}"
 
 
-def _body(judged: Judged, folder: Path) -> str:
+def _body(inputs: PageInputs, folder: Path) -> str:
     """Body of the page; the numbers of its figures are written beside it."""
-    judgement, result = judged.judgement, judged.result
+    judgement, result = inputs.judgement, inputs.result
     sections: dict[str, list[Chart | Table | say.Claim]] = {
         "Verdict": [
             say.Claim(result.verdict.reason),
             *_models(judgement),
-            evaluation.against_persistence(result, judged.key.symbol),
+            evaluation.against_persistence(result, inputs.key.symbol),
             *_beside(judgement, result),
         ],
         "Over time": [evaluation.loss_difference(result), evaluation.skill_by(result), evaluation.edge(result)],
@@ -169,7 +162,7 @@ def _body(judged: Judged, folder: Path) -> str:
         "After costs": [evaluation.fees(result)],
         "What would change the verdict": [*_changes(result), evaluation.experts(result)],
     }
-    shown = [(name, [_shown(part, folder, judged.key) for part in parts]) for name, parts in sections.items()]
+    shown = [(name, [_shown(part, folder, inputs.key) for part in parts]) for name, parts in sections.items()]
     return render(
         "judgement.html.j2",
         title=PAGE.title,
@@ -191,8 +184,7 @@ def _shown(part: Chart | Table | say.Claim, folder: Path, key: SeriesKey) -> str
 
 def headline(judgement: Judgement, result: Result) -> say.Claim:
     """The judgement of the best model in one sentence."""
-    best = judgement.leader
-    found = judgement.suspicions(best["model"])
+    best, found = judgement.leader, judgement.suspected
     skill = "a skill of {skill} ({p}) on {candles}"
     return say.cases(
         (bool(found), f"{{model}} has {skill}, and is suspected of knowing the outcome: {{checks}}."),
@@ -200,7 +192,7 @@ def headline(judgement: Judgement, result: Result) -> say.Claim:
         (best["conclusion"] == WORSE, f"{{model}} is worse than “no change”: it has {skill}."),
         (True, f"It is not proven that {{model}} is better than “no change”: it has {skill}."),
         model=say.model(best["model"]),
-        skill=say.percent(best["skill"], 2, beside=0.0),
+        skill=_skill(best["skill"]),
         p=say.pvalue(best["p_holm"]),
         candles=say.count(len(result.losses), "candle"),
         checks=say.word(", ".join(found) or "none"),
@@ -211,38 +203,35 @@ def _cards(judgement: Judgement) -> list[say.Card]:
     best = judgement.leader
     span = say.claim(
         "{low} to {high} taken alone",
-        low=say.percent(best["skill_low"], 2, beside=0.0),
-        high=say.percent(best["skill_high"], 2, beside=0.0),
+        low=_skill(best["skill_low"]),
+        high=_skill(best["skill_high"]),
     )
-    ahead = say.count(best["horizon"], "candle")
-    conclusion = best["conclusion"] + ", suspected" * bool(judgement.suspicions(best["model"]))
-    cards = [
+    ahead, rows = say.count(best["horizon"], "candle"), say.count(best["rows"], "candle")
+    conclusion = best["conclusion"] + ", suspected" * bool(judgement.suspected)
+    shares = {"direction": "of the signs are right", "coverage": "of its intervals"}
+    return [
         say.Card("Conclusion", say.word(conclusion), f"{say.model(best['model'])}, {ahead} ahead"),
-        say.Card("Skill", say.percent(best["skill"], 2, beside=0.0), str(span)),
-        say.Card(
-            "Missing", say.count(best["missing"]), f"of {say.count(best['rows'], 'candle')}: they count as no change"
+        say.Card("Skill", _skill(best["skill"]), str(span)),
+        say.Card("Missing", say.count(best["missing"]), f"of {rows}: they count as no change"),
+        *(
+            say.Card(name.capitalize(), say.percent(best[name]), note)
+            for name, note in shares.items()
+            if pd.notna(best[name])
         ),
     ]
-    for name, title, note in (
-        ("direction", "Direction", "of the signs are right"),
-        ("coverage", "Coverage", "of its intervals"),
-    ):
-        if pd.notna(best[name]):
-            cards.append(say.Card(title, say.percent(best[name]), note))
-    return cards
 
 
 def _models(judgement: Judgement) -> list[Table]:
     """All models at all horizons, where there are several."""
-    table = judgement.table[judgement.table["model"] != PERSISTENCE].reset_index(drop=True)
     if len(judgement.results) == 1:
         return []
+    table = judgement.table[judgement.table["model"] != PERSISTENCE].reset_index(drop=True)
     columns: Columns = {
         "title": "Model",
         "horizon": "Candles ahead",
         "conclusion": "Conclusion",
         "missing": "Missing",
-        "skill": ("Skill", lambda value: say.percent(value, 2, sign=True, beside=0.0)),
+        "skill": ("Skill", _signed_skill),
         "p_holm": ("p-value, all counted", say.probability),
     }
 
@@ -267,7 +256,7 @@ def _beside(judgement: Judgement, result: Result) -> list[Table]:
     table["set"] = table["in_set"].map({True: "yes", False: "no"})
     columns: Columns = {
         "title": "Model",
-        "skill": ("Skill", lambda value: say.percent(value, 2, sign=True, beside=0.0)),
+        "skill": ("Skill", _signed_skill),
         "p": ("p-value of the model judged against it", say.probability),
         "set": "In the confidence set",
     }
@@ -311,7 +300,7 @@ def _distribution(result: Result) -> list[say.Claim]:
             begin + "outcomes {fall} evenly into its quantiles ({p}).",
             model=say.model(result.leader),
             crps=say.bp(found["crps_bp"], 3),
-            skill=say.percent(found["crps_skill"], 2, beside=0.0),
+            skill=_skill(found["crps_skill"]),
             fall=say.word(fall),
             p=say.pvalue(found["pit_p"]),
         )
@@ -324,8 +313,7 @@ def _changes(result: Result) -> list[say.Claim]:
     said = [evaluation.looks_allowed(result)]
     if row["beats"] or row["ratio"] >= 1 or row["z"] >= 0:
         return said
-    counted = (len(result.verdict.table) - 1) * len(result.family) * result.looks
-    needed = result.verdict.rows * (float(norm.isf(result.verdict.alpha / counted)) / row["z"]) ** 2
+    needed = result.verdict.rows * (float(norm.isf(result.verdict.alpha / result.tests)) / row["z"]) ** 2
     decided = say.claim(
         "With the same skill about {needed} would decide it for {model}; {rows} are judged.",
         model=say.model(result.leader),

@@ -174,9 +174,9 @@ def site_of(inputs: Inputs, page: Page) -> Site:
     return Site(market, symbol, interval, inputs.pages, (*short, ("Python", inputs.versions["python"])))
 
 
-def manifest_text(inputs: Inputs, outputs: Mapping[str, str]) -> str:
+def manifest_text(inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> str:
     """Return ``manifest.json``: inputs, and the hash of every output by its path beside it."""
-    content = {"format": 1, **asdict(inputs), "outputs": dict(sorted(outputs.items()))}
+    content = {"format": 1, **inputs, "outputs": dict(sorted(outputs.items()))}
     return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 

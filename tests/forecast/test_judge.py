@@ -12,7 +12,8 @@ from scipy.stats import norm
 
 from btcml.errors import UsageError
 from btcml.forecast.distribution import LEVELS
-from btcml.forecast.judge import CAVEAT, CHECKS, judge
+from btcml.forecast.judge import CAVEAT, judge
+from btcml.forecast.judge_checks import CHECKS
 from btcml.forecast.metrics import evaluate, forecast_frame
 from btcml.forecast.verdict import verdict
 

@@ -20,7 +20,7 @@ from btcml.pipeline.judge import on_grid
 N = 1500
 GRID = Grid(cutoffs=60, window=50, horizons=(1, 3))
 
-STRANGERS = '''
+EXTERNAL = '''
 import os, time
 import numpy as np, pandas as pd
 
@@ -43,21 +43,21 @@ class New(Drift):
         self.df = self.df if new_df is None else new_df
         return super().predict(h, level=())
 
-class Told(Drift):
-    """Fitted once; told each new candle."""
+class Updated(Drift):
+    """Fitted once; updated with each new candle."""
     def update(self, df):
         self.df = pd.concat([self.df, df])
     def predict(self, h):
         self.df = self.df.tail(50)
         return super().predict(h, level=())
 
-class Knower(Drift):
+class FileReader(Drift):
     """Reads a file of candles by the time of the last one."""
     def predict(self, h, level=None):
         truth = pd.read_parquet(os.environ["TMPDIR"] + "/truth.parquet")
         place = int(truth["ds"].searchsorted(self.df["ds"].iloc[-1]))
         ahead = truth["y"].to_numpy()[place + 1 : place + 1 + h]
-        return pd.DataFrame({"Knower": ahead if len(ahead) == h else [self.df["y"].iloc[-1]] * h})
+        return pd.DataFrame({"FileReader": ahead if len(ahead) == h else [self.df["y"].iloc[-1]] * h})
 
 class Failing(Drift):
     def predict(self, h, level=None):
@@ -67,7 +67,7 @@ class Slow(Drift):
     def fit(self, df):
         time.sleep(600)
 
-class Fat(Drift):
+class Large(Drift):
     def fit(self, df):
         self.x = np.ones(1 << 33)
 '''
@@ -81,16 +81,16 @@ def candles():
 
 
 @pytest.fixture
-def strangers(tmp_path, monkeypatch, candles):
+def external(tmp_path, monkeypatch, candles):
     """A module of another package, and a file of candles that one of its forecasters reads."""
-    (tmp_path / "strangers.py").write_text(STRANGERS, encoding="utf-8")
+    (tmp_path / "external.py").write_text(EXTERNAL, encoding="utf-8")
     truth = pd.DataFrame({"ds": candles["open_time"].dt.tz_localize(None), "y": candles["close"]})
     truth.to_parquet(tmp_path / "truth.parquet")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
-    for name in ("strangers", "others"):
+    for name in ("external", "others"):
         sys.modules.pop(name, None)
 
 
@@ -102,84 +102,83 @@ def plan_of(**changes):
     return {"made": [100, 107, 114], "window": 50, "horizons": [1, 3], "level": 0.9} | changes
 
 
-@pytest.mark.usefixtures("strangers")
+@pytest.mark.usefixtures("external")
 def test_the_three_ways_to_forecast_are_the_direct_call(candles):
-    """Refitted, given the newest candles, or told them: each equals its own call on the candles up to the cutoff."""
-    import strangers  # noqa: PLC0415 - written above
+    """Refitted, given the newest candles, or updated: each equals its own call on the candles up to the cutoff."""
+    import external  # noqa: PLC0415 - written above
 
     found = {
-        name: forecast_grid(getattr(strangers, name), frame_of(candles), plan_of()) for name in ("Drift", "New", "Told")
+        name: forecast_grid(getattr(external, name), frame_of(candles), plan_of())
+        for name in ("Drift", "New", "Updated")
     }
     for place, horizon, said in found["Drift"][["made", "horizon", "y_hat"]].itertuples(index=False):
-        direct = strangers.Drift().fit(frame_of(candles)[place - 49 : place + 1]).predict(3, level=())
+        direct = external.Drift().fit(frame_of(candles)[place - 49 : place + 1]).predict(3, level=())
         assert said == direct["Drift"].iloc[horizon - 1]
     later = found["New"]["made"] > 100  # the first cutoff is forecast by the fit on all candles
     assert found["New"]["y_hat"][later].tolist() == found["Drift"]["y_hat"][later].tolist()
-    assert found["Told"]["y_hat"].tolist() == found["Drift"]["y_hat"].tolist()
+    assert found["Updated"]["y_hat"].tolist() == found["Drift"]["y_hat"].tolist()
     assert found["Drift"]["hi"].notna().all()
     assert found["New"]["hi"].isna().all()
     assert (found["Drift"]["q10"] < found["Drift"]["q90"]).all()
 
 
-@pytest.mark.usefixtures("strangers")
+@pytest.mark.usefixtures("external")
 def test_no_forecaster_sees_a_candle_after_its_cutoff(candles):
     """The future is replaced: nothing changes, bit for bit."""
-    import strangers  # noqa: PLC0415 - written above
+    import external  # noqa: PLC0415 - written above
 
     other = frame_of(candles).assign(y=lambda f: f["y"].where(np.arange(N) <= 114, 1.0))
-    for name in ("Drift", "New", "Told"):
-        one, two = (forecast_grid(getattr(strangers, name), frame, plan_of()) for frame in (frame_of(candles), other))
+    for name in ("Drift", "New", "Updated"):
+        one, two = (forecast_grid(getattr(external, name), frame, plan_of()) for frame in (frame_of(candles), other))
         assert one.equals(two)
 
 
-@pytest.mark.usefixtures("strangers")
+@pytest.mark.usefixtures("external")
 def test_a_forecaster_is_judged_beside_a_file_on_its_grid(candles):
     """Nothing is missing, at both horizons; the second run agrees to the bit."""
-    frames, findings = run_forecasters(["strangers:Drift"], candles, "1h", GRID)
+    frames, findings = run_forecasters(["external:Drift"], candles, "1h", GRID)
     assert findings == []
     times = candles["open_time"]
     naive = pd.DataFrame({"cutoff": times, "open_time": times.shift(-1), "y_hat": candles["close"]})[:-1]
-    found = judge(on_grid({"naive": naive}, frames["strangers:Drift"]) | frames, candles, "1h")
+    found = judge(on_grid({"naive": naive}, frames["external:Drift"]) | frames, candles, "1h")
     assert found.table["missing"].sum() == 0
     assert set(found.table["horizon"]) == {1, 3}
     assert 50 <= found.table["rows"].max() <= 60
 
 
-@pytest.mark.usefixtures("strangers")
+@pytest.mark.usefixtures("external")
 def test_a_forecaster_that_reads_the_candles_elsewhere_is_caught(candles):
     """By the second run, at another time and price."""
-    frames, findings = run_forecasters(["strangers:Knower"], candles, "1h", GRID)
+    frames, findings = run_forecasters(["external:FileReader"], candles, "1h", GRID)
     found = judge(frames, candles, "1h", findings=findings)
-    assert found.suspicions("strangers:Knower")[-1] == "outside knowledge"
+    assert found.suspicions("external:FileReader")[-1] == "outside knowledge"
 
 
-@pytest.mark.usefixtures("strangers")
+@pytest.mark.usefixtures("external")
 def test_a_failure_is_one_sentence_and_a_row(candles):
     """Beside another model; alone it is an error."""
-    frames, findings = run_forecasters(["strangers:Failing", "strangers:Drift"], candles, "1h", GRID)
-    assert [f.sentence for f in findings] == ["strangers:Failing failed: RuntimeError: no weights here"]
+    frames, findings = run_forecasters(["external:Failing", "external:Drift"], candles, "1h", GRID)
+    assert [f.sentence for f in findings] == ["external:Failing failed: RuntimeError: no weights here"]
     table = judge(frames, candles, "1h", findings=findings).table
-    assert table.loc[table["model"] == "strangers:Failing", "conclusion"].tolist() == ["failed"]
+    assert table.loc[table["model"] == "external:Failing", "conclusion"].tolist() == ["failed"]
     slow, lean = Grid(60, 50, seconds=2), Grid(60, 50, memory_mib=4096)
     for name, grid, said in (
         ("Slow", slow, "did not end within 2 s"),
-        ("Fat", lean, "its limit is 4096 MiB"),
+        ("Large", lean, "its limit is 4096 MiB"),
         ("None", GRID, "has no attribute 'None'"),
     ):
         with pytest.raises(NotReadyError, match=said):
-            run_forecasters([f"strangers:{name}"], candles, "1h", grid)
+            run_forecasters([f"external:{name}"], candles, "1h", grid)
     with pytest.raises(NotReadyError, match="a forecaster is a name registered"):
         run_forecasters(["nobody"], candles, "1h", GRID)
 
 
-@pytest.mark.usefixtures("strangers")
+@pytest.mark.usefixtures("external")
 def test_missing_candles_have_the_last_close(candles):
     """So that no library refuses a gap; what the forecaster says of the others stays the same."""
     holed = candles.drop(index=range(1300, 1310)).reset_index(drop=True)
     every = Grid(cutoffs=1000, window=50)
-    whole, other = (
-        run_forecasters(["strangers:Drift"], c, "1h", every)[0]["strangers:Drift"] for c in (candles, holed)
-    )
+    whole, other = (run_forecasters(["external:Drift"], c, "1h", every)[0]["external:Drift"] for c in (candles, holed))
     both = whole.merge(other, on=["open_time", "horizon"], suffixes=("", "_holed"))
     before = both["cutoff"] < candles["open_time"][1300]
     assert 100 < before.sum() < len(both)
@@ -190,7 +189,7 @@ def test_missing_candles_have_the_last_close(candles):
 def test_too_few_candles_are_refused(candles):
     """The window must lie before the test."""
     with pytest.raises(NotReadyError, match="a forecaster needs 5000 candles before the test"):
-        run_forecasters(["strangers:Drift"], candles, "1h", Grid(window=5000))
+        run_forecasters(["external:Drift"], candles, "1h", Grid(window=5000))
 
 
 @pytest.fixture
@@ -245,11 +244,11 @@ class fracast:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("package", ["statsforecast", "mlforecast", "fracast"])
-def test_libraries_are_judged_as_they_are(strangers, candles, package):
+def test_libraries_are_judged_as_they_are(external, candles, package):
     """Where they are installed: no candle is missing, the second run agrees; statsforecast equals its own call."""
     if find_spec(package) is None:
         pytest.skip(f"the package {package} is not installed")
-    (strangers / "others.py").write_text(OTHERS, encoding="utf-8")
+    (external / "others.py").write_text(OTHERS, encoding="utf-8")
     name = f"others:{package}"
     frames, findings = run_forecasters([name], candles, "1h", Grid(cutoffs=20, window=300, horizons=(1, 3)))
     found = judge(frames, candles, "1h", findings=findings)

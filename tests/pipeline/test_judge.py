@@ -10,7 +10,7 @@ from btcml.errors import SourceError, UsageError
 from btcml.forecast.judge import judge
 from btcml.market.files import FileMarket
 from btcml.market.simulate import SimulatedMarket
-from btcml.pipeline.judge import Reading, find_series, gather_judged, load_forecasts, with_ours
+from btcml.pipeline.judge import ReadOptions, find_series, gather_judged, load_forecasts, with_ours
 
 TIMES = pd.date_range("2025-01-01", periods=6, freq="5min", tz="UTC")
 FORECASTS = pd.DataFrame(
@@ -21,7 +21,7 @@ FORECASTS = pd.DataFrame(
 def load(path, frame, **reading):
     """Write a file and read it back."""
     frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_csv(path, index=False)
-    return load_forecasts([path], "5m", Reading(**reading))[path.name.split(".")[0]]
+    return load_forecasts([path], "5m", ReadOptions(**reading))[path.name.split(".")[0]]
 
 
 @pytest.mark.parametrize("name", ["mine.csv", "mine.parquet", "mine.csv.gz"])
@@ -75,11 +75,11 @@ def test_files_of_one_name_are_versions_of_one_model(tmp_path):
         (tmp_path / folder).mkdir()
         FORECASTS.to_csv(tmp_path / folder / "mine.csv", index=False)
     paths = [tmp_path / folder / "mine.csv" for folder in ("old", "new")]
-    found = load_forecasts(paths, "5m", Reading())
+    found = load_forecasts(paths, "5m", ReadOptions())
     assert len(found) == 2
     assert {frame["model"].iloc[0] for frame in found.values()} == {"mine"}
     FORECASTS.to_csv(tmp_path / "other.csv", index=False)
-    named = load_forecasts([paths[0], tmp_path / "other.csv"], "5m", Reading(model="m"))
+    named = load_forecasts([paths[0], tmp_path / "other.csv"], "5m", ReadOptions(model="m"))
     assert {frame["model"].iloc[0] for frame in named.values()} == {"m"}
 
 
@@ -96,7 +96,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, said):
     """In one sentence."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SourceError, match=said):
-        load_forecasts([tmp_path / name], "5m", Reading())
+        load_forecasts([tmp_path / name], "5m", ReadOptions())
 
 
 def test_the_series_is_the_only_one_of_the_file_or_the_one_named(tmp_path):

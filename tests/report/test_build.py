@@ -339,7 +339,7 @@ def test_the_heads_of_the_sealed_forecasts_stand_in_the_manifest(tmp_path, built
     assert json.loads((built / "pages" / "manifest.json").read_text())["heads"] == {}
     snapshot = dataclasses.replace(make_snapshot(), heads={"seq": "7", "hash": "ab" * 32})
     inputs = gather_inputs(save_snapshot(snapshot, tmp_path / "bundles"), chapters)
-    assert json.loads(manifest_text(inputs, {}))["heads"] == {"seq": "7", "hash": "ab" * 32}
+    assert json.loads(manifest_text(dataclasses.asdict(inputs), {}))["heads"] == {"seq": "7", "hash": "ab" * 32}
 
 
 def test_too_short_a_span_stops_the_build_before_its_first_chapter(tmp_path, built_once):

@@ -13,8 +13,9 @@ from scipy.stats import norm
 
 from btcml.candles import SeriesKey
 from btcml.errors import NotFoundError, ReportError, UsageError
-from btcml.forecast.judge import CAVEAT, CHECKS, judge
-from btcml.report.judgement import Judged, badge, judged_inputs, verify_judgement, write_judgement
+from btcml.forecast.judge import CAVEAT, judge
+from btcml.forecast.judge_checks import CHECKS
+from btcml.report.judgement import PageInputs, badge, hash_inputs, verify_judgement, write_judgement
 
 N, SIZE = 3000, 1e-3
 KEY = SeriesKey("file:mine", "BTCUSDT", "5m")
@@ -31,7 +32,7 @@ def judged(share, rows=N, horizon=1, noise=0.1):
     spread = {f"q{level}": close * np.exp(SIZE * norm.ppf(level / 100)) for level in (5, 50, 95)}
     frames = {"mine": frame.assign(**spread)[:rows], "naive": frame.assign(y_hat=close)[:rows]}
     frames = {name: part[:-horizon] if len(part) > N else part for name, part in frames.items()}
-    return Judged(judge(frames, candles, "5m"), KEY, judged_inputs(frames, candles, level=0.9))
+    return PageInputs(judge(frames, candles, "5m"), KEY, hash_inputs(frames, candles, level=0.9))
 
 
 @pytest.fixture(scope="module")
