@@ -169,6 +169,18 @@ def test_fifty_visits_after_an_idle_time_do_not_fail(browser, stub, tmp_path):
     _visit_after_idle(stub, browser, tmp_path / "log", idle=120, visits=50)
 
 
+def test_a_page_whose_kernel_ended_before_its_first_socket_opens_again(browser, dashboard):
+    """A slow network: the kernel has ended when the scripts of the page are there."""
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*voila.js"]})
+    browser.get(dashboard)
+    kernel = browser.execute_script(KERNEL)
+    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    assert requests.post(f"{dashboard}voila/api/shutdown/{kernel}", timeout=WAIT_S).status_code == 204
+    until(browser, ALL)
+    assert browser.execute_script(KERNEL) != kernel
+
+
 def test_a_browser_that_is_killed_leaves_no_kernel(stub, tmp_path):
     """It sends no message: the server detects it."""
     with running_dashboard(stub.url, "--warm", "1") as (url, process):

@@ -1,6 +1,5 @@
 // The browser's side of a visit: what the viewer's browser knows, the address as a link to what is shown, and a kernel that is lost.
 
-const AGAIN_MS = 400;
 const own = document.body.dataset.voila === "voila";  // else a notebook, whose address and kernel are not ours
 const kernelId = own ? JSON.parse(document.getElementById("jupyter-config-data").textContent).kernelId : "";
 const base = document.body.dataset.base || "";
@@ -99,11 +98,9 @@ class Visit {
     for (;;) {
       const answer = await fetch(`${base}health`, { cache: "no-store" }).catch(() => null);
       if (answer?.ok) break;
-      await new Promise((resolve) => setTimeout(resolve, 5 * AGAIN_MS));
+      await new Promise((resolve) => setTimeout(resolve, 2000));
     }
-    const times = Number(sessionStorage.getItem("btcml-reopened") || 0);
-    sessionStorage.setItem("btcml-reopened", times + 1);
-    setTimeout(() => location.reload(), Math.min(AGAIN_MS * 2 ** times, 15_000));
+    reopen();  // of start.js
   }
 }
 
