@@ -82,6 +82,11 @@ class Dataset:
         return horizon_scale(self.prepared, self.horizon)
 
     @property
+    def length(self) -> pd.Timedelta:
+        """Length of a candle."""
+        return pd.Timedelta(microseconds=self.prepared.step_us)
+
+    @property
     def suspect(self) -> NDArray[np.bool_]:
         """Rows not to fit on: they, or a candle up to their horizon, depend on a suspect candle."""
         later = np.append(self.spoiled, np.zeros(self.horizon)).astype("float64")

@@ -448,7 +448,7 @@ def _shape(ranges: FoldForecasts) -> tuple[float, float]:
 
 
 def _interval_state(raw: RawForecasts, level: float) -> dict[str, Any]:
-    interval = AdaptiveInterval(level=level)
+    interval = AdaptiveInterval.of_candles(raw.close.data.length, level)
     interval.run(*interval_inputs(raw))
     return interval.state()
 

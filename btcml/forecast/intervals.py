@@ -9,7 +9,9 @@ tracking: Angelopoulos, Candès & Tibshirani, "Conformal PID control for time se
 error rate of each third differs from ``1 - level`` by at most (range of its quantile) / (gamma n),
 whatever the data do. A short memory of recent errors widens the interval while the scale forecast is too low; it
 costs 0.2 % of the Winkler score and lifts the worst day by 3 points. The defaults of `gamma`, `memory` and `gain`
-were chosen on real 5m candles of 2021 and 2022.
+were chosen on real 5m candles of 2021 and 2022. With longer candles the memory keeps its eight hours and each error
+its weight (`AdaptiveInterval.of_candles`): 96 hourly candles made the Winkler score of BTC and ETH in those years
+worse by 0.3 % and the coverage of the thirds more uneven.
 
 Libraries were tried first: crepes 0.9 has no adaptive update, and MAPIE 1.6 updates one level for
 all rows at 0.8 ms a row (four minutes for 300,000 candles; here half a second).
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 
+_MEMORY, _MEMORY_SPAN, _ERRORS_PER_GAIN = 96, pd.Timedelta(hours=8), 24
 _SIDES = ("both", "lower", "upper")
 _UNIT_LEVEL = 0.9
 _MIN = 10
@@ -90,8 +93,8 @@ class AdaptiveInterval:
     bins: int = 3
     warmup: int = 500
     side: str = "both"
-    memory: int = 96
-    gain: float = 4.0
+    memory: int = _MEMORY
+    gain: float = _MEMORY / _ERRORS_PER_GAIN
     _seen: list[tuple[float, float]] = field(default_factory=list, init=False, repr=False)
     _unit: float = field(default=math.nan, init=False, repr=False)
     _recent: float = field(default=0.0, init=False, repr=False)
@@ -112,6 +115,19 @@ class AdaptiveInterval:
             if not holds:
                 msg = f"{sentence}, found {getattr(self, sentence.split()[0])!r}"
                 raise UsageError(msg)
+
+    @classmethod
+    def of_candles(cls, length: pd.Timedelta, level: float = 0.9) -> AdaptiveInterval:
+        """Interval for candles of a length: its memory is eight hours, at most 96 candles; all errors weigh the same.
+
+        Examples
+        --------
+        >>> hourly = AdaptiveInterval.of_candles(pd.Timedelta(hours=1))
+        >>> hourly.memory, round(hourly.gain, 2)
+        (8, 0.33)
+        """
+        memory = max(1, min(_MEMORY, _MEMORY_SPAN // length))
+        return cls(level=level, memory=memory, gain=memory / _ERRORS_PER_GAIN)
 
     @property
     def ready(self) -> bool:

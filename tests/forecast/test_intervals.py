@@ -143,6 +143,14 @@ def test_a_market_without_a_move_is_still_learned_from() -> None:
     assert inside[-5000:].mean() == pytest.approx(0.9, abs=0.015)
 
 
+@pytest.mark.parametrize(("minutes", "memory"), [(1, 96), (5, 96), (15, 32), (60, 8), (1440, 1)])
+def test_the_memory_is_eight_hours_and_at_most_96_candles(minutes: int, memory: int) -> None:
+    """Each error adds the same to the quantile whatever the length of a candle is, and 5m has the defaults."""
+    interval = AdaptiveInterval.of_candles(pd.Timedelta(minutes=minutes), level=0.8)
+    assert (interval.level, interval.memory) == (0.8, memory)
+    assert interval.gain / interval.memory == pytest.approx(AdaptiveInterval().gain / AdaptiveInterval().memory)
+
+
 @pytest.mark.parametrize(
     ("parameters", "word"),
     [
