@@ -126,9 +126,8 @@ def _declare_judge(parser: ArgumentParser) -> None:
     parser.add_argument("--level", type=float, default=0.9, help="coverage that lo to hi should have (default 0.9)")
     parser.add_argument("--model", help="name of the model of files without a column model")
     parser.add_argument("--timezone", help="zone of times without one, such as America/New_York (default: UTC)")
-    parser.add_argument(
-        "--looks", type=positive, default=1, help="verdicts that these candles have seen, with this one"
-    )
+    seen = "verdicts that these candles have seen, with this one (default: counted by the database, where there is one)"
+    parser.add_argument("--looks", type=positive, help=seen)
     ours = "comma-separated models of our own, fitted on the candles before, for comparison on the same candles"
     parser.add_argument("--beside", metavar="MODELS", help=ours)
     named = "forecaster with fit(df) and predict(h): module:factory, or a registered name; repeated"
@@ -147,7 +146,6 @@ def _declare_judge(parser: ArgumentParser) -> None:
 
 def _judge(args: Namespace) -> Any:
     from btcml.candles import SeriesKey
-    from btcml.forecast.judge import judge
     from btcml.pipeline.judge import ReadOptions, find_series, gather_judged, load_forecasts, on_grid, with_ours
 
     columns = dict(_pair(text) for text in args.column)
@@ -159,13 +157,50 @@ def _judge(args: Namespace) -> Any:
     made, findings = _forecasters(args, candles, interval)
     if made:
         frames = on_grid(frames, next(iter(made.values()))) | made
-    found = judge(frames, candles, interval, values=args.unit, level=args.level, looks=args.looks, findings=findings)
+    key = SeriesKey(source.market, symbol, interval)
+    found = _judged(args, frames, candles, key, findings)
     if args.beside:
         found = with_ours(found, candles, _names(args.beside) or ())
     args.status = found.exit_status
     if args.page:
-        say(_page(args, found, frames, candles, SeriesKey(source.market, symbol, interval)))
+        say(_page(args, found, frames, candles, key))
     return found.to_dict() if args.json else str(found)
+
+
+def _judged(
+    args: Namespace, frames: dict[str, pd.DataFrame], candles: pd.DataFrame, key: SeriesKey, findings: list[Finding]
+) -> Judgement:
+    """Judgement with the looks that are given, else those of the page to verify, else those that a database counts."""
+    from btcml.forecast.judge import judge
+
+    options: dict[str, Any] = {"values": args.unit, "level": args.level, "findings": findings}
+    looks = args.looks
+    if looks is None and args.page and args.verify:
+        require_extra("judge", "report")
+        from btcml.report.judgement import looks_of
+
+        looks = looks_of(args.page)
+    found = judge(frames, candles, key.interval, looks=looks or 1, **options)
+    counted = _count(key, frames, found)
+    if looks is None and counted > 1:
+        say(f"the p-values allow for {counted} looks: other models were judged on these candles (see --looks)")
+        found = judge(frames, candles, key.interval, looks=counted, **options)
+    return found
+
+
+def _count(key: SeriesKey, frames: dict[str, pd.DataFrame], found: Judgement) -> int:
+    """Looks at the candles by the database; 1 where there is none."""
+    from btcml.errors import StoreError
+    from btcml.pipeline.judge import count_tries
+    from btcml.settings import load_settings
+    from btcml.store.engine import find_store
+
+    try:
+        store = find_store(load_settings())
+        return count_tries(store, key, frames, found) if store else 1
+    except StoreError as error:
+        say(f"these models are not counted as tries: {error}")
+        return 1
 
 
 def _forecasters(
@@ -191,7 +226,8 @@ def _page(
     require_extra("judge", "report")
     from btcml.report.judgement import PageInputs, hash_inputs, verify_judgement, write_judgement
 
-    hashes = hash_inputs(frames, candles, values=args.unit, level=args.level, looks=args.looks)
+    looks = found.results[0].looks
+    hashes = hash_inputs(frames, candles, values=args.unit, level=args.level, looks=looks)
     inputs = PageInputs(found, key, hashes)
     return str(verify_judgement(inputs, args.page) if args.verify else write_judgement(inputs, args.page))
 

@@ -2,29 +2,32 @@
 
 A forecaster has ``fit(df)`` and ``predict(h)`` in the form of Nixtla's libraries: ``df`` has ``unique_id, ds, y`` (here
 the close), and ``predict`` returns a column with forecasts of the next h candles. It is given no candle after the
-cutoff. ``python -m btcml.forecast.foreign FOLDER`` runs one in its own process.
+cutoff: ``python -m btcml.forecast.foreign PLAN`` runs one in its own process, and later candles are sent to it only
+when it has returned the forecasts of the cutoff.
 """
 
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
+import os
 import re
 import resource
 import sys
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from btcml.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 
 GROUP = "btcml.models"
@@ -55,8 +58,16 @@ def find_factory(name: str) -> Callable[[], Any]:
     return getattr(import_module(module), attribute)
 
 
-def forecast_grid(factory: Callable[[], Any], frame: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
-    """Forecasts of one forecaster at each cutoff.
+def new_candles(frame: pd.DataFrame, made: Iterable[int]) -> Iterator[pd.DataFrame]:
+    """Candles that are new at each cutoff; at the first one, all before it, too."""
+    for last, place in itertools.pairwise([-1, *made]):
+        yield frame.iloc[last + 1 : place + 1].reset_index(drop=True)
+
+
+def forecast_grid(
+    factory: Callable[[], Any], parts: Iterable[pd.DataFrame], plan: Mapping[str, Any]
+) -> Iterator[list[dict[str, float]]]:
+    """Forecasts of one forecaster at each cutoff, before the candles of the next one are asked for.
 
     One whose ``predict`` takes ``new_df`` is fitted once, on all candles up to the first cutoff; one with ``update``
     is fitted once and updated with the new candles; any other is fitted at each cutoff.
@@ -65,35 +76,34 @@ def forecast_grid(factory: Callable[[], Any], frame: pd.DataFrame, plan: Mapping
     ----------
     factory
         Makes an unfitted forecaster.
-    frame
-        ``unique_id, ds, y``.
+    parts
+        ``unique_id, ds, y`` of the new candles at each cutoff (`new_candles`).
     plan
-        ``made`` (positions of the cutoffs), ``window`` (candles that it is given), ``horizons`` and ``level``.
+        ``window`` (candles that it is given), ``horizons`` and ``level``.
 
-    Returns
-    -------
-    DataFrame
-        ``made, horizon, y_hat, lo, hi``, and quantiles such as ``q5`` where it gives them.
+    Yields
+    ------
+    list of dict
+        ``horizon, y_hat, lo, hi``, and quantiles such as ``q5`` where it gives them; one for each horizon.
     """
-    rows, fitted, known, with_interval = [], None, 0, True
+    model, window, with_interval = None, pd.DataFrame(), True
     ahead, level = max(plan["horizons"]), round(100 * plan["level"])
-    for place in plan["made"]:
-        window = frame.iloc[max(0, place + 1 - plan["window"]) : place + 1].reset_index(drop=True).copy()
-        model, options = fitted or factory(), dict[str, Any](h=ahead)
+    for part in parts:
+        window = pd.concat([window, part]).tail(plan["window"]).reset_index(drop=True)
+        options, fitted = dict[str, Any](h=ahead), model
+        model = fitted or factory()
         takes = inspect.signature(model.predict).parameters
+        once = "new_df" in takes or hasattr(model, "update")
         if fitted is None:
-            once = "new_df" in takes or hasattr(model, "update")
-            model.fit(frame.iloc[: place + 1].copy() if once else window)
-            fitted = model if once else None
+            model.fit(part if once else window.copy())
         elif "new_df" in takes:
-            options["new_df"] = window
+            options["new_df"] = window.copy()
         else:
-            model.update(frame.iloc[known : place + 1].copy())
-        known = place + 1
+            model.update(part)
         asked = level if with_interval and "level" in takes else None
         found, with_interval = _predicted(model, options, asked)
-        rows += _rows(found, place, plan["horizons"], level)
-    return pd.DataFrame(rows)
+        yield _rows(found, plan["horizons"], level)
+        model = model if once else None
 
 
 def _predicted(model: Any, options: dict[str, Any], level: int | None) -> tuple[pd.DataFrame, bool]:
@@ -104,7 +114,7 @@ def _predicted(model: Any, options: dict[str, Any], level: int | None) -> tuple[
     return model.predict(**options), False
 
 
-def _rows(found: pd.DataFrame, place: int, horizons: Sequence[int], level: int) -> list[dict[str, float]]:
+def _rows(found: pd.DataFrame, horizons: Sequence[int], level: int) -> list[dict[str, float]]:
     """Rows of what ``predict`` returned: its first column of forecasts, the interval of that, and quantiles."""
     names = [str(name) for name in found if name not in _KEYS and not re.search(r"-(lo|hi)-", str(name))]
     quantiles = {name: name for name in names if QUANTILE.fullmatch(name)}
@@ -115,19 +125,22 @@ def _rows(found: pd.DataFrame, place: int, horizons: Sequence[int], level: int) 
         raise UsageError(msg)
     known = {"y_hat": points[0], "lo": f"{points[0]}-lo-{level}", "hi": f"{points[0]}-hi-{level}"} | quantiles
     return [
-        {"made": place, "horizon": h}
+        {"horizon": h}
         | {ours: float(found[theirs].iloc[h - 1]) if theirs in found else np.nan for ours, theirs in known.items()}
         for h in horizons
     ]
 
 
-def _child(folder: Path) -> None:
-    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+def _child(plan: Mapping[str, Any]) -> None:
+    """Forecast as the candles come in, an Arrow batch for each cutoff; a line of JSON goes back for each."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a forecaster prints belongs to the log
     limit = plan["memory_mib"] * _MIB
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    frame = pd.read_parquet(folder / "candles.parquet")
-    forecast_grid(find_factory(plan["name"]), frame, plan).to_parquet(folder / "forecasts.parquet")
+    with pa.ipc.open_stream(sys.stdin.buffer) as batches:
+        for rows in forecast_grid(find_factory(plan["name"]), (batch.to_pandas() for batch in batches), plan):
+            print(json.dumps(rows), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    _child(Path(sys.argv[1]))
+    _child(json.loads(sys.argv[1]))

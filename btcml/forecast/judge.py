@@ -340,7 +340,10 @@ class _Horizon:
         Between the levels given, and beyond them, quantiles are linear in those of a normal distribution.
         """
         names, base = [*levels], part["base"].to_numpy()
-        given = np.log(part[names].where(part[names] > 0).to_numpy(dtype=float) / base[:, None])
+        usable = part[names].gt(0) & np.isfinite(part[names])
+        words = "have quantiles that are not finite and positive, which do not count"
+        self._found += count_findings(part[(part[names].notna() & ~usable).any(axis=1)], "infinite interval", words)
+        given = np.log(part[names].where(usable).to_numpy(dtype=float) / base[:, None])
         falling = (np.diff(given) < 0).any(axis=1)
         self._found += count_findings(part[falling], "crossed interval", "have quantiles that fall, which are sorted")
         known, wanted = (np.asarray(norm.ppf(at)) for at in ([*levels.values()], LEVELS))

@@ -37,6 +37,7 @@ _OPTIONAL = ("lo", "hi", "prob_up")
 _KEYS = ["model", "horizon", "at"]
 _FACTOR = math.log(2)
 _MANY = 20
+_LONGEST = 100
 _PER_CENT = 0.01
 
 
@@ -88,6 +89,10 @@ def _joined(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*_REQUIRED, "model"], dtype="str")
     if (rows["model"].isna() | (rows["model"].str.strip() == "")).any():
         msg = "the column model should name a model in each row, found rows without a name: name them, or leave it out"
+        raise UsageError(msg)
+    odd = [name for name in rows["model"].unique() if not name.isprintable() or len(name) > _LONGEST]
+    if odd:
+        msg = f"a model has a name of at most {_LONGEST} printable characters, found {odd[0][:_LONGEST]!r}: name it so"
         raise UsageError(msg)
     rows = rows[rows["y_hat"].notna()]
     if rows.empty:
@@ -157,15 +162,18 @@ def _scorable(rows: pd.DataFrame, prepared: Prepared) -> tuple[pd.DataFrame, lis
             "for close times give --cutoff-is close"
         )
         raise UsageError(msg)
-    if (rows["horizon"] > LONGEST_HORIZON).any():
-        msg = f"a horizon is at most {LONGEST_HORIZON} candles, found {rows['horizon'].max()}: leave longer ones out"
+    far = rows[rows["horizon"] > LONGEST_HORIZON]
+    if len(far):
+        found = f"{far['file'].iloc[0]}, row {far['row'].iloc[0]}: {far['horizon'].iloc[0]:,}"
+        msg = f"a horizon is at most {LONGEST_HORIZON} candles, found in {found}: leave longer ones out"
         raise UsageError(msg)
     there = (rows["made"] >= 0) & (rows["at"] - rows["made"] == rows["horizon"])
     if not (there & ~late).any():
-        first, last = (pd.Timestamp(prepared.ticks[place] * 1000, tz="UTC") for place in (0, -1))
+        candles = pd.to_datetime(prepared.ticks[[0, -1]], unit="us")
+        spans = [f"{span.min():%Y-%m-%d %H:%M} to {span.max():%Y-%m-%d %H:%M}" for span in (candles, rows["open_time"])]
         msg = (
-            f"no forecast is of a candle: the candles are from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}, the "
-            f"forecasts from {rows['open_time'].min()} to {rows['open_time'].max()}: give the candles of that time"
+            f"no forecast is of a candle: the candles are from {spans[0]}, the forecasts from {spans[1]}: give the "
+            "candles of that time"
         )
         raise UsageError(msg)
     words = "used the candle forecast, or a later one, and do not count"
@@ -190,7 +198,7 @@ def _priced(rows: pd.DataFrame, prepared: Prepared, values: str) -> pd.DataFrame
         row = rows.iloc[bad]
         msg = (
             f"{row['file']}, row {row['row']}: y_hat {row['y_hat']:g} read as a {values} is not near the last close, "
-            f"{base[bad]:g}: say what the values are with --values {', '.join(VALUES)}"
+            f"{base[bad]:g}: say what the values are with --values {', '.join(VALUES)}, or leave such rows out"
         )
         raise UsageError(msg)
     return rows.assign(base=base, y=y, **prices)

@@ -246,7 +246,7 @@ def _test_rows(data: Dataset, fold: Fold) -> Rows:
 
 
 def _fit(name: str, parts: Sequence[tuple[Sample, Rows]]) -> Model:
-    return make_model(name).fit(stack([sample.at(rows) for sample, rows in parts]))
+    return make_model(name).fit(stack([sample.training(rows) for sample, rows in parts]))
 
 
 def _fit_dump(name: str, parts: Sequence[tuple[Sample, Rows]]) -> dict[str, bytes]:

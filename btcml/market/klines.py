@@ -46,6 +46,9 @@ _EPOCH = "a time in s, ms or µs since 1970, in the years 2009 to 2200"
 _MILLISECOND = pd.Timedelta(milliseconds=1)
 
 
+_ZONED = r"[T ]\d.*(?:[zZ]|[+-]\d\d(?::?\d\d)?)$"
+
+
 def is_epoch(value: object) -> bool:
     """Whether a value is a time since 1970 in s, ms, µs or ns, in the years 2009 to 2200.
 
@@ -56,6 +59,23 @@ def is_epoch(value: object) -> bool:
     """
     number = _number(str(value))
     return number is not None and any(_FIRST * scale <= number < _LAST * scale for _, scale in _UNITS)
+
+
+def parse_numbers(column: pd.Series, name: str) -> pd.Series:
+    """Read numbers of any kind as float64; nothing and ``nan`` are NaN.
+
+    Raises
+    ------
+    SourceError
+        If a value is no number.
+    """
+    if pd.api.types.is_numeric_dtype(column):
+        return column.astype("float64")
+    numbers = _to_numbers(column)
+    wrong = numbers.isna() & column.notna() & ~column.astype("str").str.strip().str.lower().isin(("", "nan"))
+    if wrong.any():
+        _refuse(column, wrong, name, "a number")
+    return numbers.astype("float64")
 
 
 def parse_times(column: pd.Series, name: str, timezone: str | None = None) -> pd.Series:
@@ -123,8 +143,11 @@ def _text_times(column: pd.Series, name: str, timezone: str | None) -> pd.Series
         return pd.to_datetime(text, utc=True, format="ISO8601", errors="coerce")
     try:
         times = pd.to_datetime(text, format="ISO8601")
-    except ValueError:  # a time with a zone of its own, or no time at all
-        return pd.to_datetime(text, utc=True, format="ISO8601", errors="coerce")
+    except ValueError:  # times with several zones, some with none, or no time at all
+        times, zoned = pd.to_datetime(text, utc=True, format="ISO8601", errors="coerce"), text.str.contains(_ZONED)
+        if zoned.any() and (times.notna() & ~zoned).any():
+            _refuse(column, times.notna() & ~zoned, name, "a time with a zone, as in other rows")
+        return times
     return _localized(times, timezone)
 
 
@@ -180,7 +203,7 @@ def read_columns(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
         msg = f"this is not a file of candles: no column open_time or time among {', '.join(map(str, frame.columns))}"
         raise SourceError(msg)
     for name in known.columns:
-        known[name] = parse_times(known[name], name) if name.endswith("_time") else _floats(known[name], name)
+        known[name] = parse_times(known[name], name) if name.endswith("_time") else parse_numbers(known[name], name)
     return as_candles(known, interval)
 
 
@@ -192,16 +215,6 @@ def _renamed(frame: pd.DataFrame) -> pd.DataFrame:
         if name in COLUMNS and (name not in names or plain == name):
             names[name] = column
     return pd.DataFrame({name: frame[column] for name, column in names.items()})
-
-
-def _floats(column: pd.Series, name: str) -> pd.Series:
-    if pd.api.types.is_numeric_dtype(column):
-        return column.astype("float64")
-    numbers = _to_numbers(column)
-    wrong = numbers.isna() & column.notna() & ~column.astype("str").str.strip().str.lower().isin(("", "nan"))
-    if wrong.any():
-        _refuse(column, wrong, name, "a number")
-    return numbers.astype("float64")
 
 
 def parse_klines(rows: Any, interval: str, *, lenient: bool = False) -> pd.DataFrame:

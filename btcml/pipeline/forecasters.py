@@ -8,18 +8,22 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from scipy.stats import spearmanr
 
 from btcml.candles import TIME, interval_delta
 from btcml.errors import NotReadyError
 from btcml.forecast.experiment import Experiment
+from btcml.forecast.foreign import new_candles
 from btcml.forecast.judge_checks import Finding
 
 if TYPE_CHECKING:
@@ -147,39 +151,64 @@ def _run(name: str, candles: pd.DataFrame, interval: str, grid: Grid, made: Sequ
     times, step = candles["open_time"], interval_delta(interval)
     whole = pd.date_range(times.iloc[0], times.iloc[-1], freq=step, unit="us")
     filled = candles.set_index("open_time")["close"].reindex(whole).ffill()  # what is missing has the last close
+    frame = pd.DataFrame({"unique_id": "close", "ds": whole.tz_localize(None), "y": filled.to_numpy()})
     places = whole.get_indexer(pd.Index(times.iloc[list(made)]))
-    with TemporaryDirectory(prefix="btcml-forecaster-") as scratch:
-        folder = Path(scratch)
-        frame = pd.DataFrame({"unique_id": "close", "ds": whole.tz_localize(None), "y": filled.to_numpy()})
-        frame.to_parquet(folder / "candles.parquet")
-        plan = asdict(grid) | {"name": name, "made": places.tolist()}
-        (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
-        _wait(name, folder, grid)
-        found = pd.read_parquet(folder / "forecasts.parquet")
-    found["made"] = found["made"].map(dict(zip(places, made, strict=True)))
+    answers = _answers(name, list(new_candles(frame, places.tolist())), grid)
+    found = pd.DataFrame([{"made": place} | row for place, rows in zip(made, answers, strict=True) for row in rows])
     cutoff = times.iloc[found["made"]].reset_index(drop=True)
     return found.assign(model=name, cutoff=cutoff, open_time=(cutoff + found["horizon"] * step).astype(TIME))
 
 
-def _wait(name: str, folder: Path, grid: Grid) -> None:
-    command = [sys.executable, "-m", "btcml.forecast.foreign", str(folder)]
+def _answers(name: str, parts: Sequence[pd.DataFrame], grid: Grid) -> list[list[dict[str, float]]]:
+    """Forecasts at each cutoff; the candles of the next one are sent when they are there."""
+    command = [sys.executable, "-m", "btcml.forecast.foreign", json.dumps(asdict(grid) | {"name": name})]
     env = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), env.get("PYTHONPATH")]))
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, env=env, cwd=folder, stdout=log, stderr=log, start_new_session=True)  # noqa: S603
+    with TemporaryDirectory(prefix="btcml-forecaster-") as folder, TemporaryFile("w+", errors="replace") as log:
+        process = subprocess.Popen(  # noqa: S603
+            command, env=env, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+        timer = threading.Timer(grid.seconds, _kill, [process])
+        timer.start()
         try:
-            status = process.wait(grid.seconds)
-        except subprocess.TimeoutExpired:
-            msg = f"{name} failed: it did not end within {grid.seconds:g} s: give --seconds, or fewer --cutoffs"
-            raise NotReadyError(msg) from None
+            found, status = _exchange(process, parts), process.wait()
+            late = not timer.is_alive()
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-    if status:
-        lines = (folder / "log").read_text(errors="replace").strip().splitlines() or [f"status {status}"]
-        last = max((n for n, line in enumerate(lines) if _ERROR.match(line)), default=len(lines) - 1)
-        said = re.sub(r"^btcml\.errors\.\w+: ", "", " ".join(lines[last:]))[:300]
-        limit = f" (its limit is {grid.memory_mib} MiB: see --memory)" * ("MemoryError" in said)
-        msg = f"{name} failed: {said}{limit}"
-        raise NotReadyError(msg)
+            timer.cancel()
+            _kill(process)
+        if late:
+            msg = f"{name} failed: it did not end within {grid.seconds:g} s: give --seconds, or fewer --cutoffs"
+            raise NotReadyError(msg)
+        if status or len(found) < len(parts):
+            log.seek(0)
+            raise NotReadyError(_failure(name, log.read(), status, grid))
+    return found
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and those that it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _exchange(process: subprocess.Popen[bytes], parts: Sequence[pd.DataFrame]) -> list[list[dict[str, float]]]:
+    """Send candles and read forecasts in turn, until the process ends."""
+    found: list[list[dict[str, float]]] = []
+    sent, answers = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
+    schema = pa.Schema.from_pandas(parts[0], preserve_index=False).remove_metadata()
+    with suppress(OSError, ValueError), answers, sent, pa.ipc.new_stream(sent, schema) as batches:
+        for part in parts:
+            batches.write_batch(pa.RecordBatch.from_pandas(part, schema))
+            sent.flush()
+            found.append(json.loads(answers.readline()))
+    return found
+
+
+def _failure(name: str, log: str, status: int, grid: Grid) -> str:
+    """What a forecaster said when it ended, in one sentence."""
+    lines = log.strip().splitlines() or [f"status {status}"]
+    last = max((n for n, line in enumerate(lines) if _ERROR.match(line)), default=len(lines) - 1)
+    said = re.sub(r"^btcml\.errors\.\w+: ", "", " ".join(lines[last:]))[:300]
+    limit = f" (its limit is {grid.memory_mib} MiB: see --memory)" * ("MemoryError" in said)
+    return f"{name} failed: {said}{limit}"

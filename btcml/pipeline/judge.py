@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,20 +10,24 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from btcml.candles import interval_delta
+from btcml.candles import content_hash, interval_delta
 from btcml.contract import enforce_contract
 from btcml.errors import NotReadyError, SourceError, UsageError
 from btcml.forecast.distribution import WINDOW_DAYS
 from btcml.forecast.foreign import QUANTILE
+from btcml.forecast.verdict import count_looks
 from btcml.market.files import FileMarket
 from btcml.market.formats import UNREADABLE, open_times, with_index
-from btcml.market.klines import parse_times
+from btcml.market.klines import parse_numbers, parse_times
+from btcml.store.models import append_trials, read_judged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from btcml.candles import SeriesKey
     from btcml.forecast.judge import Judgement
     from btcml.market import OnPage, Source
+    from btcml.store.engine import Store
 
 
 TIMES = ("cutoff", "open_time")
@@ -126,6 +131,25 @@ def load_forecasts(paths: Sequence[Path], interval: str, options: ReadOptions) -
     }
 
 
+def count_tries(store: Store, key: SeriesKey, frames: Mapping[str, pd.DataFrame], found: Judgement) -> int:
+    """Add the models of a judgement to the tries of its series, and count the looks at its candles with this one.
+
+    Each other model that was judged on these candles at one of these horizons before counts as a try; equal forecasts
+    are one model.
+    """
+    judged = found.results[0].experiment
+    test, horizons = (str(judged.test_from), str(judged.test_to)), judged.horizons
+    scores = found.table.groupby("model")["ratio"].min().to_dict()
+    rows, own = [], set()
+    for name, part in pd.concat(frames.values(), ignore_index=True).groupby("model"):
+        own.add(content := content_hash([("forecasts", part.drop(columns="model"))]))
+        known = json.dumps({"judged": content, "horizons": horizons, "test": test})
+        rows.append({"model": name, "parameters": known, "score": scores.get(name)})
+    earlier = read_judged(store, key, test, horizons) - own
+    append_trials(store, key, "judge", rows, pd.Timestamp(test[1]))
+    return count_looks([(pd.Timestamp(test[0]), pd.Timestamp(test[1]))], len(earlier), len(own))
+
+
 def on_grid(frames: Mapping[str, pd.DataFrame], of: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Forecasts whose cutoffs are those of a forecaster."""
     return {name: frame[frame["cutoff"].isin(of["cutoff"])] for name, frame in frames.items()}
@@ -153,7 +177,7 @@ def _load(path: Path, name: str, interval: str, options: ReadOptions) -> pd.Data
         msg = f"a CSV or Parquet file of forecasts was expected, found {path}: check the path"
         raise SourceError(msg)
     try:
-        frame = with_index(pd.read_parquet(path) if kind == "parquet" else pd.read_csv(path, engine="pyarrow"))
+        frame = with_index(pd.read_parquet(path)) if kind == "parquet" else _read_csv(path)
         columns = _columns(frame, interval, options)
     except UsageError as error:
         msg = f"{path.name}: {error}"
@@ -164,10 +188,24 @@ def _load(path: Path, name: str, interval: str, options: ReadOptions) -> pd.Data
     return pd.DataFrame({"model": options.model or name} | columns, index=frame.index)
 
 
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Columns under the names in the file: pandas gives a second one of a name another, such as ``q5.1``."""
+    frame = pd.read_csv(path, engine="pyarrow")
+    frame.columns = [*pd.read_csv(path, header=None, nrows=1, dtype="str", keep_default_na=False).iloc[0]]
+    return frame
+
+
 def _columns(frame: pd.DataFrame, interval: str, options: ReadOptions) -> dict[str, pd.Series]:
     """Columns by our names, with times in UTC and numbers; others are left out."""
     named = _named(frame, options.columns)
-    columns = {name: _parsed(column, name, options.timezone) for name, column in named.items()}
+    columns = {
+        name: parse_times(column, name, options.timezone)
+        if name in TIMES
+        else _text(column)
+        if name == "model"
+        else parse_numbers(column, name)
+        for name, column in named.items()
+    }
     if options.horizon is not None and "open_time" in columns:
         columns["cutoff"] = columns["open_time"] - options.horizon * interval_delta(interval)
     elif options.cutoff_is == "close" and "cutoff" in columns:
@@ -182,6 +220,11 @@ def _columns(frame: pd.DataFrame, interval: str, options: ReadOptions) -> dict[s
     return columns
 
 
+def _text(column: pd.Series) -> pd.Series:
+    """Names as text; bytes that are no text raise UnicodeDecodeError."""
+    return column.astype("str").where(column.notna())
+
+
 def _named(frame: pd.DataFrame, given: Mapping[str, str]) -> dict[str, pd.Series]:
     """Columns of a file by our names."""
     for ours, theirs in given.items():
@@ -193,23 +236,15 @@ def _named(frame: pd.DataFrame, given: Mapping[str, str]) -> dict[str, pd.Series
             )
             raise UsageError(msg)
     names = {str(name): str(name) for name in frame} | dict(given)
+    twice = [theirs for ours, theirs in names.items() if _is_known(ours) and [*frame].count(theirs) > 1]
+    if twice:
+        msg = f"the column {twice[0]} is there more than once, among {', '.join(map(str, frame))}: rename the other one"
+        raise UsageError(msg)
     return {ours: frame[theirs] for ours, theirs in names.items() if _is_known(ours)}
 
 
 def _is_known(name: str) -> bool:
     return name in {*TIMES, *NUMBERS, "model"} or QUANTILE.fullmatch(name) is not None
-
-
-def _parsed(column: pd.Series, name: str, timezone: str | None) -> pd.Series:
-    if name in TIMES:
-        return parse_times(column, name, timezone)
-    if name == "model":
-        return column
-    try:
-        return pd.to_numeric(column).astype("float64")
-    except (TypeError, ValueError) as error:
-        msg = f"column {name} must hold numbers: {error}"
-        raise UsageError(msg) from error
 
 
 def _opened(closes: pd.Series, interval: str) -> pd.Series:

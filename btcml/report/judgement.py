@@ -6,6 +6,7 @@ and code give the same bytes.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -122,6 +123,12 @@ def verify_judgement(inputs: PageInputs, folder: Path) -> Verification:
     with TemporaryDirectory(prefix="btcml-verify-") as scratch:
         again = write_judgement(inputs, Path(scratch) / "page").parent
         return compare_pages(folder, again).require_identical()
+
+
+def looks_of(folder: Path) -> int | None:
+    """Looks that the page in a folder counts; None where there is none."""
+    manifest = folder / "manifest.json"
+    return int(json.loads(manifest.read_text(encoding="utf-8"))["parameters"]["looks"]) if manifest.is_file() else None
 
 
 def badge(judgement: Judgement) -> str:

@@ -292,6 +292,12 @@ def open_store(settings: Settings) -> Store:
     return Store(_in_schema(url, f"{session} -c role={APP_ROLE}"))
 
 
+def find_store(settings: Settings) -> Store | None:
+    """Reach the database where there is one: a server, or the embedded one of an earlier command."""
+    there = settings.database_url is not None or (settings.home / "postgres").exists()
+    return open_store(settings) if there else None
+
+
 @contextmanager
 def database_lock(store: Store, name: str) -> Iterator[None]:
     """Hold a lock that no other process on any machine holds at the same time.

@@ -15,7 +15,7 @@ from btcml.errors import NotFoundError
 from btcml.store.engine import IN_SERIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Connection, Row
 
@@ -193,7 +193,7 @@ def mark_pruned(store: Store, artifacts: list[str]) -> None:
 def append_trials(
     store: Store, key: SeriesKey, snapshot: str, trials: Iterable[dict[str, Any]], at: pd.Timestamp
 ) -> None:
-    """Record tries of models; the same try on the same snapshot counts once.
+    """Record tries of models, those of forecasts from outside among them; the same on the same snapshot counts once.
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ def read_research(key: SeriesKey) -> pd.DataFrame:
 
 
 def read_trials(store: Store, key: SeriesKey) -> pd.DataFrame:
-    """Read every try of models on a series, oldest first.
+    """Read every try of our models on a series, oldest first.
 
     Returns
     -------
@@ -253,4 +253,17 @@ SELECT model,
   CASE WHEN parameters ? 'test' THEN (parameters -> 'test' ->> 1)::timestamptz
        WHEN parameters = '{{}}' THEN tried_at END,
   (parameters - 'test')::text
-FROM trials WHERE {IN_SERIES} ORDER BY id"""
+FROM trials WHERE {IN_SERIES} AND NOT parameters ? 'judged' ORDER BY id"""
+
+
+def read_judged(store: Store, key: SeriesKey, test: tuple[str, str], horizons: Sequence[int]) -> set[str]:
+    """Hashes of the forecasts from outside that were judged on candles of a test, at one of the horizons."""
+    values = asdict(key) | {"start": test[0], "end": test[1], "horizons": [*horizons]}
+    return {str(row.judged) for row in store.fetch(_JUDGED, values)}
+
+
+_JUDGED = f"""
+SELECT parameters ->> 'judged' AS judged FROM trials WHERE {IN_SERIES} AND parameters ? 'judged'
+  AND (parameters -> 'test' ->> 0)::timestamptz < cast(:end AS timestamptz)
+  AND (parameters -> 'test' ->> 1)::timestamptz > cast(:start AS timestamptz)
+  AND EXISTS (SELECT FROM jsonb_array_elements_text(parameters -> 'horizons') h WHERE h::integer = ANY(:horizons))"""

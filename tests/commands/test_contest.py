@@ -8,7 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from btcml.candles import SeriesKey
 from btcml.cli import main
+from btcml.store.models import read_trials
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch, tmp_path):
+    """A home without a database, which the judge leaves so."""
+    monkeypatch.setenv("BTCML_HOME", str(tmp_path / "nowhere"))
+    return tmp_path / "nowhere"
 
 
 @pytest.fixture
@@ -136,7 +145,7 @@ def files(tmp_path_factory):
         ("oracle", 5, "champion"),
     ],
 )
-def test_the_judgement_is_the_exit_status(files, capsys, name, status, conclusion):
+def test_the_judgement_is_the_exit_status(files, nowhere, capsys, name, status, conclusion):
     """As the help says; the first line says it, too, and no database is opened."""
     judge = ("judge", str(files / f"{name}.csv"), "--candles", str(files / "BTCUSDT-5m.parquet"))
     judge += ("--column", "cutoff=made")
@@ -147,6 +156,7 @@ def test_the_judgement_is_the_exit_status(files, capsys, name, status, conclusio
     first, caveat = capsys.readouterr().out.splitlines()[:2]
     assert first.startswith(f"{name}: {conclusion}")
     assert caveat == "Whether these forecasts were made in time cannot be checked from a file."
+    assert not nowhere.exists()
 
 
 def test_several_files_are_judged_side_by_side(files, capsys):
@@ -203,6 +213,53 @@ def test_a_judgement_is_a_page_that_can_be_made_again(files, tmp_path, capsys):
     assert "identical: " in capsys.readouterr().err
     assert main([*judge, "--verify", "--looks", "2"]) == 1
     assert "changed since the report was built: parameter looks: 1 became 2" in capsys.readouterr().err
+
+
+@pytest.fixture
+def tried(files, store, home, monkeypatch, capsys):  # noqa: ARG001 - an empty database
+    """Judge files where there is a database: exit status, looks that are counted, and what is said of them."""
+    monkeypatch.setenv("BTCML_HOME", str(home))
+    judge = ("judge", "--candles", str(files / "BTCUSDT-5m.parquet"), "--column", "cutoff=made", "--json")
+
+    def _tried(*names, options=()):
+        status = main([*judge, *options, *(str(files / f"{name}.csv") for name in names)])
+        said = capsys.readouterr()
+        return status, json.loads(said.out)["horizons"][0]["verdict"]["looks"], said.err
+
+    return _tried
+
+
+def test_models_judged_before_count_as_looks(tried, store):
+    """Each other one is a try, also of files in one call; the same forecasts again are not, nor other horizons."""
+    assert tried("naive") == (3, 1, "")
+    status, looks, said = tried("wild")
+    assert (status, looks) == (4, 2)
+    assert "the p-values allow for 2 looks: other models were judged on these candles" in said
+    assert tried("naive")[1] == 2
+    assert tried("naive", "wild")[1] == 1
+    assert tried("good", "oracle")[1] == 2  # two tries before by two models
+    assert tried("good")[1] == 4
+    assert tried("good", options=("--looks", "1"))[1:] == (1, "")
+    assert tried("good", options=("--horizon", "3"))[1] == 1
+    (key,) = {SeriesKey(*row) for row in store.fetch("SELECT DISTINCT market, symbol, interval FROM trials")}
+    assert key.market.startswith("file:BTCUSDT-5m")
+    assert read_trials(store, key).empty  # they are no tries of ours
+
+
+def test_a_page_is_verified_with_the_looks_that_it_counts(tried, tmp_path):
+    """Models that are judged later do not change it."""
+    page = ("--page", str(tmp_path / "page"))
+    assert tried("good", options=page)[:2] == (0, 1)
+    assert tried("naive")[1] == 2
+    assert "identical: " in tried("good", options=(*page, "--verify"))[2]
+
+
+def test_a_database_that_does_not_answer_is_no_obstacle(tried, monkeypatch):
+    """The judgement is the same, and that nothing was counted is said."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    status, looks, said = tried("good")
+    assert (status, looks) == (0, 1)
+    assert "these models are not counted as tries: " in said
 
 
 def test_a_forecaster_is_named_in_place_of_a_file(files, tmp_path, monkeypatch, capsys):

@@ -16,6 +16,7 @@ KINDS = {
     "bash server": "started, waited for, stopped, by make soak",
     "bash workshop": "run in a copy of the checkout that the Python blocks of the page have changed, by make soak",
     "bash docker": "needs a Docker engine: tests/operations/test_compose.py runs its parts",
+    "bash mlforecast": "run where that package is installed, by make soak",
     "bash import": "run with a dump of an old database beside it",
     "bash record": "run with a series that has sealed forecasts",
     "python run": "run by make soak",

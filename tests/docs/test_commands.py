@@ -87,6 +87,17 @@ def test_the_record_is_published_and_checked(block, environment, record, home, t
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize(**by_name(blocks("bash mlforecast")))
+def test_the_commands_for_another_library_run(block, environment, tmp_path):
+    """In a folder of their own; both of its models are judged."""
+    pytest.importorskip("mlforecast", reason="the package mlforecast is not installed")
+    done = run(block.code, environment, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "peers:documented" in done.stdout
+    assert "failed" not in done.stdout
+
+
+@pytest.mark.soak
 @pytest.mark.parametrize(**by_name(blocks("bash long")))
 def test_the_long_commands_run(block, environment, store):  # noqa: ARG001 - an empty database
     """From the checkout, as the page says."""

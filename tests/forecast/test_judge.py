@@ -156,7 +156,7 @@ def test_random_forecasts_on_random_walks_are_not_champions():
 
 @pytest.mark.soak
 def test_random_forecasts_are_champion_as_rarely_as_the_level_says():
-    """Of 200 at most two, which is the level of 1 %."""
+    """Of 200 at most two, the level of 1 %: no more than expected, where chance alone allows six (binomial, 99.5 %)."""
     assert champions(range(200)) <= 2
 
 
@@ -238,6 +238,15 @@ def test_selective_rows_are_caught():
     assert honest.line == "mine: champion"
 
 
+def test_infinite_quantiles_are_not_scored():
+    """They are named, and the score is that of the other rows."""
+    frame = file(noise()).assign(**quantiles([0.05, 0.5, 0.95]))
+    for far in (np.inf, 0.0, -1.0):
+        found = judged(frame.assign(q95=frame["q95"].where(np.arange(N) % 2 == 0, far)))
+        assert [(finding.check, finding.rows) for finding in found.findings] == [("infinite interval", N // 2)]
+        assert found.leader["crps_bp"] == pytest.approx(judged(frame[::2]).leader["crps_bp"])
+
+
 def test_an_interval_of_infinite_width_is_no_coverage():
     """It is named, and coverage is that of the other intervals."""
     frame = file(noise()).assign(lo=close()[:-1] * 0.999, hi=close()[:-1] * 1.001)
@@ -313,6 +322,8 @@ def test_every_finding_is_one_of_the_checks_that_are_documented():
         ({"y_hat": lambda f: f["y_hat"] * np.nan}, "forecasts to judge were expected"),
         ({"model": [None] + ["a"] * (N - 1)}, "found rows without a name"),
         ({"model": ""}, "found rows without a name"),
+        ({"model": "a\x1b[31m"}, "a model has a name of at most 100 printable characters"),
+        ({"model": "m" * 101}, "a model has a name of at most 100 printable characters"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_one_sentence(change, said):

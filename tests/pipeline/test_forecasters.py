@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from btcml.errors import NotReadyError, UsageError
-from btcml.forecast.foreign import forecast_grid
+from btcml.errors import NotReadyError
+from btcml.forecast.foreign import forecast_grid, new_candles
 from btcml.forecast.judge import judge
-from btcml.forecast.models import make_model
 from btcml.pipeline.forecasters import Grid, run_forecasters
 from btcml.pipeline.judge import on_grid
 
@@ -21,7 +20,7 @@ N = 1500
 GRID = Grid(cutoffs=60, window=50, horizons=(1, 3))
 
 EXTERNAL = '''
-import os, time
+import gc, glob, os, time
 import numpy as np, pandas as pd
 
 class Drift:
@@ -58,6 +57,23 @@ class FileReader(Drift):
         place = int(truth["ds"].searchsorted(self.df["ds"].iloc[-1]))
         ahead = truth["y"].to_numpy()[place + 1 : place + 1 + h]
         return pd.DataFrame({"FileReader": ahead if len(ahead) == h else [self.df["y"].iloc[-1]] * h})
+
+class Peeping(Drift):
+    """Looks for later candles in the memory of its process and in the files beside it."""
+    def predict(self, h, level=None):
+        frames = [pd.read_parquet(path) for path in glob.glob("*.parquet")]
+        frames += [one for one in gc.get_objects() if isinstance(one, pd.DataFrame) and "y" in one]
+        for frame in frames:
+            ahead = frame.loc[frame["ds"] > self.df["ds"].iloc[-1], "y"].head(h)
+            if len(ahead) == h:
+                return pd.DataFrame({"Peeping": ahead.to_numpy()})
+        return super().predict(h, level)
+
+class Clock(Drift):
+    """Knows the outcome by the time of the last candle."""
+    def predict(self, h, level=None):
+        even = self.df["ds"].iloc[-1].dayofyear % 2
+        return pd.DataFrame({"Clock": [self.df["y"].iloc[-1] * (1.001 if even else 0.999)] * h})
 
 class Failing(Drift):
     def predict(self, h, level=None):
@@ -98,8 +114,14 @@ def frame_of(candles):
     return pd.DataFrame({"unique_id": "close", "ds": candles["open_time"], "y": candles["close"]})
 
 
-def plan_of(**changes):
-    return {"made": [100, 107, 114], "window": 50, "horizons": [1, 3], "level": 0.9} | changes
+MADE = [100, 107, 114]
+
+
+def forecasts(factory, frame):
+    """Forecasts at the cutoffs `MADE`."""
+    plan = {"window": 50, "horizons": [1, 3], "level": 0.9}
+    answers = forecast_grid(factory, new_candles(frame, MADE), plan)
+    return pd.DataFrame([{"made": made} | row for made, rows in zip(MADE, answers, strict=True) for row in rows])
 
 
 @pytest.mark.usefixtures("external")
@@ -107,10 +129,8 @@ def test_the_three_ways_to_forecast_are_the_direct_call(candles):
     """Refitted, given the newest candles, or updated: each equals its own call on the candles up to the cutoff."""
     import external  # noqa: PLC0415 - written above
 
-    found = {
-        name: forecast_grid(getattr(external, name), frame_of(candles), plan_of())
-        for name in ("Drift", "New", "Updated")
-    }
+    names = ("Drift", "New", "Updated")
+    found = {name: forecasts(getattr(external, name), frame_of(candles)) for name in names}
     for place, horizon, said in found["Drift"][["made", "horizon", "y_hat"]].itertuples(index=False):
         direct = external.Drift().fit(frame_of(candles)[place - 49 : place + 1]).predict(3, level=())
         assert said == direct["Drift"].iloc[horizon - 1]
@@ -129,7 +149,7 @@ def test_no_forecaster_sees_a_candle_after_its_cutoff(candles):
 
     other = frame_of(candles).assign(y=lambda f: f["y"].where(np.arange(N) <= 114, 1.0))
     for name in ("Drift", "New", "Updated"):
-        one, two = (forecast_grid(getattr(external, name), frame, plan_of()) for frame in (frame_of(candles), other))
+        one, two = (forecasts(getattr(external, name), frame) for frame in (frame_of(candles), other))
         assert one.equals(two)
 
 
@@ -147,11 +167,21 @@ def test_a_forecaster_is_judged_beside_a_file_on_its_grid(candles):
 
 
 @pytest.mark.usefixtures("external")
-def test_a_forecaster_that_reads_the_candles_elsewhere_is_caught(candles):
+def test_no_later_candle_is_in_the_process_of_a_forecaster(candles):
+    """One that looks for them in memory and files forecasts what it does without."""
+    frames, findings = run_forecasters(["external:Peeping", "external:Drift"], candles, "1h", GRID)
+    peeping, drift = frames.values()
+    assert peeping["y_hat"].equals(drift["y_hat"])
+    assert findings == []
+
+
+@pytest.mark.usefixtures("external")
+@pytest.mark.parametrize("name", ["FileReader", "Clock"])
+def test_a_forecaster_that_knows_candles_by_their_time_is_caught(candles, name):
     """By the second run, at another time and price."""
-    frames, findings = run_forecasters(["external:FileReader"], candles, "1h", GRID)
+    frames, findings = run_forecasters([f"external:{name}"], candles, "1h", GRID)
     found = judge(frames, candles, "1h", findings=findings)
-    assert found.suspicions("external:FileReader")[-1] == "outside knowledge"
+    assert found.suspicions(f"external:{name}")[-1] == "outside knowledge"
 
 
 @pytest.mark.usefixtures("external")
@@ -192,33 +222,9 @@ def test_too_few_candles_are_refused(candles):
         run_forecasters(["external:Drift"], candles, "1h", Grid(window=5000))
 
 
-@pytest.fixture
-def registered(tmp_path, monkeypatch):
-    """A package that registers a model and a forecaster, as an installed one does."""
-    (tmp_path / "theirs.py").write_text(
-        "from btcml.forecast.models.statistical import Drift\nclass Forecaster:\n    pass\n", encoding="utf-8"
-    )
-    facts = tmp_path / "theirs-1.0.dist-info"
-    facts.mkdir()
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n", encoding="utf-8")
-    points = "[btcml.models]\ntheir_drift = theirs:Drift\ntheir_forecaster = theirs:Forecaster\n"
-    (facts / "entry_points.txt").write_text(points, encoding="utf-8")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield
-    sys.modules.pop("theirs", None)
-
-
-@pytest.mark.usefixtures("registered")
-def test_another_package_registers_models_by_name():
-    """Three lines of its pyproject; a forecaster is none of ours, and is pointed to the judge."""
-    assert type(make_model("their_drift")).__name__ == "Drift"
-    with pytest.raises(UsageError, match="found Forecaster: judge it by btcml judge"):
-        make_model("their_forecaster")
-    with pytest.raises(UsageError, match="their_drift, their_forecaster"):
-        make_model("nobody")
-
-
 OTHERS = """
+import numpy as np
+
 def statsforecast():
     from statsforecast import StatsForecast
     from statsforecast.models import SimpleExponentialSmoothing
@@ -230,6 +236,25 @@ def mlforecast():
     from mlforecast.target_transforms import Differences
     model = LGBMRegressor(n_estimators=20, verbosity=-1, n_jobs=1)
     return MLForecast(models=[model], freq="h", lags=[1, 2, 3], target_transforms=[Differences([1])])
+
+def basis_points(price):
+    return 1e4 * np.log(price)
+
+def price(level):
+    return np.exp(level / 1e4)
+
+def regularised():
+    from lightgbm import LGBMRegressor
+    from mlforecast import MLForecast
+    from mlforecast.lag_transforms import ExponentiallyWeightedMean, RollingMean, RollingStd
+    from mlforecast.target_transforms import Differences, GlobalSklearnTransformer
+    from sklearn.preprocessing import FunctionTransformer
+    robust = {"objective": "huber", "alpha": 1.0, "min_child_samples": 1000, "reg_lambda": 50.0}
+    model = LGBMRegressor(n_estimators=120, learning_rate=0.05, num_leaves=64, n_jobs=1, verbosity=-1, **robust)
+    moves = [GlobalSklearnTransformer(FunctionTransformer(basis_points, price, check_inverse=False)), Differences([1])]
+    means = [*(RollingMean(n) for n in (2, 4, 16, 32, 96)), RollingStd(12), RollingStd(96)]
+    past = {"lags": [1, 2, 3, 4, 6, 12], "lag_transforms": {1: [*means, ExponentiallyWeightedMean(0.06)]}}
+    return MLForecast(model, "5min", **past, date_features=["minute", "hour"], target_transforms=moves)
 
 class fracast:
     def fit(self, df):
@@ -261,3 +286,24 @@ def test_libraries_are_judged_as_they_are(external, candles, package):
         for made, said in frames[name].groupby("made")["y_hat"]:
             direct = others.statsforecast().fit(frame_of(candles)[made - 299 : made + 1]).predict(h=3)
             assert said.tolist() == direct["SES"].iloc[[0, 2]].tolist()
+
+
+@pytest.mark.soak
+def test_mlforecast_on_real_candles_is_its_own_direct_call(external, shared_data):
+    """Each forecast of a grid over a year is that of one fit and one transform of all rows, to 1e-9 basis points."""
+    pytest.importorskip("mlforecast", reason="the package mlforecast is not installed")
+    (external / "others.py").write_text(OTHERS, encoding="utf-8")
+    candles = pd.read_parquet(shared_data / "BTCUSDT-5m.parquet")[["open_time", "close"]]
+    found = run_forecasters(["others:regularised"], candles, "5m", Grid(cutoffs=1000))[0]["others:regularised"]
+    import others  # noqa: PLC0415 - written above
+
+    close = candles.set_index("open_time")["close"].resample("5min").ffill()
+    frame = pd.DataFrame({"unique_id": "close", "ds": close.index.tz_localize(None), "y": close.to_numpy()})
+    peer = others.regularised()
+    rows = peer.preprocess(frame, static_features=[])
+    x, fitted = rows.drop(columns=["unique_id", "ds", "y"]), rows["ds"] <= found["cutoff"].iloc[0].tz_localize(None)
+    model = peer.models["LGBMRegressor"].fit(x[fitted], rows["y"][fitted])
+    asked = rows["ds"].isin(found["open_time"].dt.tz_localize(None))
+    said = 1e4 * np.log(found["y_hat"] / candles["close"].to_numpy()[found["made"]])
+    assert len(found) > 900
+    np.testing.assert_allclose(said, model.predict(x[asked]), rtol=0, atol=1e-9)

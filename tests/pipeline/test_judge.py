@@ -88,7 +88,9 @@ def test_files_of_one_name_are_versions_of_one_model(tmp_path):
     [
         ("mine.txt", b"x", "a CSV or Parquet file of forecasts was expected"),
         ("mine.parquet", b"PAR1", "cannot be read as parquet"),
-        ("mine.csv", b"cutoff,open_time,y_hat\n2025-01-01,2025-01-02,many\n", "column y_hat must hold numbers"),
+        ("mine.csv", b"cutoff,open_time,y_hat\n2025-01-01,2025-01-02,many\n", "row 1, column y_hat: expected a number"),
+        ("mine.csv", b"cutoff,open_time,q5,q5\n2025-01-01,2025-01-02,1,2\n", "the column q5 is there more than once"),
+        ("mine.csv", b"cutoff,open_time,y_hat,model\n2025-01-01,2025-01-02,1,\xe9\n", "cannot be read as csv: 'utf-8'"),
         ("mine.csv", b"cutoff,open_time,y_hat\nsoon,2025-01-02,1\n", "row 1, column cutoff: expected a time"),
     ],
 )
@@ -139,3 +141,16 @@ def test_our_own_models_are_shown_on_the_same_candles():
     assert found.line == alone.line
     assert "btcml ridge" in str(found)
     assert len(found.to_dict()["beside"]) == 3
+
+
+def test_times_are_of_the_zone_that_is_named_or_of_their_own(tmp_path):
+    """A mixture is refused with its first row: some of them would be read as what they are not."""
+    options = ReadOptions(timezone="America/New_York")
+    for times, hour in (("2025-01-01T00:00", 5), ("2025-01-01T00:00+01:00", 23)):
+        (tmp_path / "a.csv").write_text(f"cutoff,open_time,y_hat\n{times},2025-01-02,1\n", encoding="utf-8")
+        assert load_forecasts([tmp_path / "a.csv"], "5m", options)["a"]["cutoff"].iloc[0].hour == hour
+    (tmp_path / "a.csv").write_text(
+        "cutoff,open_time,y_hat\n2025-01-01T00:00Z,2025-01-02,1\n2025-01-01,2025-01-03,1\n", encoding="utf-8"
+    )
+    with pytest.raises(SourceError, match="row 2, column cutoff: expected a time with a zone, as in other rows"):
+        load_forecasts([tmp_path / "a.csv"], "5m", options)

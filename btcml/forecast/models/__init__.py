@@ -11,6 +11,7 @@ from btcml.errors import UsageError
 from btcml.forecast.foreign import GROUP
 from btcml.forecast.models.estimator import EstimatorModel
 from btcml.forecast.models.interface import Model, Sample, stack
+from btcml.forecast.models.registered import RegisteredModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +70,7 @@ def make_model(name: str) -> Model:
     if name in registered.names:
         model = registered[name].load()()
         if isinstance(model, Model):
-            return model
+            return RegisteredModel(name, model)
         found = type(model).__name__
         msg = f"the model {name} should be a btcml.forecast.models.Model, found {found}: judge it by btcml judge"
         raise UsageError(msg)

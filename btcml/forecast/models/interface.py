@@ -48,6 +48,11 @@ class Sample:
         y = self.y[chosen] if len(self.y) else self.y
         return replace(self, x=self.x[chosen], rows=self.rows[chosen], y=y)
 
+    def training(self, chosen: NDArray[np.int64]) -> Sample:
+        """Return the chosen rows with the path up to their last outcome."""
+        part = self.at(chosen)
+        return replace(part, path=self.path[: part.rows.max(initial=-1) + 1 + self.horizon])
+
     def select(self, names: tuple[str, ...]) -> Sample:
         """Return the same rows with some of the features."""
         places = [self.names.index(name) for name in names]
