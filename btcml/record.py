@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 TILE = 4096
 """Lines of a full file."""
 
+LARGEST = 1 << 28
+"""Bytes of the largest file that is read."""
+
 STAMP_TILE = 128
 """Lines of a full file of time stamps, which are long."""
 
@@ -221,8 +224,22 @@ def parse_note(text: str) -> tuple[Checkpoint, list[tuple[str, bytes]]]:
         msg = "not a checkpoint"
         raise ValueError(msg)
     found = Checkpoint(origin, int(size), base64.b64decode(root, validate=True))
+    if found.body != f"{body}\n" or printable(text.replace("\n", "")) != text.replace("\n", ""):
+        msg = "not a checkpoint in the form that is signed"
+        raise ValueError(msg)
     lines = (line.split(" ") for line in rest.splitlines())
     return found, [(name, base64.b64decode(signature)) for _, name, signature in lines]
+
+
+def printable(text: str) -> str:
+    r"""Text of a record as it is shown: what would move a terminal's cursor is written as its code.
+
+    Examples
+    --------
+    >>> printable("row 3\x1b[2J")
+    'row 3\\x1b[2J'
+    """
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def to_note(checkpoint: Checkpoint, signature: str) -> str:
@@ -406,13 +423,19 @@ def earliest_stamps(stamps: Iterable[tuple[int, datetime]]) -> tuple[list[int], 
 
 
 def unproven(rows: Iterable[Row], interval: str, stamps: Iterable[tuple[int, datetime]]) -> Iterator[int]:
-    """Numbers of the forecasts that no stamp proves to be older than the end of their candle."""
+    """Numbers of the forecasts that no stamp proves to be made at their horizon, before its first candle ended."""
     length = _length(interval)
     sizes, times = earliest_stamps(stamps)
     for row in rows:
         at = bisect_left(sizes, row["seq"])
-        if at == len(sizes) or times[at] >= row["open_time"] + length:
+        if at == len(sizes) or times[at] >= _first_end(row, length):
             yield row["seq"]
+
+
+def _first_end(row: Row, length: timedelta) -> datetime:
+    """End of the candle in which a forecast is made: its own, or the first of those that it looks ahead over."""
+    end: datetime = row["open_time"] - (row["horizon"] - 2) * length
+    return end
 
 
 def _length(interval: str) -> timedelta:
@@ -589,34 +612,49 @@ def _published_state(read: Read) -> list[bytes]:
 def _verify_once(read: Read, since: Iterable[str], check: CheckStamp | None, newest: int | None) -> Findings:
     found = Findings()
     try:
-        keys = dict(parse_key(line) for line in read("key").decode().splitlines())
-        kept = [parse_note(text)[0] for text in since]
+        lines = read_text(read, "key").splitlines()
+        keys = dict(map(parse_key, lines))
+        kept = list(map(parse_note, since))
     except _UNREADABLE as error:
-        found.faults.append(f"no public key or no checkpoint to compare with can be read: {error}")
+        found.faults.append(printable(f"no public key or no checkpoint to compare with can be read: {error}"))
         return found
     for log in LOGS:
         try:
-            getattr(found, log).extend(_verified_rows(read, log, keys, kept, found))
+            getattr(found, log).extend(_verified_rows(read, log, keys, [note for note, _ in kept], found))
         except _UNREADABLE as error:
             found.faults.append(f"{log}: a file is missing or cannot be read: {error}")
+            break  # the other log has the hashes of this one
     found.claimed = spans(range(1, len(found.forecasts) + 1))  # until stamps say more
-    others = [note.origin for note in kept if note.origin not in keys]
+    others = [note.origin for note, _ in kept if note.origin not in keys]
     found.faults += [f"the checkpoint that was kept is of another log, {name}" for name in others]
+    found.faults += [f"the checkpoint of {note.size} rows of {note.origin} that was kept is {_UNSIGNED}"
+                     for note, raw in kept if note.origin in keys and not _is_note_signed(note, raw, keys)]  # fmt: skip
+    if len(lines) > len(keys):
+        found.faults.append("the file key has two keys of one log")
     if not found.faults:
         try:
             _verify_claims(read, found, found.series[2], check, newest)
         except _UNREADABLE as error:
             found.faults.append(f"a file of stamps, scores.json or proof.json is missing or cannot be read: {error!r}")
+    found.faults = list(map(printable, found.faults))
     return found
+
+
+_UNSIGNED = "not signed by the key of the record: ask the publisher whether the key is new"
 
 
 def _verify_claims(read: Read, found: Findings, interval: str, check: CheckStamp | None, newest: int | None) -> None:
     """Recompute scores and proofs from rows and stamps, and compare with what the publisher says."""
+    length = _length(interval)
+    found.faults += [f"{log}: row {row['seq']} has values that no sealed row has"
+                     for log in LOGS for row in getattr(found, log) if not _is_possible(log, row, length)]  # fmt: skip
+    if found.faults:
+        return
     links = broken_links(found.forecasts, found.outcomes)
     found.faults += [f"forecasts: row {number} {reason}" for number, reason in links]
-    found.faults += _contradictions(found, _length(interval))
+    found.faults += _contradictions(found, length)
     for log, rows in (("forecasts", found.forecasts), ("outcomes", found.outcomes)):
-        off = [row["seq"] for row in rows if (row["open_time"] - rows[0]["open_time"]) % _length(interval)]
+        off = [row["seq"] for row in rows if (row["open_time"] - rows[0]["open_time"]) % length]
         found.faults += [f"{log}: row {number} is not of a candle of {interval}" for number in off]
     found.scores = scores(found.forecasts, found.outcomes)
     stamps = {log: _verified_stamps(read, log, found, check, newest) for log in LOGS}
@@ -631,19 +669,41 @@ def _contradictions(found: Findings, length: timedelta) -> Iterator[str]:
     for log, rows in (("forecasts", served), ("outcomes", found.outcomes)):
         seen = set()
         for row in rows:
-            if (candle := (row["open_time"], row.get("horizon") or 1)) in seen:
+            if (candle := (row["open_time"], row.get("horizon"))) in seen:
                 yield f"{log}: row {row['seq']} is the second of its candle"
             seen.add(candle)
     for row in found.forecasts:
-        if row["status"] == "sealed" and row["made_at"] >= row["open_time"] + length:
+        if row["status"] == "sealed" and row["made_at"] >= _first_end(row, length):
             yield f"forecasts: row {row['seq']} was made after the end of its candle, and is not marked late"
+
+
+def _is_possible(log: str, row: Row, length: timedelta) -> bool:
+    """Whether the database could have sealed a row: values that it refuses would hide a forecast from the scores."""
+    nullable = _NULLABLE if log == "forecasts" else {"forecast_seq", "forecast_hash"}
+    if any(value is None and name not in nullable for name, value in row.items()):
+        return False
+    if log == "outcomes":
+        return all(0 < row[name] < math.inf for name in ("open", "high", "low", "close"))
+    return (
+        row["role"] in {"champion", "challenger"}
+        and row["status"] in {"sealed", "late"}
+        and row["hash_version"] in {1, 2}
+        and row["horizon"] > 0
+        and row["cutoff"] < _first_end(row, length) - length
+        and 0 < row["base"] < math.inf
+        and 0 < row["close"] < math.inf
+        and (row["lo"] is row["hi"] is None or (None not in (row["lo"], row["hi"]) and row["lo"] <= row["hi"]))
+    )
+
+
+_NULLABLE = {"open", "high", "low", "amp", "lo", "hi", "prob_up", "levels", "quantiles", "written_at"}
 
 
 def _verified_rows(
     read: Read, log: str, keys: Mapping[str, bytes], kept: Sequence[Checkpoint], found: Findings
 ) -> list[dict[str, Any]]:
     """Rows of one log; what is wrong is added to the findings."""
-    found.notes[log] = read(f"{log}/checkpoint").decode()
+    found.notes[log] = read_text(read, f"{log}/checkpoint")
     newest, signatures = parse_note(found.notes[log])
     found.sizes[log], found.series = newest.size, found.series or series_of(newest.origin)
     if newest.origin != "/".join(("btcml", *found.series, log)):
@@ -651,14 +711,17 @@ def _verified_rows(
     if not _is_note_signed(newest, signatures, keys):
         found.faults.append(f"{log}: the newest checkpoint is not signed by the key of the record")
     roots = _roots(read, log, newest, kept, found)
-    tree, other_roots = Tree(), []
-    rows: list[dict[str, Any]] = []
+    tree, rows = Tree(), list[dict[str, Any]]()
+    other_roots = [0] if roots.get(0, _EMPTY_ROOT) != _EMPTY_ROOT else []
     for line in read_lines(read, log, LOGS[log]):
         if tree.size == newest.size:
             found.faults.append(f"{log}: row {tree.size + 1} is not in the checkpoint: it was added later")
             break
         tree.append(line.encode())
-        rows.append(_implied(from_line(log, line), rows, found))
+        row = from_line(log, line)
+        if to_line(log, row) != line:
+            found.faults.append(f"{log}: row {tree.size} is not written as a record writes it: readers may differ")
+        rows.append(_implied(row, rows, found))
         if tree.size in roots and base64.b64encode(tree.root()).decode() != roots[tree.size]:
             other_roots.append(tree.size)
     chain = broken_rows(log, series_of(newest.origin), rows)
@@ -669,12 +732,17 @@ def _verified_rows(
     return rows
 
 
+_EMPTY_ROOT = base64.b64encode(Tree().root()).decode()
+
+
 def _roots(read: Read, log: str, newest: Checkpoint, kept: Sequence[Checkpoint], found: Findings) -> dict[int, str]:
     """Root by size of all checkpoints of a log; where they differ is added to the findings."""
     roots: dict[int, str] = {}
     lines = list(_checkpoints(read, log))
-    listed = [(int(size), root) for size, root, _, _ in lines]
-    found.signed[log] = {int(size): at for size, _, at, _ in lines}.get(newest.size, "")
+    listed = [(size, root) for size, root, _, _ in lines]
+    found.signed[log] = {size: at for size, _, at, _ in lines}.get(newest.size, "")
+    if not found.signed[log]:
+        found.faults.append(f"{log}: the newest checkpoint is not in the list of checkpoints")
     if (largest := max(listed, default=(0, ""))[0]) > newest.size:
         found.faults.append(f"{log}: {largest - newest.size} rows of a checkpoint in the list were cut off")
     own = [note for note in kept if note.origin == newest.origin]
@@ -699,14 +767,13 @@ def _verified_stamps(
     read: Read, log: str, found: Findings, check: CheckStamp | None, newest: int | None
 ) -> list[tuple[int, datetime]]:
     """Sizes and times of the stamps of one log that are on its checkpoints; what is wrong is added to the findings."""
-    origin = parse_note(read(f"{log}/checkpoint").decode())[0].origin
-    digests = {int(size): _note_digest(origin, int(size), root, signature)
-               for size, root, _, signature in _checkpoints(read, log)}  # fmt: skip
+    origin = parse_note(found.notes[log])[0].origin
+    digests = {size: _note_digest(origin, size, *signed) for size, *signed in _checkpoints(read, log)}
     stamps: list[tuple[int, Stamp]] = []
     for number, line in enumerate(read_lines(read, f"{log}/stamps", STAMPS, tile=STAMP_TILE), 1):
-        size, response = line.split(",")
+        size, _, response = line.partition(",")
         try:
-            stamp = parse_stamp(int(size), base64.b64decode(response))
+            stamp = parse_stamp(int(size), base64.b64decode(response, validate=True))
         except (ValueError, IndexError):
             found.faults.append(f"{log}: stamp {number}, on {size} rows, cannot be read")
             continue
@@ -730,13 +797,20 @@ def _broken_stamps(
     return {(number, stamp.size): why for (number, stamp), why in zip(stamps, reasons, strict=True) if why}
 
 
-def _note_digest(origin: str, size: int, root: str, signature: str) -> bytes:
+def _note_digest(origin: str, size: int, root: str, _: str, signature: str) -> bytes:
     note = to_note(Checkpoint(origin, size, base64.b64decode(root)), signature)
     return hashlib.sha256(note.encode()).digest()
 
 
-def _checkpoints(read: Read, log: str) -> Iterator[list[str]]:
-    return (line.split(",") for line in read_lines(read, f"{log}/checkpoints", CHECKPOINTS))
+def _checkpoints(read: Read, log: str) -> Iterator[tuple[int, str, str, str]]:
+    """Size, root, time and signature of each checkpoint in the list of a log."""
+    for line in read_lines(read, f"{log}/checkpoints", CHECKPOINTS):
+        size, root, at, signature = line.split(",")
+        time = datetime.fromisoformat(at).astimezone(UTC).isoformat(timespec="seconds")
+        if (str(abs(int(size))), time) != (size, at):
+            msg = f"the list of checkpoints has the size {size} at {at}"
+            raise ValueError(msg)
+        yield int(size), root, at, signature
 
 
 def _is_note_signed(note: Checkpoint, signatures: Iterable[tuple[str, bytes]], keys: Mapping[str, bytes]) -> bool:
@@ -789,11 +863,16 @@ def read_tile(read: Read, folder: str, number: int, header: Sequence[str]) -> li
         If it does not begin with its columns.
     """
     name = f"{folder}/{number:06d}.csv"
-    first, *lines = read(name).decode().replace("\r\n", "\n").removesuffix("\n").split("\n")
+    first, *lines = read_text(read, name).removesuffix("\n").split("\n")
     if first != ",".join(header):
         msg = f"{name} does not begin with its columns"
         raise ValueError(msg)
     return lines
+
+
+def read_text(read: Read, name: str) -> str:
+    """Text of a file, also where a version control has written other line ends."""
+    return read(name).decode().replace("\r\n", "\n")
 
 
 def read_lines(
@@ -807,6 +886,9 @@ def read_lines(
             lines = read_tile(read, folder, number, header)
         except FileNotFoundError:
             return
+        if len(lines) > tile:
+            msg = f"{folder}/{number:06d}.csv has {len(lines)} lines, a file at most {tile}"
+            raise ValueError(msg)
         first, last = (int(min(max(at - number * tile, 0), tile)) for at in (start, size))
         yield from lines[first:last]
         number += 1
@@ -844,7 +926,7 @@ def scores(forecasts: Iterable[Row], outcomes: Iterable[Row]) -> dict[str, dict[
         close = closes.get(row["open_time"])
         if row["role"] != "champion" or close is None:
             continue
-        one = sums.setdefault(str(row["horizon"] or 1), [0.0] * 6)
+        one = sums.setdefault(str(row["horizon"]), [0.0] * 6)
         if row["status"] != "sealed":
             one[1] += 1
             continue
@@ -868,6 +950,8 @@ def _other_scores(published: Mapping[str, Row], own: Mapping[str, Row]) -> Itera
         yield f"the scores are of horizons {', '.join(published)}, the rows of {', '.join(own)}"
         return
     for horizon, figures in own.items():
+        for name in published[horizon].keys() - figures.keys():
+            yield f"scores.json has {name} of horizon {horizon}, the rows do not give it"
         for name, value in figures.items():
             shown = published[horizon].get(name, math.nan)
             if not abs(shown - value) <= _TOLERANCE * max(1.0, abs(value)):
@@ -877,7 +961,7 @@ def _other_scores(published: Mapping[str, Row], own: Mapping[str, Row]) -> Itera
 def _other_proof(published: Mapping[str, Any], own: Iterable[Span], rows: int) -> Iterator[str]:
     """What ``proof.json`` says of more forecasts than the stamps prove."""
     size: int = published["forecasts"]
-    if size > rows:
+    if not 0 <= size <= rows:
         yield f"proof.json counts {size} forecasts, the log has {rows}"
         return
     said: set[int] = set()
@@ -893,7 +977,14 @@ def _other_proof(published: Mapping[str, Any], own: Iterable[Span], rows: int) -
 
 def in_folder(folder: Path) -> Read:
     """Reader of a record in a folder."""
-    return lambda name: (folder / name).read_bytes()
+
+    def _read(name: str) -> bytes:
+        if (size := (path := folder / name).stat().st_size) > LARGEST or not path.is_file():
+            msg = f"{name} is no file, or has more than {LARGEST} bytes: {size}"
+            raise OSError(msg)
+        return path.read_bytes()
+
+    return _read
 
 
 _SHOWN = 20
@@ -930,11 +1021,11 @@ def main() -> int:
     """Check the folder that is named, or the one that this file is in; exit status 1 where something is wrong."""
     parser = argparse.ArgumentParser(description="Check a published record of forecasts.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--since", type=_file, nargs="*", default=[], help="checkpoints that were kept earlier")
+    parser.add_argument("--since", type=kept_note, nargs="*", default=[], help="checkpoints that were kept earlier")
     parser.add_argument("--stamps", type=stamp_count, help="check the newest N stamps of each log by openssl, or all")
     parser.add_argument("--authority", type=_file, help="root certificates of the authority that you trust (PEM)")
     args = parser.parse_args()
-    since, read = [path.read_text(encoding="utf-8") for path in args.since], in_folder(args.folder)
+    read = in_folder(args.folder)
     program = shutil.which("openssl")
     unchecked = "--stamps all checks them" if args.stamps is None else "" if program else "openssl is not here"
     with tempfile.TemporaryDirectory() as folder:
@@ -943,7 +1034,7 @@ def main() -> int:
             with suppress(FileNotFoundError):
                 Path(folder, "certificates.pem").write_bytes(read("certificates.pem"))
             check = by_openssl(program, Path(folder), args.authority)
-        found = verify_record(read, since, check, args.stamps)
+        found = verify_record(read, args.since, check, args.stamps)
     sys.stdout.write(summary(found, unchecked) + "\n")
     return 1 if found.faults else 0
 
@@ -953,6 +1044,22 @@ def _file(text: str) -> Path:
         msg = f"expected a file, found none at {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return Path(text)
+
+
+def kept_note(text: str) -> str:
+    """Text of a checkpoint that was kept in a file.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If there is none.
+    """
+    try:
+        parse_note(found := _file(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"expected a checkpoint, found something else in {text!r}"
+        raise argparse.ArgumentTypeError(msg) from error
+    return found
 
 
 def stamp_count(text: str) -> int:

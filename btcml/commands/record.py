@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from btcml.commands.session import Verbs
-from btcml.record import stamp_count
+from btcml.record import kept_note, stamp_count
 from btcml.settings import load_settings
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def _publish(args: Namespace) -> Any:
 
 def _declare_audit(parser: ArgumentParser) -> None:
     parser.add_argument("record", help="the folder or URL of the record of one series")
-    parser.add_argument("--since", type=Path, nargs="+", default=[], help="checkpoints that were kept earlier")
+    parser.add_argument("--since", type=kept_note, nargs="+", default=[], help="checkpoints that were kept earlier")
     parser.add_argument("--source", help="compare the outcomes with candles of binance, or of a file or folder")
     parser.add_argument(
         "--stamps", type=stamp_count, default=0, help="check the newest N time stamps of each log (default all)"
@@ -53,16 +53,17 @@ def _audit(args: Namespace) -> Any:
 
     read, settings = open_record(args.record), load_settings()
     source = make_source(settings, args.source, open_store(settings)) if args.source else None
-    since = [path.read_text(encoding="utf-8") for path in args.since]
     check = stamp_checker(read, args.authority) if find_spec("rfc3161_client") else None
-    found = audit_record(read, since, source, check, args.stamps)
+    found = audit_record(read, args.since, source, check, args.stamps)
     if found.faults:
         more = f" and {len(found.faults) - 1} more" if found.faults[1:] else ""
         msg = f"the record is not consistent: {found.faults[0]}{more}: ask its publisher"
         raise StoreError(msg)
     compared = {"compared": {"source": source.market, "outcomes": found.compared}} if source else {}
-    proof = {"proven": found.proven, "of": len(found.forecasts), "claimed": found.claimed}
+    proof: dict[str, Any] = {"proven": found.proven, "of": len(found.forecasts), "claimed": found.claimed}
     facts = {"rows": found.sizes, "signed": found.signed, "in_time": proof}
+    if found.checked < found.stamps:
+        proof["provided"] = "the time stamps hold"
     facts |= {"stamps": {"number": found.stamps, "checked": found.checked}}
     return {"found": "consistent"} | facts | compared | {"scores": found.scores}
 

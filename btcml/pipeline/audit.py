@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import base64
+from argparse import ArgumentTypeError
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import requests
 
 from btcml import record
 from btcml.candles import SeriesKey
 from btcml.errors import MarketError, StoreError, UsageError
-from btcml.files import text_hash, write_text
+from btcml.files import folder_lock, text_hash, write_text
+from btcml.market.transport import fetch_reply, host_of, new_session
 from btcml.pipeline.publish import public_key, signing_key
 from btcml.pipeline.stamps import stamp_checker
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from btcml.record import CheckStamp, Findings, Read
 
 _TIMEOUT_S = 30
-_TOO_MANY, _UNAVAILABLE = 429, 500
+_OK, _TOO_MANY, _UNAVAILABLE = 200, 429, 500
 _COSIGNATURE = 4
 """Kind of a witness's key (C2SP tlog-cosignature)."""
 
@@ -52,20 +53,24 @@ def open_record(address: str) -> Read:
 
 
 def _at_url(address: str) -> Read:
-    session = requests.Session()
+    session, host = new_session(), host_of(address)
 
     def _read(name: str) -> bytes:
         try:
-            answer = session.get(f"{address}/{name}", timeout=_TIMEOUT_S)
-        except requests.RequestException as error:
-            msg = f"{address} does not answer ({type(error).__name__}): try again later"
+            reply = fetch_reply(session, f"{address}/{name}", timeout=_TIMEOUT_S)
+        except MarketError as error:
+            msg = f"expected a record at a URL, but {error}: correct the address, or try again later"
             raise MarketError(msg) from error
-        if answer.status_code >= _UNAVAILABLE or answer.status_code == _TOO_MANY:
-            msg = f"{address} answered with status {answer.status_code}: try again later"
+        if reply.status >= _UNAVAILABLE or reply.status == _TOO_MANY:
+            msg = f"{host} answered with status {reply.status}: try again later"
             raise MarketError(msg)
-        if not answer.ok:
+        if place := reply.headers.get("Location"):
+            place = record.printable(place.removesuffix(f"/{name}"))
+            msg = f"{host} says that the record is at {place}: give that address, if you trust it"
+            raise UsageError(msg)
+        if reply.status != _OK:
             raise FileNotFoundError(name)
-        return answer.content
+        return reply.body
 
     return _read
 
@@ -98,7 +103,7 @@ def audit_record(
         compared.
     """
     found = record.verify_record(read, since, check, newest)
-    if source is None or not found.outcomes:
+    if source is None or found.faults or not found.outcomes:
         return found
     key = SeriesKey(source.market, *found.series[1:])
     times = [row["open_time"] for row in found.outcomes]
@@ -110,7 +115,7 @@ def audit_record(
         other = known.get(row["open_time"], {})
         found.compared += bool(other)
         differences = [f"{name} {row[name]}, {source.market} has {value}" for name, value in other.items()
-                       if row[name] not in {None, value}]  # fmt: skip
+                       if row[name] != value]  # fmt: skip
         if differences:
             found.faults.append(f"outcomes: {_place(row)} has {'; '.join(differences)}")
     found.faults += _other_bases(found, key, known)
@@ -126,7 +131,7 @@ def _other_bases(found: Findings, key: SeriesKey, known: Mapping[Any, Mapping[st
     closes = {row["open_time"]: row["close"] for row in found.outcomes}
     newest = max(closes)
     for row in found.forecasts:
-        time = row["open_time"] - (row["horizon"] or 1) * key.delta
+        time = row["open_time"] - row["horizon"] * key.delta
         base = known.get(time, {}).get("close", row["base"])
         if row["base"] not in {base, closes.get(time)}:
             yield f"forecasts: {_place(row)} has the base {row['base']}, {key.market} has the close {base}"
@@ -159,24 +164,43 @@ def witness_record(
     Raises
     ------
     StoreError
-        If the record is not consistent, or not a continuation: a fork.
+        If the record is not consistent, or not a continuation: a fork; or if what was kept is damaged.
+    UsageError
+        If the name cannot stand in a signature.
+    BusyError
+        If another process is witnessing with the same home: the older view would replace the newer.
     """
-    kept: list[Path] = []
-    with suppress(OSError, ValueError):  # a finding below
-        kept = _kept_paths(home, (read(f"{log}/checkpoint").decode() for log in record.LOGS))
-    since = [path.read_text(encoding="utf-8") for path in kept if path.exists()]
-    found = record.verify_record(read, since, stamp_checker(read, authority), _WITNESSED_STAMPS)
-    if not found.faults and _kept_paths(home, found.notes.values()) != kept:
-        found.faults.append("the names of the logs changed while they were read")
-    if found.faults:
-        faults = "; ".join(found.faults[:3])
-        msg = f"not cosigned: {faults}: show the publisher the checkpoints in {home / 'witness'}"
-        raise StoreError(msg)
-    signer = signing_key(home / "witness.key")
-    cosigned = [_cosigned(note, signer, name, at) for note in found.notes.values()]
-    for path, note in zip(kept, cosigned, strict=True):
-        write_text(path, note)
+    if [name] != name.split() or not name.isprintable() or "+" in name:
+        msg = f"expected a name without spaces and +, such as example.net/witness, found {name!r}: give --name"
+        raise UsageError(msg)
+    with folder_lock(home / "witness"):
+        kept: list[Path] = []
+        with suppress(OSError, ValueError):  # a finding below
+            kept = _kept_paths(home, (record.read_text(read, f"{log}/checkpoint") for log in record.LOGS))
+        since = [_kept_note(home, path) for path in kept if path.exists()]
+        found = record.verify_record(read, since, stamp_checker(read, authority), _WITNESSED_STAMPS)
+        if not found.faults and _kept_paths(home, found.notes.values()) != kept:
+            found.faults.append("the names of the logs changed while they were read")
+        if found.faults:
+            faults = "; ".join(found.faults[:3])
+            msg = f"not cosigned: {faults}: show the publisher the checkpoints in {home / 'witness'}"
+            raise StoreError(msg)
+        signer = signing_key(home / "witness.key")
+        cosigned = [_cosigned(note, signer, name, at) for note in found.notes.values()]
+        for path, note in zip(kept, cosigned, strict=True):
+            write_text(path, note)
     return {"key": record.key_line(name, public_key(signer), _COSIGNATURE), "checkpoints": cosigned}
+
+
+def _kept_note(home: Path, path: Path) -> str:
+    """Text of the checkpoint that a witness has kept of a log; one that is damaged is no fault of the record."""
+    note = ""
+    with suppress(ArgumentTypeError):
+        note = record.kept_note(str(path))
+    if not note or _kept_paths(home, [note]) != [path]:
+        msg = f"expected the kept checkpoint of a log in {path}, found something else: restore it, or move it away"
+        raise StoreError(msg)
+    return note
 
 
 def _kept_paths(home: Path, notes: Iterable[str]) -> list[Path]:

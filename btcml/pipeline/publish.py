@@ -250,6 +250,7 @@ def signing_key(path: Path) -> Ed25519PrivateKey:
         If the file is no such key, or the extra is not installed.
     """
     try:
+        from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - of an extra
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - of an extra
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
     except ImportError as error:
@@ -258,7 +259,7 @@ def signing_key(path: Path) -> Ed25519PrivateKey:
     if path.exists():
         try:
             found = serialization.load_pem_private_key(path.read_bytes(), None)
-        except ValueError:
+        except (ValueError, TypeError, UnsupportedAlgorithm):  # not PEM, encrypted, of another kind
             found = None
         if isinstance(found, Ed25519PrivateKey):
             return found

@@ -514,7 +514,7 @@ def test_a_record_at_a_url_is_read_like_a_folder(published):
         with pytest.raises(UsageError, match="a published record"):
             open_record(f"{address}/forecasts")
         server.shutdown()
-    with pytest.raises(MarketError, match="does not answer"):
+    with pytest.raises(MarketError, match="refused the connection: correct the address, or try again later"):
         open_record(address)
 
 
