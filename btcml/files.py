@@ -105,18 +105,23 @@ def file_hash(path: Path) -> str:
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a folder against every other process; the lock of a process that dies is released.
+
+    Parameters
+    ----------
+    wait
+        Whether to wait until no other process holds it.
 
     Raises
     ------
     BusyError
-        If another process holds it.
+        If another process holds it, and this one does not wait.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             msg = f"another process is working in {folder}: wait until it has ended"
             raise BusyError(msg) from error

@@ -738,7 +738,7 @@ _EMPTY_ROOT = base64.b64encode(Tree().root()).decode()
 def _roots(read: Read, log: str, newest: Checkpoint, kept: Sequence[Checkpoint], found: Findings) -> dict[int, str]:
     """Root by size of all checkpoints of a log; where they differ is added to the findings."""
     roots: dict[int, str] = {}
-    lines = list(_checkpoints(read, log))
+    lines = list(listed_checkpoints(read, log))
     listed = [(size, root) for size, root, _, _ in lines]
     found.signed[log] = {size: at for size, _, at, _ in lines}.get(newest.size, "")
     if not found.signed[log]:
@@ -768,7 +768,7 @@ def _verified_stamps(
 ) -> list[tuple[int, datetime]]:
     """Sizes and times of the stamps of one log that are on its checkpoints; what is wrong is added to the findings."""
     origin = parse_note(found.notes[log])[0].origin
-    digests = {size: _note_digest(origin, size, *signed) for size, *signed in _checkpoints(read, log)}
+    digests = {size: _note_digest(origin, size, *signed) for size, *signed in listed_checkpoints(read, log)}
     stamps: list[tuple[int, Stamp]] = []
     for number, line in enumerate(read_lines(read, f"{log}/stamps", STAMPS, tile=STAMP_TILE), 1):
         size, _, response = line.partition(",")
@@ -802,8 +802,14 @@ def _note_digest(origin: str, size: int, root: str, _: str, signature: str) -> b
     return hashlib.sha256(note.encode()).digest()
 
 
-def _checkpoints(read: Read, log: str) -> Iterator[tuple[int, str, str, str]]:
-    """Size, root, time and signature of each checkpoint in the list of a log."""
+def listed_checkpoints(read: Read, log: str) -> Iterator[tuple[int, str, str, str]]:
+    """Size, root, time and signature of each checkpoint in the list of a log.
+
+    Raises
+    ------
+    ValueError
+        If a line cannot be read, or is not in its form.
+    """
     for line in read_lines(read, f"{log}/checkpoints", CHECKPOINTS):
         size, root, at, signature = line.split(",")
         time = datetime.fromisoformat(at).astimezone(UTC).isoformat(timespec="seconds")
@@ -871,7 +877,13 @@ def read_tile(read: Read, folder: str, number: int, header: Sequence[str]) -> li
 
 
 def read_text(read: Read, name: str) -> str:
-    """Text of a file, also where a version control has written other line ends."""
+    """Text of a file, also where a version control has written other line ends.
+
+    Raises
+    ------
+    ValueError
+        If it is no text.
+    """
     return read(name).decode().replace("\r\n", "\n")
 
 

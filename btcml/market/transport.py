@@ -1,4 +1,4 @@
-"""HTTP GET with a time limit for the whole response, bounded retries, and stored bans."""
+"""HTTP requests with a time limit for the whole response, bounded retries, and stored bans."""
 
 from __future__ import annotations
 
@@ -82,9 +82,19 @@ def host_of(url: str) -> str:
 
 
 def fetch_reply(
-    session: requests.Session, url: str, params: Mapping[str, str] | None = None, timeout: float = 10.0
+    session: requests.Session,
+    url: str,
+    params: Mapping[str, str] | None = None,
+    timeout: float = 10.0,
+    *,
+    post: tuple[str, bytes] | None = None,
 ) -> Reply:
-    """Send a GET and read the whole answer within `timeout` seconds; a redirect is an answer, and not followed.
+    """Send a request and read the whole answer within `timeout` seconds; a redirect is an answer, and not followed.
+
+    Parameters
+    ----------
+    post
+        Content type and body of a POST; None: a GET.
 
     Raises
     ------
@@ -93,8 +103,10 @@ def fetch_reply(
     """
     deadline = time.monotonic() + timeout
     try:
-        limits = (min(_CONNECT_S, timeout), timeout)
-        with session.get(url, params=params, timeout=limits, stream=True, allow_redirects=False) as response:
+        options: Any = {"params": params, "timeout": (min(_CONNECT_S, timeout), timeout), "allow_redirects": False}
+        if post:
+            options |= {"headers": {"Content-Type": post[0]}, "data": post[1]}
+        with session.request("POST" if post else "GET", url, stream=True, **options) as response:
             body = bytearray()
             while chunk := response.raw.read1(_CHUNK, decode_content=True):
                 body += chunk

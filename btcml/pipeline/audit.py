@@ -43,10 +43,10 @@ def open_record(address: str) -> Read:
         If there is no record.
     """
     is_url = address.startswith(("http://", "https://"))
-    read = _at_url(address.rstrip("/")) if is_url else record.in_folder(Path(address))
     try:
+        read = _at_url(address.rstrip("/")) if is_url else record.in_folder(Path(address))
         read("key")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         msg = f"expected a published record with a file key in {address}, found none: give the folder of one series"
         raise UsageError(msg) from error
     return read

@@ -13,6 +13,7 @@ import os
 import tempfile
 import time
 from bisect import bisect_left
+from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from datetime import UTC, datetime
 from html import escape
@@ -30,7 +31,7 @@ from btcml.store.chain import chain_keys
 from btcml.store.sealed import read_sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -86,7 +87,7 @@ def publish_series(
         If the database does not continue what was published, or a row does not have the content of its hash.
     """
     signer, folder = signing_key(home / "record.key"), root.joinpath(*astuple(key))
-    with folder_lock(folder):
+    with folder_lock(folder), _own_files(folder):
         state = _load_state(folder)
         before = {log: one["size"] for log, one in state.items()}
         sealed = read_sealed(store, key, before)
@@ -169,20 +170,23 @@ def stamp_series(root: Path, key: SeriesKey, authority: str) -> dict[str, Any]:
         If the extra is not installed.
     """
     folder = root.joinpath(*astuple(key))
-    read, queue = record.in_folder(folder), _waiting(_load_state(folder))
+    read = record.in_folder(folder)
+    with _own_files(folder):
+        queue = _waiting(_load_state(folder))[:_STAMPS_A_TURN]
+        notes = [_note(read, key, log, number) for log, number in queue]
     if not queue:
         return {"stamped": 0, "waiting": 0, "error": ""}
     certificates, made, error, end = load_certificates(read), [], "", time.monotonic() + _TURN_S
-    for log, number in queue[:_STAMPS_A_TURN]:
+    for (log, number), (size, note) in zip(queue, notes, strict=True):
         if time.monotonic() > end:
             break
         try:
-            stamp, certificates = request_stamp(authority, *_note(read, key, log, number), certificates)
+            stamp, certificates = request_stamp(authority, size, note, certificates)
         except NotReadyError as failure:
             error = str(failure)
             break
         made.append((log, number, stamp))
-    with folder_lock(folder):
+    with folder_lock(folder, wait=True), _own_files(folder):  # a stamp of now is worth more than one of the next turn
         state = _load_state(folder)
         if made:
             save_certificates(folder, certificates)
@@ -235,9 +239,10 @@ def proof_of(one: Mapping[str, Any]) -> dict[str, Any]:
 def read_proof(root: Path, key: SeriesKey) -> dict[str, Any] | None:
     """What is proven of a published record, and how many checkpoints are ``waiting`` for a stamp; None without one."""
     folder = root.expanduser().joinpath(*astuple(key))
-    if not (folder / _STATE).exists():
+    if not (folder / "forecasts" / "checkpoint").exists():
         return None
-    state = _load_state(folder)
+    with _own_files(folder):
+        state = _load_state(folder)
     return proof_of(state["forecasts"]) | {"waiting": sum(len(one["unstamped"]) for one in state.values())}
 
 
@@ -288,11 +293,63 @@ def public_key(signer: Ed25519PrivateKey) -> bytes:
 
 def _load_state(folder: Path) -> dict[str, _State]:
     """What was published of each log."""
-    try:
+    state = {}
+    with suppress(FileNotFoundError, ValueError, AttributeError, TypeError):  # lost, or damaged: the files tell it
         found = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        found = {}
-    return {log: _EMPTY | found.get(log, {}) for log in record.LOGS}
+        state = {log: _EMPTY | found[log] for log in record.LOGS if log in found}
+    for log in record.LOGS:
+        if log not in state or _count_stamps(folder, log, state[log]["stamps"]) > state[log]["stamps"]:
+            state[log] = _recovered(folder, log)
+    return state
+
+
+def _count_stamps(folder: Path, log: str, known: int) -> int:
+    """Number of stamps in the files: a call that was interrupted has written more than its state says."""
+    read = record.in_folder(folder)
+    return known + len(
+        list(record.read_lines(read, f"{log}/stamps", record.STAMPS, start=known, tile=record.STAMP_TILE))
+    )
+
+
+def _recovered(folder: Path, log: str) -> _State:
+    """State of a log as its files tell it: without one, publishing again would write over the stamps."""
+    read = record.in_folder(folder)
+    if not (listed := list(record.listed_checkpoints(read, log))):
+        return dict(_EMPTY)
+    tree, rows = record.Tree(), []
+    for line in record.read_lines(read, log, record.LOGS[log], listed[-1][0]):
+        tree.append(line.encode())
+        rows.append(record.from_line(log, line))
+    if (tree.size, base64.b64encode(tree.root()).decode()) != listed[-1][:2]:
+        msg = f"the {log} of {folder} do not match their newest checkpoint"
+        raise ValueError(msg)
+    lines = record.read_lines(read, f"{log}/stamps", record.STAMPS, tile=record.STAMP_TILE)
+    cells = (line.split(",") for line in lines)
+    stamps = [record.parse_stamp(int(size), base64.b64decode(response)) for size, response in cells]
+    covered = max((stamp.size for stamp in stamps), default=0)
+    late = record.unproven(rows[:covered], folder.name, [(stamp.size, stamp.time) for stamp in stamps])
+    return _EMPTY | {
+        "size": tree.size, "peaks": [peak.hex() for peak in tree.peaks], "head": rows[-1]["hash"] if rows else "",
+        "checkpoints": len(listed), "stamps": len(stamps), "covered": covered,
+        "claimed": record.spans(late) if log == "forecasts" else [],
+        "unstamped": [len(listed) - 1] if stamps and covered < tree.size else [],
+    }  # fmt: skip
+
+
+@contextmanager
+def _own_files(folder: Path) -> Iterator[None]:
+    """Turn what cannot be read in the folder of a record into one sentence.
+
+    Raises
+    ------
+    StoreError
+        If a file is damaged.
+    """
+    try:
+        yield
+    except (ValueError, LookupError) as error:
+        msg = f"expected a record in {folder}, found a damaged file ({error}): restore it, or use an empty folder"
+        raise StoreError(msg) from error
 
 
 def _save_state(folder: Path, state: dict[str, _State]) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import requests
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from btcml import record
-from btcml.errors import NotReadyError, UsageError
+from btcml.errors import MarketError, NotReadyError, UsageError
 from btcml.files import write_bytes
+from btcml.market.transport import fetch_reply, new_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 LONGEST = 1536
 """Bytes of the longest stamp that is published: 2 KB as base64."""
 
-_TIMEOUT_S = 10.0
+_OK, _TIMEOUT_S = 200, 10.0
+_LARGEST = 1 << 16
+"""Bytes of the largest answer that is read, with certificates."""
+
 _CERTIFICATES = 0xA0
 
 
@@ -85,17 +88,15 @@ def _ask(url: str, note: str, *, with_certificates: bool) -> tuple[TimeStampRequ
     client, host = _client(), urlsplit(url).hostname
     algorithm = client.HashAlgorithm.SHA256
     request = client.TimestampRequestBuilder(note.encode(), algorithm, cert_req=with_certificates).build()
-    headers = {"Content-Type": "application/timestamp-query"}
-    options: Any = {"headers": headers, "allow_redirects": False, "stream": True}
+    query = ("application/timestamp-query", request.as_bytes())
     try:
-        with requests.post(url, request.as_bytes(), timeout=_TIMEOUT_S, **options) as answer:
-            answer.raise_for_status()
-            return request, next(answer.iter_content(1 << 16), b"")
-    except requests.HTTPError as error:
-        msg = f"the time-stamp authority {host} answered with status {error.response.status_code}"
-    except requests.RequestException as error:
-        msg = f"the time-stamp authority {host} does not answer ({type(error).__name__})"
-    msg += ": checkpoints wait until it does; if that lasts, change BTCML_TSA_URL"
+        reply = fetch_reply(new_session(), url, timeout=_TIMEOUT_S, post=query)
+        if reply.status == _OK:
+            return request, reply.body[:_LARGEST]
+        reason = f"the time-stamp authority {host} answered with status {reply.status}"
+    except MarketError as error:
+        reason = f"the time-stamp authority {error}"
+    msg = f"{reason}: checkpoints wait until it does; if that lasts, change BTCML_TSA_URL"
     raise NotReadyError(msg)
 
 

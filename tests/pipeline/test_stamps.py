@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import fcntl
 import json
 import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
 from types import SimpleNamespace
 
 import pandas as pd
@@ -16,10 +23,19 @@ import pytest
 from btcml import record as form
 from btcml.cli import main
 from btcml.errors import NotReadyError, StoreError, UsageError
+from btcml.files import folder_lock
 from btcml.pipeline import doctor
+from btcml.pipeline import stamps as stamping
 from btcml.pipeline.audit import audit_record, open_record, witness_record
 from btcml.pipeline.jobs import JobContext
-from btcml.pipeline.publish import publish_all, publish_series, read_proof, signing_key, stamp_series
+from btcml.pipeline.publish import (
+    _load_state,
+    publish_all,
+    publish_series,
+    read_proof,
+    signing_key,
+    stamp_series,
+)
 from btcml.pipeline.schedule import Scheduler
 from btcml.pipeline.stamps import request_stamp, stamp_checker, trusted_roots
 from btcml.serve.prometheus import _proof_figures
@@ -397,3 +413,100 @@ def test_a_record_without_an_authority_stays_claimed_until_it_has_one(sealed, ow
     assert "None of the 6 forecasts is proven in time" in (folder / "index.html").read_text(encoding="utf-8")
     assert stamp_series(tmp_path, RECORD, own.url) == {"stamped": 2, "waiting": 0, "error": ""}
     assert read_proof(tmp_path, RECORD)["claimed"] == [[1, 5]]
+
+
+@pytest.mark.parametrize("state", ["gone", "cut off", "of another time", "of one log"])
+def test_a_folder_whose_state_was_lost_goes_on(published, owner, state):
+    """The next call would write over its stamps, and what they prove could never be proven again."""
+    in_future(published, owner, 1)
+    into(published, published.root)
+    path, before = published.folder / ".state.json", read_proof(published.root, RECORD)
+    kept = {log: stamps(published.folder, log) for log in form.LOGS}
+    said = json.loads(path.read_text(encoding="utf-8"))
+    if state == "gone":
+        path.unlink()
+    else:
+        older = {log: one | {"stamps": 1, "unstamped": [1], "covered": 6} for log, one in said.items()}
+        one = {"outcomes": said["outcomes"]}
+        found = {"cut off": "{", "of another time": json.dumps(older), "of one log": json.dumps(one)}
+        path.write_text(found[state], encoding="utf-8")
+    assert read_proof(published.root, RECORD) == before
+    in_future(published, owner, 2)
+    into(published, published.root)
+    assert read_proof(published.root, RECORD) == {"forecasts": 8, "proven": 3, "claimed": [[1, 5]], "waiting": 0}
+    assert all(stamps(published.folder, log)[:2] == kept[log] for log in form.LOGS)
+    assert by_script(published.folder, published.authority)[1] == 0
+
+
+def test_the_state_of_a_record_is_that_of_its_files(published, owner):
+    """Whatever is derived from the files is what the calls before had counted."""
+    in_future(published, owner, 1)
+    into(published, published.root)
+    path = published.folder / ".state.json"
+    said = json.loads(path.read_text(encoding="utf-8"))
+    path.unlink()
+    assert {log: one | {"shown": 2} for log, one in _load_state(published.folder).items()} == said
+
+
+def test_damaged_files_of_a_record_are_one_sentence(published, settings, caplog):
+    """In publishing and stamping, and in the log of the scheduler."""
+    (published.folder / ".state.json").unlink()
+    (published.folder / "forecasts/000000.csv").write_text("", encoding="utf-8")
+    with pytest.raises(
+        StoreError, match=r"found a damaged file \(forecasts/000000.csv does not begin with its columns\)"
+    ):
+        into(published, published.root)
+    with pytest.raises(StoreError, match="restore it, or use an empty folder"):
+        stamp_series(published.root, RECORD, published.authority.url)
+    scheduler_of(published, settings)._notify_all()
+    assert "publishing failed" in caplog.text
+
+
+def test_a_stamp_is_kept_although_the_folder_is_being_published(published, owner, monkeypatch):
+    """It waits for the lock: another stamp of the next turn could come after the end of the candle."""
+    in_future(published, owner, 1)
+    publish_series(published.store, published.home, published.root, RECORD, NOW, stamped=True)
+    tried, lock = threading.Event(), fcntl.flock
+    with ThreadPoolExecutor(1) as pool:
+        with folder_lock(published.folder):
+            monkeypatch.setattr(fcntl, "flock", lambda *args: tried.set() or lock(*args))
+            done = pool.submit(stamp_series, published.root, RECORD, published.authority.url)
+            assert tried.wait(600)
+        assert done.result(600)["stamped"] == 2
+
+
+@contextlib.contextmanager
+def in_pieces(authority, *, endless):
+    """Address of a server that passes an authority's answers on in pieces, or never to the end."""
+
+    class _Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            body = authority.answer(self.rfile.read(int(self.headers["Content-Length"])))[1]
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            pieces = repeat(b"0") if endless else (body[at : at + 50] for at in range(0, len(body), 50))
+            with contextlib.suppress(OSError):
+                for piece in chain(pieces, [b""]):
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                    time.sleep(0.01)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_an_answer_may_come_in_pieces_but_not_without_end(own, monkeypatch):
+    """A proxy may cut an answer as it likes; one that never ends is not waited for."""
+    own.mode = "good"
+    with in_pieces(own, endless=False) as url:
+        assert request_stamp(url, 1, "note", [])[0].size == 1
+    monkeypatch.setattr(stamping, "_TIMEOUT_S", 0.5)
+    with in_pieces(own, endless=True) as url, pytest.raises(NotReadyError, match="did not complete its response"):
+        request_stamp(url, 1, "note", [])
