@@ -9,13 +9,18 @@ never written again. ``LOG/checkpoint`` signs the size and the root (C2SP tlog-c
 was changed.
 
 ``LOG/stamps/`` holds time stamps (RFC 3161): an authority states when it saw a checkpoint. A forecast is proven in time
-where a stamp on a checkpoint that contains it comes before the end of its candle; all others are claimed, and
-``proof.json`` lists them. ``--stamps`` has ``openssl ts`` check the authority's signatures; this system must trust the
-authority, or its root certificate be given by ``--authority``. This module is published beside the record as
-``verify.py``.
+where a stamp on a checkpoint that contains it comes before the end of its candle, or of the first of the candles that
+it looks ahead over; all others are claimed, and ``proof.json`` lists them. ``--stamps`` has ``openssl ts`` check the
+authority's signatures; this system must trust the authority, or its root certificate be given by ``--authority``. This
+module is published beside the record as ``verify.py``.
 """
 
 from __future__ import annotations
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - an outsider's may be older
+    sys.exit(f"expected Python 3.11 or newer, found {sys.version.split()[0]}: run verify.py with another one")
 
 import argparse
 import base64
@@ -27,7 +32,6 @@ import shutil
 import ssl
 import struct
 import subprocess
-import sys
 import tempfile
 from bisect import bisect_left
 from concurrent.futures import ThreadPoolExecutor

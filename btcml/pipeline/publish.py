@@ -49,7 +49,7 @@ _EMPTY: _State = {
 }  # fmt: skip
 """State of an empty log: rows, roots of the tree, hash of the last row, number of checkpoints; number of stamps,
 checkpoints that wait for one, rows under the largest that has one, those of them that it does not prove to be in time,
-and the number of stamps when the page was written."""
+and the number of stamps when the page was written (-1: not known)."""
 
 _STAMPS_A_TURN, _TURN_S = 6, 5.0
 
@@ -314,13 +314,15 @@ def _count_stamps(folder: Path, log: str, known: int) -> int:
 def _recovered(folder: Path, log: str) -> _State:
     """State of a log as its files tell it: without one, publishing again would write over the stamps."""
     read = record.in_folder(folder)
-    if not (listed := list(record.listed_checkpoints(read, log))):
+    if not (folder / log / "checkpoint").exists():  # the first call was interrupted
         return dict(_EMPTY)
+    newest = record.parse_note(record.read_text(read, f"{log}/checkpoint"))[0]
+    listed = [one for one in record.listed_checkpoints(read, log) if one[0] <= newest.size]
     tree, rows = record.Tree(), []
-    for line in record.read_lines(read, log, record.LOGS[log], listed[-1][0]):
+    for line in record.read_lines(read, log, record.LOGS[log], newest.size):
         tree.append(line.encode())
         rows.append(record.from_line(log, line))
-    if (tree.size, base64.b64encode(tree.root()).decode()) != listed[-1][:2]:
+    if (tree.size, tree.root()) != (newest.size, newest.root):
         msg = f"the {log} of {folder} do not match their newest checkpoint"
         raise ValueError(msg)
     lines = record.read_lines(read, f"{log}/stamps", record.STAMPS, tile=record.STAMP_TILE)
@@ -331,7 +333,7 @@ def _recovered(folder: Path, log: str) -> _State:
     return _EMPTY | {
         "size": tree.size, "peaks": [peak.hex() for peak in tree.peaks], "head": rows[-1]["hash"] if rows else "",
         "checkpoints": len(listed), "stamps": len(stamps), "covered": covered,
-        "claimed": record.spans(late) if log == "forecasts" else [],
+        "claimed": record.spans(late) if log == "forecasts" else [], "shown": -1,
         "unstamped": [len(listed) - 1] if stamps and covered < tree.size else [],
     }  # fmt: skip
 
@@ -472,10 +474,10 @@ def _sentence(scores: dict[str, float]) -> str:
     if "ratio" not in scores:
         return "No forecast of the next candle has an outcome yet."
     percent = 100 * (1 - scores["ratio"])
-    word = "smaller" if percent > 0 else "larger" if percent < 0 else "different"
+    word = f"{abs(percent):.2f} % {'smaller' if percent > 0 else 'larger'} than" if percent else "equal to"
     return (
         f"Over {scores['rows']:,.0f} forecasts of the next candle that were sealed in time, the mean absolute error is "
-        f"{abs(percent):.2f} % {word} than that of the forecast \N{LEFT DOUBLE QUOTATION MARK}no change"
+        f"{word} that of the forecast \N{LEFT DOUBLE QUOTATION MARK}no change"
         f"\N{RIGHT DOUBLE QUOTATION MARK} ({scores['mae_bp']:.3f} against {scores['persistence_mae_bp']:.3f} bp)."
     )
 

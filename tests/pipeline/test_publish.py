@@ -8,9 +8,11 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import astuple
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +20,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import text
 
+from btcml import files
 from btcml import record as form
 from btcml.candles import SeriesKey, as_candles
 from btcml.cli import main
@@ -159,6 +162,15 @@ def test_an_honest_record_is_consistent_and_its_scores_are_those_of_the_rows(pub
     assert (published.home / "record.key").stat().st_mode & 0o077 == 0
 
 
+def test_an_older_python_is_one_sentence(published):
+    """Not an import that fails: the system of an outsider may have Python 3.10."""
+    code = "import runpy, sys; sys.version_info = (3, 10, 12); runpy.run_path(sys.argv[1], run_name='__main__')"
+    command = [sys.executable, "-I", "-S", "-c", code, published.folder / "verify.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("expected Python 3.11 or newer, found ")
+
+
 def test_publishing_after_one_candle_writes_only_what_changed(published, owner):
     """Nothing new: no file of a log is touched. One more: the logs grow, and the old checkpoint still holds."""
     files = sorted(path for path in published.folder.rglob("*") if path.parent != published.folder)
@@ -201,6 +213,36 @@ def test_the_next_call_completes_an_interrupted_one(published, owner, lost):
         copied.write_text(copied.read_text(encoding="utf-8"), encoding="utf-8")
     assert again(published)["new"] == 2
     assert faults(published.folder) == []
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_call_that_is_interrupted_at_any_file_is_completed_by_the_next(published, owner, monkeypatch, first):
+    """A kill or a full disk: after each number of files, of a first call and of a later one."""
+    old = published.root / "old"
+    if not first:
+        shutil.copytree(published.folder, old)
+        one_more(published.store, owner)
+    replace, written = files.replaced_file, iter(())
+
+    def _replaced(path):
+        if next(written, None) is None:
+            raise InterruptedError
+        return replace(path)
+
+    for done in count():
+        root = published.root / str(done)
+        folder = root.joinpath(*astuple(RECORD))
+        if not first:
+            shutil.copytree(old, folder)
+        with monkeypatch.context() as patched, suppress(InterruptedError):
+            written = iter(range(done))
+            patched.setattr(files, "replaced_file", _replaced)
+            into(published, root)
+            break
+        into(published, root)
+        assert faults(folder) == []
+        assert {path.name for path in folder.iterdir()} == {path.name for path in published.folder.iterdir()}
+    assert done > 8
 
 
 ATTACKS = {
