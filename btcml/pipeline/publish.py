@@ -329,7 +329,9 @@ def _recovered(folder: Path, log: str) -> _State:
     cells = (line.split(",") for line in lines)
     stamps = [record.parse_stamp(int(size), base64.b64decode(response)) for size, response in cells]
     covered = max((stamp.size for stamp in stamps), default=0)
-    late = record.unproven(rows[:covered], folder.name, [(stamp.size, stamp.time) for stamp in stamps])
+    late = record.unproven(
+        rows[:covered], record.series_of(newest.origin)[2], [(stamp.size, stamp.time) for stamp in stamps]
+    )
     return _EMPTY | {
         "size": tree.size, "peaks": [peak.hex() for peak in tree.peaks], "head": rows[-1]["hash"] if rows else "",
         "checkpoints": len(listed), "stamps": len(stamps), "covered": covered,

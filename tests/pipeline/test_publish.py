@@ -97,8 +97,9 @@ def forged(published, change=None, names=form.LOGS):
             outcome.update(seq=rows["outcomes"].index(outcome) + 1, forecast_hash=last["forecasts"])
             _seal("outcomes", outcome)
     folder, signer = published.root / "forged", signing_key(published.home / "record.key")
+    state = _load_state(folder)
     for log, name in zip(form.LOGS, names, strict=True):
-        _extend(folder, f"btcml/{RECORD}/{name}", _load_state(folder)[log], rows[log], signer, NOW.isoformat())
+        _extend(folder, f"btcml/{RECORD}/{name}", state[log], rows[log], signer, NOW.isoformat())
     keys = [form.key_line(f"btcml/{RECORD}/{name}", public_key(signer)) for name in names]
     size = len(rows["forecasts"])
     proof = {"forecasts": size, "proven": 0, "claimed": [[1, size]]}
