@@ -146,8 +146,12 @@ def _declare_judge(parser: ArgumentParser) -> None:
 
 def _judge(args: Namespace) -> Any:
     from btcml.candles import SeriesKey
+    from btcml.errors import UsageError
     from btcml.pipeline.judge import ReadOptions, find_series, gather_judged, load_forecasts, on_grid, with_ours
 
+    if args.verify and not args.page:
+        msg = "--verify compares a page, found none: give its folder with --page"
+        raise UsageError(msg)
     columns = dict(_pair(text) for text in args.column)
     options = ReadOptions(columns, args.cutoff_is, args.horizon, args.model, args.timezone)
     source = _candles_of(args.candles, args.symbol)
@@ -249,9 +253,8 @@ def _candles_of(name: str, symbol: str | None) -> Source:
     from btcml.settings import load_settings
     from btcml.store.engine import open_store
 
-    path = Path(name).expanduser()
-    if path.exists():
-        return FileMarket(path, symbol=symbol)
+    if name not in {"binance", "simulated", "auto"}:
+        return FileMarket(Path(name).expanduser(), symbol=symbol)
     settings = load_settings()
     return make_source(settings, name, open_store(settings))
 

@@ -116,6 +116,9 @@ def _predicted(model: Any, options: dict[str, Any], level: int | None) -> tuple[
 
 def _rows(found: pd.DataFrame, horizons: Sequence[int], level: int) -> list[dict[str, float]]:
     """Rows of what ``predict`` returned: its first column of forecasts, the interval of that, and quantiles."""
+    if not isinstance(found, pd.DataFrame):
+        msg = f"predict should return a pandas DataFrame, found {type(found).__name__}"
+        raise UsageError(msg)
     names = [str(name) for name in found if name not in _KEYS and not re.search(r"-(lo|hi)-", str(name))]
     quantiles = {name: name for name in names if QUANTILE.fullmatch(name)}
     points = [name for name in names if name not in quantiles]

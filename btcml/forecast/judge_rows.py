@@ -96,7 +96,7 @@ def _joined(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         raise UsageError(msg)
     rows = rows[rows["y_hat"].notna()]
     if rows.empty:
-        msg = "forecasts to judge were expected, found none: give a file with rows"
+        msg = "forecasts to judge were expected, found none: give a file with rows, or a forecaster"
         raise UsageError(msg)
     _check_levels(rows)
     return rows.assign(model=rows["model"].mask(rows["model"] == PERSISTENCE, f"{PERSISTENCE} of " + rows["file"]))

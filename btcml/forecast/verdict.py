@@ -292,14 +292,14 @@ def decision_due(last: pd.Timestamp | None, now: pd.Timestamp) -> bool:
 def _table(
     forecasts: pd.DataFrame, losses: pd.DataFrame, others: Sequence[pd.Series], looks: int, alpha: float
 ) -> pd.DataFrame:
-    recent = losses[_is_recent(losses.index)]
+    mean, recent = losses.mean(), losses[_is_recent(losses.index)].mean()
     tests = _compare(losses, PERSISTENCE, horizon_of(forecasts))
     challengers = tests["p"].drop(PERSISTENCE)
     family = pd.concat([challengers, *others], ignore_index=True)
     table = tests.assign(
-        ratio=losses.mean() / losses[PERSISTENCE].mean(),
+        ratio=mean / mean[PERSISTENCE],
         p_once=pd.Series(holm(family).to_numpy()[: len(challengers)], challengers.index),
-        recent_ratio=recent.mean() / recent[PERSISTENCE].mean(),
+        recent_ratio=recent / recent[PERSISTENCE],
     ).fillna({"p_once": 1.0})
     table["p_holm"] = np.minimum(table["p_once"] * looks, 1.0)
     table["trend"] = np.nan

@@ -73,10 +73,14 @@ class Grid:
         NotReadyError
             If there are too few candles.
         """
-        start = Experiment.default(candles, interval).plan.first_test
+        start = Experiment.default(candles, interval, self.horizons).plan.first_test
         first, last = int(candles["open_time"].searchsorted(start)) - 1, len(candles) - 1 - max(self.horizons)
-        if first < self.window or last <= first:
+        if first < self.window:
             msg = f"a forecaster needs {self.window} candles before the test, found {first + 1}: give more, or --window"
+            raise NotReadyError(msg)
+        if last <= first:
+            found, ahead = len(candles) - 1 - first, max(self.horizons)
+            msg = f"the test has {found} candles, too few for forecasts of {ahead} candles ahead: give more"
             raise NotReadyError(msg)
         units = (candles["open_time"] - candles["open_time"].iloc[first]) // interval_delta(interval)
         places = np.arange(first, last + 1)
@@ -156,6 +160,11 @@ def _run(name: str, candles: pd.DataFrame, interval: str, grid: Grid, made: Sequ
     answers = _answers(name, list(new_candles(frame, places.tolist())), grid)
     found = pd.DataFrame([{"made": place} | row for place, rows in zip(made, answers, strict=True) for row in rows])
     cutoff = times.iloc[found["made"]].reset_index(drop=True)
+    said = found["y_hat"].dropna().to_numpy()
+    odd = said[~(np.isfinite(said) & (said > 0))]
+    if len(odd) or not len(said):
+        msg = f"{name} failed: its forecasts should be prices, found {odd[0] if len(odd) else 'NaN alone'}"
+        raise NotReadyError(msg)
     return found.assign(model=name, cutoff=cutoff, open_time=(cutoff + found["horizon"] * step).astype(TIME))
 
 

@@ -124,6 +124,7 @@ def load_forecasts(paths: Sequence[Path], interval: str, options: ReadOptions) -
     SourceError
         If a file cannot be read, or has other columns than it should.
     """
+    parse_times(pd.Series(["2025-01-01"]), "--timezone", options.timezone)  # a zone that does not exist is a mistake
     names = [Path(path.name.removesuffix(".gz")).stem for path in paths]
     return {
         name if names.count(name) == 1 else str(path): _load(path, name, interval, options)

@@ -186,14 +186,18 @@ def test_several_files_are_judged_side_by_side(files, capsys):
         (("--column", "cutoff=made", "--values", "percent"), "values are one of"),
         (("--column", "cutoff=made", "--cutoff-is", "middle"), "invalid choice"),
         (("--column", "cutoff=made", "--interval", "1h"), "is no open time of a 1h candle"),
+        (("--column", "cutoff=made", "--verify"), "--verify compares a page, found none"),
+        (("--column", "cutoff=made", "--timezone", "Mars/Base"), "the times are not of the zone Mars/Base"),
+        (("--candles", "none.csv"), "there is no file or folder of candles at none.csv"),
         (("--column", "cutoff=made", "--level", "2"), "the interval level must lie between 0 and 1"),
         (("--horizon", "0"), "expected a whole number of at least 1"),
     ],
 )
-def test_what_cannot_be_judged_is_one_sentence(files, capsys, options, said):
-    """With status 2."""
+def test_what_cannot_be_judged_is_one_sentence(files, nowhere, capsys, options, said):
+    """With status 2, and no database is made."""
     assert main(["judge", str(files / "good.csv"), "--candles", str(files / "BTCUSDT-5m.parquet"), *options]) == 2
     assert said in capsys.readouterr().err
+    assert not nowhere.exists()
 
 
 def test_a_judgement_is_a_page_that_can_be_made_again(files, tmp_path, capsys):

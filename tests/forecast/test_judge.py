@@ -93,6 +93,7 @@ def test_persistence_has_skill_exactly_0_and_is_never_champion(values):
     assert found.leader["model"] == "persistence of mine"
     assert (found.leader["skill"], found.leader["conclusion"], found.exit_status) == (0.0, "not proven", 3)
     assert found.findings == ()
+    assert found.results[0].verdict.table["ratio"].tolist() == [1.0, 1.0]
 
 
 def test_an_oracle_is_champion_and_suspected():

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from btcml.errors import NotReadyError
+from btcml.errors import NotReadyError, UsageError
 from btcml.forecast.foreign import forecast_grid, new_candles
 from btcml.forecast.judge import judge
 from btcml.pipeline.forecasters import Grid, run_forecasters
@@ -78,6 +78,18 @@ class Clock(Drift):
 class Failing(Drift):
     def predict(self, h, level=None):
         raise RuntimeError("no weights here")
+
+class Infinite(Drift):
+    def predict(self, h, level=None):
+        return pd.DataFrame({"Infinite": [np.inf] * h})
+
+class Nothing(Drift):
+    def predict(self, h, level=None):
+        return pd.DataFrame({"Nothing": [np.nan] * h})
+
+class Array(Drift):
+    def predict(self, h, level=None):
+        return np.ones(h)
 
 class Slow(Drift):
     def fit(self, df):
@@ -191,6 +203,13 @@ def test_a_failure_is_one_sentence_and_a_row(candles):
     assert [f.sentence for f in findings] == ["external:Failing failed: RuntimeError: no weights here"]
     table = judge(frames, candles, "1h", findings=findings).table
     assert table.loc[table["model"] == "external:Failing", "conclusion"].tolist() == ["failed"]
+    for name, said in (
+        ("Infinite", "its forecasts should be prices, found inf"),
+        ("Nothing", "its forecasts should be prices, found NaN alone"),
+        ("Array", "predict should return a pandas DataFrame, found ndarray"),
+    ):
+        findings = run_forecasters([f"external:{name}", "external:Drift"], candles, "1h", GRID)[1]
+        assert [f.sentence for f in findings] == [f"external:{name} failed: {said}"]
     slow, lean = Grid(60, 50, seconds=2), Grid(60, 50, memory_mib=4096)
     for name, grid, said in (
         ("Slow", slow, "did not end within 2 s"),
@@ -220,6 +239,10 @@ def test_too_few_candles_are_refused(candles):
     """The window must lie before the test."""
     with pytest.raises(NotReadyError, match="a forecaster needs 5000 candles before the test"):
         run_forecasters(["external:Drift"], candles, "1h", Grid(window=5000))
+    with pytest.raises(NotReadyError, match="too few for forecasts of 900 candles ahead"):
+        run_forecasters(["external:Drift"], candles, "1h", Grid(window=50, horizons=(1, 900)))
+    with pytest.raises(UsageError, match="horizons are numbers of candles from 1 to 1000"):
+        run_forecasters(["external:Drift"], candles, "1h", Grid(window=50, horizons=(0,)))
 
 
 OTHERS = """
