@@ -772,7 +772,7 @@ def _verified_stamps(
 ) -> list[tuple[int, datetime]]:
     """Sizes and times of the stamps of one log that are on its checkpoints; what is wrong is added to the findings."""
     origin = parse_note(found.notes[log])[0].origin
-    digests = {size: _note_digest(origin, size, *signed) for size, *signed in listed_checkpoints(read, log)}
+    digests = {(size, _note_digest(origin, size, *signed)) for size, *signed in listed_checkpoints(read, log)}
     stamps: list[tuple[int, Stamp]] = []
     for number, line in enumerate(read_lines(read, f"{log}/stamps", STAMPS, tile=STAMP_TILE), 1):
         size, _, response = line.partition(",")
@@ -781,7 +781,7 @@ def _verified_stamps(
         except (ValueError, IndexError):
             found.faults.append(f"{log}: stamp {number}, on {size} rows, cannot be read")
             continue
-        if stamp.digest == digests.get(stamp.size):
+        if (stamp.size, stamp.digest) in digests:
             stamps.append((number, stamp))
         else:
             found.faults.append(f"{log}: stamp {number}, on {size} rows, is of another checkpoint")

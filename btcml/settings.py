@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -56,9 +57,11 @@ _Duration = Annotated[str, text_for(duration)]
 
 def _urls(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
-        if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
-            msg = f"expected an address such as https://api.binance.com, found {public_url(value)!r}"
-            raise ValueError(msg)
+        with suppress(ValueError):  # of a port or of brackets
+            if re.fullmatch(r"https?://[^\s/]+(/\S*)?", value) and urlsplit(value).port != 0:
+                continue
+        msg = f"expected an address such as https://api.binance.com, found {public_url(value)!r}"
+        raise ValueError(msg)
     return tuple(value.rstrip("/") for value in values)
 
 

@@ -141,6 +141,14 @@ def test_a_wrong_setting_shows_no_secret_of_an_address(monkeypatch):
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("url", ["http://[::1", "http://host:99999", "http://host:port", "http://host:0", "ftp://host"])
+def test_an_address_that_no_request_can_use_is_a_mistake(monkeypatch, url):
+    """It is found where it is set, not by a traceback of whoever uses it."""
+    monkeypatch.setenv("BTCML_TSA_URL", url)
+    with pytest.raises(UsageError, match="the setting BTCML_TSA_URL is wrong: expected an address such as"):
+        load_settings()
+
+
 @pytest.mark.parametrize("end", ["0001-01-01T00:00+14:00", "9999-12-31", "1970-01-01"])
 def test_an_end_in_no_year_of_an_exchange_is_a_mistake(end):
     """Before it, no time could be computed at all."""

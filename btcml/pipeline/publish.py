@@ -87,8 +87,9 @@ def publish_series(
         If the database does not continue what was published, or a row does not have the content of its hash.
     """
     signer, folder = signing_key(home / "record.key"), root.joinpath(*astuple(key))
+    keys = "".join(f"{record.key_line(_name(key, log), public_key(signer))}\n" for log in record.LOGS)
     with folder_lock(folder), _own_files(folder):
-        state = _load_state(folder)
+        state, is_new = _load_state(folder), _has_no_key(folder / "key", keys, home)
         before = {log: one["size"] for log, one in state.items()}
         sealed = read_sealed(store, key, before)
         if not (before["forecasts"] or sealed.rows["forecasts"]):
@@ -96,12 +97,15 @@ def publish_series(
             raise NotReadyError(msg)
         for log, one in state.items():
             _require_continuation(key, log, one, sealed.heads[log], sealed.rows[log])
-            new = _extend(folder, _name(key, log), one, sealed.rows[log], signer, at.isoformat(timespec="seconds"))
+            rows, time = sealed.rows[log], at.isoformat(timespec="seconds")
+            new = one
+            if rows or is_new:  # else there is nothing to sign
+                new = _extend(folder, _name(key, log), one, rows, signer, time)
             waits = stamped and new["checkpoints"] > one["checkpoints"]
             state[log] = new | {"unstamped": one["unstamped"] + [one["checkpoints"]] * waits}
         sizes, stamps = ({log: one[name] for log, one in state.items()} for name in ("size", "stamps"))
-        if sizes != before or stamps != {log: one["shown"] for log, one in state.items()}:
-            _write_pages(folder, key, state, sealed, signer)
+        if is_new or sizes != before or stamps != {log: one["shown"] for log, one in state.items()}:
+            _write_pages(folder, key, state, sealed, keys)
             _save_state(folder, {log: one | {"shown": one["stamps"]} for log, one in state.items()})
     return {"folder": str(folder)} | sizes | {
         "new": sum(sizes.values()) - sum(before.values()), "proven": proof_of(state["forecasts"])["proven"]
@@ -112,18 +116,34 @@ def _name(key: SeriesKey, log: str) -> str:
     return f"btcml/{key}/{log}"
 
 
-def _write_pages(
-    folder: Path, key: SeriesKey, state: dict[str, _State], sealed: Sealed, signer: Ed25519PrivateKey
-) -> None:
+def _has_no_key(path: Path, keys: str, home: Path) -> bool:
+    """Whether a record is new, or its publisher has deleted its key to go on with another one.
+
+    Raises
+    ------
+    UsageError
+        If it has another key: a new one, made where the old was lost, is not used without a word.
+    """
+    if not path.exists():
+        return True
+    if path.read_text(encoding="utf-8") != keys:
+        msg = (
+            f"expected the key of {path} in {home / 'record.key'}, found another one: restore it, or delete {path} and "
+            "tell your readers the new one"
+        )
+        raise UsageError(msg)
+    return False
+
+
+def _write_pages(folder: Path, key: SeriesKey, state: dict[str, _State], sealed: Sealed, keys: str) -> None:
     """Write what is derived from the logs: keys, scores, proofs, script and page."""
-    keys = [record.key_line(_name(key, log), public_key(signer)) for log in record.LOGS]
-    write_text(folder / "key", "".join(f"{line}\n" for line in keys))
+    write_text(folder / "key", keys)
     write_text(folder / "scores.json", json.dumps(sealed.scores, indent=1) + "\n")
     write_text(folder / "proof.json", json.dumps(proof_of(state["forecasts"])) + "\n")
     write_bytes(folder / "verify.py", Path(record.__file__).read_bytes())
     about = {"series": f"{key.symbol}, {key.interval}", "market": key.market, "tile": record.TILE}
     write_text(folder / "README.md", _template("record.md").substitute(about))
-    write_text(folder / "index.html", _page(folder, key, state, sealed, keys[0]))
+    write_text(folder / "index.html", _page(folder, key, state, sealed, keys.partition("\n")[0]))
 
 
 def publish_all(store: Store, home: Path, root: Path, at: pd.Timestamp, authority: str = "") -> list[dict[str, Any]]:
@@ -361,9 +381,7 @@ def _save_state(folder: Path, state: dict[str, _State]) -> None:
 
 
 def _extend(folder: Path, name: str, state: _State, rows: Sequence[Any], signer: Ed25519PrivateKey, at: str) -> _State:
-    """Append new rows to a log and sign it; without new rows it is signed only at first."""
-    if state["checkpoints"] and not rows:
-        return state
+    """Append new rows to a log and sign it."""
     log = name.rpartition("/")[2]
     lines = [record.to_line(log, row) for row in rows]
     tree = record.Tree(state["size"], [bytes.fromhex(peak) for peak in state["peaks"]])
@@ -375,7 +393,7 @@ def _extend(folder: Path, name: str, state: _State, rows: Sequence[Any], signer:
     _append_lines(folder / log, record.LOGS[log], state["size"], lines)
     _append_lines(folder / log / "checkpoints", record.CHECKPOINTS, state["checkpoints"], [",".join(cells)])
     write_text(folder / log / "checkpoint", record.to_note(note, signature))
-    head = rows[-1]["hash"] if rows else ""
+    head = rows[-1]["hash"] if rows else state["head"]
     peaks = [peak.hex() for peak in tree.peaks]
     return state | {"size": tree.size, "peaks": peaks, "head": head, "checkpoints": state["checkpoints"] + 1}
 
@@ -385,7 +403,7 @@ def _require_continuation(key: SeriesKey, log: str, state: _State, head: str | N
     if state["size"] and head != state["head"]:
         msg = (
             f"row {state['size']} of the {log} of {key} was published with the hash {state['head'][:12]}, the database "
-            f"has {str(head)[:12]}: restore the database, or publish into an empty folder"
+            f"has {head[:12] if head else 'no such row'}: restore the database, or publish into an empty folder"
         )
         raise StoreError(msg)
     broken = record.broken_rows(log, astuple(key), rows, state["size"], state["head"])

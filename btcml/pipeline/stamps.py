@@ -72,7 +72,7 @@ def request_stamp(url: str, size: int, note: str, known: Sequence[Certificate]) 
             certificates += [one for one in sent if one not in certificates]
         roots = [*trusted_roots(), *(one for one in certificates if one.issuer == one.subject)]
         reason = check_stamp(stamp, certificates, roots, request)
-    except (ValueError, IndexError):
+    except (ValueError, LookupError):
         reason = "was refused, or cannot be read"
     if not reason and stamp.digest != hashlib.sha256(note.encode()).digest():
         reason = "is on something else"
@@ -153,11 +153,10 @@ def check_stamp(
     client = _client()
     if any(tag == _CERTIFICATES for tag, _ in record.signed_parts(stamp.response)):
         return "does not hold: it brings certificates of its own"
-    try:
-        answer = client.decode_timestamp_response(stamp.response)
-    except ValueError as error:
+    try:  # the library reads some parts only when they are asked for
+        answer, signers = client.decode_timestamp_response(stamp.response), _signers(stamp.response, certificates)
+    except (ValueError, LookupError) as error:
         return f"does not hold: {error}"
-    signers = _signers(stamp.response, certificates)
     issuers = {one.issuer for one in certificates}
     anchors = [one for one in roots if one.subject in issuers]
     # The library trusts each certificate that it is given: whether a trusted root is above the signer is found here.
@@ -168,7 +167,7 @@ def check_stamp(
     verifier = client.VerifierBuilder(None, signers[0], between, anchors, nonce).build()
     try:
         verifier.verify(answer, stamp.digest)
-    except client.VerificationError as error:
+    except (client.VerificationError, ValueError, LookupError) as error:
         return f"does not hold: {error}"
     return ""
 

@@ -13,7 +13,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import chain, repeat
+from itertools import chain, product, repeat
 from types import SimpleNamespace
 
 import pandas as pd
@@ -325,6 +325,41 @@ def test_a_stamp_with_a_changed_time_or_certificates_of_its_own_is_found(publish
     rewrite(path, stamps(published.folder)[0], f"{size},{base64.b64encode(with_own).decode()}")
     fault, _ = by_library(published.folder, published.authority).faults
     assert fault == f"forecasts: stamp 1, on {size} rows, does not hold: it brings certificates of its own"
+
+
+def test_a_lost_key_is_told_and_another_one_signs_both_logs(published):
+    """A new one is made, but not used before its publisher says so; the stamps under the old one still hold."""
+    (published.home / "record.key").unlink()
+    with pytest.raises(
+        UsageError, match=r"expected the key of \S+/key in \S+/record.key, found another one: restore it"
+    ):
+        into(published, published.root)
+    assert by_library(published.folder, published.authority).faults == []
+    (published.folder / "key").unlink()
+    into(published, published.root)
+    said, status = by_script(published.folder, published.authority)
+    assert (status, "proven in time: 1 of 6" in said, "time stamps: 4, " in said) == (0, True, True)
+
+
+_ECDSA = bytes.fromhex("06082a8648ce3d040302")
+"""The name of the algorithm of the signature."""
+
+
+@pytest.mark.filterwarnings("ignore:Attribute")
+def test_a_stamp_with_any_byte_changed_is_named_or_proves_the_same(published):
+    """The library parses some parts late, with errors of several kinds: none of them hides which stamp it was."""
+    path, (line, *_) = published.folder / "forecasts/stamps/000000.csv", stamps(published.folder)
+    raw = base64.b64decode(line.partition(",")[2])
+    check = stamp_checker(form.in_folder(published.folder), published.authority.root)
+    time = form.parse_stamp(6, raw).time
+    for at, other in product(range(len(raw)), (0x01, 0x40, 0x80, 0xFF)):
+        changed = raw[:at] + bytes([raw[at] ^ other]) + raw[at + 1 :]
+        with contextlib.suppress(ValueError, IndexError):
+            stamp = form.parse_stamp(6, changed)
+            assert check(stamp) or stamp.time == time
+    late = raw.replace(_ECDSA, b"\x1c" + _ECDSA[1:])
+    rewrite(path, line, f"6,{base64.b64encode(late).decode()}")
+    assert_found(published.folder, published.authority, "forecasts: stamp 1, on 6 rows, does not hold")
 
 
 def test_two_stamps_on_one_checkpoint_are_checked_apart(tmp_path, monkeypatch):
