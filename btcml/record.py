@@ -686,6 +686,8 @@ def _is_possible(log: str, row: Row, length: timedelta) -> bool:
     nullable = _NULLABLE if log == "forecasts" else {"forecast_seq", "forecast_hash"}
     if any(value is None and name not in nullable for name, value in row.items()):
         return False
+    if row["open_time"].year not in _YEARS:
+        return False
     if log == "outcomes":
         return all(0 < row[name] < math.inf for name in ("open", "high", "low", "close"))
     return (
@@ -700,6 +702,7 @@ def _is_possible(log: str, row: Row, length: timedelta) -> bool:
     )
 
 
+_YEARS = range(2000, 2200)
 _NULLABLE = {"open", "high", "low", "amp", "lo", "hi", "prob_up", "levels", "quantiles", "written_at"}
 
 

@@ -107,7 +107,7 @@ def audit_record(
         return found
     key = SeriesKey(source.market, *found.series[1:])
     times = [row["open_time"] for row in found.outcomes]
-    start = min([*times, *(row["cutoff"] for row in found.forecasts)])
+    start = min([*times, *(row["open_time"] - row["horizon"] * key.delta for row in found.forecasts)])
     candles = source.fetch_candles(key.symbol, key.interval, pd.Timestamp(start), pd.Timestamp(max(times)) + key.delta)
     prices = ("open", "high", "low", "close")
     known = {row.open_time: {name: getattr(row, name) for name in prices} for row in candles.itertuples()}

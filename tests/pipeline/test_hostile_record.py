@@ -19,6 +19,7 @@ from btcml.market import transport
 from btcml.pipeline.audit import audit_record, open_record, witness_record
 from btcml.pipeline.publish import signing_key
 
+from ..store.conftest import FIVE, TARGET  # noqa: TID252 - a short record
 from .test_publish import (  # noqa: F401 - fixtures
     NOW,
     Others,
@@ -103,6 +104,8 @@ IMPOSSIBLE = {
     "a last candle after it": ("forecasts", {"cutoff": datetime.fromisoformat("2025-03-01T12:10Z")}),
     "a candle further ahead": ("forecasts", {"horizon": 12}),
     "a base below zero": ("forecasts", {"base": -1.0}),
+    "a year before all exchanges": ("outcomes", {"open_time": datetime.fromisoformat("1600-01-01T00:00Z")}),
+    "the end of all years": ("forecasts", {"open_time": datetime.fromisoformat("9999-12-31T23:55Z")}),
     "half an interval": ("forecasts", {"lo": 1.0}),
     "no number": ("forecasts", {"lo": float("nan"), "hi": float("nan")}),
 }
@@ -117,6 +120,23 @@ def test_a_value_that_the_database_refuses_is_found(published, monkeypatch, name
     monkeypatch.undo()
     found_by_all(folder, f"{log}: row 3 has values that no sealed row has")
     assert audit_record(open_record(str(folder)), (), Others(103.0)).faults == faults(folder)
+
+
+def test_the_candles_of_the_other_source_are_those_that_are_compared(published):  # noqa: F811 - the fixture
+    """Not all since a time that somebody has written into a row: the audit would not end."""
+    asked = []
+
+    class _Asked(Others):
+        def fetch_candles(self, symbol, interval, start, end, on_page=None):
+            asked.append((start, end))
+            return super().fetch_candles(symbol, interval, start, end, on_page)
+
+    def _change(forecasts, outcomes):  # noqa: ARG001 - the rows of a record
+        forecasts[2]["cutoff"] = datetime.fromisoformat("2001-01-01T00:00Z")
+
+    found = audit_record(open_record(str(forged(published, _change))), (), _Asked(103.0))
+    assert (found.faults, found.compared) == ([], 5)
+    assert asked == [(TARGET - FIVE, TARGET + 5 * FIVE)]
 
 
 def test_a_forecast_that_is_made_later_than_its_horizon_is_found(published):  # noqa: F811 - the fixture
