@@ -11,12 +11,13 @@ DAYS ?= 1095
 END ?=
 SOURCE ?= auto
 PYTHON ?= python3
+REPORT_LANGUAGE ?= en
 BTCML_HOME ?= .btcml
 SOAK_SHARE ?= 1
 OSV ?=
 UPGRADE ?=
 # A misspelt parameter would be ignored, and the default used in its place. The environment is not judged.
-PARAMETER_NAMES := SYMBOL INTERVAL DAYS END SOURCE PYTHON BTCML_HOME SOAK_SHARE OSV UPGRADE
+PARAMETER_NAMES := SYMBOL INTERVAL DAYS END SOURCE REPORT_LANGUAGE PYTHON BTCML_HOME SOAK_SHARE OSV UPGRADE
 UNKNOWN := $(foreach name,$(filter-out $(PARAMETER_NAMES),$(.VARIABLES)),$(if $(filter command,$(origin $(name))),$(name)))
 ifneq ($(strip $(UNKNOWN)),)
 SUGGESTION := $(shell $(PYTHON) -c 'import difflib, sys; close = lambda name: difflib.get_close_matches(name.upper(), "$(PARAMETER_NAMES)".split(), 1); \
@@ -38,12 +39,13 @@ given = $(if $(filter-out file,$(origin $(1))),--$(2) $(call quoted,$(1)))
 GIVEN = $(call given,SYMBOL,symbol) $(call given,INTERVAL,interval) $(call given,DAYS,days) $(call given,SOURCE,source)
 option = --$(2) $(call quoted,$(1))
 PARAMETERS = $(call given,SYMBOL,symbol) $(call option,INTERVAL,interval) $(call option,DAYS,days) $(call option,END,end) $(call option,SOURCE,source)
+TRANSLATED = $(if $(filter-out en,$(value REPORT_LANGUAGE)),$(call option,REPORT_LANGUAGE,language))
 
 .PHONY: help report refresh verify test test-all test-tools soak check lab api dashboard up bench bench-scale bench-service bench-peers lock env docs pictures sbom audit wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
-	@echo 'Parameters: SYMBOL=$(SYMBOL) INTERVAL=$(INTERVAL) DAYS=$(DAYS) END=$(END) SOURCE=$(SOURCE)'
+	@echo 'Parameters: SYMBOL=$(SYMBOL) INTERVAL=$(INTERVAL) DAYS=$(DAYS) END=$(END) SOURCE=$(SOURCE) REPORT_LANGUAGE=$(REPORT_LANGUAGE)'
 
 # ---- set-up: a virtual environment from the hashed lock, once ----
 $(READY): requirements.lock pyproject.toml
@@ -72,14 +74,14 @@ $(READY): requirements.lock pyproject.toml
 # Every parameter, and the content of a file or folder, is in the name of the plan; the market and the end are in the plan.
 RUN :=
 ifneq ($(filter report verify,$(MAKECMDGOALS)),)
-PLAN := build/plans/$(firstword $(shell { printf '%s\n' $(PARAMETERS); [ ! -e $(call quoted,SOURCE) ] || \
+PLAN := build/plans/$(firstword $(shell { printf '%s\n' $(PARAMETERS) $(TRANSLATED); [ ! -e $(call quoted,SOURCE) ] || \
   find -L $(call quoted,SOURCE) -maxdepth 1 -type f -exec cksum {} + | sort; } | cksum)).mk
 -include $(PLAN)
 
 ifneq ($(filter report,$(MAKECMDGOALS)),)
 $(PLAN): | $(READY)
 	@mkdir -p $(@D)
-	@$(BIN)/btcml report $(PARAMETERS) --plan $@
+	@$(BIN)/btcml report $(call option,REPORT_LANGUAGE,language) $(PARAMETERS) --plan $@
 endif
 endif
 

@@ -113,6 +113,7 @@ class Settings(BaseSettings):
     btcml_cors_origins: Annotated[tuple[str, ...], NoDecode, AfterValidator(_urls)] = Field(
         (), description="Web pages of other origins that may use the API, such as http://localhost:8866."
     )
+    report_language: str = Field("en", description="Language of reports where none is given: en or pt-BR.")
     btcml_source: str = Field("auto", description="binance, simulated, auto, or a file or folder of candles.")
     btcml_ingest_every: _Duration = Field("5m", description="Longest pause between ingests; each close is one, too.")
     btcml_train_every: _Duration = Field("15m", description="Pause between trainings.")

@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(config, items):
 def _no_settings_from_outside(monkeypatch):
     """No variable of the developer's shell reaches a test."""
     for name in list(os.environ):
-        if name.startswith("BTCML_") or name in {"DATABASE_URL", "MODELS_DIR", "API_BASE_URL"}:
+        if name.startswith("BTCML_") or name in {"DATABASE_URL", "MODELS_DIR", "API_BASE_URL", "REPORT_LANGUAGE"}:
             monkeypatch.delenv(name)
 
 

@@ -18,10 +18,11 @@ import btcml.report
 _REPORT = Path(btcml.report.__file__).parent
 _CHAPTERS = ("ingest", "eda", "features", "training", "evaluation", "tryout", "horizons")
 MODULES: dict[str, Path] = {name: _REPORT / "charts" / f"{name}.py" for name in _CHAPTERS} | {
+    "figures": _REPORT / "figures.py",
     "pages": _REPORT / "pages.py",
     "judgement": _REPORT / "judgement.py",
 }
-"""Where sentences are made: the charts of each chapter, the page above several reports, and that of a judgement."""
+"""Where sentences are made: the charts of each chapter, what charts and tables share, the pages, and a judgement."""
 
 Row = tuple[str, str, str]
 """Function that shows a sentence, condition, sentence."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def _declare_report(parser: ArgumentParser) -> None:
     declare_series(parser)
     parser.add_argument("--end", help="UTC time at which the report ends (default: the source's own)")
+    parser.add_argument("--language", help="en or pt-BR (default: REPORT_LANGUAGE, else en)")
     parser.add_argument("--out", type=Path, default=Path("reports/build"), help="where reports are built")
     parser.add_argument("--plan", type=Path, help="only decide market and end, and write them to this file")
     parser.add_argument(
@@ -35,7 +36,7 @@ def _report(args: Namespace) -> Any:
     if args.from_plan:
         return _planned(args)
     session = open_session(args)
-    plan = plan_story(session.source, session.run)
+    plan = plan_story(session.source, session.run, args.language or session.settings.report_language)
     if args.plan:
         return {"plan": str(save_plan(plan, args.plan, args.out)), "market": plan.market, "end": plan.end}
     _note(plan)
@@ -59,7 +60,7 @@ def _planned(args: Namespace) -> dict[str, str]:
         bundle = take_snapshot(settings, store, source, plan, args.out, on_page=progress(str(plan.key)))
         if args.snapshot:
             return {"snapshot": str(bundle), "market": plan.market, "end": plan.end}
-    return _built(plan, args.out, build_report(args.out / plan.path, progress=say))
+    return _built(plan, args.out, build_report(args.out / plan.path, language=plan.language, progress=say))
 
 
 def _note(plan: Plan) -> None:

@@ -14,6 +14,7 @@ from btcml.files import folder_lock, write_text
 from btcml.pipeline.ingest import backfill
 from btcml.pipeline.publish import read_proof
 from btcml.report.build import adopt_bundle, build_report, check_request
+from btcml.report.language import ENGLISH, check_language
 from btcml.report.manifest import bundle_facts
 from btcml.store.snapshots import read_snapshot, record_snapshot, save_snapshot
 
@@ -40,6 +41,8 @@ class Plan:
         End of the span, exclusive, ISO format in UTC.
     source
         Source that fetches it: ``binance``, ``simulated`` or a path.
+    language
+        Language of the report.
     """
 
     market: str
@@ -48,6 +51,7 @@ class Plan:
     days: int
     end: str
     source: str
+    language: str = ENGLISH
 
     @property
     def key(self) -> SeriesKey:
@@ -69,11 +73,11 @@ class Plan:
         >>> Plan("simulated", "BTCUSDT", "5m", 30, "2025-06-30T00:00:00+00:00", "simulated").path
         'simulated/BTCUSDT/5m/30d-2025-06-30T0000'
         """
-        end = pd.Timestamp(self.end)
-        return f"{self.market.replace(':', '-')}/{self.symbol}/{self.interval}/{self.days}d-{end:%Y-%m-%dT%H%M}"
+        name = f"{self.days}d-{pd.Timestamp(self.end):%Y-%m-%dT%H%M}" + f"-{self.language}" * (self.language != ENGLISH)
+        return f"{self.market.replace(':', '-')}/{self.symbol}/{self.interval}/{name}"
 
 
-def plan_story(source: Source, run: RunParameters) -> Plan:
+def plan_story(source: Source, run: RunParameters, language: str = ENGLISH) -> Plan:
     """Make the plan of a run.
 
     An empty end is the source's own: a file's last candle, the simulated market's documented time,
@@ -82,15 +86,16 @@ def plan_story(source: Source, run: RunParameters) -> Plan:
     Raises
     ------
     UsageError
-        If no report can be built: too short a span, or one that ends in the future.
+        If no report can be built: too short a span, one that ends in the future, or no such language.
     """
+    check_language(language)
     end = source.default_end(run.symbol) if run.end_time is None else pd.Timestamp(run.end_time)
     end = interval_floor(end, run.interval)
     check_request(run.days, run.interval, end, end if run.end_time is None else source.now())
     name = run.source
     if name == "auto":
         name = "simulated" if source.market == "simulated" else "binance"
-    return Plan(source.market, run.symbol, run.interval, run.days, end.isoformat(), name)
+    return Plan(source.market, run.symbol, run.interval, run.days, end.isoformat(), name, language)
 
 
 def snapshot_story(
@@ -182,4 +187,4 @@ def build_story(
         ``index.html``.
     """
     bundle = snapshot_story(settings, store, source, plan, on_page)
-    return build_report(out / plan.path, bundle=bundle, progress=progress)
+    return build_report(out / plan.path, bundle=bundle, language=plan.language, progress=progress)

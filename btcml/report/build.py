@@ -22,6 +22,7 @@ from btcml.candles import interval_delta
 from btcml.errors import ReportError, UsageError
 from btcml.files import file_hash, folder_lock, replaced_folder, write_bytes, write_text
 from btcml.report.execute import Limits, Progress, no_progress, run_chapter, stop_kernels
+from btcml.report.language import ENGLISH, speaking
 from btcml.report.manifest import (
     NOTEBOOKS,
     Inputs,
@@ -94,15 +95,19 @@ class Run:
         return self.executed(page).with_suffix(".json")
 
 
-def open_run(folder: Path, *, notebooks: Path = NOTEBOOKS, limits: Limits = _DEFAULT_LIMITS) -> Run:
+def open_run(
+    folder: Path, *, notebooks: Path = NOTEBOOKS, language: str = ENGLISH, limits: Limits = _DEFAULT_LIMITS
+) -> Run:
     """Open a run folder that holds a bundle in ``snapshot/``.
 
     Raises
     ------
     NotFoundError
         If it holds none.
+    UsageError
+        If there is no translation into the language.
     """
-    return Run(folder, gather_inputs(folder / "snapshot", notebooks), notebooks, limits)
+    return Run(folder, gather_inputs(folder / "snapshot", notebooks, language), notebooks, limits)
 
 
 def adopt_bundle(folder: Path, bundle: Path) -> Path:
@@ -126,6 +131,7 @@ def build_report(
     *,
     bundle: Path | None = None,
     notebooks: Path = NOTEBOOKS,
+    language: str = ENGLISH,
     limits: Limits = _DEFAULT_LIMITS,
     workers: int = 2,
     progress: Progress = no_progress,
@@ -138,8 +144,8 @@ def build_report(
         Run folder; two builds never work in one at once.
     bundle
         Snapshot bundle of the report; by default the one in ``snapshot/``.
-    notebooks, limits
-        Folder of the chapters, and the seconds that they may take.
+    notebooks, language, limits
+        Folder of the chapters, the language of the pages, and the seconds that chapters may take.
     workers
         Number of chapters that run in parallel, each in its own kernel.
     progress
@@ -153,7 +159,7 @@ def build_report(
     Raises
     ------
     UsageError
-        If the snapshot holds too little for a report; no chapter has started then.
+        If the snapshot holds too little for a report, or there is no such language; no chapter has started then.
     ReportError
         If a chapter fails: its failed notebook is in ``executed/``, and there is no page of it, no index and no
         manifest. If another build uses the folder.
@@ -161,7 +167,7 @@ def build_report(
     with folder_lock(folder):
         if bundle is not None:
             adopt_bundle(folder, bundle)
-        run = open_run(folder, notebooks=notebooks, limits=limits)
+        run = open_run(folder, notebooks=notebooks, language=language, limits=limits)
         _check_length(run)
         _build_chapters(run, workers, progress)
         return build_index(run)
@@ -221,9 +227,16 @@ def build_chapter(run: Run, chapter: str, *, progress: Progress = no_progress) -
         old.unlink(missing_ok=True)
     begun, notebook = time.monotonic(), run.notebooks / page.notebook
     run_chapter(
-        notebook, run.inputs.parameters, run.executed(page), folder=run.folder, limits=run.limits, progress=progress
+        notebook,
+        run.inputs.parameters,
+        run.executed(page),
+        folder=run.folder,
+        language=run.inputs.language,
+        limits=run.limits,
+        progress=progress,
     )
-    outputs = _publish(run, page)
+    with speaking(run.inputs.language):
+        outputs = _publish(run, page)
     write_environment(run.pages)
     made = {"key": key, "outputs": outputs, "seconds": round(time.monotonic() - begun, 1)}
     write_text(run.stamp(page), json.dumps(made, indent=1) + "\n")
@@ -278,7 +291,8 @@ def build_index(run: Run) -> Path:
         outputs |= stamp["outputs"]
         seconds[page.chapter] = stamp["seconds"]
     for page, make in ((INDEX, index_page), (SLIDES, slides_page)):
-        html = check_page(make(run.products, site_of(run.inputs, page)), page.href)
+        with speaking(run.inputs.language):
+            html = check_page(make(run.products, site_of(run.inputs, page)), page.href)
         outputs[page.href] = file_hash(write_text(run.pages / page.href, html))
     for old in [*run.pages.glob("*.html"), *run.pages.glob("data/*")]:
         if old.relative_to(run.pages).as_posix() not in outputs:

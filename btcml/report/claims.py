@@ -18,6 +18,7 @@ import pandas as pd
 
 from btcml.errors import ReportError
 from btcml.forecast.verdict import ALPHA
+from btcml.report.language import counted, local_date, local_number, translated
 from btcml.rounding import decimals_apart
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _signed(value: float, digits: int, *, sign: bool = False) -> str:
     text = f"{value:{'+' if sign else ''},.{digits}f}"
     if float(text.replace(",", "")) == 0.0:
         text = text.lstrip("+-")
-    return text.replace("-", _MINUS)
+    return local_number(text.replace("-", _MINUS))
 
 
 def number(
@@ -131,7 +132,7 @@ def number(
     digits = digits if beside is None else decimals_apart(_finite(value, "number"), beside, digits)
     shown = math.ceil(round(_finite(value, "number") * 10**digits, 6)) / 10**digits if ceiling else value
     text = _signed(_finite(shown, "number"), digits, sign=sign)
-    return Quantity(f"{text}{_THIN}{unit}" if unit else text, float(value))
+    return Quantity(f"{text}{_THIN}{translated(unit)}" if unit else text, float(value))
 
 
 def digits(places: int) -> Callable[[float], Quantity]:
@@ -155,7 +156,7 @@ def count(value: float, noun: str = "", plural: str = "") -> Quantity:
     if _finite(value, "count") != int(value):
         msg = f"a count is a whole number, found {value}: use number()"
         raise ReportError(msg)
-    return number(value, 0, noun if not noun or value == 1 else plural or f"{noun}s")
+    return number(value, 0, counted(noun, plural or f"{noun}s", value) if noun else "")
 
 
 def percent(fraction: float, digits: int = 1, *, sign: bool = False, beside: float | None = None) -> Quantity:
@@ -237,17 +238,18 @@ def probability(value: float) -> Quantity:
         msg = f"a p-value lies between 0 and 1, found {value}: check the test behind it"
         raise ReportError(msg)
     places = max(decimals_apart(value, level, 4) for level in _LEVELS)
-    return Quantity(f"<{_SPACE}{_TINY:.4f}" if value < _TINY else f"{value:.{places}f}", float(value))
+    text = f"<{_SPACE}{_TINY:.4f}" if value < _TINY else f"{value:.{places}f}"
+    return Quantity(local_number(text), float(value))
 
 
 def day(time: datetime | pd.Timestamp) -> Quantity:
-    """Return a date in UTC, ISO form."""
-    return Quantity(_time(time).strftime("%Y-%m-%d"), math.nan)
+    """Return a date in UTC, as the language writes it: ISO form in English."""
+    return Quantity(local_date(_time(time)), math.nan)
 
 
 def minute(time: datetime | pd.Timestamp) -> Quantity:
     """Return a time in UTC to the minute."""
-    return Quantity(_time(time).strftime("%Y-%m-%d %H:%M UTC"), math.nan)
+    return Quantity(f"{local_date(_time(time))} {_time(time):%H:%M} UTC", math.nan)
 
 
 def _time(time: datetime | pd.Timestamp) -> pd.Timestamp:
@@ -277,7 +279,7 @@ def span(length: pd.Timedelta) -> Quantity:
 
 
 def word(text: str) -> Quantity:
-    """Return a name that was computed: a model, a weekday, a regime.
+    """Return a word or name that was computed: a model, a weekday, a regime; words are translated.
 
     Raises
     ------
@@ -287,7 +289,12 @@ def word(text: str) -> Quantity:
     if not text.strip():
         msg = "a claim needs a name, found an empty text: compute it, or leave the claim out"
         raise ReportError(msg)
-    return Quantity(text, math.nan)
+    return Quantity(translated(text), math.nan)
+
+
+def title(name: str) -> str:
+    """Return the display name of a model in English, for frames, which are the same in every language."""
+    return TITLES.get(name, name)
 
 
 def model(name: str) -> Quantity:
@@ -298,7 +305,7 @@ def model(name: str) -> Quantity:
     >>> model("random_forest").text, model("sklearn.linear_model.Lars").text
     ('Random forest', 'sklearn.linear_model.Lars')
     """
-    return word(TITLES.get(name, name))
+    return word(title(name))
 
 
 def series(key: SeriesKey) -> Quantity:
@@ -311,13 +318,13 @@ def series(key: SeriesKey) -> Quantity:
     'BTCUSDT 5m, simulated market'
     """
     kind, _, name = key.market.partition(":")
-    source = {"binance": "Binance", "simulated": "simulated market"}.get(kind) or f"{kind} “{name}”"
-    return word(f"{key.symbol} {key.interval}, {source}")
+    source = {"binance": "Binance", "simulated": "simulated market"}.get(kind, kind)
+    return word(f"{key.symbol} {key.interval}, {word(source)}" + f" “{name}”" * bool(name))
 
 
 def verb(value: float, one: str, many: str) -> Quantity:
-    """Return the form of a verb that goes with a count."""
-    return word(one if value == 1 else many)
+    """Return the form of a verb that goes with a count; translations are worded without it."""
+    return Quantity(one if value == 1 else many, math.nan)
 
 
 @dataclass(frozen=True)
@@ -378,7 +385,7 @@ def claim(sentence: str, *, holds: bool | None = None, otherwise: str | None = N
     if re.search(r"\d", re.sub(r"\{\w+\}", "", chosen)):
         msg = f"a claim's digits are computed, found one typed in {chosen!r}: make it a quantity"
         raise ReportError(msg)
-    text = chosen.format(**{name: str(value) for name, value in values.items()})
+    text = translated(chosen).format(**{name: str(value) for name, value in values.items()})
     return Claim(text, holds is None or bool(holds))
 
 

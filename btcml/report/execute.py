@@ -40,6 +40,7 @@ import btcml
 from btcml.errors import ReportError, UsageError
 from btcml.files import write_text
 from btcml.processor import instruction_limits
+from btcml.report.language import ENGLISH, VARIABLE
 from btcml.report.story import FINISHED, NONCE
 
 if TYPE_CHECKING:
@@ -208,6 +209,7 @@ def run_chapter(
     out: Path,
     *,
     folder: Path | None = None,
+    language: str = ENGLISH,
     limits: Limits = _DEFAULT_LIMITS,
     progress: Progress = no_progress,
 ) -> Path:
@@ -224,6 +226,8 @@ def run_chapter(
     folder
         Working directory of the kernel, to which relative paths in `parameters` refer; the folder of
         `out` if None.
+    language
+        Language of the sentences that the chapter completes.
     limits
         Seconds for start, cell and chapter.
     progress
@@ -247,12 +251,13 @@ def run_chapter(
     for old in (out, failed_path(out)):
         old.unlink(missing_ok=True)
     name, cells, nonce = notebook.stem, len(source.cells) + 1, secrets.token_hex(16)
+    own = {NONCE: nonce, VARIABLE: language}
     options = {
         "folder": (folder or out.parent).resolve(),
         "limits": limits,
         "on_cell": lambda index: progress(f"{name}: cell {index + 1} of {cells}"),
     }
-    executed, problem = _execute(source, parameters, nonce, options)
+    executed, problem = _execute(source, parameters, own, options)
     if problem := problem or _problem(executed, nonce):
         _save(failed_path(out), executed)
         msg = f"chapter {name} did not finish: {problem}; the failed notebook is {failed_path(out)}"
@@ -265,13 +270,13 @@ def _save(path: Path, notebook: NotebookNode) -> Path:
 
 
 def _execute(
-    source: NotebookNode, parameters: Mapping[str, Literal], nonce: str, options: Mapping[str, Any]
+    source: NotebookNode, parameters: Mapping[str, Literal], own: Mapping[str, str], options: Mapping[str, Any]
 ) -> tuple[NotebookNode, str]:
     """Return the notebook as far as it was executed, and the reason if it stopped."""
     names = {"engine_name": _ENGINE, "kernel_name": "python3", "language": "python", "progress_bar": False}
     with tempfile.TemporaryDirectory(prefix="btcml-chapter-") as scratch:
         done, problem = Path(scratch) / "executed.ipynb", ""
-        environment = _kernel_environment(nonce, Path(scratch) / "ipython")
+        environment = _kernel_environment(own, Path(scratch) / "ipython")
         try:
             papermill.execute_notebook(source, str(done), dict(parameters), **names, environment=environment, **options)
         except Exception as error:  # noqa: BLE001 - whatever happens in there, the chapter has failed
@@ -340,12 +345,12 @@ def _lasting(output: NotebookNode) -> bool:
     return not warning and FINISHED not in output.get("data", {})
 
 
-def _kernel_environment(nonce: str, ipython: Path) -> dict[str, str]:
+def _kernel_environment(own: Mapping[str, str], ipython: Path) -> dict[str, str]:
     """Environment of a kernel: few variables of this process, the rest fixed, and no start-up file of the user."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     package = str(Path(btcml.__file__).resolve().parents[1])
-    own = {NONCE: nonce, "IPYTHONDIR": str(ipython), "PYTHONPATH": package}
-    return kept | FIXED_ENVIRONMENT | instruction_limits() | own
+    places = {"IPYTHONDIR": str(ipython), "PYTHONPATH": package}
+    return kept | FIXED_ENVIRONMENT | instruction_limits() | places | dict(own)
 
 
 _ENGINE = "btcml"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _CHANCE = 0.05
 
 
@@ -125,7 +125,7 @@ def weekly_rhythm(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
     )  # fmt: skip
     table = frame.groupby(["place", "hour"])[["volume", "volatility"]].mean()
     table = (table / table.mean()).reset_index()
-    return table.assign(weekday=[_DAYS[place] for place in table["place"]])[["weekday", "hour", "volume", "volatility"]]
+    return table.assign(weekday=[DAYS[place] for place in table["place"]])[["weekday", "hour", "volume", "volatility"]]
 
 
 def order_flow_deciles(candles: pd.DataFrame, interval: str) -> pd.DataFrame:

@@ -17,7 +17,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from html import escape
+from html import escape, unescape
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import matplotlib as mpl
@@ -33,6 +33,7 @@ from btcml.errors import ReportError
 from btcml.files import resource
 from btcml.report import claims as say
 from btcml.report.claims import Quantity
+from btcml.report.language import local_text, translated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -182,9 +183,10 @@ class Drawing(Figure):
 
 def _name_above(panel: Axes, room: float) -> int:
     """Name the labelled lines above a panel, in as many columns as its room has; return the number of rows."""
-    handles, labels = panel.get_legend_handles_labels()
-    if not labels:
+    handles, english = panel.get_legend_handles_labels()
+    if not english:
         return 0
+    labels = [translated(label) for label in english]
     fit = int(room / _LETTER / (max(map(len, labels)) + _SAMPLE))
     columns = min(max(fit, 1), len(labels))
     panel.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns)
@@ -193,7 +195,7 @@ def _name_above(panel: Axes, room: float) -> int:
 
 def _fit_labels(panel: Axes, room: float) -> int:
     """Wrap the label of the horizontal axis, leave out ticks that have no room; return the lines that were added."""
-    label = textwrap.fill(panel.get_xlabel().replace("\n", " "), int(room / _LETTER) + _SAMPLE)
+    label = textwrap.fill(translated(panel.get_xlabel().replace("\n", " ")), int(room / _LETTER) + _SAMPLE)
     panel.set_xlabel(label)
     if isinstance(panel.xaxis.get_major_locator(), FixedLocator):
         ticks = [text.get_text() for text in panel.get_xticklabels()]
@@ -290,7 +292,7 @@ def candle_bars(axes: Axes, candles: pd.DataFrame, unit: str) -> None:
     ticks = np.linspace(0, len(candles) - 1, 5).astype(int)
     axes.set_xticks(ticks, [candles["open_time"].iloc[tick].strftime("%d %b\n%H:%M") for tick in ticks])
     axes.set_xlim(-1, len(candles))
-    axes.set_ylabel(f"price, {unit}" if unit else "price")
+    axes.set_ylabel(str(say.claim("price, {unit}", unit=say.word(unit))) if unit else "price")
     thousands(axes)
 
 
@@ -330,14 +332,19 @@ def _inline(drawn: str, chart: Chart, name: str) -> str:
     text = text.replace("xlink:href", "href")
     text = re.sub(r'( (?:d|points|x|y|x1|x2|y1|y2)=")([^"]*)"', _rounded, text)
     text = re.sub(r"font: ([^;\"]*?)([\d.]+px)[^;\"]*", _font, text)
+    text = re.sub(r"(<text[^>]*>)([^<]+)", lambda found: found[1] + _drawn_text(found[2]), text)
     text = _own_ids(text, f"{chart.name}-{name}")
     for color, role in _ROLES.items():
         text = text.replace(color, f"var(--{role},{color})")  # JupyterLab and nbconvert have no such variables
-    label = chart.alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    label = translated(chart.alt).replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     hidden = "display:none;" * (name == "narrow")  # the page shows it on a small screen
     style = f' style="{hidden}background:var(--paper,{PAPER});font-family:var(--sans,sans-serif)"'
     text = text.replace("<svg", f'<svg class="{name}" role="img" aria-label="{label}"{style}', 1)
     return re.sub(r"\s*\n\s*", "\n", text).strip()
+
+
+def _drawn_text(text: str) -> str:
+    return escape(local_text(unescape(text)), quote=False)
 
 
 def _rounded(match: re.Match[str]) -> str:
@@ -436,8 +443,8 @@ class Download(Exhibit):
         script = base64.b64encode(self.script.encode()).decode()
         return (
             f'<p class="download"><a href="data/{file}" download>{file}</a>, SHA-256 <code>{digest}</code></p>\n'
-            f'<p><a href="data:text/x-python;base64,{script}" download="recompute.py">recompute.py</a>, run as '
-            f"<code>python recompute.py {file} {escape(self.command)}</code>:</p>\n"
+            f'<p><a href="data:text/x-python;base64,{script}" download="recompute.py">recompute.py</a>, '
+            f"{translated('run as')} <code>python recompute.py {file} {escape(self.command)}</code>:</p>\n"
             f'<pre class="printed">{escape(self.script)}</pre>'
         )
 
@@ -455,21 +462,21 @@ def exhibit_html(item: Chart | Table, name: str, series: str) -> str:
         Of what a figure is; it stands below the conclusion with what is drawn.
     """
     if isinstance(item, Chart):  # a screen reader has the subtitle from the drawing itself
-        shown = f'<p class="drawn" aria-hidden="true">{escape(f"{item.alt} {series}.")}</p>\n{item.body}'
+        shown = f'<p class="drawn" aria-hidden="true">{escape(f"{translated(item.alt)} {series}.")}</p>\n{item.body}'
     else:
         shown = _scrolling(item)
     return (
         f'<figure id="{name}" class="{item.kind}"><figcaption>{escape(str(item.conclusion))}</figcaption>\n{shown}\n'
-        f'<p class="numbers"><a href="data/{name}.csv" download>Numbers (CSV)</a></p></figure>'
+        f'<p class="numbers"><a href="data/{name}.csv" download>{translated("Numbers (CSV)")}</a></p></figure>'
     )
 
 
 def _scrolling(table: Table) -> str:
-    shown = f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(table.name)}">{table.body}</div>'
+    label = escape(translated(table.name))
+    shown = f'<div class="scroll" tabindex="0" role="group" aria-label="{label}">{table.body}</div>'
     if table.folded:
-        shown = (
-            f'<details class="fold"><summary>Table of {say.count(len(table.data), "row")}</summary>{shown}</details>'
-        )
+        rows = say.claim("Table of {rows}", rows=say.count(len(table.data), "row"))
+        shown = f'<details class="fold"><summary>{rows}</summary>{shown}</details>'
     return table.placeholder + shown if isinstance(table, Tryout) else shown
 
 
@@ -477,7 +484,7 @@ def table_html(table: Table) -> str:
     """Return a ``<table>`` with headings in scope; a missing value is a dash."""
     labels = {name: given if isinstance(given, str) else given[0] for name, given in table.columns.items()}
     headings = "".join(
-        f'<th scope="col"{_kind(table.data[name])}>{escape(label)}</th>' for name, label in labels.items()
+        f'<th scope="col"{_kind(table.data[name])}>{escape(translated(label))}</th>' for name, label in labels.items()
     )
     rows = "\n".join(_row(table, row) for _, row in table.data[list(labels)].iterrows())
     return f"<table>\n<thead><tr>{headings}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
@@ -487,11 +494,15 @@ def _row(table: Table, row: pd.Series) -> str:
     cells = []
     for place, (name, given) in enumerate(table.columns.items()):
         shown = _format(table.data[name]) if isinstance(given, str) else given[1]
-        text = "\N{EN DASH}" if pd.isna(row[name]) else escape(str(shown(row[name])))
+        text = "\N{EN DASH}" if pd.isna(row[name]) else escape(_cell(shown(row[name])))
         kind = _kind(table.data[name])
         cells.append(f'<th scope="row"{kind}>{text}</th>' if place == 0 else f"<td{kind}>{text}</td>")
     strong = ' class="strong"' if str(row[next(iter(table.columns))]) in table.strong else ""
     return f"<tr{strong}>{''.join(cells)}</tr>"
+
+
+def _cell(shown: Quantity | str) -> str:
+    return shown.text if isinstance(shown, Quantity) else local_text(str(shown))
 
 
 def _format(column: pd.Series) -> Callable[[Any], Quantity | str]:

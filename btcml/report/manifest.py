@@ -27,6 +27,7 @@ import btcml
 from btcml.errors import NotFoundError, ReportError
 from btcml.files import file_hash, resource, text_hash, write_text
 from btcml.processor import machine_facts
+from btcml.report.language import ENGLISH, check_language, translated
 from btcml.report.pages import Page, Site, find_chapters
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Inputs:
         Sequence number and hash of the newest sealed forecast in it; empty where there is none.
     parameters
         Symbol, interval, days and market.
+    language
+        Language of the pages.
     pages
         The chapters in order.
     notebooks, source, template
@@ -81,6 +84,7 @@ class Inputs:
     snapshot: str
     heads: dict[str, str]
     parameters: dict[str, Literal]
+    language: str
     pages: tuple[Page, ...]
     notebooks: dict[str, str]
     source: dict[str, str]
@@ -109,8 +113,14 @@ def bundle_facts(bundle: Path) -> dict[str, Any]:
     return facts
 
 
-def gather_inputs(bundle: Path, notebooks: Path = NOTEBOOKS) -> Inputs:
-    """Hash everything that decides the report over a bundle."""
+def gather_inputs(bundle: Path, notebooks: Path = NOTEBOOKS, language: str = ENGLISH) -> Inputs:
+    """Hash everything that decides the report over a bundle.
+
+    Raises
+    ------
+    UsageError
+        If there is no translation into the language.
+    """
     facts, pages = bundle_facts(bundle), find_chapters(notebooks)
     start, end = (datetime.fromisoformat(facts[name]).toordinal() for name in ("start", "end"))
     series: dict[str, Literal] = {name: facts[name] for name in ("symbol", "interval", "market")}
@@ -118,6 +128,7 @@ def gather_inputs(bundle: Path, notebooks: Path = NOTEBOOKS) -> Inputs:
         snapshot=facts["hash"],
         heads=facts["heads"],
         parameters=series | {"days": max(1, end - start), "snapshot": "snapshot", "products": "products"},
+        language=check_language(language),
         pages=pages,
         notebooks={Path(page.href).stem: file_hash(notebooks / page.notebook) for page in pages},
         **code_facts(),
@@ -170,7 +181,7 @@ def site_of(inputs: Inputs, page: Page) -> Site:
         "Notebook": inputs.notebooks.get(Path(page.href).stem, digest(inputs.notebooks)),
         "Lock": inputs.lock,
     }
-    short = tuple((name, value[:SHORT]) for name, value in footer.items())
+    short = tuple((translated(name), value[:SHORT]) for name, value in footer.items())
     return Site(market, symbol, interval, inputs.pages, (*short, ("Python", inputs.versions["python"])))
 
 
@@ -192,6 +203,7 @@ _CAUSES: dict[str, str] = {
     "forecasts": "forecasts",
     "candles": "candles",
     "parameters": "parameter",
+    "language": "language",
     "notebooks": "notebook",
     "source": "code",
     "template": "page template",
@@ -210,7 +222,7 @@ _TAG = re.compile(r"<[^>]*>")
 
 _REBUILD = (
     "import sys; from pathlib import Path; from btcml.report.build import build_report; "
-    "build_report(Path(sys.argv[1]), notebooks=Path(sys.argv[2]))"
+    "build_report(Path(sys.argv[1]), notebooks=Path(sys.argv[2]), language=sys.argv[3])"
 )
 
 
@@ -306,12 +318,12 @@ def verify_report(folder: Path, notebooks: Path = NOTEBOOKS) -> Verification:
         If it cannot be built any more.
     """
     run = folder.parent if (folder / _MANIFEST).exists() else folder
-    _manifest(run / "pages")  # raises where there is nothing to compare with, before the time of a build
+    language = str(_manifest(run / "pages")["language"])  # raises where there is nothing, before the time of a build
     with tempfile.TemporaryDirectory(prefix="btcml-verify-") as scratch:
         again = Path(scratch) / "run"
         again.mkdir()
         (again / "snapshot").symlink_to((run / "snapshot").resolve())
-        _rebuild(again, notebooks)
+        _rebuild(again, notebooks, language)
         return compare_pages(run / "pages", again / "pages")
 
 
@@ -336,7 +348,7 @@ def _manifest(pages: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         msg = f"a report with its manifest.json was expected in {pages}, found none: make it with make report"
         raise NotFoundError(msg) from error
-    return found
+    return {"language": ENGLISH} | found
 
 
 def _environment(pages: Path) -> dict[str, str]:
@@ -348,10 +360,10 @@ def _environment(pages: Path) -> dict[str, str]:
     return found
 
 
-def _rebuild(folder: Path, notebooks: Path) -> None:
+def _rebuild(folder: Path, notebooks: Path, language: str) -> None:
     """Build again in an environment in which only the path of the package is fixed: nothing else may matter."""
     done = subprocess.run(  # noqa: S603 - our own interpreter and code
-        [sys.executable, "-c", _REBUILD, str(folder), str(notebooks.resolve())],
+        [sys.executable, "-c", _REBUILD, str(folder), str(notebooks.resolve()), language],
         capture_output=True,
         text=True,
         check=False,

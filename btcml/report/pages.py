@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,9 +25,12 @@ from btcml.errors import NotFoundError, ReportError
 from btcml.files import resource, write_text
 from btcml.report import claims as say
 from btcml.report.execute import load_notebook
+from btcml.report.language import LANGUAGES, counted, language, retold, speaking, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from nbformat import NotebookNode
 
 
 TEMPLATE = resource("reports/template")
@@ -54,7 +58,7 @@ class Page:
 
 INDEX = Page("index", "index.html", "Can the next candle be forecast?", "Start")
 SLIDES = Page("slides", "slides.html", "Ten pictures", "Slides")
-_GALLERY = Page("gallery", "index.html", "All reports", "Reports")
+_ALL = Page("gallery", "index.html", "All reports", "Reports")
 
 
 def find_chapters(notebooks: Path) -> tuple[Page, ...]:
@@ -77,6 +81,12 @@ def _chapter(path: Path) -> Page:
 _MIXED = (
     "Not all of these reports are of the real market: “simulated” was made by a program, and replays and files are "
     "not fetched from the exchange. The column “Market” shows the source of each."
+)
+
+
+_SIMULATED = (
+    "Simulated market: these candles were made by a program, with one small, documented predictability. They say "
+    "nothing about the real market."
 )
 
 
@@ -107,13 +117,13 @@ class Site:
     def banner(self) -> str:
         """The sentence above every page that is not of the real market alone; empty on those that are."""
         if len(self.markets) > 1 and set(self.markets) != {"binance"}:
-            return _MIXED
+            return translated(_MIXED)
         return banner(self.markets[0] if self.markets else self.market)
 
     @property
     def question(self) -> str:
         """The question of the report."""
-        return f"Can the next {self.symbol} candle be forecast?"
+        return str(say.claim("Can the next {symbol} candle be forecast?", symbol=say.word(self.symbol)))
 
 
 def banner(market: str) -> str:
@@ -127,17 +137,19 @@ def banner(market: str) -> str:
     'Simulated market'
     """
     kind, _, name = market.partition(":")
-    return {
-        "binance": "",
-        "simulated": "Simulated market: these candles were made by a program, with one small, documented "
-        "predictability. They say nothing about the real market.",
-        "replay": f"Replayed market “{name}”: these candles came from a replay server, not from the exchange.",
-        "file": f"Candles of the file “{name}”: taken as the file has them, not fetched from the exchange.",
-    }[kind]
+    if kind == "binance":
+        return ""
+    notice = say.cases(
+        (kind == "simulated", _SIMULATED),
+        (kind == "replay", "Replayed market “{name}”: these candles came from a replay server, not from the exchange."),
+        (kind == "file", "Candles of the file “{name}”: taken as the file has them, not fetched from the exchange."),
+        name=say.word(name or kind),
+    )
+    return str(notice)
 
 
 # ---- chapters ----
-_NEXT_CODE = re.compile(r'\s*</details>\s*<details class="code"><summary>Code</summary>\s*')
+_NEXT_CODE = re.compile(r'\s*</details>\s*<details class="code"><summary>[^<]*</summary>\s*')
 """Where one cell's code follows another's with nothing shown between: one button opens both."""
 
 _FRAME = re.compile(
@@ -158,16 +170,34 @@ def chapter_page(executed: Path, page: Page, site: Site) -> str:
     exporter = nbconvert.HTMLExporter(  # type: ignore[no-untyped-call]
         template_name=TEMPLATE.name, extra_template_basedirs=[str(TEMPLATE.parent)], exclude_anchor_links=True
     )
-    body, _ = exporter.from_notebook_node(load_notebook(executed))
+    exporter.register_filter("translated", translated)  # type: ignore[no-untyped-call]
+    body, _ = exporter.from_notebook_node(_translated(load_notebook(executed)))
     body = _FRAME.sub(_frame, _NEXT_CODE.sub("\n", body))
     return check_page(layout(body, page, site), page.href)
+
+
+def _translated(notebook: NotebookNode) -> NotebookNode:
+    """Translate the prose, paragraph by paragraph, and the sentences that code has printed."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = "\n\n".join(map(_paragraph, cell.source.split("\n\n")))
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                output.text = "\n".join(map(retold, output.text.split("\n")))
+    return notebook
+
+
+def _paragraph(text: str) -> str:
+    marks = re.match(r"(#+ )?", text)
+    return f"{marks[0]}{translated(text[marks.end() :])}" if marks else text
 
 
 def _frame(found: re.Match[str]) -> str:
     """Return a frame in the style of the page: it scrolls by itself, and a missing value is a dash."""
     table = re.sub(r'<table[^>]*class="dataframe">', '<table class="frame">', found[2])
     table = re.sub(r">\s*(?:NaN|NaT|None)\s*<", ">\N{EN DASH}<", table.replace(' style="text-align: right;"', ""))
-    scroll = f'<div class="scroll" tabindex="0" role="group" aria-label="Rows of a table">{table}</div>'
+    label = translated("Rows of a table")
+    scroll = f'<div class="scroll" tabindex="0" role="group" aria-label="{label}">{table}</div>'
     return f"<div>{scroll}" if found[1] else scroll
 
 
@@ -179,7 +209,7 @@ def layout(body: str, page: Page, site: Site) -> str:
     place = bar.index(page) if page in bar else len(bar)
     return render(
         "layout.html.j2",
-        title=page.title,
+        title=translated(page.title),
         here=page.href,
         pages=bar,
         site=site,
@@ -188,24 +218,37 @@ def layout(body: str, page: Page, site: Site) -> str:
         previous=bar[place - 1] if 0 < place < len(bar) else None,
         following=bar[place + 1] if place + 1 < len(bar) else None,
         css=(TEMPLATE / "page.css").read_text(),
-        head_js="".join((TEMPLATE / f"{name}.js").read_text() for name in scripts),
+        head_js="".join(render(f"{name}.js") for name in scripts),
     )
 
 
 def _with_id(heading: re.Match[str]) -> str:
-    words = re.findall(r"[a-z0-9]+", heading[1].lower())
+    words = re.findall(r"[a-z0-9]+", _plain_letters(heading[1].lower()))
     return f'<h2 id="{"-".join(words)}">{heading[1]}</h2>'
 
 
+def _plain_letters(text: str) -> str:
+    """Return a text without accents."""
+    return "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+
+
 @cache
-def _environment() -> Environment:
-    loader = FileSystemLoader(TEMPLATE)
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+def environment() -> Environment:
+    """Return what renders our templates: their texts are translated, and a name that is not given is an error."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATE),
+        extensions=["jinja2.ext.i18n"],
+        autoescape=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    made.install_gettext_callables(translated, counted, newstyle=False)  # type: ignore[attr-defined]
+    return made
 
 
 def render(template: str, **values: Any) -> str:
-    """Render one of our templates; a name that it does not get is an error."""
-    return _environment().get_template(template).render(**values)
+    """Render one of our templates in the language of the report."""
+    return environment().get_template(template).render(language=language(), **values)
 
 
 _FORBIDDEN = {
@@ -305,7 +348,7 @@ def slides_page(products: Path, site: Site) -> str:
         If a picture is missing.
     """
     slides = [
-        {"title": title, "picture": _product(products, chapter, name)}
+        {"title": translated(title), "picture": _product(products, chapter, name)}
         for chapter, name, title in PICTURES
         if (products / chapter / ("facts.json" if name not in _OPTIONAL else f"{name}.csv")).exists()
     ]
@@ -328,6 +371,8 @@ _LABELS = ("Champion", "Skill", "Direction", "Coverage", "Size of the move", "Br
 def build_gallery(folder: Path) -> Path:
     """Make ``index.html`` over every finished report below a folder, newest snapshot or not.
 
+    Where there are reports in several languages, those beside the first have ``index.LANGUAGE.html``.
+
     Parameters
     ----------
     folder
@@ -347,20 +392,37 @@ def build_gallery(folder: Path) -> Path:
     if not reports:
         msg = f"a report was expected below {folder}, found none: make one with make report"
         raise NotFoundError(msg)
-    served = sum(report["cards"].get("Champion") != str(say.model("persistence")) for report in reports)
+    spoken = [name for name in LANGUAGES if any(report["language"] == name for report in reports)]
+    for name in LANGUAGES[1:]:
+        (folder / f"index.{name}.html").unlink(missing_ok=True)
+    for name in spoken[1:]:
+        _gallery_page([report for report in reports if report["language"] == name], folder / f"index.{name}.html")
+    return _gallery_page([report for report in reports if report["language"] == spoken[0]], folder / "index.html")
+
+
+def _gallery_page(reports: list[dict[str, Any]], file: Path) -> Path:
+    """Write the page over reports of one language."""
+    with speaking(reports[0]["language"]):
+        return write_text(file, check_page(_gallery(reports), file.name))
+
+
+def _gallery(reports: list[dict[str, Any]]) -> str:
+    champion = translated("Champion")
+    served = sum(report["cards"].get(champion) != str(say.model("persistence")) for report in reports)
     conclusion = say.claim(
         "A model is champion over “no change” in {some} of {all}.",
         some=say.count(served),
         all=say.count(len(reports), "report"),
     )
-    body = render("gallery.html.j2", reports=reports, labels=_LABELS, says=str(conclusion), grid=_grid(reports))
+    labels = [translated(label) for label in _LABELS]
+    body = render("gallery.html.j2", reports=reports, labels=labels, says=str(conclusion), grid=_grid(reports))
     site = Site("binance", "", "", markets=tuple(sorted({report["market"] for report in reports})))
-    return write_text(folder / "index.html", check_page(layout(body, _GALLERY, site), "index.html"))
+    return layout(body, _ALL, site)
 
 
 def _grid(reports: list[dict[str, Any]]) -> dict[str, Any]:
     """Symbols by intervals: the report with the newest end, and the longest of those, in each cell."""
-    newest = sorted(reports, key=lambda report: (report["until"], report["days"]))
+    newest = sorted(reports, key=lambda report: (report["end"], report["days"]))
     cells = {(report["row"], report["interval"]): report for report in newest}
     intervals = sorted({report["interval"] for report in reports}, key=interval_delta)
     rows = sorted({report["row"] for report in reports})
@@ -368,16 +430,24 @@ def _grid(reports: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _report(folder: Path, run: Path) -> dict[str, Any]:
-    """Parameters and key figures of one report, as the gallery shows them."""
-    given = json.loads((run / "pages" / "manifest.json").read_text(encoding="utf-8"))["parameters"]
+    """Language, parameters and key figures of one report, as the gallery shows them."""
+    manifest = json.loads((run / "pages" / "manifest.json").read_text(encoding="utf-8"))
+    with speaking(manifest.get("language", LANGUAGES[0])):
+        return _shown(folder, run, manifest["parameters"]) | {"language": language()}
+
+
+def _shown(folder: Path, run: Path, given: dict[str, Any]) -> dict[str, Any]:
     products = run / "products"
     facts = {path.parent.name: _product(products, path.parent.name, "facts") for path in products.glob("*/facts.json")}
     cards = {card["label"]: card for chapter in facts.values() for card in chapter["cards"]}
+    until = cards[span]["note"] if (span := translated("Span")) in cards else ""
+    date = re.findall(r"\d+", until)
     return given | {
         "series": f"{given['symbol']} {given['interval']}",
         "row": f"{given['symbol']}, {given['market']}",
         "span": str(say.count(int(given["days"]), "day")),
-        "until": cards["Span"]["note"] if "Span" in cards else "",
+        "until": until,
+        "end": date if re.search(r"\d{4}-", until) else date[::-1],  # year first
         "href": quote((run / "pages" / "index.html").relative_to(folder).as_posix()),
         "headline": _product(products, "evaluation", "facts")["headline"],
         "cards": {label: card["value"] for label, card in cards.items()},

@@ -23,6 +23,7 @@ from btcml.files import file_hash, write_text
 from btcml.report import claims as say
 from btcml.report.claims import Claim
 from btcml.report.figures import Chart, Download, Table, exhibit_html
+from btcml.report.language import translated
 from btcml.store.snapshots import load_snapshot
 
 if TYPE_CHECKING:
@@ -138,7 +139,9 @@ class Story:
 
 
 def _plain(cards: tuple[Card, ...]) -> list[dict[str, str]]:
-    return [{"label": card.label, "value": str(card.value), "note": card.note} for card in cards]
+    return [
+        {"label": translated(card.label), "value": str(card.value), "note": translated(card.note)} for card in cards
+    ]
 
 
 def _put(markup: str) -> None:

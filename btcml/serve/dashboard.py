@@ -463,7 +463,8 @@ class Dashboard:
             return
         window = next((model["window"] for model in self.facts.models if model["champion"]), ["", ""])
         folder = self.environment.get("BTCML_REPORTS_DIR", "")
-        self._report = find_report(folder, **self._series(), market=market, start=window[0], end=window[1])
+        about = self._series() | {"market": market, "start": window[0], "end": window[1]}
+        self._report = find_report(folder, **about, language=self.language.value)
 
     def _on_card(self, symbol: str, outcome: Outcome) -> None:
         self._cards_of[symbol] = outcome.data if outcome.code == "ok" else {}

@@ -195,14 +195,17 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 
 
 class _Built(NamedTuple):
-    """A built report: whether it covers the model's candles, the end of its own, its first page."""
+    """A built report: whether it covers the model's candles, the end of its own, its language, its first page."""
 
     exact: bool
     until: str
+    own: bool
     page: Path
 
 
-def find_report(folder: str, *, market: str, symbol: str, interval: str, start: str, end: str) -> dict[str, Any]:
+def find_report(
+    folder: str, *, market: str, symbol: str, interval: str, start: str, end: str, language: str = "en"
+) -> dict[str, Any]:
     """Find the report of a model's candles, else the one of the series whose candles are the newest.
 
     Parameters
@@ -211,6 +214,8 @@ def find_report(folder: str, *, market: str, symbol: str, interval: str, start: 
         Where reports are built, ``market/symbol/interval/run/pages``; empty: none.
     start, end
         Open times of the first and last candle that the model was fitted on.
+    language
+        Of two reports on the same candles, that of this language is taken.
 
     Returns
     -------
@@ -228,22 +233,23 @@ def find_report(folder: str, *, market: str, symbol: str, interval: str, start: 
         return {"path": "", "exact": False, "until": ""}
     root = Path(folder)
     pages = root.joinpath(*parts).glob("*/pages/index.html")
-    built = sorted((_built(page, _time(start), _time(end)) for page in pages), reverse=True)
+    built = sorted((_built(page, _time(start), _time(end), language) for page in pages), reverse=True)
     if not built:
         return {"path": "", "exact": False, "until": ""}
     return {"path": built[0].page.relative_to(root).as_posix(), "exact": built[0].exact, "until": built[0].until}
 
 
-def _built(page: Path, start: datetime | None, end: datetime | None) -> _Built:
+def _built(page: Path, start: datetime | None, end: datetime | None, language: str) -> _Built:
+    own = page.parents[1].name.endswith("-pt-BR") == (language == "pt-BR")
     try:
         facts = json.loads((page.parents[1] / "snapshot" / "snapshot.json").read_text(encoding="utf-8"))
         first, until = _time(str(facts["start"])), _time(str(facts["end"]))
     except (OSError, ValueError, KeyError, TypeError):
         first = until = None
     if first is None or until is None:
-        return _Built(exact=False, until="", page=page)
+        return _Built(exact=False, until="", own=own, page=page)
     exact = start is not None and end is not None and first <= start and end < until
-    return _Built(exact=exact, until=until.isoformat(), page=page)
+    return _Built(exact=exact, until=until.isoformat(), own=own, page=page)
 
 
 def _time(text: str) -> datetime | None:

@@ -113,6 +113,19 @@ def test_a_touched_notebook_makes_pages_and_fetches_nothing(make, tmp_path, touc
     assert ["snapshot" if call.endswith("--snapshot") else "pages" for call in calls] == steps
 
 
+def test_a_report_in_another_language_has_a_plan_of_its_own(make, tmp_path):
+    """From make's command line, for report and verify; the plans of English reports keep their names."""
+    for given in ((), ("REPORT_LANGUAGE=en",), ("REPORT_LANGUAGE=pt-BR",), ("REPORT_LANGUAGE=x'; touch made; '",)):
+        assert make("report", *given).returncode == 0
+        assert make("verify", *given).returncode == 0
+    assert make("verify", "REPORT_LANGUAGE=fr").returncode == 2
+    calls = [call for call in (tmp_path / "calls").read_text().splitlines() if "--plan" in call]
+    given = [call.split(" --language ")[1].split(" --interval")[0] for call in calls]
+    assert given == ["en", "pt-BR", "x'; touch made; '"]
+    assert len([*(tmp_path / "build" / "plans").iterdir()]) == len(calls)
+    assert not (tmp_path / "made").exists()
+
+
 def test_a_report_is_planned_and_built_once(make, tmp_path):
     """Plan, snapshot, pages; the second time there is nothing to be done."""
     for _ in range(2):

@@ -93,7 +93,7 @@ def test_every_market_but_the_real_one_has_its_banner(market, word):
     """A simulated candle is never shown as a real one."""
     assert word in banner(market)
     assert bool(banner(market)) == (market != "binance")
-    assert provenance(market).endswith(".")
+    assert str(provenance(market)).endswith(".")
 
 
 def test_a_page_holds_no_clock():

@@ -690,6 +690,15 @@ def test_the_report_that_has_the_models_candles_is_found(tmp_path):
     assert found["until"] == "2025-07-01T00:00:00+00:00"
 
 
+@pytest.mark.parametrize(("language", "name"), [("en", "60d-a"), ("pt-BR", "60d-a-pt-BR")])
+def test_of_two_reports_on_the_same_candles_the_one_in_the_viewers_language_is_linked(tmp_path, language, name):
+    """The folder of a report names a language that is not English."""
+    for built in ("60d-a", "60d-a-pt-BR"):
+        _run(tmp_path, built, "2025-05-02T00:00:00+00:00", "2025-07-01T00:00:00+00:00")
+    found = find_report(str(tmp_path), **SERIES, **JUNE, language=language)
+    assert found["path"].split("/")[3] == name
+
+
 def test_without_one_the_newest_of_the_series_is_named_as_such(tmp_path):
     """One that ends at the model's last candle has not seen it: the end is exclusive."""
     _run(tmp_path, "30d-a", "2025-05-30T00:00:00+00:00", "2025-06-30T23:55:00+00:00")

@@ -27,6 +27,7 @@ from btcml.report.figures import (
     panels,
     thousands,
 )
+from btcml.report.language import ENGLISH, speaking
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _POINTS = 700
 _LAGS, _FAR = 48, 4
 _ALMOST = 0.1
+_OVER_MEAN = {"volume": "volume, over its mean", "volatility": "volatility, over its mean"}
 _BY_LUCK = 0.1
 """Share of lags beyond a bound of one in twenty that luck alone reaches now and then."""
 
@@ -69,7 +71,7 @@ def price_and_volume(candles: pd.DataFrame, symbol: str) -> Chart:
     figure, axes = _price_panels(days["volume"])
     shown = _thinned(days)
     axes[0].plot(shown["day"], shown["close"], color=SERIES[0])
-    axes[0].set_ylabel(f"close, {unit}" if unit else "close")
+    axes[0].set_ylabel(str(say.claim("close, {unit}", unit=say.word(unit))) if unit else "close")
     for lower in axes[1:]:
         lower.fill_between(shown["day"], shown["volume"], color=SERIES[6], step="mid", linewidth=0)
         lower.set_ylabel("volume")
@@ -242,7 +244,7 @@ def week(candles: pd.DataFrame, interval: str) -> Chart:
     grids = [table.pivot_table(index="weekday", columns="hour", values=column).loc[days] for column in columns]
     heat_map(figure, axes, grids, 0, highest)
     for part, column in zip(axes, columns, strict=True):
-        part.set(title=f"{column}, over its mean", xlabel="hour, UTC")
+        part.set(title=_OVER_MEAN[column], xlabel="hour, UTC")
     maps = "Two heat maps of weekday by hour: volume and" if len(columns) > 1 else "Heat map of weekday by hour:"
     alt = f"{maps} size of moves, brighter where there is more."
     return Chart("week", table, _week_claim, figure, alt)
@@ -263,7 +265,8 @@ def stationarity_tests(tests: pd.DataFrame) -> Table:
     meaning = np.where(tests["stationary"], "is stationary", "is not stationary")
     ends = {0.01: "≤ ", 0.1: "≥ "}  # the p-values of KPSS are tabulated from one to ten per cent
     signs = [ends.get(p, "") if test == "KPSS" else "" for test, p in zip(tests["test"], tests["p"], strict=True)]
-    shown = [f"{sign}{say.probability(p)}" for sign, p in zip(signs, tests["p"], strict=True)]
+    with speaking(ENGLISH):  # frames are the same in every language
+        shown = [f"{sign}{say.probability(p)}" for sign, p in zip(signs, tests["p"], strict=True)]
     columns: Columns = {
         "series": "Series",
         "test": "Test",

@@ -38,6 +38,7 @@ from btcml.report.figures import (
     panels,
     zero_line,
 )
+from btcml.report.language import ENGLISH, retold, speaking
 
 _POINTS = 500
 _LABELS = 4
@@ -69,7 +70,15 @@ def _place(leader: dict[str, Any]) -> say.Quantity:
 
 def _own(result: Result, note: say.Claim) -> str:
     """Note of a card about the leader, which names it where it is not the champion."""
-    return str(note) if _wins(result) else f"{note} (the {_place(_leader(result))} model, {say.model(result.leader)})"
+    if _wins(result):
+        return str(note)
+    named = say.claim(
+        "{note} (the {place} model, {model})",
+        note=note.as_word(),
+        place=_place(_leader(result)),
+        model=say.model(result.leader),
+    )
+    return str(named)
 
 
 def _challengers(result: Result) -> say.Quantity:
@@ -114,9 +123,13 @@ def _worth(gain: Gain) -> str:
 
 def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
     """Key figures: champion, skill, direction, coverage, break-even fee, size of the move."""
-    best, held, wins = _leader(result), result.interval, _wins(result)
-    rule = "by {} rule fixed in advance"
-    note = f"beats “no change” {rule.format('a')}" if wins else f"{_none(result)} beats it {rule.format('the')}"
+    best, held = _leader(result), result.interval
+    note = say.claim(
+        "beats “no change” by a rule fixed in advance",
+        holds=_wins(result),
+        otherwise="{none} beats it by the rule fixed in advance",
+        none=_none(result),
+    )
     skill = say.claim(
         "{low} to {high} taken alone; {p} with {models} and {looks} counted",
         low=say.skill(best["skill_low"]),
@@ -133,13 +146,13 @@ def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
     level = say.claim("of an interval that should hold {level}", level=say.percent(result.experiment.level, 0))
     explicit = bool(result.experiment.differences(candles))
     return (
-        say.Card("Champion", say.model(result.verdict.champion), note),
+        say.Card("Champion", say.model(result.verdict.champion), str(note)),
         say.Card("Skill", say.skill(best["skill"]), _own(result, skill)),
         say.Card("Direction", say.percent(best["direction"]), _own(result, right)),
         *[say.Card("Coverage", say.percent(share), _own(result, level)) for share in held["held"].head(1)],
         _fee_card(result),
         _size_card(result.ranges),
-        *[say.Card("Experiment", say.word("explicit"), result.experiment.label(candles))] * explicit,
+        *[say.Card("Experiment", say.word("explicit"), retold(result.experiment.label(candles)))] * explicit,
     )
 
 
@@ -201,9 +214,8 @@ def _how_far(result: Result) -> say.Card:
         otherwise="the best model forecasts the range of the next candle no better than its mean does",
         found=say.percent(max(found, 0.0), 0),
     )
-    words = (("very well", _MUCH), ("well", _WELL), ("a little", 0.0))
-    answer = next((word for word, least in words if found > least), "not known")
-    return say.Card("How far?", say.word(answer), str(note))
+    some = "well" if found > _WELL else "a little" if found > 0 else "not known"
+    return say.Card("How far?", say.word("very well" if found > _MUCH else some), str(note))
 
 
 def _money(result: Result) -> say.Card:
@@ -316,9 +328,10 @@ def against_persistence(result: Result, symbol: str) -> Table:
     """Every model beside persistence."""
     table = result.scores().merge(result.verdict.table[["model", "p_holm"]], on="model")
     table.loc[table["model"] == PERSISTENCE, ["skill_low", "skill_high", "p_holm"]] = np.nan
+    error = say.claim("Error, {unit}", unit=say.word(say.currency(symbol) or "price"))
     columns: Columns = {
         "title": "Model",
-        "mae_usd": (f"Error, {say.currency(symbol) or 'price'}", lambda error: say.price(error, significant=5)),
+        "mae_usd": (str(error), lambda error: say.price(error, significant=5)),
         "mae_bp": ("Error, bp", say.digits(3)),
         "skill": ("Skill", say.signed_skill),
         "interval": "95 % interval",
@@ -326,9 +339,10 @@ def against_persistence(result: Result, symbol: str) -> Table:
         "direction": ("Right signs", say.percent),
         "wda": ("Weighted by size", say.percent),
     }
-    shown = table.assign(title=[str(say.model(name)) for name in table["model"]], interval=_intervals(table))
-    champion = str(say.model(result.verdict.champion))
-    return Table("against-persistence", shown, partial(_against_persistence_claim, result), columns, strong=(champion,))
+    with speaking(ENGLISH):  # frames are the same in every language
+        shown = table.assign(title=table["model"].map(say.title), interval=_intervals(table))
+    strong = (say.title(result.verdict.champion),)
+    return Table("against-persistence", shown, partial(_against_persistence_claim, result), columns, strong=strong)
 
 
 def _against_persistence_claim(result: Result, table: pd.DataFrame) -> say.Claim:
@@ -428,7 +442,8 @@ def _loss_difference_claim(result: Result, whole: set[str], saved: pd.DataFrame)
     )
 
 
-_NOUNS = {"month": "month", "third": "regime", "hour": "hour", "year": "year"}
+NOUNS = {"month": "month", "third": "regime", "hour": "hour", "year": "year"}
+_PANELS = {"month": "by month", "third": "by regime", "hour": "by hour of the day, UTC", "year": "by year"}
 
 
 def _skill_by(result: Result, by: str) -> pd.DataFrame:
@@ -446,14 +461,14 @@ def _large(groups: pd.DataFrame) -> pd.DataFrame:
 
 def skill_by(result: Result) -> Chart:
     """Skill of the leader by month, third of volatility, hour of the day and year, as small multiples."""
-    parts = {by: _skill_by(result, by) for by in _NOUNS}
+    parts = {by: _skill_by(result, by) for by in NOUNS}
     figure, axes = panels(2, 2, 4.8, sharey=True)
     for panel, (by, part) in zip(axes, parts.items(), strict=True):
         dots(panel, part, "skill", "skill_low", "skill_high")
         zero_line(panel)
         ticks = range(0, len(part), -(-len(part) // _LABELS))
         panel.set_xticks(ticks, [part["name"][tick] for tick in ticks])
-        panel.set_title(f"by {_NOUNS[by]}" + " of the day, UTC" * (by == "hour"))
+        panel.set_title(_PANELS[by])
     for panel in axes[::2]:
         panel.set_ylabel("skill, %")
     _draw_trend(axes[0], result, len(parts["month"]))
@@ -498,9 +513,10 @@ def _skill_by_claim(groups: pd.DataFrame, name: str, *, beats: bool, rows: int =
 
 def _better(several: pd.DataFrame) -> str:
     """In how many groups of each kind the error is smaller."""
+    found = {NOUNS[str(by)]: part["skill"] > 0 for by, part in several.groupby("by", sort=False)}
     return ", ".join(
-        f"{say.count(int((part['skill'] > 0).sum()))} of {say.count(len(part), _NOUNS[str(by)])}"
-        for by, part in several.groupby("by", sort=False)
+        str(say.claim("{some} of {all}", some=say.count(int(won.sum())), all=say.count(len(won), noun)))
+        for noun, won in found.items()
     )
 
 
@@ -652,7 +668,7 @@ def size_models(result: Result, volatility: pd.DataFrame) -> Table:
         "qlike": ("Loss (QLIKE)", say.digits(4)),
         "p": ("p-value against the best moving average", say.probability),
     }
-    titles = [str(say.model(name)) if name != PERSISTENCE else "As the last candle" for name in both["model"]]
+    titles = [say.title(name) if name != PERSISTENCE else "As the last candle" for name in both["model"]]
     conclude = partial(_size_models_claim, r2(result.of_leader), result.verdict.alpha)
     return Table("size-models", both.assign(title=titles), conclude, columns)
 
@@ -778,7 +794,7 @@ def fees(result: Result) -> say.Claim:
     )
 
 
-_JOINT = {
+JOINT = {
     "spa": ("Superior predictive ability (Hansen): p-value", "Could the best of all models be luck?"),
     "confidence_set": ("Model confidence set: share of the models", "Which are as good as the best?"),
     "deflated_sharpe": ("Deflated Sharpe ratio: probability", "Is the gain before fees skill, after all tries?"),
@@ -790,12 +806,12 @@ def experts(result: Result) -> Table:
     table, alpha = result.joint_tests().dropna(subset="value").reset_index(drop=True), result.verdict.alpha
     answers: dict[str, Callable[[Mapping[Any, Any]], str]] = {
         "spa": lambda row: "unlikely at one look" if row["value"] < alpha else "yes",
-        "confidence_set": lambda row: ", ".join(str(say.model(name)) for name in row["models"].split(", ")),
+        "confidence_set": lambda row: ", ".join(map(say.title, row["models"].split(", "))),
         "deflated_sharpe": lambda row: "most likely" if row["value"] > 1 - alpha else "not shown",
     }
     table["answer"] = [answers[row["test"]](row) for row in table.to_dict("records")]
-    table["asks"] = [_JOINT[test][1] for test in table["test"]]
-    table["test"] = [_JOINT[test][0] for test in table["test"]]
+    table["asks"] = [JOINT[test][1] for test in table["test"]]
+    table["test"] = [JOINT[test][0] for test in table["test"]]
 
     def _conclude(_table: pd.DataFrame) -> say.Claim:
         return say.claim(
@@ -849,7 +865,7 @@ def sealed(forecasts: pd.DataFrame) -> Table | say.Claim:
             "forecasts come from the running service."
         )
     rows = [
-        {"role": str(role), "model": str(say.model(str(model)))} | _live(part)
+        {"role": str(role), "model": say.title(str(model))} | _live(part)
         for (role, model), part in known.groupby(["role", "model"], sort=True)
     ]
     columns: Columns = {

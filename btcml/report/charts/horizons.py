@@ -82,7 +82,9 @@ def design(longer: Result | None) -> say.Claim:
 
 def _listed(horizons: tuple[int, ...]) -> say.Quantity:
     *some, last = [str(horizon) for horizon in horizons]
-    return say.word(f"{', '.join(some)} and {last}" if some else last)
+    if not some:
+        return say.word(last)
+    return say.claim("{some} and {last}", some=say.word(", ".join(some)), last=say.word(last)).as_word()
 
 
 def skill_by_horizon(result: Result, longer: Result | None) -> Chart | say.Claim:
@@ -92,11 +94,10 @@ def skill_by_horizon(result: Result, longer: Result | None) -> Chart | say.Claim
     table = pd.DataFrame([_horizon_row(one) for one in (result, *longer.family)])
     figure, axes = canvas(3.0)
     place = np.arange(len(table))
-    lines = (
+    for name, low, high, color, side, marker, label in (
         ("skill", "low", "high", SERIES[0], -0.06, "o", "used at once"),
         ("late", "late_low", "late_high", SERIES[1], 0.06, "s", "used one candle late"),
-    )
-    for name, low, high, color, side, marker, label in lines:
+    ):
         axes.vlines(place + side, 100 * table[low], 100 * table[high], color=color, linewidth=2)
         axes.plot(place + side, 100 * table[name], marker, color=color, label=label)
     zero_line(axes, "no change")
@@ -196,7 +197,7 @@ def _draw_fan(axes: Axes, table: pd.DataFrame, origin: float) -> None:
 
     for level, alpha in (("90", 0.22), ("50", 0.34)):
         edges = _path(f"low_{level}"), _path(f"high_{level}")
-        label = f"{level} % band"
+        label = str(say.claim("{level} % band", level=say.count(int(level))))
         axes.fill_between(origin + steps, *edges, color=SERIES[0], alpha=alpha, linewidth=0, label=label)
     axes.plot(origin + steps, _path("median"), color=INK, linewidth=1.2, label="median")
     axes.axvline(origin + 0.5, color=MUTED, linewidth=1, linestyle="--", label="made here")
@@ -235,7 +236,8 @@ def distributions(longer: Result | None) -> Chart | say.Claim:
     right.plot([50, 95], [50, 95], color=MUTED, linewidth=1.2, linestyle="--")
     for color, (horizon, part) in zip(SERIES, table.groupby("horizon"), strict=False):
         pit, band = (part[part["what"] == what] for what in ("pit", "band"))
-        left.step(100 * pit["level"] - 5, pit["share"], where="mid", color=color, label=f"{horizon} ahead")
+        ahead = say.claim("{horizon} ahead", horizon=say.count(int(str(horizon))))
+        left.step(100 * pit["level"] - 5, pit["share"], where="mid", color=color, label=str(ahead))
         right.plot(100 * band["level"], 100 * band["share"], "o", color=color, markersize=4)
     reach = max(0.2, 1.1 * float((table["share"][table["what"] == "pit"] - 1).abs().max()))
     left.set(xlabel="quantile in which the outcome fell, %", ylabel="share, over the ideal")

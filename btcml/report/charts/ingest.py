@@ -10,6 +10,7 @@ from btcml.candles import interval_delta
 from btcml.report import claims as say
 from btcml.report.exploration import completeness
 from btcml.report.figures import SERIES, Chart, Columns, Table, canvas
+from btcml.report.language import retold
 from btcml.store.snapshots import Snapshot
 
 _WEEKS = 53
@@ -23,16 +24,24 @@ def _expected(snapshot: Snapshot) -> tuple[int, int]:
     return int(weeks["expected"].sum()), int(weeks["found"].sum())
 
 
-def provenance(market: str, merged: tuple[str, ...] = ()) -> str:
-    """Return one sentence about the source of a market's candles, and the files that were merged into it."""
+def provenance(market: str, merged: tuple[str, ...] = ()) -> say.Claim:
+    """One sentence about the source of a market's candles, and the files that were merged into it."""
     kind, _, name = market.partition(":")
-    files = f", and from files merged into them: {', '.join(merged)}." if merged else "."
-    return {
-        "binance": "The candles are those of Binance's spot market, fetched from the exchange itself" + files,
-        "simulated": "The candles are made by a program: one path of minutes, the same for every request.",
-        "replay": f"The candles come from the replay server “{name}”, which answers as the exchange would.",
-        "file": f"The candles come from the file “{name}”" + files,
-    }[kind]
+    files = ", and from files merged into them: {files}." if merged else "."
+    return say.cases(
+        (
+            kind == "binance",
+            "The candles are those of Binance's spot market, fetched from the exchange itself" + files,
+        ),
+        (
+            kind == "simulated",
+            "The candles are made by a program: one path of minutes, the same for every request.",
+        ),
+        (kind == "replay", "The candles come from the replay server “{name}”, which answers as the exchange would."),
+        (kind == "file", "The candles come from the file “{name}”" + files),
+        name=say.word(name or market),
+        files=say.word(", ".join(merged) or "none"),
+    )
 
 
 def origin(snapshot: Snapshot) -> say.Claim:
@@ -41,8 +50,8 @@ def origin(snapshot: Snapshot) -> say.Claim:
     return say.claim(
         "{source} The snapshot holds {rows} of {interval}, from {first} to {last}."
         + " In reading the file: {notes}." * bool(snapshot.notes),
-        notes=say.word("; ".join(snapshot.notes) or "nothing"),
-        source=say.word(provenance(snapshot.key.market, snapshot.merged)),
+        notes=say.word("; ".join(map(retold, snapshot.notes)) or "nothing"),
+        source=provenance(snapshot.key.market, snapshot.merged).as_word(),
         rows=say.count(len(candles), "final candle"),
         interval=say.word(snapshot.key.interval),
         first=say.minute(candles["open_time"].iloc[0]),
@@ -54,22 +63,28 @@ def headline(snapshot: Snapshot) -> say.Claim:
     """Whether the data are sufficient for a verdict: candles found, missing and rejected."""
     expected, found = _expected(snapshot)
     suspect = int(snapshot.suspects["rows"].sum())
-    faults = {
-        "{missing} of those expected are missing": found < expected,
-        "{rejected} broke a rule and {be} in quarantine": not snapshot.quarantine.empty,
-        "{suspect} {do} not fit their neighbours, and no model learns from them": suspect > 0,
-    }
-    told = "; ".join(sentence for sentence, there in faults.items() if there)
+    missing = say.claim(
+        "{missing} of those expected are missing",
+        missing=say.percent(1 - found / expected, 3),
+    )
+    rejected = say.claim(
+        "{rejected} broke a rule and {be} in quarantine",
+        rejected=say.count(len(snapshot.quarantine), "row"),
+        be=say.verb(len(snapshot.quarantine), "is", "are"),
+    )
+    frozen = say.claim(
+        "{suspect} {do} not fit their neighbours, and no model learns from them",
+        suspect=say.count(suspect),
+        do=say.verb(suspect, "does", "do"),
+    )
+    faults = ((missing, found < expected), (rejected, not snapshot.quarantine.empty), (frozen, suspect > 0))
+    told = "; ".join(str(fault) for fault, there in faults if there)
     return say.claim(
         "{rows}, complete from the first to the last, none rejected: the data are sufficient for a verdict.",
         holds=not told,
-        otherwise="{rows}: " + told + ". Models learn only from valid candles.",
+        otherwise="{rows}: {faults}. Models learn only from valid candles.",
         rows=say.count(found, "candle"),
-        missing=say.percent(1 - found / expected, 3),
-        rejected=say.count(len(snapshot.quarantine), "row"),
-        be=say.verb(len(snapshot.quarantine), "is", "are"),
-        suspect=say.count(suspect),
-        do=say.verb(suspect, "does", "do"),
+        faults=say.word(told or "none"),
     )
 
 
@@ -78,9 +93,10 @@ def cards(snapshot: Snapshot) -> tuple[say.Card, ...]:
     candles, (expected, found) = snapshot.candles, _expected(snapshot)
     length = candles["open_time"].iloc[-1] - candles["open_time"].iloc[0] + interval_delta(snapshot.key.interval)
     until = say.claim("until {last}", last=say.day(candles["open_time"].iloc[-1]))
+    final = say.claim("of {interval}, all final", interval=say.word(snapshot.key.interval))
     gaps = say.claim("{missing} missing", missing=say.count(expected - found, "candle"))
     return (
-        say.Card("Candles", say.count(len(candles)), f"of {snapshot.key.interval}, all final"),
+        say.Card("Candles", say.count(len(candles)), str(final)),
         say.Card("Span", say.span(length), str(until)),
         say.Card("Gaps", say.count(len(snapshot.gaps)), str(gaps)),
     )

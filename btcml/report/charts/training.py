@@ -16,6 +16,7 @@ from btcml.forecast.verdict import ALPHA
 from btcml.report import claims as say
 from btcml.report import study as work
 from btcml.report.figures import SERIES, Chart, Columns, Drawing, Table, canvas, date_axis, named_rows, zero_line
+from btcml.report.language import retold
 from btcml.report.study import Study
 
 _ILL_POSED = 1e6
@@ -32,7 +33,7 @@ def headline(result: Result) -> say.Claim:
 
 def question(experiment: Experiment, candles: pd.DataFrame) -> say.Claim:
     """Whether this is the published experiment, or in what it differs."""
-    return say.claim("This is {label}.", label=say.word(experiment.label(candles)))
+    return say.claim("This is {label}.", label=say.word(retold(experiment.label(candles))))
 
 
 def plan(folds: pd.DataFrame, experiment: Experiment) -> Chart:
@@ -42,7 +43,7 @@ def plan(folds: pd.DataFrame, experiment: Experiment) -> Chart:
         axes.barh(place, fold["cutoff"] - fold["train_start"], left=fold["train_start"], height=0.5, color=SERIES[6])
         color = SERIES[0] if fold["part"] == "test" else SERIES[5]
         axes.barh(place, fold["test_end"] - fold["test_start"], left=fold["test_start"], height=0.5, color=color)
-    axes.set_yticks(folds.index, [f"fold {place + 1}" for place in folds.index])
+    axes.set_yticks(folds.index, [str(say.claim("fold {place}", place=say.count(place + 1))) for place in folds.index])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     date_axis(axes)
@@ -131,12 +132,12 @@ def residuals(autoregression: AutoRegression, training: Sample) -> Table:
     table = work.residual_tests(autoregression, training)
 
     def _conclude(found: pd.DataFrame) -> say.Claim:
-        sign = " Their sign has memory too." if not found["clean"].iloc[0] else ""
+        signed = not found["clean"].iloc[0]
         return say.claim(
             "The size of the residuals still has memory: the autoregression does not model volatility, so intervals "
-            "need a forecast of their own." + sign,
+            "need a forecast of their own." + " Their sign has memory too." * signed,
             holds=not bool(found["clean"].iloc[1]),
-            otherwise="The size of the residuals has no memory beyond chance." + sign.replace(" too", ""),
+            otherwise="The size of the residuals has no memory beyond chance." + " Their sign has memory." * signed,
         )
 
     columns: Columns = {"test": "Test", "statistic": "Statistic", "p": ("p-value", say.probability), "answer": "Answer"}
@@ -272,7 +273,7 @@ def sizes(study: Study) -> Table:
         "kilobytes": ("Size, kB", say.digits(1)),
         "skill": ("Skill on the rows after", lambda value: say.percent(value, 2)),
     }
-    shown = table.assign(title=[str(say.model(name)) for name in table["model"]], skill=1 - table["ratio"])
+    shown = table.assign(title=table["model"].map(say.title), skill=1 - table["ratio"])
     return Table("sizes", shown, _sizes_claim, columns)
 
 

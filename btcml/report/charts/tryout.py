@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,8 @@ from scipy.stats import binom
 
 from btcml.forecast.metrics import PERSISTENCE
 from btcml.report import claims as say
-from btcml.report.figures import Tryout
+from btcml.report.figures import Columns, Tryout
+from btcml.report.language import local_text
 
 if TYPE_CHECKING:
     from btcml.forecast.experiment import Result
@@ -111,10 +112,12 @@ def loss(result: Result) -> Tryout:
     ours, theirs = (scores[scores["model"] == name] for name in (result.leader, PERSISTENCE))
     months = pd.DataFrame({"absolute": ours["skill"], "squared": 1 - (ours["rmse_bp"] / theirs["rmse_bp"]) ** 2})
     months = months.dropna().reset_index()
-    facts = {"months": months["month"].astype(str).tolist()}
+    facts: dict[str, list[Any]] = {"months": [local_text(str(month)) for month in months["month"]]}
     facts |= {name: [round(value, _DIGITS) + 0.0 for value in months[name]] for name in ("absolute", "squared")}
-    columns = {"month": "Month"} | {
-        name: (f"{name.capitalize()} error", say.signed_skill) for name in ("absolute", "squared")
+    columns: Columns = {
+        "month": "Month",
+        "absolute": ("Absolute error", say.signed_skill),
+        "squared": ("Squared error", say.signed_skill),
     }
     return Tryout("loss", months, partial(_loss_claim, result.leader), columns, facts=facts)
 

@@ -1,0 +1,196 @@
+"""The language of a report: English as it is written in the code, and translations of it.
+
+A translation is a catalogue of GNU gettext, ``reports/template/LANGUAGE.po``, whose keys are the English sentences with
+their placeholders. A sentence is looked up where it is completed, so that its numbers are those of the English one;
+`btcml.report.figures` does the same for tables and drawings. Code, the frames that it prints and CSV files are the same
+in every language. `tools/messages.py` lists what a catalogue must have.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from gettext import GNUTranslations, NullTranslations
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from btcml.errors import UsageError
+from btcml.files import resource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+    from babel import Locale
+
+
+LANGUAGES = ("en", "pt-BR")
+"""Languages of reports, the default first."""
+
+ENGLISH = LANGUAGES[0]
+
+VARIABLE = "BTCML_REPORT_LANGUAGE"
+"""Variable with the language of a kernel."""
+
+COUNTS, PATTERNS = "count", "pattern"
+"""Contexts of the catalogue: nouns that are counted, and texts that other packages complete."""
+
+_chosen: ContextVar[str] = ContextVar("language", default="")
+
+_VALUE = re.compile(r"(?=.*\d)[<≤≥+\N{MINUS SIGN}\d.,%\s-]+(?: to [+\N{MINUS SIGN}\d.,%\s]+)?")
+_DATE = re.compile(r"(\d{4})-(\d\d|[A-Z][a-z]{2})(?:-(\d\d))?( \d\d:\d\d|)")
+_MONTH = re.compile(r"(\d\d |)([A-Z][a-z]{2})( \d{4}|)")
+_GAP = re.compile(r"\\\{(\w+)\\\}")
+
+
+def check_language(language: str) -> str:
+    """Return a language that a report can have.
+
+    Raises
+    ------
+    UsageError
+        If there is no translation into it.
+
+    Examples
+    --------
+    >>> check_language("pt-BR")
+    'pt-BR'
+    """
+    if language not in LANGUAGES:
+        msg = f"the language of a report is {' or '.join(LANGUAGES)}, found {language!r}"
+        raise UsageError(msg)
+    return language
+
+
+@contextmanager
+def speaking(language: str) -> Iterator[None]:
+    """Complete sentences in a language within this block; in a kernel it is that of its report.
+
+    Examples
+    --------
+    >>> with speaking("pt-BR"):
+    ...     translated("Candle")
+    'Candle'
+    """
+    token = _chosen.set(check_language(language))
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def language() -> str:
+    """Return the language in which sentences are completed.
+
+    Examples
+    --------
+    >>> language()
+    'en'
+    """
+    return _chosen.get() or os.environ.get(VARIABLE, ENGLISH)
+
+
+@cache
+def _catalogue(name: str) -> NullTranslations:
+    if name == ENGLISH:
+        return NullTranslations()
+    from babel.messages.mofile import write_mo  # noqa: PLC0415 - English needs no catalogue
+    from babel.messages.pofile import read_po  # noqa: PLC0415 - as above
+
+    compiled = BytesIO()
+    with (resource("reports/template") / f"{name}.po").open("rb") as file:
+        write_mo(compiled, read_po(file, abort_invalid=True))
+    compiled.seek(0)
+    return GNUTranslations(compiled)
+
+
+def translated(text: str) -> str:
+    """Return a sentence, with its placeholders, in the language of the report; itself where it has no translation."""
+    return _catalogue(language()).gettext(text) if text else text
+
+
+def counted(one: str, many: str, number: float) -> str:
+    """Return the form of a noun that goes with a number.
+
+    Examples
+    --------
+    >>> counted("gap", "gaps", 1), counted("gap", "gaps", 0)
+    ('gap', 'gaps')
+    """
+    return _catalogue(language()).npgettext(COUNTS, one, many, int(number))
+
+
+@cache
+def _locale(name: str) -> Locale:
+    from babel import Locale  # noqa: PLC0415 - as above
+
+    return Locale.parse(name, sep="-")
+
+
+def local_number(text: str) -> str:
+    """Return the text of a number, such as ``1,234.5``, with the separators of the language."""
+    if language() == ENGLISH:
+        return text
+    symbols = _locale(language()).number_symbols["latn"]
+    return text.translate(str.maketrans({",": symbols["group"], ".": symbols["decimal"]}))
+
+
+def local_date(time: pd.Timestamp) -> str:
+    """Return the date of a time as the language writes it; in English in ISO form."""
+    if language() == ENGLISH:
+        return time.strftime("%Y-%m-%d")
+    from babel.dates import format_date  # noqa: PLC0415 - as above
+
+    return format_date(time.date(), "short", _locale(language()))
+
+
+def local_text(text: str) -> str:
+    """Return what a table or a drawing holds as text in the language: words, numbers, dates, and lists of words.
+
+    Examples
+    --------
+    >>> with speaking("pt-BR"):
+    ...     [local_text(text) for text in ("1,234.5", "2025-03", "05 Feb", "-0.1 to 0.2", "range_ratio")]
+    ['1.234,5', '03/2025', '05 fev', '-0,1 a 0,2', 'range_ratio']
+    """
+    if language() == ENGLISH:
+        return text
+    if (found := translated(text)) != text:
+        return found
+    if date := _DATE.fullmatch(text):
+        parts = [translated(part) for part in (date[3], date[2], date[1]) if part]
+        return ("/" if date[2].isdecimal() else " ").join(parts) + date[4]
+    if month := _MONTH.fullmatch(text):
+        return f"{month[1]}{translated(month[2])}{month[3]}"
+    if _VALUE.fullmatch(text):
+        return local_number(text).replace(" to ", f" {translated('to')} ")
+    return ", ".join(translated(part) for part in text.split(", "))
+
+
+@cache
+def _patterns(name: str) -> list[tuple[re.Pattern[str], str]]:
+    """Sentences of the context of patterns, as expressions that find the values in their English text."""
+    catalogue: dict[str, str] = getattr(_catalogue(name), "_catalog", {})
+    found = [(key.split("\4")[1], text) for key, text in catalogue.items() if str(key).startswith(f"{PATTERNS}\4")]
+    longest = sorted(found, key=lambda pair: -len(re.sub(r"\{\w+\}", "", pair[0])))
+    return [(re.compile(_GAP.sub(r"(?P<\1>.+?)", re.escape(english)), re.DOTALL), text) for english, text in longest]
+
+
+def retold(text: str) -> str:
+    """Return a text that another package has completed in English: its patterns, and those in their values.
+
+    Examples
+    --------
+    >>> with speaking("pt-BR"):
+    ...     retold("persistence is champion: there is no challenger.")
+    'O campeão é persistência: não há desafiante.'
+    """
+    if text.endswith("."):
+        return f"{retold(text[:-1])}."
+    for pattern, words in _patterns(language()):
+        if found := pattern.fullmatch(text):
+            return words.format(**{name: retold(value) for name, value in found.groupdict().items()})
+    return ", ".join(map(local_text, text.split(", ")))
