@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import ssl
 import warnings
 from functools import lru_cache
@@ -156,7 +157,7 @@ def check_stamp(
     try:  # the library reads some parts only when they are asked for
         answer, signers = client.decode_timestamp_response(stamp.response), _signers(stamp.response, certificates)
     except (ValueError, LookupError) as error:
-        return f"does not hold: {error}"
+        return _broken(error)
     issuers = {one.issuer for one in certificates}
     anchors = [one for one in roots if one.subject in issuers]
     # The library trusts each certificate that it is given: whether a trusted root is above the signer is found here.
@@ -168,8 +169,16 @@ def check_stamp(
     try:
         verifier.verify(answer, stamp.digest)
     except (client.VerificationError, ValueError, LookupError) as error:
-        return f"does not hold: {error}"
+        return _broken(error)
     return ""
+
+
+def _broken(error: Exception) -> str:
+    """Why a stamp does not hold, without the stack of the library's own library."""
+    if isinstance(error, LookupError):
+        return "does not hold: it cannot be read"
+    said = re.split(r":? (?:ErrorStack|ParseError|\(got)", str(error))[0]
+    return f"does not hold: {said}"
 
 
 def _leads_up(signer: Certificate, certificates: Sequence[Certificate], roots: Sequence[Certificate]) -> bool:
