@@ -40,7 +40,7 @@ def test_no_process_of_ours_uses_more_than_every_processor_has(outside, tmp_path
     """A kernel, and the command line, although NumPy is loaded by what it imports."""
     if not processor.instruction_limits():
         pytest.skip("this processor has no AVX2: nothing is limited")
-    kernel = _kernel_environment("nonce", tmp_path)
+    kernel = _kernel_environment({}, tmp_path)
     for first, environment in (("btcml.cli", outside), ("sys", kernel)):
         loops, blas = instructions(first, environment)
         assert "X86_V3" in loops
