@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,17 @@ def replaced_file(path: Path) -> Iterator[Path]:
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what `replaced_file` left beside its files, in a folder and those below, when a process was killed.
+
+    The caller holds the folder's lock, so that no other process is writing there.
+    """
+    for path in folder.rglob(".*"):
+        parts = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}(\.\w+)?", path.name)
+        if parts and (target := path.with_name(parts[1])).exists() and target.suffix == (parts[2] or ""):
+            path.unlink()
 
 
 @contextmanager

@@ -9,10 +9,10 @@ never written again. ``LOG/checkpoint`` signs the size and the root (C2SP tlog-c
 was changed.
 
 ``LOG/stamps/`` holds time stamps (RFC 3161): an authority states when it saw a checkpoint. A forecast is proven in time
-where a stamp on a checkpoint that contains it comes before the end of its candle, or of the first of the candles that
-it looks ahead over; all others are claimed, and ``proof.json`` lists them. ``--stamps`` has ``openssl ts`` check the
-authority's signatures; this system must trust the authority, or its root certificate be given by ``--authority``. This
-module is published beside the record as ``verify.py``.
+where a stamp on a checkpoint that contains it comes before the end of the first candle ahead; all others are claimed,
+and ``proof.json`` lists them. ``--stamps`` has ``openssl ts`` check the authority's signatures; this system must trust
+the authority, or its root certificate be given by ``--authority``. This module is published beside the record as
+``verify.py``.
 """
 
 from __future__ import annotations
@@ -656,10 +656,7 @@ def _verify_claims(read: Read, found: Findings, interval: str, check: CheckStamp
         return
     links = broken_links(found.forecasts, found.outcomes)
     found.faults += [f"forecasts: row {number} {reason}" for number, reason in links]
-    found.faults += _contradictions(found, length)
-    for log, rows in (("forecasts", found.forecasts), ("outcomes", found.outcomes)):
-        off = [row["seq"] for row in rows if (row["open_time"] - rows[0]["open_time"]) % length]
-        found.faults += [f"{log}: row {number} is not of a candle of {interval}" for number in off]
+    found.faults += _contradictions(found, interval)
     found.scores = scores(found.forecasts, found.outcomes)
     stamps = {log: _verified_stamps(read, log, found, check, newest) for log in LOGS}
     found.claimed = spans(unproven(found.forecasts, interval, stamps["forecasts"]))
@@ -667,18 +664,20 @@ def _verify_claims(read: Read, found: Findings, interval: str, check: CheckStamp
     found.faults += _other_proof(json.loads(read("proof.json")), found.claimed, len(found.forecasts))
 
 
-def _contradictions(found: Findings, length: timedelta) -> Iterator[str]:
-    """Second rows of one candle, and forecasts that say to be sealed in time after its end."""
-    served = [row for row in found.forecasts if row["role"] == "champion"]
-    for log, rows in (("forecasts", served), ("outcomes", found.outcomes)):
-        seen = set()
+def _contradictions(found: Findings, interval: str) -> Iterator[str]:
+    """Second rows of one candle, rows of none, and forecasts that say to be sealed in time after its end."""
+    length = _length(interval)
+    for log in LOGS:
+        seen, rows = set(), getattr(found, log)
         for row in rows:
-            if (candle := (row["open_time"], row.get("horizon"))) in seen:
+            candle = row["open_time"], row.get("horizon"), row.get("role")
+            if candle in seen and row.get("role") != "challenger":
                 yield f"{log}: row {row['seq']} is the second of its candle"
             seen.add(candle)
-    for row in found.forecasts:
-        if row["status"] == "sealed" and row["made_at"] >= _first_end(row, length):
-            yield f"forecasts: row {row['seq']} was made after the end of its candle, and is not marked late"
+            if (row["open_time"] - rows[0]["open_time"]) % length:
+                yield f"{log}: row {row['seq']} is not of a candle of {interval}"
+            if row.get("status") == "sealed" and row["made_at"] >= _first_end(row, length):
+                yield f"{log}: row {row['seq']} was made after the end of its candle, and is not marked late"
 
 
 def _is_possible(log: str, row: Row, length: timedelta) -> bool:
@@ -991,7 +990,8 @@ def _other_proof(published: Mapping[str, Any], own: Iterable[Span], rows: int) -
     wrong = [number for first, last in own for number in range(first, min(last, size) + 1) if number not in said]
     if wrong:
         more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
-        yield f"forecasts: row {wrong[0]}{more} said to be proven in time: no stamp comes before the end of the candle"
+        reason = "no stamp comes before the end of the first candle ahead"
+        yield f"forecasts: row {wrong[0]}{more} said to be proven in time: {reason}"
 
 
 def in_folder(folder: Path) -> Read:
@@ -1024,8 +1024,13 @@ def summary(found: Findings, unchecked: str = "") -> str:
         lines.append(f"time stamps: {found.stamps}, the authority of {found.checked} of them checked{note}")
     for horizon, figures in found.scores.items():
         lines.append(f"horizon {horizon}: " + ", ".join(f"{name} {value:.6g}" for name, value in figures.items()))
-    more = [f"and {len(found.faults) - _SHOWN} more"] if found.faults[_SHOWN:] else []
-    return "\n".join([*lines, *(found.faults[:_SHOWN] or ["consistent"]), *more])
+    lines += found.faults[:_SHOWN] or ["consistent"]
+    lines += [f"and {len(found.faults) - _SHOWN} more"] if found.faults[_SHOWN:] else []
+    return "\n".join([*lines, *([_TORN] if found.faults else [])])
+
+
+_TORN = "a copy that was made during a publication shows faults, too: copy the record again, and see whether they stay"
+"""What a reader should do before accusing the publisher of a fault."""
 
 
 def _proof_words(found: Findings) -> str:

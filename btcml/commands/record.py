@@ -43,9 +43,12 @@ def _declare_audit(parser: ArgumentParser) -> None:
 _AUTHORITY = "root certificates of the time-stamp authority (PEM; default: those that this machine trusts)"
 
 
+_NO_OUTCOME = "it has none yet: audit it again when its first candle is final"
+
+
 def _audit(args: Namespace) -> Any:
-    """What was found; exit status 1 where something is wrong."""
-    from btcml.errors import StoreError
+    """What was found; exit status 1 where something is wrong, or was not compared."""
+    from btcml.errors import NotReadyError, StoreError
     from btcml.pipeline.audit import audit_record, open_record
     from btcml.pipeline.sources import make_source
     from btcml.pipeline.stamps import stamp_checker
@@ -57,15 +60,22 @@ def _audit(args: Namespace) -> Any:
     found = audit_record(read, args.since, source, check, args.stamps)
     if found.faults:
         more = f" and {len(found.faults) - 1} more" if found.faults[1:] else ""
-        msg = f"the record is not consistent: {found.faults[0]}{more}: ask its publisher"
+        msg = (
+            f"the record is not consistent: {found.faults[0]}{more}: try again in some minutes, then ask its publisher"
+        )
         raise StoreError(msg)
-    compared = {"compared": {"source": source.market, "outcomes": found.compared}} if source else {}
-    proof: dict[str, Any] = {"proven": found.proven, "of": len(found.forecasts), "claimed": found.claimed}
-    facts = {"rows": found.sizes, "signed": found.signed, "in_time": proof}
-    if found.checked < found.stamps:
-        proof["provided"] = "the time stamps hold"
-    facts |= {"stamps": {"number": found.stamps, "checked": found.checked}}
-    return {"found": "consistent"} | facts | compared | {"scores": found.scores}
+    if source and not found.compared:
+        cure = f"{source.market} has none of their candles: give another --source" if found.outcomes else _NO_OUTCOME
+        msg = f"no outcome was compared, although the record itself is consistent: {cure}"
+        raise NotReadyError(msg)
+    provided = {"provided": "the time stamps hold"} if found.checked < found.stamps else {}
+    return {
+        "found": "consistent", "rows": found.sizes, "signed": found.signed,
+        "in_time": {"proven": found.proven, "of": len(found.forecasts), "claimed": found.claimed} | provided,
+        "stamps": {"number": found.stamps, "checked": found.checked},
+        **({"compared": {"source": source.market, "outcomes": found.compared}} if source else {}),
+        "scores": found.scores,
+    }  # fmt: skip
 
 
 def _declare_witness(parser: ArgumentParser) -> None:

@@ -203,8 +203,11 @@ def _chains(store: Store) -> list[Finding]:
 
 
 def _record(settings: Settings, store: Store) -> list[Finding]:
-    """How much of each published record is proven in time, and what waits for the authority."""
-    findings: list[Finding] = []
+    """Keys that others can read, how much of each record is proven in time, and what waits for the authority."""
+    keys = [path for name in ("record.key", "witness.key") if (path := settings.home / name).exists()]
+    cure = "chmod 600 {}; with a new key, if somebody may have copied it, go on as docs/how-to/publish.md says"
+    findings = [Finding("record", "warn", f"other users can read {path}, which signs in your name", cure.format(path))
+                for path in keys if path.stat().st_mode & 0o077]  # fmt: skip
     root = settings.btcml_publish_dir
     for key in chain_keys(store):
         proof = read_proof(root, key) if root else None

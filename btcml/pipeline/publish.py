@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from btcml import record
 from btcml.candles import SeriesKey
 from btcml.errors import NotReadyError, StoreError, UsageError
-from btcml.files import folder_lock, write_bytes, write_text
+from btcml.files import folder_lock, remove_leftovers, write_bytes, write_text
 from btcml.pipeline.stamps import load_certificates, request_stamp, save_certificates
 from btcml.store.chain import chain_keys
 from btcml.store.sealed import read_sealed
@@ -107,6 +107,7 @@ def publish_series(
         if is_new or sizes != before or stamps != {log: one["shown"] for log, one in state.items()}:
             _write_pages(folder, key, state, sealed, keys)
             _save_state(folder, {log: one | {"shown": one["stamps"]} for log, one in state.items()})
+            remove_leftovers(folder)  # a web server or version control would publish them
     return {"folder": str(folder)} | sizes | {
         "new": sum(sizes.values()) - sum(before.values()), "proven": proof_of(state["forecasts"])["proven"]
     }  # fmt: skip
@@ -210,9 +211,8 @@ def stamp_series(root: Path, key: SeriesKey, authority: str) -> dict[str, Any]:
         state = _load_state(folder)
         if made:
             save_certificates(folder, certificates)
-        for log, number, stamp in made:
-            state[log] = _stamped(folder, log, state[log], number, stamp, key.interval)
-        if made:
+            for log, number, stamp in made:
+                state[log] = _stamped(folder, log, state[log], number, stamp, key.interval)
             write_text(folder / "proof.json", json.dumps(proof_of(state["forecasts"])) + "\n")
             _save_state(folder, state)
     return {"stamped": len(made), "waiting": len(_waiting(state)), "error": error}
@@ -318,16 +318,15 @@ def _load_state(folder: Path) -> dict[str, _State]:
         found = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         state = {log: _EMPTY | found[log] for log in record.LOGS if log in found}
     for log in record.LOGS:
-        if log not in state or _count_stamps(folder, log, state[log]["stamps"]) > state[log]["stamps"]:
-            state[log] = _recovered(folder, log)
+        if log not in state or any(_stamp_lines(folder, log, state[log]["stamps"])):
+            state[log] = _recovered(folder, log)  # a call that was interrupted has written more than its state says
     return state
 
 
-def _count_stamps(folder: Path, log: str, known: int) -> int:
-    """Number of stamps in the files: a call that was interrupted has written more than its state says."""
-    read = record.in_folder(folder)
-    return known + len(
-        list(record.read_lines(read, f"{log}/stamps", record.STAMPS, start=known, tile=record.STAMP_TILE))
+def _stamp_lines(folder: Path, log: str, start: int = 0) -> Iterator[str]:
+    """Lines of a log's time stamps after `start`."""
+    return record.read_lines(
+        record.in_folder(folder), f"{log}/stamps", record.STAMPS, start=start, tile=record.STAMP_TILE
     )
 
 
@@ -345,8 +344,7 @@ def _recovered(folder: Path, log: str) -> _State:
     if (tree.size, tree.root()) != (newest.size, newest.root):
         msg = f"the {log} of {folder} do not match their newest checkpoint"
         raise ValueError(msg)
-    lines = record.read_lines(read, f"{log}/stamps", record.STAMPS, tile=record.STAMP_TILE)
-    cells = (line.split(",") for line in lines)
+    cells = (line.split(",") for line in _stamp_lines(folder, log))
     stamps = [record.parse_stamp(int(size), base64.b64decode(response)) for size, response in cells]
     covered = max((stamp.size for stamp in stamps), default=0)
     late = record.unproven(
@@ -485,7 +483,7 @@ def _proof_sentence(proof: Mapping[str, Any]) -> str:
     rest = f" The other {forecasts - proven:,} are claimed: their time is {word}" if proven < forecasts else ""
     return (
         f"{proven:,} of {forecasts:,} forecasts ({share:.1f} %) are proven in time: a time-stamp authority saw a "
-        f"checkpoint that contains them before the end of their candle.{rest}"
+        f"checkpoint that contains them before the end of the first candle ahead.{rest}"
     )
 
 

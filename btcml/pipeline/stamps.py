@@ -10,14 +10,13 @@ import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from btcml import record
 from btcml.errors import MarketError, NotReadyError, UsageError
 from btcml.files import write_bytes
-from btcml.market.transport import fetch_reply, new_session
+from btcml.market.transport import fetch_reply, host_of, new_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -64,7 +63,7 @@ def request_stamp(url: str, size: int, note: str, known: Sequence[Certificate]) 
     UsageError
         If the extra is not installed.
     """
-    certificates, host = list(known), urlsplit(url).hostname
+    certificates = list(known)
     request, answer = _ask(url, note, with_certificates=False)
     try:
         stamp = record.parse_stamp(size, answer)
@@ -80,21 +79,22 @@ def request_stamp(url: str, size: int, note: str, known: Sequence[Certificate]) 
     if not reason and len(answer) > LONGEST:
         reason = f"has {len(answer)} bytes, more than {LONGEST}"
     if reason:
-        msg = f"the time stamp of {host} {reason}: set BTCML_TSA_URL to an authority that follows RFC 3161"
+        msg = f"the time stamp of {host_of(url)} {reason}: set BTCML_TSA_URL to an authority that follows RFC 3161"
         raise NotReadyError(msg)
     return stamp, certificates
 
 
 def _ask(url: str, note: str, *, with_certificates: bool) -> tuple[TimeStampRequest, bytes]:
-    client, host = _client(), urlsplit(url).hostname
-    algorithm = client.HashAlgorithm.SHA256
-    request = client.TimestampRequestBuilder(note.encode(), algorithm, cert_req=with_certificates).build()
+    client = _client()
+    request = client.TimestampRequestBuilder(
+        note.encode(), client.HashAlgorithm.SHA256, cert_req=with_certificates
+    ).build()
     query = ("application/timestamp-query", request.as_bytes())
     try:
         reply = fetch_reply(new_session(), url, timeout=_TIMEOUT_S, post=query)
         if reply.status == _OK:
             return request, reply.body[:_LARGEST]
-        reason = f"the time-stamp authority {host} answered with status {reply.status}"
+        reason = f"the time-stamp authority {host_of(url)} answered with status {reply.status}"
     except MarketError as error:
         reason = f"the time-stamp authority {error}"
     msg = f"{reason}: checkpoints wait until it does; if that lasts, change BTCML_TSA_URL"

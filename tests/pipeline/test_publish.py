@@ -25,6 +25,7 @@ from btcml import record as form
 from btcml.candles import SeriesKey, as_candles
 from btcml.cli import main
 from btcml.errors import MarketError, NotReadyError, StoreError, UsageError
+from btcml.pipeline import doctor
 from btcml.pipeline.audit import audit_record, open_record, witness_record
 from btcml.pipeline.jobs import JobContext
 from btcml.pipeline.publish import _extend, _load_state, public_key, publish_all, publish_series, signing_key
@@ -240,10 +241,37 @@ def test_a_call_that_is_interrupted_at_any_file_is_completed_by_the_next(publish
             patched.setattr(files, "replaced_file", _replaced)
             into(published, root)
             break
+        found = form.verify_record(form.in_folder(folder))
+        assert ("copy the record again" in form.summary(found)) == bool(found.faults)
         into(published, root)
         assert faults(folder) == []
         assert {path.name for path in folder.iterdir()} == {path.name for path in published.folder.iterdir()}
     assert done > 8
+
+
+def test_temporary_files_of_a_killed_call_go_with_the_next_and_others_stay(published, owner):
+    """Version control would publish them."""
+    names = ("key", ".state.json", "forecasts/checkpoint", "outcomes/000000.csv")
+    killed = [files.replaced_file(published.folder / name) for name in names]
+    left = [one.__enter__() for one in killed]
+    others = [published.folder / name for name in (".nojekyll", ".htaccess.disabled", "forecasts/.checkpoint.old")]
+    for path in others:
+        path.touch()
+    one_more(published.store, owner)
+    again(published)
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in others)
+    assert faults(published.folder) == []
+
+
+def test_a_key_that_other_users_can_read_is_told(published, settings):
+    """Whoever copies it can sign another record."""
+    ours, key = settings.model_copy(update={"btcml_home": published.home}), published.home / "record.key"
+    assert doctor._record(ours, published.store) == []
+    key.chmod(0o640)
+    (finding,) = doctor._record(ours, published.store)
+    assert (finding.status, str(key) in finding.found) == ("warn", True)
+    assert finding.cure.startswith(f"chmod 600 {key}")
 
 
 ATTACKS = {
@@ -491,6 +519,26 @@ def test_an_outcome_that_differs_from_another_source_is_named(published):
     assert (honest.faults, honest.compared) == ([], 5)
     (fault,) = audit_record(read, (), Others(103.5)).faults
     assert fault == "outcomes: row 3 of 2025-03-01T12:10Z has close 103.0, file:others has 103.5"
+
+
+def test_an_audit_that_compares_no_outcome_says_so(published, home, tmp_path, monkeypatch, capsys):
+    """The candles of another day, or a record whose first candle is not final yet, are no comparison."""
+    monkeypatch.setenv("BTCML_HOME", str(home))
+    candles = Others(103.0).candles[["open_time", "open", "high", "low", "close", "volume"]]
+    later = candles.assign(open_time=candles["open_time"] + pd.Timedelta("1D"))
+    (tmp_path / "same.csv").write_text(candles.to_csv(index=False), encoding="utf-8")
+    (tmp_path / "later.csv").write_text(later.to_csv(index=False), encoding="utf-8")
+    young = forged(published, lambda forecasts, outcomes: outcomes.clear())  # noqa: ARG005 - the rows of a record
+    for folder, name, said in (
+        (published.folder, "later", "has none of their candles: give another --source"),
+        (young, "same", "it has none yet: audit it again when its first candle is final"),
+    ):
+        assert main(["audit", str(folder), "--source", str(tmp_path / f"{name}.csv")]) == 1
+        told = capsys.readouterr().err
+        assert "no outcome was compared, although the record itself is consistent: " in told
+        assert said in told
+    assert main(["audit", str(published.folder), "--source", str(tmp_path / "same.csv"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["compared"]["outcomes"] == 4  # the last line of a file may not be final
 
 
 def test_a_false_base_and_an_outcome_that_is_left_out_are_named(published):

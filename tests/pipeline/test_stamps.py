@@ -262,7 +262,8 @@ def test_a_stamp_after_the_close_proves_nothing(published):
     """The publisher says that all are proven; the stamps say which are not."""
     proof = published.folder / "proof.json"
     proof.write_text(json.dumps({"forecasts": 6, "proven": 6, "claimed": []}), encoding="utf-8")
-    fault = "forecasts: row 1 and 4 more said to be proven in time: no stamp comes before the end of the candle"
+    reason = "no stamp comes before the end of the first candle ahead"
+    fault = f"forecasts: row 1 and 4 more said to be proven in time: {reason}"
     assert_found(published.folder, published.authority, fault)
     proof.write_text(json.dumps({"forecasts": 6, "proven": 6, "claimed": [[1, 5]]}), encoding="utf-8")
     fault = "proof.json counts 6 of 6 forecasts as proven, and lists 5 more"

@@ -884,15 +884,13 @@ def sealed(forecasts: pd.DataFrame) -> Table | say.Claim:
 
 
 def proven(proof: Mapping[str, int]) -> say.Claim:
-    """Which part of the published forecasts a time stamp proves to be older than the end of their candle."""
+    """Which part of the published forecasts a time stamp proves to precede the end of the first candle ahead."""
     whole = proof.get("forecasts", 0)
-    some = "Of the {whole} published so far {proven} are proven in time: stamped before the end of their candle."
+    none = "None of the {whole} published so far is proven in time: no stamp came before the first candle ahead ended."
+    some = "Of the {whole} published so far {proven} are proven in time: stamped before the first candle ahead ended."
     return say.cases(
         (not whole, "Sealed forecasts are not published, so that no time stamp proves when they were sealed."),
-        (
-            not proof.get("proven"),
-            "None of the {whole} published so far is proven in time: none was stamped before the end of its candle.",
-        ),
+        (not proof.get("proven"), none),
         (True, some),
         whole=say.count(whole, "forecast"),
         proven=say.count(proof.get("proven", 0)),
