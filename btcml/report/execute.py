@@ -19,7 +19,6 @@ import os
 import re
 import secrets
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,7 +28,6 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 import papermill
-from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import ensure_event_loop
 from papermill.clientwrap import PapermillNotebookClient
@@ -39,6 +37,7 @@ from papermill.exceptions import PapermillExecutionError
 import btcml
 from btcml.errors import ReportError, UsageError
 from btcml.files import write_text
+from btcml.kernel import kernel_spec
 from btcml.processor import instruction_limits
 from btcml.report.language import ENGLISH, VARIABLE
 from btcml.report.story import FINISHED, NONCE
@@ -46,6 +45,7 @@ from btcml.report.story import FINISHED, NONCE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from jupyter_client.kernelspec import KernelSpec
     from nbformat import NotebookNode
 
 
@@ -372,9 +372,7 @@ class _Manager(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:
         """The running interpreter, without history and log messages."""
-        launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        quiet = ["--HistoryManager.enabled=False", "--IPKernelApp.log_level=ERROR"]
-        return KernelSpec(argv=[*launch, *quiet], display_name="Python 3", language="python")
+        return kernel_spec("--HistoryManager.enabled=False", "--IPKernelApp.log_level=ERROR")
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_core.utils import run_sync
 from jupyter_server.base.handlers import FileFindHandler
-from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
 from tornado.ioloop import IOLoop
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 from traitlets.config import Config
@@ -34,12 +34,14 @@ from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
 from btcml.errors import NotFoundError
 from btcml.files import resource
+from btcml.kernel import kernel_spec
 from btcml.serve.dashboard_widgets import FILES, STATIC, assets_hash
 from btcml.system import check_port, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jupyter_client.kernelspec import KernelSpec
     from tornado.httputil import HTTPServerRequest
 
     from btcml.settings import Settings
@@ -79,6 +81,13 @@ class _Visit:
     since: float
     timeout_s: float
     sockets: int = 0
+
+
+class _Kernel(ServerKernelManager):
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """A kernel that ends with the server, also by ``kill -9``."""
+        return kernel_spec()
 
 
 class _Kernels(AsyncMappingKernelManager):
@@ -368,6 +377,7 @@ def _configuration(options: DashboardOptions) -> Config:
             "resources": {"btcml_assets": assets_hash()},
         }
     )
+    config.MappingKernelManager.kernel_manager_class = f"{__name__}.{_Kernel.__name__}"
     config.MappingKernelManager.update({"cull_idle_timeout": int(KERNEL_TIMEOUT_S), "cull_interval": _CHECK_S})
     config.VoilaKernelManager.fill_delay = 0.5
     config.KernelRestarter.update({"restart_limit": 0, "time_to_dead": _DEATH_S})  # a new kernel would be an empty one

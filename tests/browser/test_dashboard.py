@@ -575,7 +575,7 @@ def _resident(process):
     listed = subprocess.run(
         ["ps", "--ppid", str(process.pid), "-o", "rss=,args="], capture_output=True, text=True, check=False
     ).stdout
-    return [int(line.split()[0]) / 1024 for line in listed.splitlines() if "ipykernel" in line]
+    return [int(line.split()[0]) / 1024 for line in listed.splitlines() if "btcml.kernel" in line]
 
 
 @pytest.mark.soak

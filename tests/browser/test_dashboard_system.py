@@ -50,7 +50,7 @@ def _forecast(browser):
 def _kernels(process):
     """How many kernels there are below a process."""
     command = ["ps", "--ppid", str(process.pid), "-o", "args="]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.count("ipykernel")
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.count("btcml.kernel")
 
 
 @pytest.fixture

@@ -1,0 +1,41 @@
+"""A kernel whose parent is killed while it starts ends, too."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import psutil
+
+from .processes import WAIT_S
+
+NEVER_SERVES = """
+import time
+from ipykernel.kernelapp import IPKernelApp
+IPKernelApp.initialize = lambda *arguments: time.sleep(10_000)
+"""
+PARENT = """
+import sys, time
+from jupyter_client.manager import KernelManager
+from btcml.kernel import kernel_spec
+class Manager(KernelManager):
+    kernel_spec = kernel_spec()
+manager = Manager()
+manager.start_kernel()
+print(manager.provisioner.pid, flush=True)
+time.sleep(10_000)
+"""
+
+
+def test_a_kernel_that_still_starts_ends_with_its_parent(tmp_path):
+    """By itself ipykernel looks at its parent only once it serves."""
+    (tmp_path / "sitecustomize.py").write_text(NEVER_SERVES)
+    places = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": places}
+    command = [sys.executable, "-c", PARENT]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as parent:
+        kernel = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    gone, _ = psutil.wait_procs([kernel], timeout=WAIT_S)
+    assert gone == [kernel]
