@@ -10,7 +10,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships none
 
-from btcml.errors import UsageError
+from btcml.errors import NotReadyError, UsageError
 from btcml.forecast.calibration import (
     CAUTION,
     calibrated,
@@ -246,6 +246,9 @@ def _test_rows(data: Dataset, fold: Fold) -> Rows:
 
 
 def _fit(name: str, parts: Sequence[tuple[Sample, Rows]]) -> Model:
+    if not any(len(rows) for _, rows in parts):
+        msg = f"training {name} needs candles at which all features are known, found none: ingest more days"
+        raise NotReadyError(msg)
     return make_model(name).fit(stack([sample.training(rows) for sample, rows in parts]))
 
 

@@ -19,6 +19,7 @@ from btcml.forecast.metrics import forecast_frame
 from btcml.forecast.models import MEANS
 from btcml.forecast.models import MODELS as ALL_MODELS
 from btcml.forecast.money import decisions
+from btcml.market.simulate import SimulatedMarket
 
 NO_TRIALS = pd.DataFrame({"model": [], "test_start": [], "test_end": [], "settings": []})
 
@@ -103,6 +104,16 @@ def test_impossible_experiments_are_refused_in_one_sentence(candles):
             standard.replace(horizons=wrong)
     with pytest.raises(NotReadyError, match="candles of three days"):
         Experiment.default(candles.head(500), "5m")
+
+
+@pytest.mark.parametrize("model", ["lightgbm_huber", "ridge", "autoreg"])
+def test_a_span_whose_training_rows_are_all_warm_up_is_named(model):
+    """Three days of 1m candles from 23:50 on: a day of purge before the test leaves ten minutes to train on."""
+    start = pd.Timestamp("2025-01-01 23:50", tz="UTC")
+    candles = SimulatedMarket().fetch_candles("BTCUSDT", "1m", start, start + pd.Timedelta(days=3, minutes=2))
+    experiment = Experiment.default(candles, "1m").replace(models=(model,))
+    with pytest.raises(NotReadyError, match="needs candles at which all features are known, found none"):
+        experiment.run(candles, jobs=1)
 
 
 def test_everything_in_a_result_follows_from_its_forecasts(result, tmp_path):
