@@ -38,6 +38,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -416,20 +417,11 @@ def der_parts(der: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-def earliest_stamps(stamps: Iterable[tuple[int, datetime]]) -> tuple[list[int], list[datetime]]:
-    """Ascending sizes of checkpoints, and for each the earliest stamp on it or on a larger one."""
-    sizes: list[int] = []
-    times: list[datetime] = []
-    for size, time in sorted(stamps, reverse=True):
-        sizes.append(size)
-        times.append(min(time, times[-1]) if times else time)
-    return sizes[::-1], times[::-1]
-
-
 def unproven(rows: Iterable[Row], interval: str, stamps: Iterable[tuple[int, datetime]]) -> Iterator[int]:
     """Numbers of the forecasts that no stamp proves to be made at their horizon, before its first candle ended."""
-    length = _length(interval)
-    sizes, times = earliest_stamps(stamps)
+    length, ordered = _length(interval), sorted(stamps)
+    sizes = [size for size, _ in ordered]
+    times = [*accumulate((time for _, time in reversed(ordered)), min)][::-1]  # the earliest on this size or a larger
     for row in rows:
         at = bisect_left(sizes, row["seq"])
         if at == len(sizes) or times[at] >= _first_end(row, length):

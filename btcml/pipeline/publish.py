@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from btcml.record import Checkpoint, Read, Stamp
+    from btcml.record import Read, Stamp
     from btcml.store.engine import Store
     from btcml.store.sealed import Sealed
 
@@ -386,7 +386,8 @@ def _extend(folder: Path, name: str, state: _State, rows: Sequence[Any], signer:
     for line in lines:
         tree.append(line.encode())
     note = record.Checkpoint(name, tree.size, tree.root())
-    signature = _signature(signer, note)
+    raw = record.key_hash(name, 1, public_key(signer)) + signer.sign(note.body.encode())
+    signature = base64.b64encode(raw).decode()
     cells = (str(note.size), base64.b64encode(note.root).decode(), at, signature)
     _append_lines(folder / log, record.LOGS[log], state["size"], lines)
     _append_lines(folder / log / "checkpoints", record.CHECKPOINTS, state["checkpoints"], [",".join(cells)])
@@ -427,11 +428,6 @@ def _append_lines(
         done += len(more)
         if not more:
             return
-
-
-def _signature(signer: Ed25519PrivateKey, note: Checkpoint) -> str:
-    raw = record.key_hash(note.origin, 1, public_key(signer)) + signer.sign(note.body.encode())
-    return base64.b64encode(raw).decode()
 
 
 # ---- the page ----
