@@ -1,4 +1,32 @@
-"""Decimals of a printed number that supports a comparison."""
+"""Numbers as texts: decimals that support a comparison, signs, and separators of a language."""
+
+_MINUS = "\N{MINUS SIGN}"
+_SEPARATORS = {"pt-BR": str.maketrans(",.", ".,")}  # without Babel: a page of the dashboard starts without it
+
+
+def local_number(text: str, language: str) -> str:
+    """Return the text of a number, such as ``1,234.5``, with the separators of a language.
+
+    Examples
+    --------
+    >>> local_number("1,234.5", "pt-BR"), local_number("1,234.5", "en")
+    ('1.234,5', '1,234.5')
+    """
+    return text.translate(_SEPARATORS.get(language, {}))
+
+
+def number_text(value: float, digits: int, language: str, *, sign: bool = False) -> str:
+    """Return a rounded number with separated thousands; what is rounded to zero has no sign.
+
+    Examples
+    --------
+    >>> number_text(0.26, 1, "en", sign=True), number_text(-0.004, 2, "en"), number_text(1234.5, 1, "pt-BR")
+    ('+0.3', '0.00', '1.234,5')
+    """
+    text = f"{value:{'+' if sign else ''},.{digits}f}"
+    if float(text.replace(",", "")) == 0.0:
+        text = text.lstrip("+-")
+    return local_number(text.replace("-", _MINUS), language)
 
 
 def decimals_apart(value: float, bound: float, least: int, most: int = 12) -> int:

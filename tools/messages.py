@@ -9,12 +9,10 @@ from __future__ import annotations
 import ast
 import sys
 from functools import cache
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from babel.messages.pofile import read_po
 
 import btcml.report
 from btcml.contract import load_contract
@@ -23,10 +21,12 @@ from btcml.forecast.metrics import THIRDS
 from btcml.report import claims, exploration, pages
 from btcml.report.charts import evaluation
 from btcml.report.execute import load_notebook
-from btcml.report.language import COUNTS, LANGUAGES, PATTERNS
+from btcml.report.language import COUNTS, LANGUAGES, PATTERNS, read_catalogue
 from btcml.report.manifest import NOTEBOOKS
 from btcml.report.pages import TEMPLATE
 from btcml.store.models import RESEARCH
+
+from tools.texts import COMPUTED, Reader, name_of, scopes, variants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,143 +55,67 @@ _CELLS = (
 )
 """What frames hold and tables and drawings show."""
 
-_MIXED = "\0"
-"""Mark of an expression that joins words and a value of the run."""
-
 _FOOTER = ("Snapshot", "Code", "Notebook", "Lock")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-class _Reader:
-    """Collects the texts of one module, statement by statement."""
+class _Found:
+    """What the code of the report shows.
 
-    def __init__(self, file: Path) -> None:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        self.found: set[Message] = set()
-        self.lost: set[str] = set()
+    Attributes
+    ----------
+    messages
+        Texts, and nouns that are counted.
+    mixed
+        Texts that are joined from words and a value of the run, as code.
+    verbs
+        Placeholders of verbs.
+    """
+
+    def __init__(self) -> None:
+        self.messages: set[Message] = set()
+        self.mixed: set[str] = set()
         self.verbs: set[str] = set()
-        self._functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-        self._module: dict[str, set[str]] = {}
-        self._read(tree.body, self._module)
+        for file in (file for pattern in _CODE for file in _REPORT.glob(pattern)):
+            for _, scope, reader in scopes(file):
+                self._columns(reader)
+                for node in ast.walk(scope):
+                    if isinstance(node, ast.Call):
+                        self._call(node, reader)
 
-    def _read(self, body: list[ast.stmt], known: dict[str, set[str]]) -> set[str]:
-        """Collect the texts of statements; return those that they return."""
-        returned: set[str] = set()
-        for statement in body:
-            for node in _own_nodes(statement):
-                if isinstance(node, ast.Call):
-                    self._call(node, known)
-            self._assign(statement, known)
-            if isinstance(statement, ast.Return) and statement.value:
-                returned |= self.texts(statement.value, known)
-            for part in ("body", "orelse", "finalbody"):
-                inside = known | {} if isinstance(statement, ast.FunctionDef | ast.ClassDef) else known
-                returned |= self._read(getattr(statement, part, []), inside)
-        return returned
+    def _columns(self, reader: Reader) -> None:
+        """Headings of a table that a function has given this name."""
+        self.messages |= {("", text) for text in _texts(ast.Name("columns"), reader)}
 
-    def _assign(self, statement: ast.stmt, known: dict[str, set[str]]) -> None:
-        if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
-            name, more = statement.target.id, self.texts(statement.value, known)
-            known[name] = self._joined(statement.value, [known.get(name, set()), more]) if more else set()
-        elif isinstance(statement, ast.For) and isinstance(statement.iter, ast.Tuple):
-            for row in statement.iter.elts:
-                self._bind(statement.target, row, known, add=True)
-        elif isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value:
-            target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
-            self._bind(target, statement.value, known)
-            if isinstance(target, ast.Name) and target.id == "columns":
-                self.found |= {("", text) for text in known[target.id]}
-
-    def _bind(self, target: ast.expr, value: ast.expr, known: dict[str, set[str]], *, add: bool = False) -> None:
-        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
-            for name, part in zip(target.elts, value.elts, strict=False):
-                self._bind(name, part, known, add=add)
-        elif isinstance(target, ast.Name):
-            known[target.id] = self.texts(value, known) | (known.get(target.id, set()) if add else set())
-
-    def _call(self, call: ast.Call, known: dict[str, set[str]]) -> None:
-        name = _name(call)
-        named = {keyword.arg: keyword.value for keyword in call.keywords}
-        placed = dict(enumerate(call.args))
-        self.verbs |= {key for key, value in named.items() if key and _name(value) == "verb"}
+    def _call(self, call: ast.Call, reader: Reader) -> None:
+        name = name_of(call)
+        given = dict(enumerate(call.args)) | {keyword.arg: keyword.value for keyword in call.keywords}
+        self.verbs |= {str(key) for key, value in given.items() if name_of(value) == "verb"}
+        shown = [given[key] for key in _SHOWN.get(name, ()) if key in given]
         if name == "cases":
             shown = [arg.elts[1] for arg in call.args if isinstance(arg, ast.Tuple)]
-        else:
-            shown = [node for key in _SHOWN.get(name, ()) if (node := placed.get(key, named.get(str(key))))]
-        found = {text for node in shown for text in self.texts(node, known)}
-        mixed = {text for text in found if _MIXED in text}
-        self.found |= {("", text) for text in found - mixed}
-        self.lost |= mixed if name != "word" else set()  # a name is not translated
-        if name == "count" and 1 in placed:
-            plural = self.texts(placed[2], known) if 2 in placed else set()  # noqa: PLR2004 - its place
-            for one in self.texts(placed[1], known):
-                self.found.add((COUNTS, f"{one}|{next(iter(plural), f'{one}s')}"))
-
-    def texts(self, node: ast.expr, known: dict[str, set[str]]) -> set[str]:
-        """Every text that an expression can be; none where it is a value of the run."""
-        found: set[str] = set()
-        match node:
-            case ast.Constant(value=str(text)):
-                found = {text} - {""}
-            case ast.Name(id=name):
-                found = known.get(name, self._module.get(name, set()))
-            case ast.BinOp(op=ast.Mult(), left=text):
-                found = {"", *self.texts(text, known)}
-            case ast.BinOp(op=ast.Add(), left=begin, right=end):
-                found = self._joined(node, [self.texts(part, known) for part in (begin, end)])
-            case ast.JoinedStr(values=pieces):
-                parts = [piece.value if isinstance(piece, ast.FormattedValue) else piece for piece in pieces]
-                found = self._joined(node, [self.texts(part, known) for part in parts])
-            case ast.Call(func=ast.Name(id=name)) if name in self._functions:
-                found = self._read(self._functions[name].body, {})
-            case _:
-                found = {text for part in _alternatives(node) for text in self.texts(part, known)}
-        return found
-
-    def _joined(self, node: ast.expr, parts: list[set[str]]) -> set[str]:
-        """Every text of these parts; one with a value of the run is no message."""
-        if any(parts) and not all(parts):
-            return {f"{_MIXED}{ast.unparse(node)}"}
-        return {"".join(pieces) for pieces in product(*parts)}
+        for node in shown:
+            for text in _texts(node, reader):
+                if COMPUTED not in text:
+                    self.messages.add(("", text))
+                elif name != "word":  # a name is not translated
+                    self.mixed.add(ast.unparse(node))
+        if name == "count" and 1 in given:
+            plural = _texts(given[2], reader) if 2 in given else set()  # noqa: PLR2004 - its place
+            self.messages |= {(COUNTS, f"{one}|{next(iter(plural), f'{one}s')}") for one in _texts(given[1], reader)}
 
 
-def _name(node: ast.expr) -> str:
-    """Name of the function of a call."""
-    function = getattr(node, "func", None)
-    return str(getattr(function, "attr", getattr(function, "id", "")))
+def _texts(node: ast.expr, reader: Reader) -> set[str]:
+    """Every text that an expression can be; none where it is a value of the run."""
+    return {text for text in variants(reader.text(node)) if text.strip(COMPUTED)}
 
 
-def _own_nodes(statement: ast.stmt) -> Iterator[ast.AST]:
-    """Nodes of a statement without those of the statements in it."""
-    waiting: list[ast.AST] = [statement]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        waiting += [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.stmt)]
-
-
-def _alternatives(node: ast.expr) -> list[ast.expr]:
-    """Expressions of which the value is one; of a tuple its first part, as in a table the heading."""
-    match node:
-        case ast.IfExp(body=one, orelse=other):
-            return [one, other]
-        case ast.Subscript(value=one):
-            return [one]
-        case ast.Tuple(elts=parts):
-            return parts[:1]
-        case ast.BoolOp(values=parts) | ast.Dict(values=parts):
-            return parts
-    return []
-
-
-@cache
-def _readers() -> list[_Reader]:
-    return [_Reader(file) for pattern in _CODE for file in _REPORT.glob(pattern)]
+_found = cache(_Found)
 
 
 def grammar() -> set[str]:
     """Return the placeholders of verbs, which translations leave out."""
-    return {name for reader in _readers() for name in reader.verbs}
+    return _found().verbs
 
 
 def _template_messages() -> Iterator[Message]:
@@ -225,19 +149,17 @@ def messages() -> set[Message]:
     ValueError
         If a text that is shown is joined from words and a value of the run: make it a claim.
     """
-    found = {message for reader in _readers() for message in reader.found}
-    if lost := {text for reader in _readers() for text in reader.lost}:
-        msg = f"a text with a value is a claim with a placeholder, found {'; '.join(sorted(lost))}"
+    if mixed := _found().mixed:
+        msg = f"a text with a value is a claim with a placeholder, found {'; '.join(sorted(mixed))}"
         raise ValueError(msg)
     nouns = {(COUNTS, f"{noun}|{noun}s") for noun in evaluation.NOUNS.values()}
     loose = {("", text) for text in _frame_messages()}
-    return (found | nouns | loose | {*_template_messages(), *_notebook_messages()}) - {("", "")}
+    return (_found().messages | nouns | loose | {*_template_messages(), *_notebook_messages()}) - {("", "")}
 
 
 def catalogue(language: str) -> dict[Message, str | tuple[str, ...]]:
     """Return the messages of a catalogue and their translations, without the patterns."""
-    with (TEMPLATE / f"{language}.po").open("rb") as file:
-        entries = [entry for entry in read_po(file, abort_invalid=True) if entry.id and entry.context != PATTERNS]
+    entries = [entry for entry in read_catalogue(language) if entry.id and entry.context != PATTERNS]
     keys = [entry.id if isinstance(entry.id, str) else "|".join(entry.id) for entry in entries]
     return {(entry.context or "", key): entry.string for key, entry in zip(keys, entries, strict=True)}
 

@@ -22,7 +22,7 @@ from btcml.candles import interval_delta
 from btcml.errors import ReportError, UsageError
 from btcml.files import file_hash, folder_lock, replaced_folder, write_bytes, write_text
 from btcml.report.execute import Limits, Progress, no_progress, run_chapter, stop_kernels
-from btcml.report.language import ENGLISH, speaking
+from btcml.report.language import ENGLISH, in_language
 from btcml.report.manifest import (
     NOTEBOOKS,
     Inputs,
@@ -235,7 +235,7 @@ def build_chapter(run: Run, chapter: str, *, progress: Progress = no_progress) -
         limits=run.limits,
         progress=progress,
     )
-    with speaking(run.inputs.language):
+    with in_language(run.inputs.language):
         outputs = _publish(run, page)
     write_environment(run.pages)
     made = {"key": key, "outputs": outputs, "seconds": round(time.monotonic() - begun, 1)}
@@ -291,7 +291,7 @@ def build_index(run: Run) -> Path:
         outputs |= stamp["outputs"]
         seconds[page.chapter] = stamp["seconds"]
     for page, make in ((INDEX, index_page), (SLIDES, slides_page)):
-        with speaking(run.inputs.language):
+        with in_language(run.inputs.language):
             html = check_page(make(run.products, site_of(run.inputs, page)), page.href)
         outputs[page.href] = file_hash(write_text(run.pages / page.href, html))
     for old in [*run.pages.glob("*.html"), *run.pages.glob("data/*")]:

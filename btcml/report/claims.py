@@ -18,8 +18,8 @@ import pandas as pd
 
 from btcml.errors import ReportError
 from btcml.forecast.verdict import ALPHA
-from btcml.report.language import counted, local_date, local_number, translated
-from btcml.rounding import decimals_apart
+from btcml.report.language import counted, language, local_date, translated
+from btcml.rounding import decimals_apart, local_number, number_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,6 @@ TITLES: dict[str, str] = {
 }
 """Display names of the models; others are shown under their own name."""
 
-_MINUS = "\N{MINUS SIGN}"
 _SPACE = "\N{NO-BREAK SPACE}"
 _THIN = "\N{NARROW NO-BREAK SPACE}"
 _TINY = 1e-4
@@ -84,13 +83,6 @@ def _finite(value: float, what: str) -> float:
         msg = f"a claim needs a finite {what}, found {value}: compute it, or leave the claim out"
         raise ReportError(msg)
     return number_
-
-
-def _signed(value: float, digits: int, *, sign: bool = False) -> str:
-    text = f"{value:{'+' if sign else ''},.{digits}f}"
-    if float(text.replace(",", "")) == 0.0:
-        text = text.lstrip("+-")
-    return local_number(text.replace("-", _MINUS))
 
 
 def number(
@@ -131,7 +123,7 @@ def number(
     """
     digits = digits if beside is None else decimals_apart(_finite(value, "number"), beside, digits)
     shown = math.ceil(round(_finite(value, "number") * 10**digits, 6)) / 10**digits if ceiling else value
-    text = _signed(_finite(shown, "number"), digits, sign=sign)
+    text = number_text(_finite(shown, "number"), digits, language(), sign=sign)
     return Quantity(f"{text}{_THIN}{translated(unit)}" if unit else text, float(value))
 
 
@@ -239,7 +231,7 @@ def probability(value: float) -> Quantity:
         raise ReportError(msg)
     places = max(decimals_apart(value, level, 4) for level in _LEVELS)
     text = f"<{_SPACE}{_TINY:.4f}" if value < _TINY else f"{value:.{places}f}"
-    return Quantity(local_number(text), float(value))
+    return Quantity(local_number(text, language()), float(value))
 
 
 def day(time: datetime | pd.Timestamp) -> Quantity:

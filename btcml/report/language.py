@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 
 from btcml.errors import UsageError
 from btcml.files import resource
+from btcml.rounding import local_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pandas as pd
-    from babel import Locale
+    from babel.messages.catalog import Catalog
 
 
 LANGUAGES = ("en", "pt-BR")
@@ -66,12 +67,12 @@ def check_language(language: str) -> str:
 
 
 @contextmanager
-def speaking(language: str) -> Iterator[None]:
+def in_language(language: str) -> Iterator[None]:
     """Complete sentences in a language within this block; in a kernel it is that of its report.
 
     Examples
     --------
-    >>> with speaking("pt-BR"):
+    >>> with in_language("pt-BR"):
     ...     translated("Candle")
     'Candle'
     """
@@ -94,22 +95,29 @@ def language() -> str:
 
 
 @cache
-def _catalogue(name: str) -> NullTranslations:
+def read_catalogue(name: str) -> Catalog:
+    """Read the catalogue of a language."""
+    from babel.messages.pofile import read_po  # noqa: PLC0415 - English needs no catalogue
+
+    with (resource("reports/template") / f"{name}.po").open("rb") as file:
+        return read_po(file, abort_invalid=True)
+
+
+@cache
+def _translations(name: str) -> NullTranslations:
     if name == ENGLISH:
         return NullTranslations()
-    from babel.messages.mofile import write_mo  # noqa: PLC0415 - English needs no catalogue
-    from babel.messages.pofile import read_po  # noqa: PLC0415 - as above
+    from babel.messages.mofile import write_mo  # noqa: PLC0415 - as above
 
     compiled = BytesIO()
-    with (resource("reports/template") / f"{name}.po").open("rb") as file:
-        write_mo(compiled, read_po(file, abort_invalid=True))
+    write_mo(compiled, read_catalogue(name))
     compiled.seek(0)
     return GNUTranslations(compiled)
 
 
 def translated(text: str) -> str:
     """Return a sentence, with its placeholders, in the language of the report; itself where it has no translation."""
-    return _catalogue(language()).gettext(text) if text else text
+    return _translations(language()).gettext(text) if text else text
 
 
 def counted(one: str, many: str, number: float) -> str:
@@ -120,22 +128,7 @@ def counted(one: str, many: str, number: float) -> str:
     >>> counted("gap", "gaps", 1), counted("gap", "gaps", 0)
     ('gap', 'gaps')
     """
-    return _catalogue(language()).npgettext(COUNTS, one, many, int(number))
-
-
-@cache
-def _locale(name: str) -> Locale:
-    from babel import Locale  # noqa: PLC0415 - as above
-
-    return Locale.parse(name, sep="-")
-
-
-def local_number(text: str) -> str:
-    """Return the text of a number, such as ``1,234.5``, with the separators of the language."""
-    if language() == ENGLISH:
-        return text
-    symbols = _locale(language()).number_symbols["latn"]
-    return text.translate(str.maketrans({",": symbols["group"], ".": symbols["decimal"]}))
+    return _translations(language()).npgettext(COUNTS, one, many, int(number))
 
 
 def local_date(time: pd.Timestamp) -> str:
@@ -144,7 +137,7 @@ def local_date(time: pd.Timestamp) -> str:
         return time.strftime("%Y-%m-%d")
     from babel.dates import format_date  # noqa: PLC0415 - as above
 
-    return format_date(time.date(), "short", _locale(language()))
+    return format_date(time.date(), "short", language().replace("-", "_"))
 
 
 def local_text(text: str) -> str:
@@ -152,7 +145,7 @@ def local_text(text: str) -> str:
 
     Examples
     --------
-    >>> with speaking("pt-BR"):
+    >>> with in_language("pt-BR"):
     ...     [local_text(text) for text in ("1,234.5", "2025-03", "05 Feb", "-0.1 to 0.2", "range_ratio")]
     ['1.234,5', '03/2025', '05 fev', '-0,1 a 0,2', 'range_ratio']
     """
@@ -166,31 +159,32 @@ def local_text(text: str) -> str:
     if month := _MONTH.fullmatch(text):
         return f"{month[1]}{translated(month[2])}{month[3]}"
     if _VALUE.fullmatch(text):
-        return local_number(text).replace(" to ", f" {translated('to')} ")
+        return local_number(text, language()).replace(" to ", f" {translated('to')} ")
     return ", ".join(translated(part) for part in text.split(", "))
 
 
 @cache
 def _patterns(name: str) -> list[tuple[re.Pattern[str], str]]:
     """Sentences of the context of patterns, as expressions that find the values in their English text."""
-    catalogue: dict[str, str] = getattr(_catalogue(name), "_catalog", {})
-    found = [(key.split("\4")[1], text) for key, text in catalogue.items() if str(key).startswith(f"{PATTERNS}\4")]
+    if name == ENGLISH:
+        return []
+    found = [(str(entry.id), str(entry.string)) for entry in read_catalogue(name) if entry.context == PATTERNS]
     longest = sorted(found, key=lambda pair: -len(re.sub(r"\{\w+\}", "", pair[0])))
     return [(re.compile(_GAP.sub(r"(?P<\1>.+?)", re.escape(english)), re.DOTALL), text) for english, text in longest]
 
 
-def retold(text: str) -> str:
+def translated_by_pattern(text: str) -> str:
     """Return a text that another package has completed in English: its patterns, and those in their values.
 
     Examples
     --------
-    >>> with speaking("pt-BR"):
-    ...     retold("persistence is champion: there is no challenger.")
+    >>> with in_language("pt-BR"):
+    ...     translated_by_pattern("persistence is champion: there is no challenger.")
     'O campeão é persistência: não há desafiante.'
     """
     if text.endswith("."):
-        return f"{retold(text[:-1])}."
+        return f"{translated_by_pattern(text[:-1])}."
     for pattern, words in _patterns(language()):
         if found := pattern.fullmatch(text):
-            return words.format(**{name: retold(value) for name, value in found.groupdict().items()})
+            return words.format(**{name: translated_by_pattern(value) for name, value in found.groupdict().items()})
     return ", ".join(map(local_text, text.split(", ")))

@@ -25,7 +25,7 @@ from btcml.errors import NotFoundError, ReportError
 from btcml.files import resource, write_text
 from btcml.report import claims as say
 from btcml.report.execute import load_notebook
-from btcml.report.language import LANGUAGES, counted, language, retold, speaking, translated
+from btcml.report.language import LANGUAGES, counted, in_language, language, translated, translated_by_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -183,7 +183,7 @@ def _translated(notebook: NotebookNode) -> NotebookNode:
             cell.source = "\n\n".join(map(_paragraph, cell.source.split("\n\n")))
         for output in cell.get("outputs", []):
             if output.output_type == "stream":
-                output.text = "\n".join(map(retold, output.text.split("\n")))
+                output.text = "\n".join(map(translated_by_pattern, output.text.split("\n")))
     return notebook
 
 
@@ -402,7 +402,7 @@ def build_gallery(folder: Path) -> Path:
 
 def _gallery_page(reports: list[dict[str, Any]], file: Path) -> Path:
     """Write the page over reports of one language."""
-    with speaking(reports[0]["language"]):
+    with in_language(reports[0]["language"]):
         return write_text(file, check_page(_gallery(reports), file.name))
 
 
@@ -432,7 +432,7 @@ def _grid(reports: list[dict[str, Any]]) -> dict[str, Any]:
 def _report(folder: Path, run: Path) -> dict[str, Any]:
     """Language, parameters and key figures of one report, as the gallery shows them."""
     manifest = json.loads((run / "pages" / "manifest.json").read_text(encoding="utf-8"))
-    with speaking(manifest.get("language", LANGUAGES[0])):
+    with in_language(manifest.get("language", LANGUAGES[0])):
         return _shown(folder, run, manifest["parameters"]) | {"language": language()}
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from btcml.rounding import number_text
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,7 +27,6 @@ _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
 NONE = "\u2013"
 """A dash, where there is no value."""
 
-_MINUS = "\u2212"
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -101,9 +102,7 @@ class Text:
         """A number; a dash where there is none."""
         if value is None or not math.isfinite(value):
             return NONE
-        rounded = round(value, digits) + 0.0
-        shown = f"{rounded:{'+' if sign and rounded else ''},.{digits}f}".replace("-", _MINUS)
-        return shown.translate(str.maketrans(",.", ".,")) if self.language == "pt-BR" else shown
+        return number_text(value, digits, self.language, sign=sign)
 
     def percent(self, share: float | None, digits: int = 1, *, sign: bool = False) -> str:
         """A share in percent."""

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from babel.messages.pofile import read_po
 from nbformat import v4
 
 from btcml.contract import load_contract
@@ -28,9 +27,18 @@ from btcml.pipeline.story import Plan, load_plan, plan_story, save_plan
 from btcml.report import exploration, manifest, story, study
 from btcml.report.build import build_report
 from btcml.report.charts import features
-from btcml.report.language import LANGUAGES, language, local_text, retold, speaking, translated
+from btcml.report.language import (
+    LANGUAGES,
+    PATTERNS,
+    in_language,
+    language,
+    local_text,
+    read_catalogue,
+    translated,
+    translated_by_pattern,
+)
 from btcml.report.manifest import NOTEBOOKS, verify_report
-from btcml.report.pages import TEMPLATE, Site, build_gallery, chapter_page, find_chapters, index_page, slides_page
+from btcml.report.pages import Site, build_gallery, chapter_page, find_chapters, index_page, slides_page
 from btcml.store.snapshots import save_snapshot
 
 from .conftest import make_snapshot
@@ -43,11 +51,10 @@ ENGLISH_WORDS = re.compile(r"\b(?:the|of|and|is|are|that|with|from|not|by|no cha
 
 def entries(name: str):
     """English text and translation, of counted nouns each form."""
-    with (TEMPLATE / f"{name}.po").open("rb") as file:
-        for entry in read_po(file):
-            one = isinstance(entry.id, str)
-            forms = [(entry.id, entry.string)] if one else zip(entry.id, entry.string, strict=True)
-            yield from ((english, text) for english, text in forms if english)
+    for entry in read_catalogue(name):
+        one = isinstance(entry.id, str)
+        forms = [(entry.id, entry.string)] if one else zip(entry.id, entry.string, strict=True)
+        yield from ((english, text) for english, text in forms if english)
 
 
 def holes(text: str) -> Counter[str]:
@@ -136,7 +143,7 @@ def reports(tmp_path_factory) -> dict[str, Path]:
     for name in LANGUAGES:
         folder = place / name
         facts = {"interval": "1h", "days": 25, "snapshot": str(bundle), "products": str(folder / "products")}
-        with speaking(name), computed_once(done):
+        with in_language(name), computed_once(done):
             for page in PAGES:
                 executed = folder / page.notebook
                 shown = run_notebook(NOTEBOOKS / page.notebook, facts)
@@ -247,17 +254,16 @@ REASONS = [" ".join(text.split()) for text in SAID.split("\n\n")]
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_what_other_packages_say_is_retold(name):
+def test_what_other_packages_say_is_translated(name):
     """Every pattern of the catalogue is used, and no English word is left."""
-    with (TEMPLATE / f"{name}.po").open("rb") as file:
-        patterns = {str(entry.id) for entry in read_po(file) if entry.context == "pattern"}
-    with speaking(name):
-        told = [retold(text) for text in REASONS]
+    patterns = {str(entry.id) for entry in read_catalogue(name) if entry.context == PATTERNS}
+    with in_language(name):
+        told = [translated_by_pattern(text) for text in REASONS]
     assert not [text for text in told if ENGLISH_WORDS.search(text.replace("--as-of", ""))]
     literal = [[part for part, *_ in string.Formatter().parse(pattern) if part.strip()] for pattern in patterns]
     said = " ".join(REASONS)
     assert not [parts for parts in literal if not all(part in said for part in parts)]
-    assert all(language() == "en" and retold(text) == text for text in REASONS)
+    assert all(language() == "en" and translated_by_pattern(text) == text for text in REASONS)
 
 
 def test_a_language_that_is_not_known_gets_one_sentence_with_those_that_are(tmp_path, bundle):
@@ -318,7 +324,7 @@ def test_verify_builds_again_in_the_language_of_the_manifest(tmp_path, built_onc
 
 def test_texts_of_tables_and_drawings_are_written_as_the_language_does():
     """Numbers, months, dates, lists of words; names and what is English already stay."""
-    with speaking("pt-BR"):
+    with in_language("pt-BR"):
         assert local_text("1,234,567.5") == "1.234.567,5"
         assert local_text("2025-06-30") == "30/06/2025"
         assert local_text("2025-Feb") == "fev 2025"

@@ -27,7 +27,7 @@ from btcml.report.figures import (
     panels,
     thousands,
 )
-from btcml.report.language import ENGLISH, speaking
+from btcml.report.language import ENGLISH, in_language
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -197,19 +197,26 @@ def _memory_claim(both: pd.DataFrame) -> say.Claim:
     largest = float(both["correlation"].iloc[int(both["correlation"].abs().argmax())])
     surprises, outside = ((both[name].abs() > both["bound"]).sum() for name in ("correlation", "of_size"))
     lasting = int((both["of_size"] > both["bound"]).sum())
-    begin = "Returns are almost uncorrelated" if abs(largest) < _ALMOST else "Returns are correlated"
-    begin = begin if surprises > _BY_LUCK * len(both) else "Returns have no more memory than chance gives"
-    begin += " (largest correlation {sign}, beyond chance at {surprises})"
-    return say.cases(
+    returns = say.cases(
+        (surprises <= _BY_LUCK * len(both), "Returns have no more memory than chance gives"),
+        (abs(largest) < _ALMOST, "Returns are almost uncorrelated"),
+        (True, "Returns are correlated"),
+    )
+    sizes = say.cases(
         (
             lasting > len(both) / 2,
-            begin + "; a large move is followed by large ones (size correlated beyond chance at {outside}).",
+            "a large move is followed by large ones (size correlated beyond chance at {outside})",
         ),
-        (lasting > _BY_LUCK * len(both), begin + "; sizes are correlated beyond chance at {outside}."),
-        (True, begin + "; their size has no more memory than chance gives (beyond it at {outside})."),
+        (lasting > _BY_LUCK * len(both), "sizes are correlated beyond chance at {outside}"),
+        (True, "their size has no more memory than chance gives (beyond it at {outside})"),
+        outside=_of(int(outside), len(both)),
+    )
+    return say.claim(
+        "{returns} (largest correlation {sign}, beyond chance at {surprises}); {sizes}.",
+        returns=returns.as_word(),
         sign=say.number(largest, 3),
         surprises=_of(int(surprises), len(both)),
-        outside=_of(int(outside), len(both)),
+        sizes=sizes.as_word(),
     )
 
 
@@ -265,7 +272,7 @@ def stationarity_tests(tests: pd.DataFrame) -> Table:
     meaning = np.where(tests["stationary"], "is stationary", "is not stationary")
     ends = {0.01: "≤ ", 0.1: "≥ "}  # the p-values of KPSS are tabulated from one to ten per cent
     signs = [ends.get(p, "") if test == "KPSS" else "" for test, p in zip(tests["test"], tests["p"], strict=True)]
-    with speaking(ENGLISH):  # frames are the same in every language
+    with in_language(ENGLISH):  # frames are the same in every language
         shown = [f"{sign}{say.probability(p)}" for sign, p in zip(signs, tests["p"], strict=True)]
     columns: Columns = {
         "series": "Series",

@@ -38,7 +38,7 @@ from btcml.report.figures import (
     panels,
     zero_line,
 )
-from btcml.report.language import ENGLISH, retold, speaking
+from btcml.report.language import ENGLISH, in_language, translated_by_pattern
 
 _POINTS = 500
 _LABELS = 4
@@ -152,7 +152,8 @@ def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
         *[say.Card("Coverage", say.percent(share), _own(result, level)) for share in held["held"].head(1)],
         _fee_card(result),
         _size_card(result.ranges),
-        *[say.Card("Experiment", say.word("explicit"), retold(result.experiment.label(candles)))] * explicit,
+        *[say.Card("Experiment", say.word("explicit"), translated_by_pattern(result.experiment.label(candles)))]
+        * explicit,
     )
 
 
@@ -339,7 +340,7 @@ def against_persistence(result: Result, symbol: str) -> Table:
         "direction": ("Right signs", say.percent),
         "wda": ("Weighted by size", say.percent),
     }
-    with speaking(ENGLISH):  # frames are the same in every language
+    with in_language(ENGLISH):  # frames are the same in every language
         shown = table.assign(title=table["model"].map(say.title), interval=_intervals(table))
     strong = (say.title(result.verdict.champion),)
     return Table("against-persistence", shown, partial(_against_persistence_claim, result), columns, strong=strong)
@@ -614,18 +615,19 @@ def direction(result: Result) -> Chart | say.Claim:
 def _direction_calibration_claim(whole: Calibration, alpha: float, bins: pd.DataFrame) -> say.Claim:
     """Whether the probabilities say more than the base rate (Brier), and whether they are too bold (slope)."""
     informs = whole.brier < whole.base and whole.p < alpha
-    begin = "Forecast probabilities of a rise, {low} to {high}, "
-    brier = "their Brier score is {brier}, that of the base rate {base} ({p}, one test)"
-    slope = "; the slope of outcomes over probabilities is {slope} ({from} to {to}), where one is calibrated"
-    groups = "; {inside} of {bins} lie on the line within chance."
-    end = brier + slope + groups
-    return say.cases(
-        (whole.high < 0, begin + "point the wrong way: " + end),
-        (informs and whole.low <= 1 <= whole.high, begin + "are informative and calibrated: " + end),
-        (informs and whole.high < 1, begin + "are informative, but too far from the base rate: " + end),
-        (informs, begin + "are informative, but too close to the base rate: " + end),
-        (whole.brier < whole.base, begin + "may say no more than the base rate: " + end),
-        (True, begin + "say no more than the base rate: " + end),
+    judgement = say.cases(
+        (whole.high < 0, "point the wrong way"),
+        (informs and whole.low <= 1 <= whole.high, "are informative and calibrated"),
+        (informs and whole.high < 1, "are informative, but too far from the base rate"),
+        (informs, "are informative, but too close to the base rate"),
+        (whole.brier < whole.base, "may say no more than the base rate"),
+        (True, "say no more than the base rate"),
+    )
+    return say.claim(
+        "Forecast probabilities of a rise, {low} to {high}, {judgement}: their Brier score is {brier}, that of the "
+        "base rate {base} ({p}, one test); the slope of outcomes over probabilities is {slope} ({least} to {most}), "
+        "where one is calibrated; {inside} of {bins} lie on the line within chance.",
+        judgement=judgement.as_word(),
         low=say.percent(bins["probability"].min(), 0),
         high=say.percent(bins["probability"].max(), 0),
         brier=say.number(whole.brier, 4, beside=whole.base),
@@ -634,7 +636,8 @@ def _direction_calibration_claim(whole: Calibration, alpha: float, bins: pd.Data
         slope=say.number(whole.slope, 2),
         inside=say.count(int(bins["probability"].between(bins["low"], bins["high"]).sum())),
         bins=say.count(len(bins), "group"),
-        **{"from": say.number(whole.low, 2, beside=1.0), "to": say.number(whole.high, 2, beside=1.0)},
+        least=say.number(whole.low, 2, beside=1.0),
+        most=say.number(whole.high, 2, beside=1.0),
     )
 
 

@@ -10,7 +10,7 @@ from btcml.candles import interval_delta
 from btcml.report import claims as say
 from btcml.report.exploration import completeness
 from btcml.report.figures import SERIES, Chart, Columns, Table, canvas
-from btcml.report.language import retold
+from btcml.report.language import translated_by_pattern
 from btcml.store.snapshots import Snapshot
 
 _WEEKS = 53
@@ -50,7 +50,7 @@ def origin(snapshot: Snapshot) -> say.Claim:
     return say.claim(
         "{source} The snapshot holds {rows} of {interval}, from {first} to {last}."
         + " In reading the file: {notes}." * bool(snapshot.notes),
-        notes=say.word("; ".join(map(retold, snapshot.notes)) or "nothing"),
+        notes=say.word("; ".join(map(translated_by_pattern, snapshot.notes)) or "nothing"),
         source=provenance(snapshot.key.market, snapshot.merged).as_word(),
         rows=say.count(len(candles), "final candle"),
         interval=say.word(snapshot.key.interval),
