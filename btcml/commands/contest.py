@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from btcml.commands.record import AUTHORITY
 from btcml.commands.session import (
     Session,
     declare_series,
@@ -110,7 +111,7 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 
 
 def _declare_judge(parser: ArgumentParser) -> None:
-    files = "CSV or Parquet files of forecasts, judged side by side; " + _EXITS
+    files = "CSV or Parquet files of forecasts, or folders of published records, judged side by side; " + _EXITS
     parser.add_argument("forecasts", type=Path, nargs="*", help=files)
     parser.add_argument("--candles", required=True, metavar="SOURCE", help="file or folder of candles, or a market")
     parser.add_argument("--symbol", help="symbol of the candles (default: the file's own)")
@@ -139,6 +140,7 @@ def _declare_judge(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--memory", type=positive, default=8192, help="memory limit of a forecaster, MiB (default 8192)"
     )
+    parser.add_argument("--authority", type=Path, help=AUTHORITY)
     parser.add_argument("--page", type=Path, metavar="FOLDER", help="write the judgement as a page, with a badge")
     parser.add_argument("--verify", action="store_true", help="with --page: make it again and compare every byte")
     parser.set_defaults(run=_judge)
@@ -147,28 +149,50 @@ def _declare_judge(parser: ArgumentParser) -> None:
 def _judge(args: Namespace) -> Any:
     from btcml.candles import SeriesKey
     from btcml.errors import UsageError
-    from btcml.pipeline.judge import ReadOptions, find_series, gather_judged, load_forecasts, on_grid, with_ours
+    from btcml.pipeline.judge import find_series, gather_judged, on_grid, with_ours
 
     if args.verify and not args.page:
         msg = "--verify compares a page, found none: give its folder with --page"
         raise UsageError(msg)
-    columns = dict(_pair(text) for text in args.column)
-    options = ReadOptions(columns, args.cutoff_is, args.horizon, args.model, args.timezone)
     source = _candles_of(args.candles, args.symbol)
     symbol, interval = find_series(source, args.symbol, args.interval)
-    frames = load_forecasts(args.forecasts, interval, options)
+    frames, caveat = _load(args, interval)
     candles = gather_judged(source, symbol, interval, frames, progress(f"{source.market}/{symbol}/{interval}"))
-    made, findings = _forecasters(args, candles, interval)
+    made, findings = _forecasters(args, candles, interval, beside=bool(frames))
     if made:
         frames = on_grid(frames, next(iter(made.values()))) | made
     key = SeriesKey(source.market, symbol, interval)
-    found = _judged(args, frames, candles, key, findings)
+    found = replace(_judged(args, frames, candles, key, findings), caveat=caveat)
     if args.beside:
         found = with_ours(found, candles, _names(args.beside) or ())
     args.status = found.exit_status
     if args.page:
         say(_page(args, found, frames, candles, key))
     return found.to_dict() if args.json else str(found)
+
+
+def _load(args: Namespace, interval: str) -> tuple[dict[str, pd.DataFrame], str]:
+    """Forecasts of files and records, and what is known about when they were made."""
+    from btcml.errors import UsageError
+    from btcml.forecast.judge import CAVEAT
+    from btcml.pipeline.judge import ReadOptions, load_forecasts, load_record
+
+    files = [path for path in args.forecasts if not path.is_dir()]
+    records = [path for path in args.forecasts if path.is_dir()]
+    if args.unit != "price" and (records or args.forecaster):
+        what = "forecasters forecast" if args.forecaster else "published records hold forecasts of"
+        msg = f"{what} the close, a price, found --values {args.unit}: judge such files by themselves"
+        raise UsageError(msg)
+    columns = dict(_pair(text) for text in args.column)
+    options = ReadOptions(columns, args.cutoff_is, args.horizon, args.model, args.timezone)
+    frames = load_forecasts(files, interval, options)
+    caveats = [CAVEAT] if files else []
+    for path in records:
+        frames[str(path)], proof = load_record(path, args.authority)
+        caveats.append(proof)
+    if args.forecaster:
+        caveats.append("Forecasters were run here, and given no candle after the cutoff.")
+    return frames, " ".join(caveats)
 
 
 def _judged(
@@ -208,19 +232,15 @@ def _count(key: SeriesKey, frames: dict[str, pd.DataFrame], found: Judgement) ->
 
 
 def _forecasters(
-    args: Namespace, candles: pd.DataFrame, interval: str
+    args: Namespace, candles: pd.DataFrame, interval: str, *, beside: bool
 ) -> tuple[dict[str, pd.DataFrame], list[Finding]]:
     """Forecasts of the forecasters that are named."""
-    from btcml.errors import UsageError
     from btcml.pipeline.forecasters import Grid, run_forecasters
 
     if not args.forecaster:
         return {}, []
-    if args.unit != "price":
-        msg = f"forecasters forecast the close, a price, found --values {args.unit}: judge such files by themselves"
-        raise UsageError(msg)
     grid = Grid(args.cutoffs, args.window, _horizons(args.horizons), args.level, args.seconds, args.memory)
-    return run_forecasters(args.forecaster, candles, interval, grid)
+    return run_forecasters(args.forecaster, candles, interval, grid, beside=beside)
 
 
 def _page(

@@ -36,11 +36,12 @@ def _declare_audit(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--stamps", type=stamp_count, default=0, help="check the newest N time stamps of each log (default all)"
     )
-    parser.add_argument("--authority", type=Path, help=_AUTHORITY)
+    parser.add_argument("--authority", type=Path, help=AUTHORITY)
     parser.set_defaults(run=_audit)
 
 
-_AUTHORITY = "root certificates of the time-stamp authority (PEM; default: those that this machine trusts)"
+AUTHORITY = "root certificates of the time-stamp authority (PEM; default: those that this machine trusts)"
+"""Help of `--authority`."""
 
 
 _NO_OUTCOME = "it has none yet: audit it again when its first candle is final"
@@ -48,8 +49,8 @@ _NO_OUTCOME = "it has none yet: audit it again when its first candle is final"
 
 def _audit(args: Namespace) -> Any:
     """What was found; exit status 1 where something is wrong, or was not compared."""
-    from btcml.errors import NotReadyError, StoreError
-    from btcml.pipeline.audit import audit_record, open_record
+    from btcml.errors import NotReadyError
+    from btcml.pipeline.audit import audit_record, open_record, require_consistent
     from btcml.pipeline.sources import make_source
     from btcml.pipeline.stamps import stamp_checker
     from btcml.store.engine import open_store
@@ -57,13 +58,7 @@ def _audit(args: Namespace) -> Any:
     read, settings = open_record(args.record), load_settings()
     source = make_source(settings, args.source, open_store(settings)) if args.source else None
     check = stamp_checker(read, args.authority) if find_spec("rfc3161_client") else None
-    found = audit_record(read, args.since, source, check, args.stamps)
-    if found.faults:
-        more = f" and {len(found.faults) - 1} more" if found.faults[1:] else ""
-        msg = (
-            f"the record is not consistent: {found.faults[0]}{more}: try again in some minutes, then ask its publisher"
-        )
-        raise StoreError(msg)
+    found = require_consistent(audit_record(read, args.since, source, check, args.stamps))
     if source and not found.compared:
         cure = f"{source.market} has none of their candles: give another --source" if found.outcomes else _NO_OUTCOME
         msg = f"no outcome was compared, although the record itself is consistent: {cure}"
@@ -81,7 +76,7 @@ def _audit(args: Namespace) -> Any:
 def _declare_witness(parser: ArgumentParser) -> None:
     parser.add_argument("record", help="the folder or URL of the record of one series")
     parser.add_argument("--name", default="btcml-witness", help="name of this witness (default btcml-witness)")
-    parser.add_argument("--authority", type=Path, help=_AUTHORITY)
+    parser.add_argument("--authority", type=Path, help=AUTHORITY)
     parser.set_defaults(run=_witness)
 
 

@@ -77,12 +77,15 @@ class Judgement:
         Number of candles that a model does not forecast, by model and horizon.
     ours
         Forecasts of our own models by horizon, for comparison.
+    caveat
+        What is known about when the forecasts were made.
     """
 
     results: tuple[Result, ...]
     findings: tuple[Finding, ...]
     missing: Mapping[tuple[str, int], int]
     ours: Mapping[int, pd.DataFrame] = field(default_factory=dict, repr=False)
+    caveat: str = CAVEAT
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -146,7 +149,7 @@ class Judgement:
             "model": self.leader["model"],
             "conclusion": self.leader["conclusion"],
             "suspected": self.suspected,
-            "caveat": CAVEAT,
+            "caveat": self.caveat,
             "models": self.table.to_dict("records"),
             "beside": self.beside.to_dict("records"),
             "findings": [finding._asdict() for finding in self.findings],
@@ -156,7 +159,7 @@ class Judgement:
 
     def __str__(self) -> str:
         """Text for a terminal."""
-        parts = [self.line, CAVEAT, *(result.verdict.reason for result in self.results), ""]
+        parts = [self.line, self.caveat, *(result.verdict.reason for result in self.results), ""]
         parts += [f"{finding.check}: {finding.sentence}" for finding in self.findings]
         shown = self.table.drop(columns=["skill_low", "skill_high"]).dropna(axis="columns", how="all")
         parts += ["", _text(shown)]

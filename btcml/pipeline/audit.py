@@ -122,6 +122,23 @@ def audit_record(
     return found
 
 
+def require_consistent(found: Findings) -> Findings:
+    """Return what was found in a record.
+
+    Raises
+    ------
+    StoreError
+        If anything is wrong with it.
+    """
+    if found.faults:
+        more = f" and {len(found.faults) - 1} more" if found.faults[1:] else ""
+        msg = (
+            f"the record is not consistent: {found.faults[0]}{more}: try again in some minutes, then ask its publisher"
+        )
+        raise StoreError(msg)
+    return found
+
+
 def _place(row: Mapping[str, Any]) -> str:
     return f"row {row['seq']} of {row['open_time']:%Y-%m-%dT%H:%M}Z"
 

@@ -89,7 +89,7 @@ class Grid:
 
 
 def run_forecasters(
-    names: Sequence[str], candles: pd.DataFrame, interval: str, grid: Grid
+    names: Sequence[str], candles: pd.DataFrame, interval: str, grid: Grid, *, beside: bool = False
 ) -> tuple[dict[str, pd.DataFrame], list[Finding]]:
     """Forecasts of each forecaster on the grid, as the judge takes them; one that fails is a finding.
 
@@ -101,11 +101,13 @@ def run_forecasters(
         The candles.
     grid
         The cutoffs and limits.
+    beside
+        Whether other forecasts are judged beside theirs.
 
     Raises
     ------
     NotReadyError
-        If all of them fail.
+        If all of them fail, and nothing is judged beside them.
     """
     made = grid.positions(candles, interval)
     frames: dict[str, pd.DataFrame] = {}
@@ -117,7 +119,7 @@ def run_forecasters(
             findings.append(Finding("failed", name, 0, 0, suspected=False, sentence=str(error)))
         else:
             findings += _second_run(name, frames[name], candles, interval, grid)
-    if not frames:
+    if not frames and not beside:
         raise NotReadyError(findings[0].sentence)
     return frames, findings
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from btcml.candles import content_hash, interval_delta
+from btcml.candles import TIME, content_hash, interval_delta
 from btcml.contract import enforce_contract
 from btcml.errors import NotReadyError, SourceError, UsageError
 from btcml.forecast.distribution import WINDOW_DAYS
@@ -19,6 +19,9 @@ from btcml.forecast.verdict import count_looks
 from btcml.market.files import FileMarket
 from btcml.market.formats import UNREADABLE, open_times, with_index
 from btcml.market.klines import parse_numbers, parse_times
+from btcml.pipeline.audit import open_record, require_consistent
+from btcml.pipeline.stamps import stamp_checker
+from btcml.record import verify_record
 from btcml.store.models import append_trials, read_judged
 
 if TYPE_CHECKING:
@@ -130,6 +133,47 @@ def load_forecasts(paths: Sequence[Path], interval: str, options: ReadOptions) -
         name if names.count(name) == 1 else str(path): _load(path, name, interval, options)
         for name, path in zip(names, paths, strict=True)
     }
+
+
+def load_record(folder: Path, authority: Path | None = None) -> tuple[pd.DataFrame, str]:
+    """Read the forecasts in service of a published record whose signatures, hashes and time stamps hold.
+
+    Parameters
+    ----------
+    folder
+        Of one series.
+    authority
+        Root certificates of the time-stamp authority; None: those that this machine trusts.
+
+    Returns
+    -------
+    tuple
+        The forecasts that were sealed in time, as `btcml.forecast.judge.judge` takes them, and how many of them a
+        time stamp proves to be in time.
+
+    Raises
+    ------
+    StoreError
+        If anything is wrong with the record.
+    UsageError
+        If it is none, or the extra ``record`` is not installed.
+    """
+    read = open_record(str(folder))
+    found = require_consistent(verify_record(read, check=stamp_checker(read, authority)))
+    sealed = [row for row in found.forecasts if row["role"] == "champion" and row["status"] == "sealed"]
+    claimed = {number for first, last in found.claimed for number in range(first, last + 1)}
+    proven = sum(row["seq"] not in claimed for row in sealed)
+    delta = interval_delta(found.series[2])
+    rows = [
+        {"cutoff": row["open_time"] - row["horizon"] * delta, "open_time": row["open_time"], "y_hat": row["close"]}
+        | {name: row[name] for name in ("lo", "hi", "prob_up")}
+        | {f"q{100 * level:g}": price for level, price in zip(row["levels"] or (), row["quantiles"] or (), strict=True)}
+        for row in sealed
+    ]
+    frame = pd.DataFrame(rows, columns=None if rows else [*TIMES, *NUMBERS]).assign(model="/".join(found.series))
+    frame = frame.astype(dict.fromkeys(TIMES, TIME) | dict.fromkeys(NUMBERS, "float64"))
+    others = "" if proven == len(sealed) else "; whether the others were made in time cannot be checked"
+    return frame, f"{proven:,} of {len(sealed):,} forecasts of the published record are proven in time{others}."
 
 
 def count_tries(store: Store, key: SeriesKey, frames: Mapping[str, pd.DataFrame], found: Judgement) -> int:

@@ -21,7 +21,7 @@ from btcml.candles import content_hash
 from btcml.errors import UsageError
 from btcml.files import file_hash, replaced_folder, write_text
 from btcml.forecast.distribution import distribution_scores
-from btcml.forecast.judge import BETTER, CAVEAT, CHAMPION, UNPROVEN, WORSE
+from btcml.forecast.judge import BETTER, CHAMPION, UNPROVEN, WORSE
 from btcml.forecast.judge_checks import CHECKS
 from btcml.forecast.metrics import PERSISTENCE
 from btcml.report import claims as say
@@ -174,7 +174,7 @@ def _body(inputs: PageInputs, folder: Path) -> str:
         "judgement.html.j2",
         title=PAGE.title,
         headline=str(headline(judgement, result)),
-        caveat=CAVEAT,
+        caveat=judgement.caveat,
         badge=_short(judgement),
         cards=_cards(judgement),
         sections=shown,

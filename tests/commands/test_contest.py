@@ -283,5 +283,14 @@ def test_a_forecaster_is_named_in_place_of_a_file(files, tmp_path, monkeypatch, 
         ("last:Last", 1, 0.0),
         ("last:Last", 2, 0.0),
     }
+    assert facts["caveat"] == "Forecasters were run here, and given no candle after the cutoff."
+    beside = ("--forecaster", "last:Nobody", "--column", "cutoff=made")
+    assert main(["judge", str(files / "good.csv"), *judge[1:], *beside]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert {row["model"]: row["conclusion"] for row in facts["models"]} == {
+        "persistence": "",
+        "good": "champion",
+        "last:Nobody": "failed",
+    }
     for wrong in ((), (*options, "--values", "return")):
         assert main([*judge, *wrong]) == 2

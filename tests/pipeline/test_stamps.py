@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from btcml import record as form
 from btcml.cli import main
 from btcml.errors import NotReadyError, StoreError, UsageError
 from btcml.files import folder_lock
+from btcml.forecast.judge import CAVEAT
 from btcml.pipeline import doctor, publish
 from btcml.pipeline import stamps as stamping
 from btcml.pipeline.audit import audit_record, open_record, witness_record
@@ -44,7 +46,7 @@ from btcml.store.forecasts import append_forecasts
 
 from ..authority import Authority  # noqa: TID252 - of all tests
 from ..replayed import turn_clock  # noqa: TID252 - a clock that is turned by hand
-from ..store.conftest import FIVE, RECORD, one_candle, one_forecast  # noqa: TID252 - a short record
+from ..store.conftest import FIVE, RECORD, TARGET, one_candle, one_forecast  # noqa: TID252 - a short record
 from ..store.conftest import record as sealed  # noqa: F401, TID252 - five forecasts with their outcomes
 from .test_publish import NOW, rehashed, rewrite, tampered
 
@@ -144,6 +146,30 @@ def test_a_stamp_before_the_end_of_the_candle_proves_a_forecast(published):
     assert "1 of 6 forecasts (16.6 %) are proven in time" in page
     assert page.count("<td class=proven>proven</td>") == 1
     assert page.count("<td>claimed</td>") == 5
+
+
+def test_a_record_is_judged_with_what_its_stamps_prove(published, tmp_path, monkeypatch, capsys):
+    """Its forecasts are 1 % too high; a record that was changed, or whose authority nobody trusts, is not judged."""
+    monkeypatch.setenv("BTCML_HOME", str(tmp_path / "nowhere"))
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    closes = [one_candle(TARGET + step * FIVE, 101.0 + step) for step in range(-1, 6)]
+    pd.concat(closes).to_csv(tmp_path / "BTCUSDT-5m.csv", index=False)
+    judge = ["judge", str(published.folder), "--candles", str(tmp_path / "BTCUSDT-5m.csv"), "--json"]
+    trusted = [*judge, "--authority", str(published.authority.root)]
+    assert main(trusted) == 3
+    facts = json.loads(capsys.readouterr().out)
+    proof = "1 of 6 forecasts of the published record are proven in time"
+    assert facts["caveat"] == f"{proof}; whether the others were made in time cannot be checked."
+    row = next(row for row in facts["models"] if row["model"] == "replay:record/BTCUSDT/5m")
+    assert (row["rows"], row["horizon"], row["mae_bp"]) == (5, 1, pytest.approx(1e4 * math.log(1.01)))
+    (tmp_path / "late.csv").write_text("cutoff,open_time,y_hat\n2025-03-01 12:00,2025-03-01 12:05,101\n")
+    assert main([judge[0], str(tmp_path / "late.csv"), *trusted[1:]]) == 3
+    assert json.loads(capsys.readouterr().out)["caveat"].startswith(f"{CAVEAT} {proof}")
+    assert main([*trusted, "--values", "return"]) == 2
+    assert main(judge) == 1
+    rewrite(published.folder / "forecasts" / "000000.csv", "102.01", "102.02")
+    assert main(trusted) == 1
+    assert "the record is not consistent: " in capsys.readouterr().err
 
 
 def test_stamps_are_short_and_the_certificates_stand_once(published, owner):
