@@ -1,6 +1,6 @@
 // What a slow machine or network needs before the first widget is there.
 
-// anywidget gives a widget up after two seconds, and its chart stays empty.
+// anywidget abandons a widget after two seconds, and its chart stays empty.
 AbortSignal.timeout = ((timeout) => (ms) => timeout.call(AbortSignal, Math.max(ms, 120_000)))(AbortSignal.timeout);
 
 /** Open the page again, later each time. */
@@ -10,7 +10,7 @@ function reopen() {
   setTimeout(() => location.reload(), Math.min(400 * 2 ** times, 15_000));
 }
 
-// A kernel to which no socket was opened in time has ended; from the first widget on, visit.js looks after it.
+// A kernel to which no socket was opened in time has ended; from the first widget on, visit.js watches it.
 const waiting = setInterval(async () => {
   if (document.querySelector(".btcml-lost")) return clearInterval(waiting);
   const { baseUrl, kernelId } = JSON.parse(document.getElementById("jupyter-config-data").textContent);
