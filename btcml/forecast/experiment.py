@@ -330,21 +330,26 @@ class Experiment:
         Raises
         ------
         NotReadyError
-            If no candle lies before the test, or none in it.
+            If no candle lies before the test, or none in it; if all models are registered ones that fail.
         UsageError
             If candles of the pool are missing.
         """
         data = self.dataset(candles, others)
         folds = self.plan.folds(candles["open_time"], self.interval)
         raws = walk_horizons(data, folds, self.horizons, self.models, range_models, jobs, backend)
+        failed = {name: why for raw in raws.values() for name, why in raw.close.failed.items()}
+        models = tuple(name for name in self.models if name not in failed)
+        if not set(models) - {PERSISTENCE}:
+            raise NotReadyError(next(iter(failed.values())))
         family: list[Result] = []
         champions = {self.horizons[0]: incumbent} if isinstance(incumbent, str) else incumbent
         for horizon, raw in raws.items():
-            forecasts = self._tested(close_frame(raw, self.models, self.level))
+            forecasts = self._tested(close_frame(raw, models, self.level))
             ranges = self._tested(level_frame(raw.ranges, range_models))
             volatility = self._tested(level_frame(raw.volatility, range_models)) if raw.volatility else None
             current = champions.get(horizon, PERSISTENCE)
-            family.append(Result(self, forecasts, ranges, looks, current, raw, volatility, family, int(tries)))
+            found = Result(self, forecasts, ranges, looks, current, raw, volatility, family, int(tries), failed=failed)
+            family.append(found)
         return family[0]
 
     def dataset(self, candles: pd.DataFrame, others: Mapping[str, pd.DataFrame] | None = None) -> Dataset:
@@ -460,6 +465,8 @@ class Result:
         Results at all horizons of the experiment, this one among them; the same list in each.
     served
         Models that may be champion; None: all.
+    failed
+        Why a registered model failed, by its name; not saved.
     """
 
     experiment: Experiment
@@ -472,6 +479,7 @@ class Result:
     family: list[Result] = field(default_factory=list, repr=False, compare=False)
     tries: int = 0
     served: tuple[str, ...] | None = SERVED
+    failed: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def horizon(self) -> int:
@@ -664,6 +672,10 @@ class Result:
         ]
         return pd.DataFrame(rows, columns=["test", "value", "models"])
 
+    @property
+    def _failures(self) -> pd.DataFrame:
+        return pd.DataFrame(self.failed.items(), columns=["model", "why"])
+
     def to_dict(self, *, late: pd.Series | None = None) -> dict[str, Any]:
         """All results as plain JSON values; unknown values are None."""
         both = self.forecasts[self.forecasts["model"].isin([self.leader, PERSISTENCE])]
@@ -678,6 +690,8 @@ class Result:
         }
         if self.experiment.horizons != (1,):
             tables["horizons"] = self.by_horizon
+        if self.failed:
+            tables["failed"] = self._failures
         return self.verdict.to_dict() | {
             "experiment": asdict(self.experiment),
             "edge": plain(asdict(self.edge)),
@@ -697,6 +711,8 @@ class Result:
         }
         if self.experiment.horizons != (1,):
             tables["by horizon in candles"] = self.by_horizon
+        if self.failed:
+            tables["failed"] = self._failures
         parts = [result.verdict.reason for result in self.family or [self]]
         for title, table in tables.items():
             cells: dict[str, Any] = {"ratio": lambda x: f"{x:.{decimals_apart(x, 1.0, 5)}f}"}

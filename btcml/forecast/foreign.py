@@ -11,9 +11,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
-import os
 import re
-import resource
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -25,6 +23,7 @@ import pandas as pd
 import pyarrow as pa
 
 from btcml.errors import UsageError
+from btcml.forecast.apart import limit_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,7 +35,6 @@ GROUP = "btcml.models"
 QUANTILE = re.compile(r"q(\d+(?:\.\d+)?)")
 """Name of a column of quantiles, with the level in per cent."""
 
-_MIB = 1 << 20
 _KEYS = {"unique_id", "ds", "cutoff", "index"}
 
 
@@ -136,13 +134,11 @@ def _rows(found: pd.DataFrame, horizons: Sequence[int], level: int) -> list[dict
 
 def _child(plan: Mapping[str, Any]) -> None:
     """Forecast as the candles come in, an Arrow batch for each cutoff; a line of JSON goes back for each."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a forecaster prints belongs to the log
-    limit = plan["memory_mib"] * _MIB
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    answers = limit_process(plan)
     with pa.ipc.open_stream(sys.stdin.buffer) as batches:
         for rows in forecast_grid(find_factory(plan["name"]), (batch.to_pandas() for batch in batches), plan):
-            print(json.dumps(rows), file=answers, flush=True)
+            answers.write(json.dumps(rows).encode() + b"\n")
+            answers.flush()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,6 +25,8 @@ from btcml.forecast.intervals import AdaptiveInterval
 from btcml.forecast.metrics import FORECAST_COLUMNS, PERSISTENCE
 from btcml.forecast.metrics.interval import LEVEL
 from btcml.forecast.models import DIRECTION, RANGE, make_model, members_of, stack
+from btcml.forecast.models.registered import RegisteredModel
+from btcml.forecast.registered import forecast_apart
 from btcml.forecast.targets import next_value
 
 if TYPE_CHECKING:
@@ -60,12 +62,15 @@ class FoldForecasts:
         The last training outcome's open time for each row, microseconds of UTC.
     raw
         Scaled forecasts by model before any factor, shape (n,); NaN where features are not warm.
+    failed
+        Why a registered model failed, by its name.
     """
 
     data: Dataset
     rows: Rows
     cutoff: Rows
     raw: dict[str, Array]
+    failed: dict[str, str] = field(default_factory=dict)
 
     @property
     def day(self) -> Rows:
@@ -148,8 +153,15 @@ def walk(
     for data, names in work:
         tests = [_test_rows(data, fold) for fold in folds]
         cutoff = np.repeat([ticks(fold.cutoff) for fold in folds], [len(test) for test in tests])
-        raw = {name: np.concatenate([next(parts) for _ in folds]) for name in names}
-        walked.append(FoldForecasts(data, np.concatenate(tests), cutoff, raw))
+        raw: dict[str, Array] = {}
+        failed: dict[str, str] = {}
+        for name in names:
+            found = [next(parts) for _ in folds]
+            if said := [part for part in found if isinstance(part, str)]:
+                failed[name] = said[0]
+            else:
+                raw[name] = np.concatenate(found)
+        walked.append(FoldForecasts(data, np.concatenate(tests), cutoff, raw, failed))
     return walked
 
 
@@ -245,26 +257,33 @@ def _test_rows(data: Dataset, fold: Fold) -> Rows:
     return np.flatnonzero(data.known & data.between(fold.test_start, last))
 
 
-def _fit(name: str, parts: Sequence[tuple[Sample, Rows]]) -> Model:
+def _training(name: str, parts: Sequence[tuple[Sample, Rows]]) -> Sample:
     if not any(len(rows) for _, rows in parts):
         msg = f"training {name} needs candles at which all features are known, found none: ingest more days"
         raise NotReadyError(msg)
-    return make_model(name).fit(stack([sample.training(rows) for sample, rows in parts]))
+    return stack([sample.training(rows) for sample, rows in parts])
 
 
 def _fit_dump(name: str, parts: Sequence[tuple[Sample, Rows]]) -> dict[str, bytes]:
     """Fit in another process; the model is returned as the files of `dump`."""
     with threadpool_limits(1):
-        return _fit(name, parts).dump()
+        return make_model(name).fit(_training(name, parts)).dump()
 
 
 def _fit_predict(
     name: str, parts: Sequence[tuple[Sample, Rows]], sample: Sample, test: Rows, ready: NDArray[np.bool_]
-) -> Array:
-    """Fit on the training rows and forecast the test rows: one task of one process."""
-    with threadpool_limits(1):
-        fitted = _fit(name, parts)
-        return np.where(ready[test], fitted.predict(sample.at(test)), np.nan)
+) -> Array | str:
+    """Fit on the training rows and forecast the test rows: one task. A text: why a registered model failed."""
+    training, tested, model = _training(name, parts), sample.at(test), make_model(name)
+    if isinstance(model, RegisteredModel):
+        try:
+            found = forecast_apart(name, training, replace(tested, y=np.empty(0)))
+        except NotReadyError as error:
+            return str(error)
+    else:
+        with threadpool_limits(1):
+            found = model.fit(training).predict(tested)
+    return np.where(ready[test], found, np.nan)
 
 
 def raw_move(walked: FoldForecasts, name: str) -> tuple[Array, Array, float]:

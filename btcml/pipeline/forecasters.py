@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
-import threading
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -22,6 +14,7 @@ from scipy.stats import spearmanr
 
 from btcml.candles import TIME, interval_delta
 from btcml.errors import NotReadyError
+from btcml.forecast.apart import MEMORY_MIB, SECONDS, run_apart
 from btcml.forecast.experiment import Experiment
 from btcml.forecast.foreign import new_candles
 from btcml.forecast.judge_checks import Finding
@@ -36,8 +29,6 @@ OUTSIDE, LEAST_AGREEMENT = "outside knowledge", 0.9
 _WEEKS = pd.Timedelta(weeks=104)
 _FACTOR = 0.5
 _AGAIN = 100
-_ERROR = re.compile(r"[\w.]+(Error|Exception|Exit|Interrupt)\b")
-_ENVIRONMENT = ("PATH", "PYTHONPATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
 
 
 @dataclass(frozen=True)
@@ -62,8 +53,8 @@ class Grid:
     window: int = 1000
     horizons: tuple[int, ...] = (1,)
     level: float = 0.9
-    seconds: float = 3600.0
-    memory_mib: int = 8192
+    seconds: float = SECONDS
+    memory_mib: int = MEMORY_MIB
 
     def positions(self, candles: pd.DataFrame, interval: str) -> list[int]:
         """Positions of the cutoffs in a candle frame.
@@ -172,54 +163,17 @@ def _run(name: str, candles: pd.DataFrame, interval: str, grid: Grid, made: Sequ
 
 def _answers(name: str, parts: Sequence[pd.DataFrame], grid: Grid) -> list[list[dict[str, float]]]:
     """Forecasts at each cutoff; the candles of the next one are sent when they are there."""
-    command = [sys.executable, "-m", "btcml.forecast.foreign", json.dumps(asdict(grid) | {"name": name})]
-    env = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), env.get("PYTHONPATH")]))
-    with TemporaryDirectory(prefix="btcml-forecaster-") as folder, TemporaryFile("w+", errors="replace") as log:
-        process = subprocess.Popen(  # noqa: S603
-            command, env=env, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-            start_new_session=True,
-        )  # fmt: skip
-        timer = threading.Timer(grid.seconds, _kill, [process])
-        timer.start()
-        try:
-            found, status = _exchange(process, parts), process.wait()
-            late = not timer.is_alive()
-        finally:
-            timer.cancel()
-            _kill(process)
-        if late:
-            msg = f"{name} failed: it did not end within {grid.seconds:g} s: give --seconds, or fewer --cutoffs"
-            raise NotReadyError(msg)
-        if status or len(found) < len(parts):
-            log.seek(0)
-            raise NotReadyError(_failure(name, log.read(), status, grid))
-    return found
 
+    def exchange(sent: IO[bytes], answers: IO[bytes]) -> list[list[dict[str, float]]] | None:
+        """Send candles and read forecasts in turn."""
+        found: list[list[dict[str, float]]] = []
+        schema = pa.Schema.from_pandas(parts[0], preserve_index=False).remove_metadata()
+        with suppress(OSError, ValueError), pa.ipc.new_stream(sent, schema) as batches:
+            for part in parts:
+                batches.write_batch(pa.RecordBatch.from_pandas(part, schema))
+                sent.flush()
+                found.append(json.loads(answers.readline()))
+        return found if len(found) == len(parts) else None
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and those that it has started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _exchange(process: subprocess.Popen[bytes], parts: Sequence[pd.DataFrame]) -> list[list[dict[str, float]]]:
-    """Send candles and read forecasts in turn, until the process ends."""
-    found: list[list[dict[str, float]]] = []
-    sent, answers = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
-    schema = pa.Schema.from_pandas(parts[0], preserve_index=False).remove_metadata()
-    with suppress(OSError, ValueError), answers, sent, pa.ipc.new_stream(sent, schema) as batches:
-        for part in parts:
-            batches.write_batch(pa.RecordBatch.from_pandas(part, schema))
-            sent.flush()
-            found.append(json.loads(answers.readline()))
-    return found
-
-
-def _failure(name: str, log: str, status: int, grid: Grid) -> str:
-    """What a forecaster said when it ended, in one sentence."""
-    lines = log.strip().splitlines() or [f"status {status}"]
-    last = max((n for n, line in enumerate(lines) if _ERROR.match(line)), default=len(lines) - 1)
-    said = re.sub(r"^btcml\.errors\.\w+: ", "", " ".join(lines[last:]))[:300]
-    limit = f" (its limit is {grid.memory_mib} MiB: see --memory)" * ("MemoryError" in said)
-    return f"{name} failed: {said}{limit}"
+    plan = asdict(grid) | {"name": name}
+    return run_apart(name, "btcml.forecast.foreign", plan, exchange, grid.seconds, grid.memory_mib)

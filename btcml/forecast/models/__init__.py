@@ -70,7 +70,7 @@ def make_model(name: str) -> Model:
     if name in registered.names:
         model = registered[name].load()()
         if isinstance(model, Model):
-            return RegisteredModel(name, model)
+            return RegisteredModel(model)
         found = type(model).__name__
         msg = f"the model {name} should be a btcml.forecast.models.Model, found {found}: judge it by btcml judge"
         raise UsageError(msg)

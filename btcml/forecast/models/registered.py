@@ -1,18 +1,16 @@
-"""Models that other packages register: each forecast is checked for look-ahead, each failure is one sentence."""
+"""Models that other packages register: each forecast is checked for look-ahead."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from btcml.errors import NotReadyError, UsageError
+from btcml.errors import UsageError
 from btcml.forecast.models.interface import Model, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
@@ -26,25 +24,17 @@ class RegisteredModel(Model):
 
     Parameters
     ----------
-    name
-        Name under which it is registered.
     model
         The model, unfitted.
     """
 
-    def __init__(self, name: str, model: Model) -> None:
-        self.name, self.model = name, model
+    def __init__(self, model: Model) -> None:
+        self.model = model
         self.multiplier, self.features = model.multiplier, model.features
 
     def fit(self, sample: Sample) -> Self:
-        """Fit on a copy of the path, which shows no more than the part that is given.
-
-        Raises
-        ------
-        NotReadyError
-            If the model fails.
-        """
-        self._call(self.model.fit, replace(sample, path=sample.path.copy()))
+        """Fit on a copy of the path, which shows no more than the part that is given."""
+        self.model.fit(replace(sample, path=sample.path.copy()))
         return self
 
     def predict(self, sample: Sample) -> Array:
@@ -52,10 +42,8 @@ class RegisteredModel(Model):
 
         Raises
         ------
-        NotReadyError
-            If the model fails, or returns anything but a number for each row.
         UsageError
-            If it looks ahead.
+            If the model looks ahead, or returns anything but a number for each row.
         """
         sample = replace(sample, y=np.empty(0))
         half = len(sample.rows) // 2 + 1
@@ -63,10 +51,7 @@ class RegisteredModel(Model):
         path, x = sample.path.copy(), sample.x.copy()
         path[now:], x[half:] = 1 - 2 * path[now:], 1 - 2 * x[half:]
         if not np.array_equal(found[:half], self._forecasts(replace(sample, path=path, x=x))[:half], equal_nan=True):
-            msg = (
-                f"the model {self.name} looks ahead, or draws random numbers without a seed: its forecasts change when "
-                "only later candles do"
-            )
+            msg = "it looks ahead, or draws random numbers without a seed: its forecasts change with later candles"
             raise UsageError(msg)
         return found
 
@@ -81,16 +66,8 @@ class RegisteredModel(Model):
 
     def _forecasts(self, sample: Sample) -> Array:
         rows = len(sample.rows)
-        found = np.asarray(self._call(self.model.predict, sample))
+        found = np.asarray(self.model.predict(sample))
         if found.shape != (rows,) or found.dtype.kind not in "fiu":
-            shape = f"{found.dtype} of shape {found.shape}"
-            msg = f"the model {self.name} failed: {rows} numbers were expected, found {shape}"
-            raise NotReadyError(msg)
+            msg = f"{rows} numbers were expected, found {found.dtype} of shape {found.shape}"
+            raise UsageError(msg)
         return found.astype("float64")
-
-    def _call(self, method: Callable[[Sample], Any], sample: Sample) -> Any:
-        try:
-            return method(sample)
-        except Exception as error:
-            msg = f"the model {self.name} failed: {type(error).__name__}: {error}"
-            raise NotReadyError(msg) from error

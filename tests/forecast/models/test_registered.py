@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from btcml.errors import NotReadyError, UsageError
+from btcml.forecast import registered
 from btcml.forecast.experiment import Experiment
 from btcml.forecast.models import make_model
 from btcml.market.simulate import SimulatedMarket
@@ -51,11 +52,37 @@ class Failing(Drift):
     def fit(self, sample):
         raise RuntimeError("no weights here")
 
+class Greedy(Drift):
+    def fit(self, sample):
+        np.ones((1 << 17, 1 << 17))
+
+class Exiting(Drift):
+    def fit(self, sample):
+        import os
+        os._exit(3)
+
+class Endless(Drift):
+    def fit(self, sample):
+        import time
+        time.sleep(10_000)
+
 class Short(Drift):
     def predict(self, sample):
         return sample.x[:1, 0]
 '''
-NAMES = ["Drift", "Forecaster", "Path", "Outcomes", "Remembering", "Standardised", "Random", "Failing", "Short"]
+NAMES = [
+    "Drift",
+    "Forecaster",
+    "Path",
+    "Outcomes",
+    "Remembering",
+    "Standardised",
+    "Random",
+    "Failing",
+    "Short",
+    "Greedy",
+]
+NAMES += ["Exiting", "Endless"]
 
 
 @pytest.fixture(autouse=True)
@@ -79,8 +106,9 @@ def candles():
 
 
 def run(candles, *models):
-    """Result of these models in walk-forward."""
-    return Experiment.default(candles, "1h").replace(models=models).run(candles, jobs=1)
+    """Result of these models, fitted once."""
+    experiment = Experiment.default(candles, "1h").replace(models=models, refit="12 months", burn_in=None)
+    return experiment.run(candles, jobs=1)
 
 
 def test_another_package_registers_models_by_name():
@@ -88,7 +116,7 @@ def test_another_package_registers_models_by_name():
     assert type(make_model("their_drift").model).__name__ == "Drift"
     with pytest.raises(UsageError, match="found Forecaster: judge it by btcml judge"):
         make_model("their_forecaster")
-    with pytest.raises(UsageError, match="their_drift, their_failing"):
+    with pytest.raises(UsageError, match="their_drift, their_endless, their_exiting, their_failing"):
         make_model("nobody")
 
 
@@ -102,7 +130,7 @@ def test_a_registered_model_that_does_not_look_ahead_is_judged_as_ours(candles):
 @pytest.mark.parametrize("name", ["path", "standardised", "random"])
 def test_a_registered_model_that_looks_ahead_is_refused_by_name(candles, name):
     """Its forecasts of earlier rows change with later candles."""
-    with pytest.raises(UsageError, match=f"the model their_{name} looks ahead, or draws random numbers"):
+    with pytest.raises(NotReadyError, match=f"their_{name} failed: it looks ahead, or draws random numbers"):
         run(candles, f"their_{name}")
 
 
@@ -118,7 +146,26 @@ def test_a_registered_model_is_given_no_outcome_and_no_later_path(candles):
 
 def test_a_registered_model_that_fails_is_one_sentence(candles):
     """With its name."""
-    with pytest.raises(NotReadyError, match="the model their_failing failed: RuntimeError: no weights here"):
+    with pytest.raises(NotReadyError, match=r"^their_failing failed: RuntimeError: no weights here$"):
         run(candles, "their_failing")
-    with pytest.raises(NotReadyError, match=r"the model their_short failed: \d+ numbers were expected, found float32"):
+    with pytest.raises(NotReadyError, match=r"^their_short failed: \d+ numbers were expected, found float32 of shape"):
         run(candles, "their_short")
+
+
+def test_beside_another_model_a_failure_is_a_row(candles):
+    """Crash, too much memory, too much time and an exit: the other model is judged as without it."""
+    result = run(candles, "drift", "their_failing", "their_greedy", "their_exiting")
+    assert list(result.failed) == ["their_failing", "their_greedy", "their_exiting"]
+    assert "MemoryError" in result.failed["their_greedy"]
+    assert result.failed["their_exiting"] == "their_exiting failed: status 3"
+    pd.testing.assert_frame_equal(result.scores(), run(candles, "drift").scores())
+    assert result.to_dict()["failed"][0] == {"model": "their_failing", "why": result.failed["their_failing"]}
+    assert "their_failing failed: RuntimeError: no weights here" in str(result)
+
+
+def test_a_registered_model_that_does_not_end_is_ended(candles, monkeypatch):
+    """With those that it has started."""
+    monkeypatch.setattr(registered, "SECONDS", 0.5)
+    data = Experiment.default(candles, "1h").dataset(candles)
+    with pytest.raises(NotReadyError, match=r"their_endless failed: it did not end within 0\.5 s"):
+        registered.forecast_apart("their_endless", data.sample, data.sample)
