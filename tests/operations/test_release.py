@@ -226,6 +226,9 @@ def test_the_images_install_step_runs_in_a_clean_folder(tmp_path):
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("BTCML_", "VIRTUAL_ENV", "PYTHON"))
     }
+    (tmp_path / "bin").mkdir()  # an image has a python; a machine may have python3 alone
+    (tmp_path / "bin" / "python").symlink_to(Path(sys.base_prefix, "bin", "python3"))
+    environment["PATH"] = f"{tmp_path / 'bin'}:{environment['PATH']}"
     for line in lines:
         command = line.replace("\\\n", "").replace("/opt/", f"{tmp_path}/opt-")
         done = subprocess.run(
