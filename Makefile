@@ -26,6 +26,8 @@ $(if $(SUGGESTION),$(error btcml: $(SUGGESTION)))
 endif
 override BTCML_HOME := $(value BTCML_HOME)
 export BTCML_HOME
+# A set-up that forbids bytecode, as many images do, would compile every package again in each of many processes.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 READY := .venv/ready

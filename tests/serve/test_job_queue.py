@@ -9,7 +9,7 @@ import requests
 
 from btcml.serve import job_queue
 from btcml.serve.api import create_app
-from btcml.serve.job_queue import WAITING
+from btcml.serve.job_queue import WAITING, JobQueue
 from btcml.store.engine import database_lock
 from btcml.store.jobs import finish_job, read_job, read_jobs
 
@@ -40,6 +40,19 @@ def spawned(monkeypatch):
         process.kill()
         process.wait()
         process.stdin.close()
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """What the queue has answered to each client, those that still wait too."""
+    found, add = [], JobQueue.add
+
+    async def _add(*arguments):
+        found.append(await add(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(JobQueue, "add", _add)
+    return found
 
 
 @pytest.fixture
@@ -74,15 +87,16 @@ def test_twelve_jobs_at_once_are_one_process_and_a_short_queue(url, spawned, ser
     assert len(spawned) == 1 + WAITING
 
 
-def test_the_same_training_asked_again_is_the_same_job(url, spawned, service):
-    """Twelve clients, those that wait too, have one process and one answer."""
+def test_the_same_training_asked_again_is_the_same_job(url, spawned, joined, service):
+    """Nine clients, those that wait too, have one process and one answer."""
     first = ask(url, ["/train?days=9"] * 6, headers=ASYNC)
     assert len({answer.json()["id"] for answer in first}) == 1
     with ThreadPoolExecutor() as pool:
         waiting = [pool.submit(requests.post, f"{url}/train?days=9", timeout=WAIT_S) for _ in range(3)]
-        until(lambda: spawned)
+        until(lambda: len(joined) == 9 and spawned)
         spawned.release()
         ended = [answer.result() for answer in waiting]
+    assert len(spawned) == 1
     job = read_job(service.store, first[0].json()["id"])
     assert {answer.status_code for answer in ended} <= {500}  # the process of this test is no training
     assert job.status == "error"
