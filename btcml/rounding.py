@@ -1,4 +1,10 @@
-"""Numbers as texts: decimals that support a comparison, signs, and separators of a language."""
+"""Numbers as texts: decimals that support a comparison, signs, and separators of a language; names of months."""
+
+MONTHS = {
+    "en": ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
+    "pt-BR": ("jan", "fev", "mar", "abr", "mai", "jun", "jul", "ago", "set", "out", "nov", "dez"),
+}
+"""Short names of the months, of reports and dashboard."""
 
 _MINUS = "\N{MINUS SIGN}"
 _SEPARATORS = {"pt-BR": str.maketrans(",.", ".,")}  # without Babel: a page of the dashboard starts without it

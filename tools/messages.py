@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-import btcml.report
+import btcml
 from btcml.contract import load_contract
 from btcml.forecast.features import features_of
 from btcml.forecast.metrics import THIRDS
 from btcml.report import claims, exploration, pages
 from btcml.report.charts import evaluation
 from btcml.report.execute import load_notebook
-from btcml.report.language import COUNTS, LANGUAGES, PATTERNS, read_catalogue
+from btcml.report.language import COUNTS, LANGUAGES, read_catalogue
 from btcml.report.manifest import NOTEBOOKS
 from btcml.report.pages import TEMPLATE
 from btcml.store.models import RESEARCH
@@ -34,8 +34,11 @@ if TYPE_CHECKING:
 Message = tuple[str, str]
 """Context, and the English text: of a counted noun both forms, joined by a bar."""
 
-_REPORT = Path(btcml.report.__file__).parent
-_CODE = ("claims.py", "figures.py", "pages.py", "story.py", "charts/*.py")
+_HOUSE = Path(btcml.__file__).parent
+_REPORT = ("claims.py", "figures.py", "pages.py", "story.py", "charts/*.py")
+_BELOW = ("forecast/experiment.py", "forecast/verdict.py", "market/files.py", "market/formats.py")
+"""Files whose sentences keep their values for the report."""
+
 _SHOWN: dict[str, tuple[int | str, ...]] = {
     "claim": (0, "otherwise"), "word": (0,), "number": (2, "unit"), "Card": (0, 2), "Chart": (4,),
     "Table": (0,), "Tryout": (0,), "Page": (2, 3), "translated": (0,), "zero_line": (1,), "where": (1, 2),
@@ -56,7 +59,6 @@ _CELLS = (
 """What frames hold and tables and drawings show."""
 
 _FOOTER = ("Snapshot", "Code", "Notebook", "Lock")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class _Found:
@@ -76,12 +78,15 @@ class _Found:
         self.messages: set[Message] = set()
         self.mixed: set[str] = set()
         self.verbs: set[str] = set()
-        for file in (file for pattern in _CODE for file in _REPORT.glob(pattern)):
+        for file in (file for pattern in _REPORT for file in (_HOUSE / "report").glob(pattern)):
             for _, scope, reader in scopes(file):
                 self._columns(reader)
                 for node in ast.walk(scope):
                     if isinstance(node, ast.Call):
                         self._call(node, reader)
+        for _, scope, reader in (found for file in _BELOW for found in scopes(_HOUSE / file)):
+            calls = [node for node in ast.walk(scope) if name_of(node) == "Sentence"]
+            self.messages |= {("", text) for call in calls for text in _texts(call.args[0], reader)}
 
     def _columns(self, reader: Reader) -> None:
         """Headings of a table that a function has given this name."""
@@ -133,7 +138,7 @@ def _notebook_messages() -> Iterator[Message]:
 
 def _frame_messages() -> Iterator[str]:
     """Texts that the report takes from elsewhere."""
-    yield from (*_CELLS, *_FOOTER, *_MONTHS, *claims.TITLES.values(), *(title for *_, title in pages.PICTURES))
+    yield from (*_CELLS, *_FOOTER, *claims.TITLES.values(), *(title for *_, title in pages.PICTURES))
     yield from (rule.description for rule in load_contract().rules)
     yield from (feature.formula for feature in features_of("core"))
     yield from pd.read_csv(RESEARCH)["what"]
@@ -158,8 +163,8 @@ def messages() -> set[Message]:
 
 
 def catalogue(language: str) -> dict[Message, str | tuple[str, ...]]:
-    """Return the messages of a catalogue and their translations, without the patterns."""
-    entries = [entry for entry in read_catalogue(language) if entry.id and entry.context != PATTERNS]
+    """Return the messages of a catalogue and their translations."""
+    entries = [entry for entry in read_catalogue(language) if entry.id]
     keys = [entry.id if isinstance(entry.id, str) else "|".join(entry.id) for entry in entries]
     return {(entry.context or "", key): entry.string for key, entry in zip(keys, entries, strict=True)}
 

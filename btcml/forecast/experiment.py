@@ -51,6 +51,7 @@ from btcml.forecast.statistics import (
 from btcml.forecast.verdict import Verdict, challenger_p, count_looks, ledger, overlapping, plain, verdict
 from btcml.forecast.walk import RawForecasts, close_frame, level_frame, walk, walk_horizons
 from btcml.rounding import decimals_apart
+from btcml.sentences import Sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -213,7 +214,7 @@ class Experiment:
             if (self.plan.first_test if name == "test_from" else value) != standard[name]
         }
 
-    def label(self, candles: pd.DataFrame) -> str:
+    def label(self, candles: pd.DataFrame) -> Sentence:
         """Say in one line whether this is the published experiment, or in what it differs.
 
         Examples
@@ -230,7 +231,7 @@ class Experiment:
             for name, value in self.differences(candles).items()
         }
         fields = "; ".join(f"{name} = {value}" for name, value in named.items())
-        return f"an explicit experiment: {fields}" if named else "the published experiment"
+        return Sentence("an explicit experiment: {fields}" if named else "the published experiment", fields=fields)
 
     def ledger(self, candles: pd.DataFrame, trials: pd.DataFrame, research: pd.DataFrame) -> pd.DataFrame:
         """Every try on record at its horizons, this one last (`btcml.forecast.verdict.ledger`).
@@ -713,7 +714,7 @@ class Result:
             tables["by horizon in candles"] = self.by_horizon
         if self.failed:
             tables["failed"] = self._failures
-        parts = [result.verdict.reason for result in self.family or [self]]
+        parts: list[str] = [result.verdict.reason for result in self.family or [self]]
         for title, table in tables.items():
             cells: dict[str, Any] = {"ratio": lambda x: f"{x:.{decimals_apart(x, 1.0, 5)}f}"}
             parts += ["", title, table.to_string(index=False, formatters=cells, float_format=lambda x: f"{x:.5g}")]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from btcml.forecast.edge import edge_age
 from btcml.forecast.metrics import PERSISTENCE, horizon_of, loss_table
 from btcml.forecast.statistics import Comparison, diebold_mariano, holm
 from btcml.rounding import decimals_apart
+from btcml.sentences import Sentence
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -58,7 +60,7 @@ class Verdict:
     champion
         The model to serve.
     reason
-        One sentence that says why.
+        One sentence that says why; it keeps the values in it.
     table
         One row per model, persistence first, then by ratio: ``model``, ``ratio`` (MAE over
         persistence's), ``z`` and ``p`` (Diebold-Mariano, one-sided), ``p_once`` (after Holm),
@@ -75,7 +77,7 @@ class Verdict:
     """
 
     champion: str
-    reason: str
+    reason: Sentence
     table: pd.DataFrame = field(compare=False, repr=False)
     looks: int
     alpha: float
@@ -161,7 +163,8 @@ def verdict(
         raise UsageError(msg)
     horizon = horizon_of(forecasts)
     if len(losses) < _MIN:
-        reason = f"{PERSISTENCE} is champion: a verdict needs {_MIN} candles, found {len(losses)}."
+        few = Sentence("a verdict needs {least} candles, found {rows}", least=_MIN, rows=len(losses))
+        reason = Sentence("persistence is champion: {rest}.", rest=few)
         none = _table(forecasts, losses, (), looks, alpha).head(0)
         return Verdict(PERSISTENCE, reason, none, looks, alpha, len(losses))
     table = _table(forecasts, losses, others, looks, alpha)
@@ -360,66 +363,95 @@ class _Context(NamedTuple):
     asked: int
 
 
-def _reason(table: pd.DataFrame, champion: str, current: str, of: _Context) -> str:
-    ahead = f" {of.horizon} candles ahead" * (of.horizon > 1)
-    challengers, none = table.iloc[1:], f"{PERSISTENCE} is champion{ahead}:"
+def _reason(table: pd.DataFrame, champion: str, current: str, of: _Context) -> Sentence:
+    challengers, served = table.iloc[1:], champion != PERSISTENCE
     if challengers.empty:
-        return f"{none} there is no challenger."
+        return _none(of, Sentence("there is no challenger"))
     if challengers["ratio"].isna().all():
-        return f"{none} no price moved in {len(of.times):,} candles, so there is no error to reduce."
+        still = "no price moved in {rows} candles, so there is no error to reduce"
+        return _none(of, Sentence(still, rows=f"{len(of.times):,}"))
     able = challengers[challengers["served"]]
-    named = champion if champion != PERSISTENCE else (able if len(able) else challengers)["model"].iloc[0]
+    named = champion if served else (able if len(able) else challengers)["model"].iloc[0]
     row = challengers[challengers["model"] == named].iloc[0].to_dict()
     stays = current == champion != PERSISTENCE
     figures = _figures(row, len(challengers), of, stays=stays)
     better = challengers[~challengers["served"] & challengers["beats"]]
-    if champion == PERSISTENCE:
-        who = "no challenger beats it" if better.empty else "no challenger that a training fits beats it"
-        who = who if len(able) else "none of the challengers is one that a training fits"
-        place = "the best" if row["ratio"] < 1 else "none has a smaller error; the nearest"
-        return f"{none} {who}; {place}, {named}, has {figures}.{_unserved(better if len(able) else able)}"
-    beats = "" if stays or current == PERSISTENCE else f", and beats {current}"
-    held = f"stays champion{ahead}: no challenger beats it; it has" if stays else f"is champion{ahead}: it has"
-    return f"{champion} {held} {figures}{beats}.{_unserved(better[better['ratio'] < row['ratio']])}"
+    if not served:
+        return _with_unserved(_none(of, _nearest(row, figures, able, better)), better if len(able) else able)
+    has = Sentence("no challenger beats it; it has {figures}" if stays else "it has {figures}", figures=figures)
+    if not stays and current != PERSISTENCE:
+        has = Sentence("{recently}, and beats {other}", recently=has, other=current)
+    ahead = " {horizon} candles ahead" * (of.horizon > 1)
+    says = ("{who} stays champion" if stays else "{who} is champion") + ahead + ": {rest}."
+    reason = Sentence(says, who=champion, horizon=of.horizon, rest=has)
+    return _with_unserved(reason, better[better["ratio"] < row["ratio"]])
 
 
-def _figures(row: dict[Any, Any], models: int, of: _Context, *, stays: bool) -> str:
+def _none(of: _Context, rest: Sentence) -> Sentence:
+    """Sentence for persistence as champion."""
+    ahead = " {horizon} candles ahead" * (of.horizon > 1)
+    return Sentence("persistence is champion" + ahead + ": {rest}.", horizon=of.horizon, rest=rest)
+
+
+def _nearest(row: dict[Any, Any], figures: Sentence, able: pd.DataFrame, better: pd.DataFrame) -> Sentence:
+    """Which challenger comes next where none is served."""
+    who = "no challenger beats it" if better.empty else "no challenger that a training fits beats it"
+    who = who if len(able) else "none of the challengers is one that a training fits"
+    place = "the best" if row["ratio"] < 1 else "none has a smaller error; the nearest"
+    told = {"who": Sentence(who), "place": Sentence(place), "model": row["model"], "figures": figures}
+    return Sentence("{who}; {place}, {model}, has {figures}", **told)
+
+
+def _figures(row: dict[Any, Any], models: int, of: _Context, *, stays: bool) -> Sentence:
     """Figures of a challenger, each with the decimals that show on which side of the rule it is."""
-    looked = "as the incumbent" if stays else f"and {of.looks} look{_s(of.looks)}"
-    counted = f"{models} challenger{_s(models)}" + f" at {of.asked} horizons" * (of.asked > 1)
-    recently = f"and {_ratio(row['recent_ratio'])} in the last {_RECENT_MONTHS} months"
-    if math.isnan(row["recent_ratio"]):
-        recently = f"while no price moved in the last {_RECENT_MONTHS} months"
-    if _is_recent(of.times).all():
-        recently = f"in a test of {_days(of.times)}, shorter than the {_RECENT_MONTHS} months of the rule"
-    if row["trend"] <= 0:
-        recently += f"; but the trend of its daily skill ends at {100 * row['trend']:.2f} %"
-    return (
-        f"{_ratio(row['ratio'])} of the error of no change over {len(of.times):,} candles (z {row['z']:.1f}, "
-        f"{_p(row['p_once' if stays else 'p_holm'], of.alpha)} after Holm over {counted} {looked}) {recently}"
+    counted = Sentence("{number} challenger" + "s" * (models > 1), number=models)
+    if of.asked > 1:
+        counted = Sentence("{models} at {number} horizons", models=counted, number=of.asked)
+    looked = "{models} as the incumbent" if stays else "{models} and {looks} look" + "s" * (of.looks > 1)
+    return Sentence(
+        "{ratio} of the error of no change over {rows} candles (z {z}, p {p} after Holm over {counted}) {recently}",
+        ratio=_ratio(row["ratio"]),
+        rows=f"{len(of.times):,}",
+        z=f"{row['z']:.1f}",
+        p=_p(row["p_once" if stays else "p_holm"], of.alpha),
+        counted=Sentence(looked, models=counted, looks=of.looks),
+        recently=_recently(row, of.times),
     )
 
 
-def _unserved(better: pd.DataFrame) -> str:
-    """Sentence about better models that a training does not fit."""
+def _recently(row: dict[Any, Any], times: pd.Index) -> Sentence:
+    """Figures of a challenger in the last months of the test."""
+    recently = Sentence(
+        "and {ratio} in the last {months} months", ratio=_ratio(row["recent_ratio"]), months=_RECENT_MONTHS
+    )
+    if math.isnan(row["recent_ratio"]):
+        recently = Sentence("while no price moved in the last {months} months", months=_RECENT_MONTHS)
+    if _is_recent(times).all():
+        days = max(1, round((times.max() - times.min()) / _DAY))
+        length = Sentence("{number} day" + "s" * (days > 1), number=days)
+        short = "in a test of {days}, shorter than the {months} months of the rule"
+        recently = Sentence(short, days=length, months=_RECENT_MONTHS)
+    if row["trend"] <= 0:
+        fades = "{recently}; but the trend of its daily skill ends at {skill} %"
+        recently = Sentence(fades, recently=recently, skill=f"{100 * row['trend']:.2f}")
+    return recently
+
+
+def _with_unserved(reason: Sentence, better: pd.DataFrame) -> Sentence:
+    """Add a sentence about better models that a training does not fit."""
     if better.empty:
-        return ""
-    named = [f"{name} ({_ratio(ratio)})" for name, ratio in zip(better["model"], better["ratio"], strict=True)]
-    return f" Not served, since a training does not fit {'it' if len(named) == 1 else 'them'}: {', '.join(named)}."
+        return reason
+    pairs = zip(better["model"], better["ratio"], strict=True)
+    named = [Sentence("{model} ({ratio})", model=name, ratio=_ratio(ratio)) for name, ratio in pairs]
+    models = reduce(lambda one, other: Sentence("{one}, {other}", one=one, other=other), named)
+    fits = "it: {models}" if len(named) == 1 else "them: {models}"
+    unserved = Sentence("Not served, since a training does not fit " + fits + ".", models=models)
+    return Sentence("{reason} {unserved}", reason=reason, unserved=unserved)
 
 
 def _ratio(value: float) -> str:
     return f"{value:.{decimals_apart(value, 1.0, 4)}f}"
 
 
-def _s(count: int) -> str:
-    return "s" * (count > 1)
-
-
-def _days(times: pd.Index) -> str:
-    days = max(1, round((times.max() - times.min()) / _DAY))
-    return f"{days} day{_s(days)}"
-
-
 def _p(value: float, alpha: float) -> str:
-    return f"p < {_TINY}" if value < min(_TINY, alpha) else f"p {value:.{decimals_apart(value, alpha, 3)}f}"
+    return f"< {_TINY}" if value < min(_TINY, alpha) else f"{value:.{decimals_apart(value, alpha, 3)}f}"

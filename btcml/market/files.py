@@ -16,6 +16,7 @@ from btcml.errors import SourceError, UsageError
 from btcml.market import Clock, utc_now
 from btcml.market.formats import SUFFIXES, Loaded, load_file
 from btcml.market.klines import merge_candles
+from btcml.sentences import Sentence
 
 if TYPE_CHECKING:
     from btcml.market import OnPage
@@ -158,9 +159,12 @@ class FileMarket:
         left = made["open_time"][~whole]
         self._unmade = ()
         if len(left):
-            why = f"parts of {own} are missing or break a rule"
-            count = f"{len(left)} candles of {interval} are not made, the first of {left.iloc[0]:%Y-%m-%d %H:%M}"
-            self._unmade = (f"{count}: {why}",)
+            says = (
+                "{number} candles of {interval} are not made, the first of {time}: parts of {parts} are missing or "
+                "break a rule"
+            )
+            first = f"{left.iloc[0]:%Y-%m-%d %H:%M}"
+            self._unmade = (Sentence(says, number=len(left), interval=interval, time=first, parts=own),)
         return made[whole].reset_index(drop=True)
 
     def _of(self, symbol: str) -> dict[str, pd.DataFrame]:
@@ -216,7 +220,8 @@ def _renamed(loaded: Loaded, symbol: str | None) -> Loaded:
     """Give a series the symbol that the user named, where only the file's name gives another."""
     if not symbol or loaded.by_column or loaded.symbol in {symbol, ""}:
         return loaded
-    note = f"the file's name says {loaded.symbol}; its candles are stored as {symbol}, as requested"
+    says = "the file's name says {symbol}; its candles are stored as {stored}, as requested"
+    note = Sentence(says, symbol=loaded.symbol, stored=symbol)
     return loaded._replace(symbol=symbol, notes=(*loaded.notes, note))
 
 
@@ -261,12 +266,10 @@ def _finished(loaded: Loaded, as_of: pd.Timestamp | None, now: pd.Timestamp) -> 
     held = len(candles) - count
     if not held:
         return candles, loaded.notes
-    what = (
-        f"the last candle, of {candles['open_time'].iloc[-1]:%Y-%m-%d %H:%M},"
-        if held == 1
-        else f"the last {held} candles"
-    )
-    note = f"{what} may have been open when the file was written and is not stored: --as-of TIME says when that was"
+    last = "the last candle, of {time}," if held == 1 else "the last {number} candles"
+    what = Sentence(last, time=f"{candles['open_time'].iloc[-1]:%Y-%m-%d %H:%M}", number=held)
+    says = "{what} may have been open when the file was written and is not stored: --as-of TIME says when that was"
+    note = Sentence(says, what=what)
     return candles[:count], (*loaded.notes, note)
 
 

@@ -36,6 +36,7 @@ from btcml.contract import broken_rules
 from btcml.errors import SourceError
 from btcml.market import utc_now
 from btcml.market.klines import ALIASES, FIELDS, is_epoch, parse_times, read_columns
+from btcml.sentences import Sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -426,8 +427,9 @@ def _times(raw: pd.DataFrame, timezone: str | None) -> tuple[pd.Series, bool, tu
     times = parse_times(raw[names[0]], names[0] or "of times", timezone)
     naive = _is_naive(raw[names[0]], timezone)
     others = [name for name in names[1:] if _differs(raw[name], times)]
-    unit = ", the time since 1970," if is_epoch(raw[names[0]].iloc[0]) else ""
-    notes = tuple(f"the columns {name} and {names[0]} disagree: {names[0]}{unit} is taken" for name in others)
+    taken = Sentence("{name}, the time since 1970,", name=names[0]) if is_epoch(raw[names[0]].iloc[0]) else names[0]
+    disagree = "the columns {one} and {other} disagree: {taken} is taken"
+    notes = tuple(Sentence(disagree, one=name, other=names[0], taken=taken) for name in others)
     return times, naive, notes
 
 

@@ -13,6 +13,7 @@ from btcml.continuity import suspect_spans
 from btcml.errors import UsageError
 from btcml.market.archive import ArchiveMarket
 from btcml.market.files import FileMarket
+from btcml.sentences import Sentence
 from btcml.store.candles import (
     Upserted,
     read_candles,
@@ -155,7 +156,8 @@ def _locked(store: Store, source: Source, key: SeriesKey, span: Span, work: Call
             with contextlib.suppress(Exception):  # the database may be gone
                 finish_job(store, job, error=str(error) or "stopped before the end")
             raise
-        finish_job(store, job, result=done.facts)
+        sentences = [note.parts for note in done.notes if isinstance(note, Sentence)]
+        finish_job(store, job, result=done.facts | {"sentences": sentences})
         return done
 
 

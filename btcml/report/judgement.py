@@ -27,6 +27,7 @@ from btcml.forecast.metrics import PERSISTENCE
 from btcml.report import claims as say
 from btcml.report.charts import evaluation
 from btcml.report.figures import Chart, Columns, Table, exhibit_html
+from btcml.report.language import told
 from btcml.report.manifest import SHORT, code_facts, compare_pages, digest, manifest_text
 from btcml.report.pages import Page, Site, check_page, layout, render
 from btcml.report.story import csv_text
@@ -154,7 +155,7 @@ def _body(inputs: PageInputs, folder: Path) -> str:
     judgement, result = inputs.judgement, inputs.result
     sections: dict[str, list[Chart | Table | say.Claim]] = {
         "Verdict": [
-            say.Claim(result.verdict.reason),
+            say.Claim(told(result.verdict.reason)),
             *_models(judgement),
             evaluation.against_persistence(result, inputs.key.symbol),
             *_beside(judgement, result),

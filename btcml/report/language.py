@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from btcml.errors import UsageError
 from btcml.files import resource
-from btcml.rounding import local_number
+from btcml.rounding import MONTHS, local_number
+from btcml.sentences import Sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,15 +37,15 @@ ENGLISH = LANGUAGES[0]
 VARIABLE = "BTCML_REPORT_LANGUAGE"
 """Variable with the language of a kernel."""
 
-COUNTS, PATTERNS = "count", "pattern"
-"""Contexts of the catalogue: nouns that are counted, and texts that other packages complete."""
+COUNTS = "count"
+"""Context of the catalogue for nouns that are counted."""
 
 _chosen: ContextVar[str] = ContextVar("language", default="")
 
 _VALUE = re.compile(r"(?=.*\d)[<≤≥+\N{MINUS SIGN}\d.,%\s-]+(?: to [+\N{MINUS SIGN}\d.,%\s]+)?")
 _DATE = re.compile(r"(\d{4})-(\d\d|[A-Z][a-z]{2})(?:-(\d\d))?( \d\d:\d\d|)")
+_NEGATIVE = re.compile(r"^-(?=\d)")
 _MONTH = re.compile(r"(\d\d |)([A-Z][a-z]{2})( \d{4}|)")
-_GAP = re.compile(r"\\\{(\w+)\\\}")
 
 
 def check_language(language: str) -> str:
@@ -154,37 +155,29 @@ def local_text(text: str) -> str:
     if (found := translated(text)) != text:
         return found
     if date := _DATE.fullmatch(text):
-        parts = [translated(part) for part in (date[3], date[2], date[1]) if part]
+        parts = [_month(part) for part in (date[3], date[2], date[1]) if part]
         return ("/" if date[2].isdecimal() else " ").join(parts) + date[4]
     if month := _MONTH.fullmatch(text):
-        return f"{month[1]}{translated(month[2])}{month[3]}"
+        return f"{month[1]}{_month(month[2])}{month[3]}"
     if _VALUE.fullmatch(text):
         return local_number(text, language()).replace(" to ", f" {translated('to')} ")
     return ", ".join(translated(part) for part in text.split(", "))
 
 
-@cache
-def _patterns(name: str) -> list[tuple[re.Pattern[str], str]]:
-    """Sentences of the context of patterns, as expressions that find the values in their English text."""
-    if name == ENGLISH:
-        return []
-    found = [(str(entry.id), str(entry.string)) for entry in read_catalogue(name) if entry.context == PATTERNS]
-    longest = sorted(found, key=lambda pair: -len(re.sub(r"\{\w+\}", "", pair[0])))
-    return [(re.compile(_GAP.sub(r"(?P<\1>.+?)", re.escape(english)), re.DOTALL), text) for english, text in longest]
+def _month(text: str) -> str:
+    """Return the short name of a month in the language; another text as it is."""
+    return dict(zip(MONTHS[ENGLISH], MONTHS[language()], strict=True)).get(text, text)
 
 
-def translated_by_pattern(text: str) -> str:
-    """Return a text that another package has completed in English: its patterns, and those in their values.
+def told(text: str) -> str:
+    """Return what another package says: a sentence is completed in the language, with the minus sign of the pages.
 
     Examples
     --------
     >>> with in_language("pt-BR"):
-    ...     translated_by_pattern("persistence is champion: there is no challenger.")
-    'O campeão é persistência: não há desafiante.'
+    ...     told(Sentence("an explicit experiment: {fields}", fields="window = 48 months"))
+    'um experimento explícito: window = 48 months'
     """
-    if text.endswith("."):
-        return f"{translated_by_pattern(text[:-1])}."
-    for pattern, words in _patterns(language()):
-        if found := pattern.fullmatch(text):
-            return words.format(**{name: translated_by_pattern(value) for name, value in found.groupdict().items()})
-    return ", ".join(map(local_text, text.split(", ")))
+    if isinstance(text, Sentence):
+        return translated(text.template).format(**{name: told(value) for name, value in text.given.items()})
+    return local_text(_NEGATIVE.sub("\N{MINUS SIGN}", text))

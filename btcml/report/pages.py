@@ -25,7 +25,7 @@ from btcml.errors import NotFoundError, ReportError
 from btcml.files import resource, write_text
 from btcml.report import claims as say
 from btcml.report.execute import load_notebook
-from btcml.report.language import LANGUAGES, counted, in_language, language, translated, translated_by_pattern
+from btcml.report.language import LANGUAGES, counted, in_language, language, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -177,13 +177,10 @@ def chapter_page(executed: Path, page: Page, site: Site) -> str:
 
 
 def _translated(notebook: NotebookNode) -> NotebookNode:
-    """Translate the prose, paragraph by paragraph, and the sentences that code has printed."""
+    """Translate the prose, paragraph by paragraph."""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = "\n\n".join(map(_paragraph, cell.source.split("\n\n")))
-        for output in cell.get("outputs", []):
-            if output.output_type == "stream":
-                output.text = "\n".join(map(translated_by_pattern, output.text.split("\n")))
     return notebook
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from btcml.rounding import number_text
+from btcml.rounding import MONTHS, number_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 LANGUAGES = {"en": "English", "pt-BR": "Português (BR)"}
 """Languages of the page, each by its own name."""
 
-_MONTHS = {
-    "en": ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
-    "pt-BR": ("jan", "fev", "mar", "abr", "mai", "jun", "jul", "ago", "set", "out", "nov", "dez"),
-}
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
 NONE = "\u2013"
 """A dash, where there is no value."""
@@ -116,12 +112,12 @@ class Text:
     def moment(self, at: float) -> str:
         """Day and time of day."""
         local = datetime.fromtimestamp(at, self._zone)
-        return f"{local.day} {_MONTHS[self.language][local.month - 1]} {local:%H:%M}"
+        return f"{local.day} {MONTHS[self.language][local.month - 1]} {local:%H:%M}"
 
     def utc(self, at: float) -> str:
         """The same with the year, in UTC."""
         time = datetime.fromtimestamp(at, UTC)
-        return f"{time.day} {_MONTHS[self.language][time.month - 1]} {time:%Y %H:%M} UTC"
+        return f"{time.day} {MONTHS[self.language][time.month - 1]} {time:%Y %H:%M} UTC"
 
     def age(self, value: float) -> str:
         """A duration in its largest unit.

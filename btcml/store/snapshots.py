@@ -15,6 +15,7 @@ from btcml.continuity import suspect_spans
 from btcml.contract import rule_results
 from btcml.errors import NotFoundError, NotReadyError, StoreError
 from btcml.files import replaced_folder, write_text
+from btcml.sentences import Sentence
 from btcml.store.candles import read_candles
 from btcml.store.chain import chain_head
 from btcml.store.engine import IN_SERIES
@@ -102,9 +103,10 @@ class Snapshot:
     @property
     def facts(self) -> dict[str, Any]:
         """Everything but the frames, as plain JSON values."""
-        about_files = {name: list(texts) for name in ("notes", "merged") if (texts := getattr(self, name))}
+        notes = [note.parts if isinstance(note, Sentence) else note for note in self.notes]
+        about_files = {"notes": notes, "merged": list(self.merged)}
         return (
-            about_files
+            {name: texts for name, texts in about_files.items() if texts}
             | ({"proof": dict(self.proof)} if self.proof else {})
             | {
                 "format": _FORMAT,
@@ -162,7 +164,7 @@ def read_snapshot(
     gaps = candle_gaps(candles["open_time"], key.interval).merge(known, on="start", how="left")
     champion = read_champion(store, key)
     merges = read_merges(store, key, start, end)
-    read = (*notes, *(note for merge in merges for note in (merge.result or {}).get("notes", ())))
+    read = (*notes, *(note for merge in merges for note in _merge_notes(merge.result or {})))
     identity = ["id", "market", "symbol", "interval"]
     return Snapshot(
         key=key,
@@ -183,6 +185,11 @@ def read_snapshot(
         merged=tuple(dict.fromkeys(merge.parameters["merged"].removeprefix("file:") for merge in merges)),
         proof=proof or {},
     )
+
+
+def _merge_notes(result: dict[str, Any]) -> list[str]:
+    """Notes of a merge, with their values where the log has them."""
+    return [Sentence.of(parts) for parts in result.get("sentences", result.get("notes", ()))]
 
 
 def save_snapshot(snapshot: Snapshot, folder: Path) -> Path:
@@ -237,7 +244,7 @@ def load_snapshot(bundle: Path) -> Snapshot:
     frames |= {name: pd.DataFrame(columns=columns[name]) for name in later}
     key = SeriesKey(facts["market"], facts["symbol"], facts["interval"])
     start, end = pd.Timestamp(facts["start"]), pd.Timestamp(facts["end"])
-    notes, merged = (tuple(facts.get(name, ())) for name in ("notes", "merged"))
+    notes, merged = tuple(map(Sentence.of, facts.get("notes", ()))), tuple(facts.get("merged", ()))
     incumbent = facts.get("reigning", "persistence")
     proof: dict[str, int] = facts.get("proof", {})
     return Snapshot(key, start, end, incumbent, facts["heads"], notes=notes, merged=merged, proof=proof, **frames)

@@ -11,6 +11,7 @@ from btcml.pipeline.ingest import backfill
 from btcml.pipeline.story import Plan, snapshot_story
 from btcml.report.charts.evaluation import proven
 from btcml.report.charts.ingest import origin
+from btcml.report.language import in_language, told
 from btcml.store.jobs import read_jobs
 from btcml.store.snapshots import load_snapshot, read_snapshot, save_snapshot
 
@@ -48,7 +49,10 @@ def test_a_file_that_was_merged_into_another_market_is_named_on_its_pages(store,
     assert "the last candle, of 2025-01-02 00:55, may have been open" in str(origin(whole))
     part = read_snapshot(store, key, START + pd.Timedelta(days=1, hours=2), end)
     assert (part.merged, len(part.notes)) == (("late",), 1)
-    assert load_snapshot(save_snapshot(whole, tmp_path)).facts == whole.facts
+    loaded = load_snapshot(save_snapshot(whole, tmp_path))
+    assert (loaded.facts, loaded.notes) == (whole.facts, whole.notes)
+    with in_language("pt-BR"):
+        assert told(loaded.notes[0]).startswith("o último candle, de 02/01/2025 00:55, podia estar aberto")
     assert [job.result["inserted"] for job in read_jobs(store, key=key)] == [0, 275, 299]
 
 

@@ -15,6 +15,8 @@ from html import unescape
 from pathlib import Path
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 from nbformat import v4
 
@@ -22,20 +24,20 @@ from btcml.contract import load_contract
 from btcml.errors import UsageError
 from btcml.forecast.experiment import Experiment
 from btcml.forecast.features import REGISTRY
+from btcml.forecast.metrics import forecast_frame
 from btcml.forecast.models import MODELS
+from btcml.forecast.verdict import verdict
 from btcml.pipeline.story import Plan, load_plan, plan_story, save_plan
 from btcml.report import exploration, manifest, story, study
 from btcml.report.build import build_report
 from btcml.report.charts import features
 from btcml.report.language import (
     LANGUAGES,
-    PATTERNS,
     in_language,
-    language,
     local_text,
     read_catalogue,
+    told,
     translated,
-    translated_by_pattern,
 )
 from btcml.report.manifest import NOTEBOOKS, verify_report
 from btcml.report.pages import Site, build_gallery, chapter_page, find_chapters, index_page, slides_page
@@ -199,71 +201,39 @@ def test_a_report_has_the_numbers_of_the_english_one(name, reports):
         assert own.read_bytes() == file.read_bytes(), file.name
 
 
-SAID = """
-persistence is champion: there is no challenger.
-
-persistence is champion 3 candles ahead: no price moved in 1,234 candles, so there is no error to reduce.
-
-persistence is champion: no challenger beats it; the best, ridge, has 0.9998 of the error of no change over 216
-candles (z -0.7, p 0.932 after Holm over 4 challengers and 1 look) in a test of 9 days, shorter than the 6 months of
-the rule.
-
-persistence is champion: none of the challengers is one that a training fits; none has a smaller error; the nearest,
-mine, has 1.0123 of the error of no change over 21,600 candles (z 2.1, p 1.000 after Holm over 1 challenger and 2
-looks) while no price moved in the last 6 months; but the trend of its daily skill ends at -0.01 %.
-
-ridge is champion: it has 0.9950 of the error of no change over 216 candles (z -12.3, p < 0.0001 after Holm over 4
-challengers at 3 horizons and 12 looks) and 0.9961 in the last 6 months, and beats autoreg. Not served, since a
-training does not fit it: mine (0.9900).
-
-ridge stays champion 3 candles ahead: no challenger beats it; it has 0.9950 of the error of no change over 216
-candles (z -12.3, p 0.0002 after Holm over 1 challenger as the incumbent) in a test of 1 day, shorter than the 6
-months of the rule. Not served, since a training does not fit them: mine (0.9900), yours (0.9910).
-
-ridge is champion: it has 0.9 of the error of no change over 216 candles (z -1.3, p 0.01 after Holm over 1
-challenger and 1 look) and 0.9 in the last 6 months.
-
-ridge stays champion: no challenger beats it; it has 0.9 of the error of no change over 216 candles (z -1.3, p 0.01
-after Holm over 2 challengers and 2 looks) and 0.9 in the last 6 months.
-
-ridge is champion 3 candles ahead: there is no challenger.
-
-persistence is champion: no challenger that a training fits beats it; the best, ridge, has 0.9 of the error of no
-change over 9 candles (z -1.3, p 0.01 after Holm over 2 challengers and 2 looks) and 0.9 in the last 6 months.
-
-the published experiment
-
-an explicit experiment: models = ridge; window = 48 months
-
-the file's name says BTCUSDT; its candles are stored as ETHUSDT, as requested
-
-the last candle, of 2025-06-30 23:00, may have been open when the file was written and is not stored: --as-of TIME
-says when that was
-
-the last 3 candles may have been open when the file was written and is not stored: --as-of TIME says when that was
-
-the columns unix and date disagree: date is taken
-
-the columns date and unix disagree: unix, the time since 1970, is taken
-
-2 candles of 1h are not made, the first of 2025-06-30 23:00: parts of 5m are missing or break a rule
-"""
-"""What other packages complete, in all that they can say."""
-
-REASONS = [" ".join(text.split()) for text in SAID.split("\n\n")]
+def reasons() -> list[str]:
+    """What verdicts say of a model that is served, kept, refused, not served, or not to be judged."""
+    noise = np.random.default_rng(5).normal(size=(2, 901))
+    close = 100 * np.exp(0.001 * noise[0].cumsum())
+    moves = np.diff(close)
+    models = {name: {"y_hat": close[:-1] + share * moves} for name, share in (("good", 0.3), ("better", 0.5))}
+    models["bad"] = {"y_hat": close[:-1] + 0.2 * noise[1][:-1]}
+    one, both = (forecast_frame(close, models, interval=interval) for interval in ("1h", "12h"))
+    flat = forecast_frame(np.full(500, 5.0), {"flat": {"y_hat": np.full(499, 5.1)}}, interval="1h")
+    kept = [verdict(both, incumbent=old, served=only) for old in ("good", "bad") for only in (["good"], ["bad"], [])]
+    few = verdict(forecast_frame(close[:9], {}, interval="1h"))
+    others = verdict(one.assign(horizon=3), looks=7, others=[pd.Series({"a": 0.5})])
+    chosen = ({}, {"good": models["good"]}, {"bad": models["bad"]})
+    alone = [verdict(forecast_frame(close, each, interval="1h")) for each in chosen]
+    return [each.reason for each in (*alone, *kept, others, few, verdict(flat))]
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_what_other_packages_say_is_translated(name):
-    """Every pattern of the catalogue is used, and no English word is left."""
-    patterns = {str(entry.id) for entry in read_catalogue(name) if entry.context == PATTERNS}
-    with in_language(name):
-        told = [translated_by_pattern(text) for text in REASONS]
-    assert not [text for text in told if ENGLISH_WORDS.search(text.replace("--as-of", ""))]
-    literal = [[part for part, *_ in string.Formatter().parse(pattern) if part.strip()] for pattern in patterns]
-    said = " ".join(REASONS)
-    assert not [parts for parts in literal if not all(part in said for part in parts)]
-    assert all(language() == "en" and translated_by_pattern(text) == text for text in REASONS)
+def test_what_other_packages_say_is_completed_in_the_language(name):
+    """From the values that a sentence keeps; no English word is left, and every number is the English one."""
+    for text in reasons():
+        with in_language(name):
+            own = told(text)
+        assert not ENGLISH_WORDS.search(own), own
+        both = (text, own.translate(str.maketrans(",.", ".,")))
+        assert len({tuple(sorted(re.findall(r"\d+(?:[.,]\d+)*", each))) for each in both}) == 1, own
+
+
+def test_a_page_writes_minus_as_everywhere_and_the_verdict_itself_stays_plain():
+    """The text that is stored and printed has the hyphen of a terminal."""
+    text = next(text for text in reasons() if "z -" in text)
+    assert told(text) == text.replace("z -", "z \N{MINUS SIGN}")
+    assert told("a text that keeps no values") == "a text that keeps no values"
 
 
 def test_a_language_that_is_not_known_gets_one_sentence_with_those_that_are(tmp_path, bundle):

@@ -38,7 +38,7 @@ from btcml.report.figures import (
     panels,
     zero_line,
 )
-from btcml.report.language import ENGLISH, in_language, translated_by_pattern
+from btcml.report.language import ENGLISH, in_language, told
 
 _POINTS = 500
 _LABELS = 4
@@ -152,8 +152,7 @@ def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
         *[say.Card("Coverage", say.percent(share), _own(result, level)) for share in held["held"].head(1)],
         _fee_card(result),
         _size_card(result.ranges),
-        *[say.Card("Experiment", say.word("explicit"), translated_by_pattern(result.experiment.label(candles)))]
-        * explicit,
+        *[say.Card("Experiment", say.word("explicit"), told(result.experiment.label(candles)))] * explicit,
     )
 
 

@@ -10,7 +10,7 @@ from btcml.candles import interval_delta
 from btcml.report import claims as say
 from btcml.report.exploration import completeness
 from btcml.report.figures import SERIES, Chart, Columns, Table, canvas
-from btcml.report.language import translated_by_pattern
+from btcml.report.language import told
 from btcml.store.snapshots import Snapshot
 
 _WEEKS = 53
@@ -50,7 +50,7 @@ def origin(snapshot: Snapshot) -> say.Claim:
     return say.claim(
         "{source} The snapshot holds {rows} of {interval}, from {first} to {last}."
         + " In reading the file: {notes}." * bool(snapshot.notes),
-        notes=say.word("; ".join(map(translated_by_pattern, snapshot.notes)) or "nothing"),
+        notes=say.word("; ".join(map(told, snapshot.notes)) or "nothing"),
         source=provenance(snapshot.key.market, snapshot.merged).as_word(),
         rows=say.count(len(candles), "final candle"),
         interval=say.word(snapshot.key.interval),
@@ -78,13 +78,13 @@ def headline(snapshot: Snapshot) -> say.Claim:
         do=say.verb(suspect, "does", "do"),
     )
     faults = ((missing, found < expected), (rejected, not snapshot.quarantine.empty), (frozen, suspect > 0))
-    told = "; ".join(str(fault) for fault, there in faults if there)
+    broken = "; ".join(str(fault) for fault, there in faults if there)
     return say.claim(
         "{rows}, complete from the first to the last, none rejected: the data are sufficient for a verdict.",
-        holds=not told,
+        holds=not broken,
         otherwise="{rows}: {faults}. Models learn only from valid candles.",
         rows=say.count(found, "candle"),
-        faults=say.word(told or "none"),
+        faults=say.word(broken or "none"),
     )
 
 

@@ -16,7 +16,7 @@ from btcml.forecast.verdict import ALPHA
 from btcml.report import claims as say
 from btcml.report import study as work
 from btcml.report.figures import SERIES, Chart, Columns, Drawing, Table, canvas, date_axis, named_rows, zero_line
-from btcml.report.language import translated_by_pattern
+from btcml.report.language import told
 from btcml.report.study import Study
 
 _ILL_POSED = 1e6
@@ -33,7 +33,12 @@ def headline(result: Result) -> say.Claim:
 
 def question(experiment: Experiment, candles: pd.DataFrame) -> say.Claim:
     """Whether this is the published experiment, or in what it differs."""
-    return say.claim("This is {label}.", label=say.word(translated_by_pattern(experiment.label(candles))))
+    return say.claim("This is {label}.", label=say.word(told(experiment.label(candles))))
+
+
+def reason(result: Result) -> say.Claim:
+    """Which model is served, and why."""
+    return say.Claim(told(result.verdict.reason))
 
 
 def plan(folds: pd.DataFrame, experiment: Experiment) -> Chart:
