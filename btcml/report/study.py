@@ -40,6 +40,10 @@ _FEWEST = 500
 """Rows below which a forest is not fitted for a comparison: its trees would see a handful of them."""
 _HALF_YEAR = 50_000
 _TESTED_LAGS = 24
+_DAY = 86_400_000_000
+"""Microseconds."""
+
+_SURE = 1.96
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Study:
         Positions of the training and test rows; of the test at most forty thousand, drawn at random.
     forests
         Forests fitted so far, by first row, number of rows and seed.
+    models
+        Models fitted on the newest half year so far, by name.
     """
 
     experiment: Experiment
@@ -63,6 +69,7 @@ class Study:
     train: Rows
     test: Rows
     forests: dict[tuple[int, int, int], Any] = field(default_factory=dict, compare=False, repr=False)
+    models: dict[str, list[Model]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def training(self) -> Sample:
@@ -72,14 +79,30 @@ class Study:
     def ratio(self, fitted: Model | list[Model], test: Rows | None = None) -> float:
         """Error of a model, or of the mean of several, over that of no change on the test rows."""
         rows = self.test if test is None else test
-        sample = self.data.sample.at(rows)
-        members = fitted if isinstance(fitted, list) else [fitted]
-        return self.ratio_of(np.mean([one.predict(sample) * one.multiplier for one in members], axis=0), rows)
+        sample, scale = self.data.sample.at(rows), self.data.prepared.scale[rows]
+        forecast = _forecast(fitted if isinstance(fitted, list) else [fitted], sample)
+        return float((scale * np.abs(sample.y - forecast)).sum() / (scale * np.abs(sample.y)).sum())
 
-    def ratio_of(self, forecast: NDArray[np.float64], rows: Rows) -> float:
-        """Error of scaled forecasts over that of no change."""
-        y, scale = self.data.sample.y[rows], self.data.prepared.scale[rows]
-        return float((scale * np.abs(y - forecast)).sum() / (scale * np.abs(y)).sum())
+    @property
+    def newest(self) -> Rows:
+        """Training rows of the newest half year."""
+        return self.train[-_HALF_YEAR:]
+
+    def fitted(self, name: str) -> list[Model]:
+        """Members of a model, fitted on the newest half year; cached."""
+        if name not in self.models:
+            part = self.data.sample.at(self.newest)
+            own = (
+                [self.forest(self.newest)]
+                if name == FOREST
+                else [make_model(one).fit(part) for one in members_of(name)]
+            )
+            self.models[name] = own
+        return self.models[name]
+
+    def forecast(self, name: str, sample: Sample) -> NDArray[np.float64]:
+        """Scaled forecasts of a model that was fitted on the newest half year."""
+        return _forecast(self.fitted(name), sample)
 
     def forest(self, rows: Rows, seed: int = 0) -> Any:
         """Forest fitted on rows; cached."""
@@ -89,6 +112,11 @@ class Study:
             model.settings = model.settings | {"random_state": seed}
             self.forests[key] = model.fit(self.data.sample.at(rows))
         return self.forests[key]
+
+
+def _forecast(members: list[Model], sample: Sample) -> NDArray[np.float64]:
+    """Mean of the scaled forecasts of models."""
+    return np.asarray(np.mean([one.predict(sample) * one.multiplier for one in members], axis=0))
 
 
 def open_study(candles: pd.DataFrame, experiment: Experiment) -> Study:
@@ -161,39 +189,47 @@ def window_curve(study: Study) -> pd.DataFrame:
 
 def seed_spread(study: Study, seeds: int = 3) -> pd.DataFrame:
     """Ratio of the forest for several seeds on at most half a year: ``seed, ratio``."""
-    rows = study.train[-_HALF_YEAR:]
+    rows = study.newest
     ratios = [study.ratio(study.forest(rows, seed)) for seed in range(seeds)]
     return pd.DataFrame({"seed": range(seeds), "ratio": ratios})
 
 
-def permutation_importance(study: Study) -> pd.DataFrame:
-    """How much worse the forest's ratio gets out of sample when one feature is shuffled.
+def permutation_importance(study: Study, name: str) -> pd.DataFrame:
+    """How much worse a model's ratio gets out of sample when one feature is shuffled.
+
+    The model is fitted on the newest half year. The interval of ninety-five per cent is that of a ratio of sums over
+    the days of the test, each day being one independent draw.
 
     Returns
     -------
     DataFrame
-        ``feature, loss``, largest first, in hundredths of persistence's error.
+        ``feature, loss, low, high``, largest first, in hundredths of persistence's error; no interval from one day.
     """
-    fitted = study.forest(study.train)
     rows = study.test[sampled(len(study.test), _PERMUTED)]
     sample, random = study.data.sample.at(rows), np.random.default_rng(0)
-    whole = study.ratio_of(fitted.predict(sample) * fitted.multiplier, rows)
-    losses = []
-    for column, _ in enumerate(sample.names):
+    scale, days = (
+        study.data.prepared.scale[rows],
+        np.unique(study.data.target_time[rows] // _DAY, return_inverse=True)[1],
+    )
+    whole, none = scale * np.abs(sample.y - study.forecast(name, sample)), np.bincount(days, scale * np.abs(sample.y))
+    found = []
+    for column, feature in enumerate(sample.names):
         kept = sample.x[:, column].copy()
         sample.x[:, column] = random.permutation(kept)
-        losses.append(study.ratio_of(fitted.predict(sample) * fitted.multiplier, rows) - whole)
+        lost = np.bincount(days, scale * np.abs(sample.y - study.forecast(name, sample)) - whole)
         sample.x[:, column] = kept
-    table = pd.DataFrame({"feature": sample.names, "loss": np.array(losses) * 100})
+        loss = lost.sum() / none.sum()
+        spread = np.std(lost - loss * none, ddof=1) * np.sqrt(len(lost)) / none.sum() if len(lost) > 1 else np.nan
+        found.append((feature, *(100 * (loss + width * spread) for width in (0, -_SURE, _SURE))))
+    table = pd.DataFrame(found, columns=["feature", "loss", "low", "high"])
     return table.sort_values("loss", ascending=False, kind="stable").reset_index(drop=True)
 
 
 def model_sizes(study: Study) -> pd.DataFrame:
     """Each model fitted once on the newest half year: ``model, rows, kilobytes, ratio``."""
-    part = study.data.sample.at(study.train[-_HALF_YEAR:])
     rows = []
     for name in study.experiment.models:
-        fitted = [make_model(member).fit(part) for member in members_of(name)]
+        fitted = study.fitted(name)
         size = sum(len(content) for model in fitted for content in model.dump().values()) / 1000
-        rows.append((name, len(part.rows), size, study.ratio(fitted)))
+        rows.append((name, len(study.newest), size, study.ratio(fitted)))
     return pd.DataFrame(rows, columns=["model", "rows", "kilobytes", "ratio"])

@@ -15,7 +15,7 @@ from btcml.forecast.models.statistical import AutoRegression
 from btcml.forecast.verdict import ALPHA
 from btcml.report import claims as say
 from btcml.report import study as work
-from btcml.report.figures import SERIES, Chart, Columns, Drawing, Table, canvas, date_axis, named_rows, zero_line
+from btcml.report.figures import INK, SERIES, Chart, Columns, Drawing, Table, canvas, date_axis, named_rows, zero_line
 from btcml.report.language import told
 from btcml.report.study import Study
 
@@ -223,31 +223,44 @@ def _windows_claim(table: pd.DataFrame) -> say.Claim:
     )
 
 
-def importance(study: Study) -> Chart:
-    """Which features the forest uses, out of sample."""
-    table = work.permutation_importance(study)
+def importance(study: Study, result: Result) -> Chart:
+    """Which features the champion uses, out of sample; where that is persistence, the model that comes nearest."""
+    table = work.permutation_importance(study, result.leader)
+    conclude = partial(_importance_claim, result=result, rows=len(study.newest))
     figure, axes = named_rows(list(table["feature"]))
     axes.barh(table.index, table["loss"], height=0.62)
+    axes.hlines(table.index, table["low"], table["high"], color=INK, linewidth=1.4)
     axes.set_xlabel("skill lost when the feature is shuffled, percentage points")
-    return Chart(
-        "importance",
-        table,
-        _importance_claim,
-        figure,
-        "Bars of the skill lost out of sample by shuffling each feature.",
+    alt = (
+        "Bars of the skill lost out of sample by shuffling each feature; the thin line on each is an interval of "
+        "ninety-five per cent for that loss, from how it differs between the days of the test."
     )
+    return Chart("importance", table, conclude, figure, alt)
 
 
-def _importance_claim(table: pd.DataFrame) -> say.Claim:
-    used, harmless = int((table["loss"] > 0).sum()), int((table["loss"] <= 0).sum())
-    end = "; {harmless} could be shuffled at no loss." if harmless else "."
+def _importance_claim(table: pd.DataFrame, result: Result, rows: int) -> say.Claim:
+    above = table["low"] > 0
+    lead = (
+        "{model}, the champion, fitted here on the newest {rows}, "
+        if result.verdict.champion == result.leader
+        else "The champion, persistence, uses no feature; {model}, which comes nearest, fitted here on the newest "
+        "{rows}, "
+    )
+    counted = "; the interval is above zero for {above} of {all}."
     return say.cases(
-        (used > 1, "Shuffling {first} and {second} costs the forest most" + end),
-        (used == 1, "Shuffling {first} costs the forest some skill" + end),
-        (True, "Each of the {harmless} could be shuffled at no loss."),
+        (not table["loss"].any(), lead + "forecasts the same whichever of {all} is shuffled."),
+        (
+            bool(above.head(2).all()) and len(above) > 1,
+            lead + "loses most when {first} or {second} is shuffled" + counted,
+        ),
+        (bool(above.any()), lead + "loses most when {first} is shuffled" + counted),
+        (True, lead + "loses nothing beyond its interval when one of {all} is shuffled."),
+        model=say.model(result.leader),
+        rows=say.count(rows, "row"),
         first=say.word(table["feature"].iloc[0]),
         second=say.word(table["feature"].iloc[min(1, len(table) - 1)]),
-        harmless=say.count(harmless, "feature"),
+        above=say.count(int(above.sum())),
+        all=say.count(len(table), "feature"),
     )
 
 

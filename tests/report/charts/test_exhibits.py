@@ -277,7 +277,7 @@ def test_the_training_is_described(snapshot):
         training.plan(experiment.folds(candles), experiment), training.order_by_aic(fitted),
         training.coefficients(fitted), training.convergence(fitted, study.training),
         training.residuals(fitted, study.training), training.learning(study), training.windows(study),
-        training.importance(study), training.seeds(study),
+        training.importance(study, result_of(forecasts(0.2))), training.seeds(study),
         training.sizes(study),
     ]  # fmt: skip
     assert all(text_of(item) for item in items)

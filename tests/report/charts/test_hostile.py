@@ -14,14 +14,16 @@ import pytest
 from scipy import stats
 
 from btcml.forecast.edge import EdgeAge
-from btcml.forecast.experiment import Gain, Result
+from btcml.forecast.experiment import Experiment, Gain, Result
 from btcml.forecast.metrics import calibration
 from btcml.forecast.models.statistical import AutoRegression
 from btcml.forecast.verdict import looks_to_break
 from btcml.report import claims as say
 from btcml.report import exploration
+from btcml.report import study as study_module
 from btcml.report.charts import eda, evaluation, horizons, training
 from btcml.report.story import csv_text
+from btcml.report.study import open_study
 
 from .test_exhibits import cards_of, forecasts, range_frame, result_of, told
 from tools.claims import MODULES, claims
@@ -224,6 +226,51 @@ def test_a_longer_past_helps_only_where_the_curve_rises_to_its_end(ratios, sente
     """A peak before the end is told as one."""
     table = pd.DataFrame({"days": [30, 90, 365], "ratio": ratios})
     assert sentence in str(training._windows_claim(table)).replace("\N{NARROW NO-BREAK SPACE}", " ")
+
+
+@pytest.mark.parametrize(
+    ("lows", "losses", "sentence"),
+    [
+        (
+            [0.2, 0.1, -0.1],
+            [0.4, 0.2, 0.0],
+            "loses most when a or b is shuffled; the interval is above zero for 2 of 3",
+        ),
+        ([0.2, -0.1, 0.05], [0.4, 0.2, 0.1], "loses most when a is shuffled; the interval is above zero for 2 of 3"),
+        ([-0.2, -0.1, -0.1], [0.4, 0.2, 0.0], "loses nothing beyond its interval when one of 3 features is shuffled"),
+        ([np.nan] * 3, [0.4, 0.2, 0.1], "loses nothing beyond its interval"),
+        ([0.0] * 3, [0.0] * 3, "forecasts the same whichever of 3 features is shuffled"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("skill", "who"), [(0.2, "Ridge regression, the champion, "), (0.0, "The champion, persistence, uses no feature; ")]
+)
+def test_importance_names_whose_it_is_and_only_losses_beyond_their_interval(lows, losses, sentence, skill, who):
+    """The champion's; where that is persistence, of the model that comes nearest."""
+    table = pd.DataFrame({"feature": ["a", "b", "c"], "loss": losses, "low": lows})
+    said = str(training._importance_claim(table, result_of(forecasts(skill)), 500)).replace(
+        "\N{NARROW NO-BREAK SPACE}", " "
+    )
+    assert said.startswith(who)
+    assert sentence in said.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_the_interval_of_an_importance_is_that_of_drawing_days_again(snapshot):
+    """An oracle: the loss of a planted feature over days drawn with replacement."""
+    study = open_study(snapshot.candles, Experiment.default(snapshot.candles, "15m").replace(models=("ridge",)))
+    table = study_module.permutation_importance(study, "ridge")
+    first, sample = table.iloc[0], study.data.sample.at(study.test)
+    column, random = sample.names.index(first["feature"]), np.random.default_rng(0)
+    for place in range(column + 1):
+        drawn = random.permutation(sample.x[:, place])
+    scale, days = study.data.prepared.scale[study.test], study.data.target_time[study.test] // study_module._DAY
+    whole = scale * np.abs(sample.y - study.forecast("ridge", sample))
+    sample.x[:, column] = drawn
+    frame = pd.DataFrame({"lost": scale * np.abs(sample.y - study.forecast("ridge", sample)) - whole})
+    sums = frame.assign(none=scale * np.abs(sample.y)).groupby(days).sum().to_numpy()
+    again = sums[random.integers(0, len(sums), (4000, len(sums)))].sum(axis=1)
+    assert first["loss"] == pytest.approx(100 * np.divide(*sums.sum(axis=0)))
+    assert first["high"] - first["loss"] == pytest.approx(196 * np.std(again[:, 0] / again[:, 1]), rel=0.15)
 
 
 def test_a_gap_of_288_candles_is_a_day():
