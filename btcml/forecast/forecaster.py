@@ -273,7 +273,7 @@ class Forecaster:
         width = float(np.exp(raw[RANGE][-1]))
         move = moves.get(self.champion, 0.0)
         candle = prices(last, move, self.shape[0] * width, -self.shape[1] * width, scale)
-        lo, hi = AdaptiveInterval.from_state(self.interval_state).bounds(width * scale)
+        lo, hi = AdaptiveInterval.from_state(self.interval_state).bounds(width * scale, scale)
         up = float(calibrated(raw[DIRECTION][-1:], self.factors[DIRECTION])[0])
         return Prediction(
             open_time=pd.Timestamp(int(data.target_time[-1]), unit="us", tz="UTC"),
@@ -449,7 +449,7 @@ def _shape(ranges: FoldForecasts) -> tuple[float, float]:
 
 def _interval_state(raw: RawForecasts, level: float) -> dict[str, Any]:
     interval = AdaptiveInterval.of_candles(raw.close.data.length, level)
-    interval.run(*interval_inputs(raw))
+    interval.run(*interval_inputs(raw), raw.close.scale)
     return interval.state()
 
 

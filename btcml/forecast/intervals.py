@@ -3,15 +3,16 @@
 A conformal score is the outcome divided by a scale forecast; the interval is a quantile of the
 scores times the scale forecast of the candle. The quantile is not looked up but tracked: after
 each outcome it moves up by ``gamma * level`` when the outcome fell outside and down by
-``gamma * (1 - level)`` when it fell inside, separately in the thirds of the scale forecast. That is
+``gamma * (1 - level)`` when it fell inside. It is a sum of two parts, which share each step: one for the thirds of the
+scale forecast, one for the thirds of the volatility that is known before. That is
 adaptive conformal inference (Gibbs & Candès 2021) acting on the quantile itself (quantile
 tracking: Angelopoulos, Candès & Tibshirani, "Conformal PID control for time series", 2023): the
-error rate of each third differs from ``1 - level`` by at most (range of its quantile) / (gamma n),
+error rate of each third differs from ``1 - level`` by at most 2 (range of its part) / (gamma n),
 whatever the data do. A short memory of recent errors widens the interval while the scale forecast is too low; it
-costs 0.2 % of the Winkler score and lifts the worst day by 3 points. The defaults of `gamma`, `memory` and `gain`
-were chosen on real 5m candles of 2021 and 2022. With longer candles the memory keeps its eight hours and each error
-its weight (`AdaptiveInterval.of_candles`): 96 hourly candles made the Winkler score of BTC and ETH in those years
-worse by 0.3 % and the coverage of the thirds more uneven.
+costs 0.2 % of the Winkler score and lifts the worst day by 3 points. The defaults of `gamma`, `memory` and `gain`, and
+the equal shares of the two parts, were chosen on real candles of 2021 and 2022 (docs/decisions/14-horizons.md). With
+longer candles the memory keeps its eight hours and each error its weight (`AdaptiveInterval.of_candles`): 96 hourly
+candles made the Winkler score of BTC and ETH in those years worse by 0.3 % and the coverage of the thirds more uneven.
 
 Libraries were tried first: crepes 0.9 has no adaptive update, and MAPIE 1.6 updates one level for
 all rows at 0.8 ms a row (four minutes for 300,000 candles; here half a second).
@@ -54,9 +55,9 @@ class AdaptiveInterval:
     level
         Wanted coverage, between 0 and 1.
     gamma
-        Step of the tracked quantile, in units of the 90 % score of the warm-up.
+        Step of the tracked quantile, in units of the 90 % score of the warm-up; each part takes half of it.
     bins
-        Number of equally filled classes of the scale forecast, each with its own quantile.
+        Number of equally filled classes of the scale forecast and of the known volatility.
     warmup
         Number of known outcomes before the first interval; their quantile is the start.
     side
@@ -74,7 +75,7 @@ class AdaptiveInterval:
     Notes
     -----
     Rows before the warm-up is over, and rows whose scale is NaN, have NaN bounds. A row whose outcome is NaN
-    has bounds and does not change the state. The scale of a row must be known before its
+    has bounds and does not change the state. Scale and volatility of a row must be known before its
     outcome; then row t uses only outcomes before t.
 
     Examples
@@ -95,11 +96,13 @@ class AdaptiveInterval:
     side: str = "both"
     memory: int = _MEMORY
     gain: float = _MEMORY / _ERRORS_PER_GAIN
-    _seen: list[tuple[float, float]] = field(default_factory=list, init=False, repr=False)
+    _seen: list[tuple[float, float, float]] = field(default_factory=list, init=False, repr=False)
     _unit: float = field(default=math.nan, init=False, repr=False)
     _recent: float = field(default=0.0, init=False, repr=False)
     _quantiles: list[float] = field(default_factory=list, init=False, repr=False)
     _edges: list[float] = field(default_factory=list, init=False, repr=False)
+    _offsets: list[float] = field(default_factory=list, init=False, repr=False)
+    _volatility_edges: list[float] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         rules = {
@@ -134,7 +137,7 @@ class AdaptiveInterval:
         """Whether the warm-up is over, so that `bounds` returns an interval."""
         return bool(self._quantiles)
 
-    def run(self, y: ArrayLike, scale: ArrayLike) -> pd.DataFrame:
+    def run(self, y: ArrayLike, scale: ArrayLike, volatility: ArrayLike | None = None) -> pd.DataFrame:
         """Bounds of each candle, each learned from the outcomes before it only.
 
         Parameters
@@ -143,6 +146,8 @@ class AdaptiveInterval:
             Log returns of the target candles, array of shape (n,); NaN where unknown.
         scale
             Scale forecasts made before the outcomes, shape (n,), positive; NaN where unknown.
+        volatility
+            Volatility known before the outcomes, shape (n,), positive where the scale is; the scale if it is left out.
 
         Returns
         -------
@@ -153,34 +158,34 @@ class AdaptiveInterval:
         Raises
         ------
         UsageError
-            If the lengths differ or a scale is not positive.
+            If the lengths differ, or a scale or volatility is not positive.
         """
         outcomes, scales = np.asarray(y, dtype=float), np.asarray(scale, dtype=float)
-        if outcomes.ndim != 1 or outcomes.shape != scales.shape:
-            msg = f"y and scale must be of one length, found shapes {outcomes.shape} and {scales.shape}"
+        known = scales if volatility is None else np.asarray(volatility, dtype=float)
+        if outcomes.ndim != 1 or not outcomes.shape == scales.shape == known.shape:
+            shapes = f"{outcomes.shape}, {scales.shape} and {known.shape}"
+            msg = f"y, scale and volatility must be of one length, found shapes {shapes}"
             raise UsageError(msg)
-        if (scales <= 0).any():
-            msg = f"scale must be positive or NaN, found {scales[scales <= 0][0]}"
-            raise UsageError(msg)
-        scores = self._scores(outcomes, scales).tolist()
-        log_scales = np.log(scales).tolist()
-        half = np.array(
-            [self._step(*row) for row in zip(scores, log_scales, strict=True)],
-            dtype=float,
-        )
+        for name, values in {"scale": scales, "volatility": known}.items():
+            if (values <= 0).any():
+                msg = f"{name} must be positive or NaN, found {values[values <= 0][0]}"
+                raise UsageError(msg)
+        rows = zip(self._scores(outcomes, scales).tolist(), np.log(scales).tolist(), np.log(known).tolist(), strict=True)
+        half = np.array([self._step(*row) for row in rows], dtype=float)
         lo, hi = self._sides(half * scales)
         return pd.DataFrame({"lo": lo, "hi": hi})
 
-    def bounds(self, scale: float) -> tuple[float, float]:
-        """Bounds of the next candle, given its scale forecast.
+    def bounds(self, scale: float, volatility: float | None = None) -> tuple[float, float]:
+        """Bounds of the next candle, given its scale forecast and the known volatility (if left out, the scale).
 
         Returns
         -------
         tuple of float
             ``(lo, hi)`` as log returns; both NaN before the warm-up is over or without a scale.
         """
-        known = self.ready and scale > 0
-        half = self._quantile(self._bin(math.log(scale))) * scale if known else math.nan
+        volatility = scale if volatility is None else volatility
+        known = self.ready and scale > 0 and volatility > 0
+        half = self._quantile(*self._classes(math.log(scale), math.log(volatility))) * scale if known else math.nan
         lo, hi = self._sides(np.array([half]))
         return float(lo[0]), float(hi[0])
 
@@ -198,12 +203,14 @@ class AdaptiveInterval:
             "recent": self._recent,
             "quantiles": list(self._quantiles),
             "edges": list(self._edges),
-            "seen": [list(pair) for pair in self._seen],
+            "offsets": list(self._offsets),
+            "volatility_edges": list(self._volatility_edges),
+            "seen": [list(row) for row in self._seen],
         }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> AdaptiveInterval:
-        """Interval restored from `state`, bit for bit.
+        """Interval restored from `state`, bit for bit; one saved before there were offsets has none.
 
         Raises
         ------
@@ -220,7 +227,10 @@ class AdaptiveInterval:
         result._recent = float(state["recent"])
         result._quantiles = [float(value) for value in state["quantiles"]]
         result._edges = [float(value) for value in state["edges"]]
-        result._seen = [(float(log_scale), float(score)) for log_scale, score in state["seen"]]
+        result._offsets = [float(value) for value in state.get("offsets", [0.0] * result.ready)]
+        result._volatility_edges = [float(value) for value in state.get("volatility_edges", [])]
+        # A row of an older state has no volatility: its scale stands for it.
+        result._seen = [(float(row[0]), float(row[-2]), float(row[-1])) for row in state["seen"]]
         return result
 
     def _scores(self, y: Floats, scale: Floats) -> Floats:
@@ -235,44 +245,60 @@ class AdaptiveInterval:
         hi = open_end if self.side == "lower" else half
         return lo, hi
 
-    def _step(self, score: float, log_scale: float) -> float:
-        if math.isnan(log_scale):
+    def _step(self, score: float, log_scale: float, log_volatility: float) -> float:
+        if math.isnan(log_scale) or math.isnan(log_volatility):
             return math.nan
         if not self.ready:
-            self._warm(score, log_scale)
+            self._warm(score, log_scale, log_volatility)
             return math.nan
-        bin_ = self._bin(log_scale)
-        quantile = self._quantile(bin_)
+        classes = self._classes(log_scale, log_volatility)
+        quantile = self._quantile(*classes)
         if not math.isnan(score):
-            self._learn(bin_, (score > quantile) - (1 - self.level), log_scale)
+            self._learn(classes, (score > quantile) - (1 - self.level))
+            _follow(self._edges, log_scale)
+            _follow(self._volatility_edges, log_volatility)
         return quantile
 
-    def _bin(self, log_scale: float) -> int:
-        return sum([log_scale > edge for edge in self._edges])
+    def _classes(self, log_scale: float, log_volatility: float) -> tuple[int, int]:
+        """Class of the scale and of the known volatility."""
+        return (
+            sum([log_scale > edge for edge in self._edges]),
+            sum([log_volatility > edge for edge in self._volatility_edges]),
+        )
 
-    def _quantile(self, bin_: int) -> float:
-        quantile = self._quantiles[bin_] + self.gain * self._unit * self._recent
+    def _quantile(self, scale_class: int, volatility_class: int) -> float:
+        parts = self._quantiles[scale_class] + self._offsets[volatility_class]
+        quantile = parts + self.gain * self._unit * self._recent
         return max(quantile, 0.0) if self.side == "both" else quantile
 
-    def _learn(self, bin_: int, error: float, log_scale: float) -> None:
-        self._quantiles[bin_] += self.gamma * self._unit * error
+    def _learn(self, classes: tuple[int, int], error: float) -> None:
+        step = 0.5 * self.gamma * self._unit * error
+        self._quantiles[classes[0]] += step
+        self._offsets[classes[1]] += step
         self._recent += (error - self._recent) / self.memory
-        for index, edge in enumerate(self._edges):
-            above = 1 - (index + 1) / self.bins
-            self._edges[index] = edge + _EDGE_STEP * ((log_scale > edge) - above)
 
-    def _warm(self, score: float, log_scale: float) -> None:
+    def _warm(self, score: float, log_scale: float, log_volatility: float) -> None:
         if math.isnan(score):
             return
-        self._seen.append((log_scale, score))
+        self._seen.append((log_scale, log_volatility, score))
         if len(self._seen) < self.warmup:
             return
-        log_scales, scores = np.array(self._seen).T
+        log_scales, log_volatilities, scores = np.array(self._seen).T
         ranks = np.arange(1, self.bins) / self.bins
-        self._edges = [float(edge) for edge in np.quantile(log_scales, ranks)]
+        self._edges, self._volatility_edges = (
+            [float(edge) for edge in np.quantile(values, ranks)] for values in (log_scales, log_volatilities)
+        )
         # The conformal rank: one outcome more than were seen must be covered.
         rank = min(1.0, self.level * (self.warmup + 1) / self.warmup)
         self._quantiles = [float(np.quantile(scores, rank, method="higher"))] * self.bins
+        self._offsets = [0.0] * self.bins
         # A market that hardly moved has a zero quantile; a zero step would never learn.
         self._unit = float(np.quantile(np.abs(scores), _UNIT_LEVEL)) or float(np.abs(scores).mean()) or 1.0
         self._seen = []
+
+
+def _follow(edges: list[float], value: float) -> None:
+    """Move each edge a little, so that equally many values stay in each class."""
+    for index, edge in enumerate(edges):
+        above = 1 - (index + 1) / (len(edges) + 1)
+        edges[index] = edge + _EDGE_STEP * ((value > edge) - above)

@@ -397,7 +397,7 @@ def distribution_of(walked: RawForecasts, volatility: FoldForecasts, model: str,
 
 def _next_candle(walked: RawForecasts, direction: FoldForecasts, base: Array, level: float) -> dict[str, Array]:
     """Interval and calibrated probability of a rise of the next candle."""
-    bounds = AdaptiveInterval.of_candles(walked.close.data.length, level).run(*interval_inputs(walked))
+    bounds = AdaptiveInterval.of_candles(walked.close.data.length, level).run(*interval_inputs(walked), walked.close.scale)
     raw = direction.raw[DIRECTION]
     factor = trailing_factor(probability_losses(raw, direction.outcome), direction.day, 1.0)
     lo, hi = (base * np.exp(bounds[name].to_numpy()) for name in ("lo", "hi"))

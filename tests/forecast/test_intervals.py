@@ -50,6 +50,31 @@ def test_each_third_of_the_scale_is_covered_though_the_scale_forecast_is_bent() 
     assert inside.groupby(third).mean().sub(0.9).abs().max() < 0.015
 
 
+def test_each_third_of_the_known_volatility_is_covered_though_the_scale_forecast_misses_it() -> None:
+    """A scale that errs with the volatility known before is put right in its thirds, too; with the scale alone it is not."""
+    rng = np.random.default_rng(13)
+    volatility = np.exp(np.sin(np.arange(60_000) / 30) / 2)
+    scale = np.exp(rng.normal(size=60_000) / 2)
+    y = rng.normal(size=60_000) * scale * volatility
+    off = {}
+    for name, known in (("both", volatility), ("scale", scale)):
+        inside = covered(y, AdaptiveInterval(gain=0).run(y, scale, known))
+        third = pd.qcut(volatility[inside.index], 3, labels=False)
+        off[name] = inside.groupby(third).mean().sub(0.9).abs().max()
+    assert off["both"] < 0.015
+    assert off["scale"] > 0.03
+
+
+def test_a_state_without_offsets_serves_as_before() -> None:
+    """Models of an earlier version go on: their quantile is that of the scale's class."""
+    y, scale = garch_returns(6)
+    live = AdaptiveInterval()
+    live.run(y, scale)
+    old = {key: value for key, value in live.state().items() if key not in ("offsets", "volatility_edges")}
+    old["quantiles"] = [part + offset for part, offset in zip(live.state()["quantiles"], live.state()["offsets"], strict=True)]
+    assert AdaptiveInterval.from_state(old).bounds(0.002, 0.001) == pytest.approx(live.bounds(0.002))
+
+
 def test_a_single_class_fails_where_thirds_succeed() -> None:
     """The check above can fail: without classes the bent scale loses a third by far more."""
     y, scale = garch_returns(2, 60_000)
@@ -175,6 +200,8 @@ def test_bad_arrays_and_states_are_refused() -> None:
         AdaptiveInterval().run([0.1], [1.0, 2.0])
     with pytest.raises(UsageError, match=r"positive or NaN, found 0\.0"):
         AdaptiveInterval().run([0.1], [0.0])
+    with pytest.raises(UsageError, match="volatility must be positive"):
+        AdaptiveInterval().run([0.1], [1.0], [-1.0])
     with pytest.raises(UsageError, match="edges, quantiles"):
         AdaptiveInterval.from_state(
             {k: v for k, v in AdaptiveInterval().state().items() if k not in ("edges", "quantiles")}
