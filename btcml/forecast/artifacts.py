@@ -265,7 +265,9 @@ def _loaded(files: Mapping[str, bytes], prefix: str, empty: Mapping[str, Model])
     loaded = {}
     for name, model in empty.items():
         start = f"{prefix}{name}."
-        loaded[name] = model.load({key.removeprefix(start): files[key] for key in files if key.startswith(start)})
+        own = {key.removeprefix(start): content for key, content in files.items() if key.startswith(start)}
+        if own:  # a mean has the files of the members it was saved with
+            loaded[name] = model.load(own)
     return loaded
 
 

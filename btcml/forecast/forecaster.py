@@ -17,7 +17,7 @@ from btcml.forecast.features import SETS, features_of, tail_length
 from btcml.forecast.intervals import AdaptiveInterval
 from btcml.forecast.metrics import PERSISTENCE
 from btcml.forecast.metrics.interval import LEVEL
-from btcml.forecast.models import DIRECTION, RANGE, members_of
+from btcml.forecast.models import DIRECTION, RANGE, members_among, members_of
 from btcml.forecast.splits import WalkForward
 from btcml.forecast.targets import TARGETS, horizon_scale, price_of, prices
 from btcml.forecast.verdict import plain
@@ -128,7 +128,7 @@ class HorizonForecaster:
         """Forecast from the newest candle of a dataset and the raw forecasts of the models."""
         last, scale = float(data.prepared.close[-1]), float(horizon_scale(data.prepared, self.horizon)[-1])
         members = members_of(self.champion)
-        move = self.factor * float(np.mean([raw[member][-1] for member in members])) if members else 0.0
+        move = self.factor * _newest(self.champion, raw) if members else 0.0
         width = float(np.exp(raw[RANGE][-1]))
         candle = prices(last, move, self.shape[0] * width, -self.shape[1] * width, scale)
         size = scale * float(np.exp((raw[RANGE][-1] + raw[VOLATILITY][-1]) / 2))
@@ -299,12 +299,20 @@ class Forecaster:
         return Distribution(last, tuple(found.tolist()), move) if np.isfinite(found).all() else None
 
     def _move(self, name: str, raw: dict[str, Array]) -> float:
-        return self.factors[name] * float(np.mean([raw[member][-1] for member in members_of(name)]))
+        return self.factors[name] * _newest(name, raw)
+
+
+def _newest(name: str, raw: Mapping[str, Array]) -> float:
+    """Newest scaled forecast of a model or mean."""
+    return float(np.mean([raw[member][-1] for member in members_among(name, raw)]))
 
 
 def empty_models(names: tuple[str, ...], horizon: int = 1) -> dict[str, Model]:
-    """Unfitted models of the served ones at a horizon, to load into; those of direction and size are among them."""
-    fitted = [member for name in names for member in members_of(name)]
+    """Unfitted models of the served ones at a horizon, to load into; those of direction and size are among them.
+
+    A mean has its members of today and those of earlier versions.
+    """
+    fitted = [member for name in names for member in (*members_of(name), *members_among(name, ()))]
     others = (DIRECTION, RANGE) if horizon == 1 else (RANGE, VOLATILITY)
     return {name: model_of(name) for name in dict.fromkeys([*fitted, *others])}
 

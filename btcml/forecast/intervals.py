@@ -170,7 +170,9 @@ class AdaptiveInterval:
             if (values <= 0).any():
                 msg = f"{name} must be positive or NaN, found {values[values <= 0][0]}"
                 raise UsageError(msg)
-        rows = zip(self._scores(outcomes, scales).tolist(), np.log(scales).tolist(), np.log(known).tolist(), strict=True)
+        rows = zip(
+            self._scores(outcomes, scales).tolist(), np.log(scales).tolist(), np.log(known).tolist(), strict=True
+        )
         half = np.array([self._step(*row) for row in rows], dtype=float)
         lo, hi = self._sides(half * scales)
         return pd.DataFrame({"lo": lo, "hi": hi})

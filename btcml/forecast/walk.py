@@ -20,6 +20,7 @@ from btcml.forecast.calibration import (
 )
 from btcml.forecast.dataset import MOVES, ticks
 from btcml.forecast.distribution import Distribution, distribution_columns, learn_newest
+from btcml.forecast.features import SETS
 from btcml.forecast.features.windows import rolling_max, rolling_min
 from btcml.forecast.intervals import AdaptiveInterval
 from btcml.forecast.metrics import FORECAST_COLUMNS, PERSISTENCE
@@ -242,12 +243,18 @@ def _members(models: Sequence[str]) -> list[str]:
 
 
 def _tasks(work: Sequence[tuple[Dataset, Sequence[str]]]) -> list[tuple[str, Dataset]]:
-    """Models with their data; a model that requires its own features gets them."""
-    tasks = []
+    """Models with their data; a model that requires its own features gets them, computed once for all targets."""
+    tasks, known = [], {(id(data.prepared), data.sample.names): data for data, _ in work}
     for data, names in work:
         for name in names:
-            own = make_model(name).features
-            tasks.append((name, data.with_features(own) if own else data))
+            own = tuple(SETS[required]) if (required := make_model(name).features) else data.sample.names
+            if own == data.sample.names:
+                tasks.append((name, data))
+                continue
+            key = (id(data.prepared), own)
+            if key not in known:
+                known[key] = data.with_features(own)
+            tasks.append((name, known[key].with_target(data.target, data.horizon)))
     return tasks
 
 
@@ -397,7 +404,9 @@ def distribution_of(walked: RawForecasts, volatility: FoldForecasts, model: str,
 
 def _next_candle(walked: RawForecasts, direction: FoldForecasts, base: Array, level: float) -> dict[str, Array]:
     """Interval and calibrated probability of a rise of the next candle."""
-    bounds = AdaptiveInterval.of_candles(walked.close.data.length, level).run(*interval_inputs(walked), walked.close.scale)
+    bounds = AdaptiveInterval.of_candles(walked.close.data.length, level).run(
+        *interval_inputs(walked), walked.close.scale
+    )
     raw = direction.raw[DIRECTION]
     factor = trailing_factor(probability_losses(raw, direction.outcome), direction.day, 1.0)
     lo, hi = (base * np.exp(bounds[name].to_numpy()) for name in ("lo", "hi"))

@@ -15,6 +15,7 @@ from btcml.errors import ArtifactError
 from btcml.forecast.artifacts import load_forecaster, save_forecaster
 from btcml.forecast.experiment import Experiment
 from btcml.forecast.forecaster import train_forecaster
+from btcml.forecast.models import FORMER_MEANS, MEANS
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,16 @@ def test_saving_again_replaces_the_folder(forecaster, saved, candles):
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
     save_forecaster(forecaster, saved, candles)
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
+def test_a_mean_that_an_earlier_version_saved_goes_on_with_its_members(candles, tmp_path, monkeypatch):
+    """An upgrade that gives a mean other members serves the old models until the next training, bit for bit."""
+    monkeypatch.setitem(MEANS, "lightgbm_mean", FORMER_MEANS["lightgbm_mean"])
+    experiment = Experiment("5m", "2025-01-15", models=("lightgbm_mean",))
+    old = train_forecaster(candles, experiment, champion="lightgbm_mean", jobs=1)
+    folder, before = save_forecaster(old, tmp_path / "model", candles), old.predict(candles).close
+    monkeypatch.undo()
+    assert load_forecaster(folder).predict(candles).close == before
 
 
 @pytest.mark.parametrize("victim", ["lightgbm_l1.model.txt.z", "random_forest.model.onnx", "golden.f8"])

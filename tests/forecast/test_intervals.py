@@ -51,7 +51,7 @@ def test_each_third_of_the_scale_is_covered_though_the_scale_forecast_is_bent() 
 
 
 def test_each_third_of_the_known_volatility_is_covered_though_the_scale_forecast_misses_it() -> None:
-    """A scale that errs with the volatility known before is put right in its thirds, too; with the scale alone it is not."""
+    """A scale that errs with the volatility known before is put right in its thirds; by the scale alone it is not."""
     rng = np.random.default_rng(13)
     volatility = np.exp(np.sin(np.arange(60_000) / 30) / 2)
     scale = np.exp(rng.normal(size=60_000) / 2)
@@ -71,7 +71,9 @@ def test_a_state_without_offsets_serves_as_before() -> None:
     live = AdaptiveInterval()
     live.run(y, scale)
     old = {key: value for key, value in live.state().items() if key not in ("offsets", "volatility_edges")}
-    old["quantiles"] = [part + offset for part, offset in zip(live.state()["quantiles"], live.state()["offsets"], strict=True)]
+    old["quantiles"] = [
+        part + offset for part, offset in zip(live.state()["quantiles"], live.state()["offsets"], strict=True)
+    ]
     assert AdaptiveInterval.from_state(old).bounds(0.002, 0.001) == pytest.approx(live.bounds(0.002))
 
 

@@ -200,7 +200,7 @@ def interval_from_all_outcomes(monkeypatch):
             leaking.level = level
             return leaking
 
-        def run(self, y, scale):
+        def run(self, y, scale, _volatility):
             half = np.nanquantile(np.abs(y / scale), self.level) * scale
             return pd.DataFrame({"lo": -half, "hi": half})
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from btcml.forecast.features.prepared import SCALE_SPAN, Prepared
-from btcml.forecast.features.registry import feature
-from btcml.forecast.features.windows import ewm_memory, lag, rolling_sum
+from btcml.forecast.features.prepared import RANGE_FLOOR, SCALE_SPAN, Prepared
+from btcml.forecast.features.registry import SETS, feature
+from btcml.forecast.features.windows import ewm_memory, lag, rolling_max, rolling_min, rolling_sum
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +22,8 @@ SCALE_MEMORY = ewm_memory(SCALE_SPAN) + 1
 
 RECIPE = "measured recipe: mean reversion of volatility-scaled returns"
 BOTH = ("core", "ohlcv")
+WIDE = (24, 48, 96, 192, 384, 672)
+"""Candles of the long windows: at 15m from six hours to a week."""
 
 _scaled = partial(feature, warmup=SCALE_SPAN, memory=SCALE_MEMORY, source=RECIPE)
 _clock = partial(feature, warmup=0, source=RECIPE)
@@ -84,6 +86,11 @@ def _past_return(p: Prepared, n: int) -> Array:
     return p.past_return(n) / (p.scale * np.sqrt(n))
 
 
+def _range_over(p: Prepared, n: int) -> Array:
+    width = np.log(rolling_max(p.high, n) / rolling_min(p.low, n))
+    return np.log(np.maximum(width, RANGE_FLOOR) / (p.scale * np.sqrt(n)))
+
+
 def _average_gap(p: Prepared, quote_volume: Array, n: int) -> Array:
     volume = rolling_sum(p.volume, n)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -111,6 +118,21 @@ for n in (1, 3, 12, 48):
     feature(f"position_{n}", f"(2 close - top - bottom) / (top - bottom) of {n}", warmup=n, source=RECIPE, sets=BOTH)(
         partial(Prepared.position, n=n)
     )
+for kind, formula, lengths, compute in (
+    ("return", "log(close / close {n} before) / (s sqrt {n})", WIDE, _past_return),
+    ("position", "(2 close - top - bottom) / (top - bottom) of {n}", (24, *WIDE[2:]), Prepared.position),
+    ("range", "log(log(top / bottom) / (s sqrt {n})) of {n}", (4, 12, *WIDE), _range_over),
+):
+    for n in lengths:
+        feature(
+            f"{kind}_{n}",
+            formula.format(n=n),
+            warmup=max(SCALE_SPAN, n),
+            memory=max(SCALE_MEMORY, n + 1),
+            source=RECIPE,
+            sets=("wide",),
+            optional=True,
+        )(partial(compute, n=n))
 for n, chosen in {1: ("core",), 3: ("core",), 12: ()}.items():
     _scaled(f"vwap_gap_{n}", f"log(close / VWAP over {n}) / s", sets=chosen)(partial(_vwap_gap, n=n))
 for n in (1, 12, 48):
@@ -138,17 +160,17 @@ def _body(p: Prepared) -> Array:
     return np.log(p.close / p.open) / p.scale
 
 
-@_scaled("shadow_up", "log(high / max(open, close)) / s")
+@_scaled("shadow_up", "log(high / max(open, close)) / s", sets=("wide",))
 def _shadow_up(p: Prepared) -> Array:
     return np.log(p.high / np.maximum(p.open, p.close)) / p.scale
 
 
-@_scaled("shadow_down", "log(min(open, close) / low) / s")
+@_scaled("shadow_down", "log(min(open, close) / low) / s", sets=("wide",))
 def _shadow_down(p: Prepared) -> Array:
     return np.log(np.minimum(p.open, p.close) / p.low) / p.scale
 
 
-@_scaled("return_before", "log return of the candle before / s")
+@_scaled("return_before", "log return of the candle before / s", sets=("wide",))
 def _return_before(p: Prepared) -> Array:
     return lag(p.log_return, 1) / p.scale
 
@@ -181,3 +203,6 @@ def _hour(p: Prepared) -> Array:
 @_clock("weekday", "day of the week (Monday 0) on which the next candle opens", sets=("range",))
 def _weekday(p: Prepared) -> Array:
     return (p.next_minute // 1440 + 3) % 7
+
+
+SETS["wide"] += SETS["core"]

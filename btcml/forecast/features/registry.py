@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Compute = Callable[[Prepared], NDArray[np.float64]]
 
 
-SETS: dict[str, list[str]] = {"core": [], "all": [], "ohlcv": [], "range": [], "system0": [], "system1": []}
+SETS: dict[str, list[str]] = {name: [] for name in ("core", "all", "ohlcv", "range", "wide", "system0", "system1")}
 """Names of the features of each set, in the order of registration."""
 
 
@@ -43,7 +43,7 @@ class Feature:
     compute
         Function of the prepared candles; its warm-up is nulled by the registry.
     optional
-        True when it needs columns that a source may not know: null there.
+        True when models can do without it: null where a source does not know its columns, and in its warm-up.
     """
 
     name: str

@@ -14,12 +14,28 @@ from btcml.forecast.models.interface import Model, Sample, stack
 from btcml.forecast.models.registered import RegisteredModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
 
-__all__ = ["DIRECTION", "MEANS", "MODELS", "RANGE", "Model", "Sample", "make_model", "members_of", "pool_of", "stack"]
+__all__ = [
+    "DIRECTION",
+    "FORMER_MEANS",
+    "MEANS",
+    "MODELS",
+    "RANGE",
+    "Model",
+    "Sample",
+    "make_model",
+    "members_among",
+    "members_of",
+    "pool_of",
+    "stack",
+]
 
-MEANS: dict[str, tuple[str, ...]] = {"lightgbm_mean": ("lightgbm_huber", "lightgbm_l1")}
+MEANS: dict[str, tuple[str, ...]] = {"lightgbm_mean": ("lightgbm_huber", "lightgbm_wide")}
 """Models that are the mean of others, which are fitted once for both."""
+
+FORMER_MEANS: dict[str, tuple[str, ...]] = {"lightgbm_mean": ("lightgbm_huber", "lightgbm_l1")}
+"""Their members in models that version 0.1 saved, which are served until the next training."""
 
 DIRECTION = "direction"
 """The classifier that gives prob_up."""
@@ -85,12 +101,28 @@ def members_of(name: str) -> tuple[str, ...]:
     Examples
     --------
     >>> members_of("lightgbm_mean")
+    ('lightgbm_huber', 'lightgbm_wide')
+    """
+    return _members(name, MEANS)
+
+
+def members_among(name: str, fitted: Collection[str]) -> tuple[str, ...]:
+    """Members of a name among fitted models: those of today, or those of an earlier version if one is missing.
+
+    Examples
+    --------
+    >>> members_among("lightgbm_mean", {"lightgbm_huber", "lightgbm_l1"})
     ('lightgbm_huber', 'lightgbm_l1')
     """
+    today = members_of(name)
+    return today if set(today) <= set(fitted) else _members(name, FORMER_MEANS)
+
+
+def _members(name: str, means: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     if name == "persistence":
         return ()
     pool = pool_of(name)
-    return tuple(pool + member for member in MEANS.get(name.removeprefix(pool), (name.removeprefix(pool),)))
+    return tuple(pool + member for member in means.get(name.removeprefix(pool), (name.removeprefix(pool),)))
 
 
 def pool_of(name: str) -> str:

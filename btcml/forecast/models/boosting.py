@@ -56,14 +56,21 @@ class Boosting(Model):
         Multiplier of the forecast until one is learned from earlier forecasts.
     rows_per_leaf
         Training rows per leaf: few where the signal is strong.
+    features
+        The feature set that it requires; empty where any will do.
     settings
         LightGBM's parameters over `SETTINGS`.
     """
 
     def __init__(
-        self, rounds: int = 100, multiplier: float = 1.0, rows_per_leaf: int = ROWS_PER_LEAF, **settings: Any
+        self,
+        rounds: int = 100,
+        multiplier: float = 1.0,
+        rows_per_leaf: int = ROWS_PER_LEAF,
+        features: str = "",
+        **settings: Any,
     ) -> None:
-        self.rounds, self.multiplier, self.rows_per_leaf = rounds, multiplier, rows_per_leaf
+        self.rounds, self.multiplier, self.rows_per_leaf, self.features = rounds, multiplier, rows_per_leaf, features
         self.settings = SETTINGS | settings
         self._booster: Any = None
 
@@ -112,5 +119,6 @@ class Boosting(Model):
 MODELS: dict[str, Callable[[], Model]] = {
     "lightgbm_huber": partial(Boosting, objective="huber", alpha=1.0),
     "lightgbm_l1": partial(Boosting, objective="l1"),
+    "lightgbm_wide": partial(Boosting, features="wide", objective="l1"),
     "direction": partial(Boosting, objective="binary"),
 }

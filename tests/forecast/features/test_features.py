@@ -8,6 +8,7 @@ import pytest
 
 from btcml.candles import OPTIONAL_COLUMNS
 from btcml.errors import UsageError
+from btcml.forecast.dataset import make_dataset
 from btcml.forecast.features import (
     REGISTRY,
     SETS,
@@ -24,9 +25,10 @@ from btcml.forecast.features import (
 
 def test_each_set_is_named_and_names_no_feature_twice():
     """The sets that models ask for; ``range`` has all of the core."""
-    assert set(SETS) == {"core", "all", "ohlcv", "range", "system0", "system1"}
+    assert set(SETS) == {"core", "all", "ohlcv", "range", "wide", "system0", "system1"}
     assert all(names and len(set(names)) == len(names) for names in SETS.values())
     assert set(SETS["core"]) < set(SETS["range"])
+    assert set(SETS["core"]) < set(SETS["wide"])
     assert set(SETS["all"]) == set(REGISTRY)
 
 
@@ -62,11 +64,21 @@ def test_a_gap_nulls_the_windows_that_would_reach_across(candles):
 
 
 def test_ohlcv_alone_is_enough_for_the_core_and_the_ohlcv_set(candles):
-    """Columns that a source does not know null the optional features and no other."""
+    """Columns that a source does not know null optional features only, and none of the long windows."""
     bare = candles.assign(**dict.fromkeys(OPTIONAL_COLUMNS, np.nan))
     frame = feature_frame(bare, "5m", "all")
-    for item in features_of("all"):
-        assert frame[item.name].isna().all() == item.optional, item.name
+    null = {name for name in frame if frame[name].isna().all()}
+    assert null == {"taker_imbalance_1", "taker_imbalance_12", "trades_ratio_1_96"}
+    assert all(REGISTRY[name].optional for name in null)
+
+
+def test_the_long_windows_do_not_delay_a_forecast(candles):
+    """A row is ready after the warm-up of the core; a long window that is not full yet counts as 0."""
+    short, wide = (make_dataset(candles, "5m", features) for features in ("core", "wide"))
+    np.testing.assert_array_equal(wide.ready, short.ready)
+    young = wide.ready & (wide.prepared.age < 672)
+    assert young.any()
+    assert not wide.sample.x[young, wide.sample.names.index("return_672")].any()
 
 
 def test_the_scale_is_the_ewma_deviation_of_log_returns(candles):
