@@ -18,6 +18,7 @@ from statsmodels.tsa.stattools import acf, q_stat
 from btcml.candles import interval_delta
 from btcml.continuity import suspect_rows
 from btcml.forecast.dataset import Dataset, make_dataset
+from btcml.forecast.features import features_of
 from btcml.forecast.models import make_model, members_of
 from btcml.report.exploration import sampled
 
@@ -55,7 +56,7 @@ class Study:
     experiment
         The experiment.
     data
-        All candles as arrays.
+        All candles as arrays, with the features of all models of the experiment.
     train, test
         Positions of the training and test rows; of the test at most forty thousand, drawn at random.
     forests
@@ -73,14 +74,18 @@ class Study:
 
     @property
     def training(self) -> Sample:
-        """The training rows: what a model's `fit` takes."""
+        """The training rows."""
         return self.data.sample.at(self.train)
+
+    def own(self, model: Model, sample: Sample) -> Sample:
+        """Rows with the features that a model requires, or else with those of the experiment."""
+        return sample.select(tuple(item.name for item in features_of(model.features or self.experiment.features)))
 
     def ratio(self, fitted: Model | list[Model], test: Rows | None = None) -> float:
         """Error of a model, or of the mean of several, over that of no change on the test rows."""
         rows = self.test if test is None else test
         sample, scale = self.data.sample.at(rows), self.data.prepared.scale[rows]
-        forecast = _forecast(fitted if isinstance(fitted, list) else [fitted], sample)
+        forecast = self._mean(fitted if isinstance(fitted, list) else [fitted], sample)
         return float((scale * np.abs(sample.y - forecast)).sum() / (scale * np.abs(sample.y)).sum())
 
     @property
@@ -92,17 +97,17 @@ class Study:
         """Members of a model, fitted on the newest half year; cached."""
         if name not in self.models:
             part = self.data.sample.at(self.newest)
-            own = (
-                [self.forest(self.newest)]
-                if name == FOREST
-                else [make_model(one).fit(part) for one in members_of(name)]
-            )
-            self.models[name] = own
+            own = [model.fit(self.own(model, part)) for model in map(make_model, members_of(name)) if name != FOREST]
+            self.models[name] = own or [self.forest(self.newest)]
         return self.models[name]
 
     def forecast(self, name: str, sample: Sample) -> NDArray[np.float64]:
         """Scaled forecasts of a model that was fitted on the newest half year."""
-        return _forecast(self.fitted(name), sample)
+        return self._mean(self.fitted(name), sample)
+
+    def _mean(self, members: list[Model], sample: Sample) -> NDArray[np.float64]:
+        """Mean of the scaled forecasts of models."""
+        return np.asarray(np.mean([one.predict(self.own(one, sample)) * one.multiplier for one in members], axis=0))
 
     def forest(self, rows: Rows, seed: int = 0) -> Any:
         """Forest fitted on rows; cached."""
@@ -110,20 +115,18 @@ class Study:
         if key not in self.forests:
             model: Any = make_model(FOREST)
             model.settings = model.settings | {"random_state": seed}
-            self.forests[key] = model.fit(self.data.sample.at(rows))
+            self.forests[key] = model.fit(self.own(model, self.data.sample.at(rows)))
         return self.forests[key]
-
-
-def _forecast(members: list[Model], sample: Sample) -> NDArray[np.float64]:
-    """Mean of the scaled forecasts of models."""
-    return np.asarray(np.mean([one.predict(sample) * one.multiplier for one in members], axis=0))
 
 
 def open_study(candles: pd.DataFrame, experiment: Experiment) -> Study:
     """Split the candles as the newest fold of an experiment does."""
     fold = experiment.plan.folds(candles["open_time"], experiment.interval)[-1]
     suspects = suspect_rows(candles, experiment.interval)
-    data = make_dataset(candles, experiment.interval, experiment.features, suspects=suspects)
+    models = [make_model(member) for name in experiment.models for member in members_of(name)]
+    sets = [experiment.features, *(model.features for model in models if model.features)]
+    names = dict.fromkeys(item.name for features in sets for item in features_of(features))
+    data = make_dataset(candles, experiment.interval, tuple(names), suspects=suspects)
     test = np.flatnonzero(data.ready & data.known & data.between(fold.test_start, fold.test_end))
     train = data.training_rows(fold.train_start, fold.cutoff)
     return Study(experiment, data, train, test[sampled(len(test), _MAX_TEST)])
@@ -212,8 +215,11 @@ def permutation_importance(study: Study, name: str) -> pd.DataFrame:
         np.unique(study.data.target_time[rows] // _DAY, return_inverse=True)[1],
     )
     whole, none = scale * np.abs(sample.y - study.forecast(name, sample)), np.bincount(days, scale * np.abs(sample.y))
+    used = {feature for one in study.fitted(name) for feature in study.own(one, sample).names}
     found = []
     for column, feature in enumerate(sample.names):
+        if feature not in used:
+            continue
         kept = sample.x[:, column].copy()
         sample.x[:, column] = random.permutation(kept)
         lost = np.bincount(days, scale * np.abs(sample.y - study.forecast(name, sample)) - whole)
