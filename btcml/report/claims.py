@@ -41,6 +41,7 @@ TITLES: dict[str, str] = {
     "extra_trees": "Extra trees",
     "lightgbm_huber": "LightGBM (Huber loss)",
     "lightgbm_l1": "LightGBM (absolute loss)",
+    "lightgbm_wide": "LightGBM (long windows)",
     "lightgbm_mean": "LightGBM",
     "ewma": "Best moving average (EWMA)",
     "har": "HAR (statsmodels)",
