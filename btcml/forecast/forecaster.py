@@ -17,7 +17,7 @@ from btcml.forecast.features import SETS, features_of, tail_length
 from btcml.forecast.intervals import AdaptiveInterval
 from btcml.forecast.metrics import PERSISTENCE
 from btcml.forecast.metrics.interval import LEVEL
-from btcml.forecast.models import DIRECTION, RANGE, members_among, members_of
+from btcml.forecast.models import DIRECTION, FORMER_MEANS, RANGE, members_of
 from btcml.forecast.splits import WalkForward
 from btcml.forecast.targets import TARGETS, horizon_scale, price_of, prices
 from btcml.forecast.verdict import plain
@@ -127,8 +127,8 @@ class HorizonForecaster:
     def prediction(self, data: Dataset, raw: Mapping[str, Array]) -> Prediction:
         """Forecast from the newest candle of a dataset and the raw forecasts of the models."""
         last, scale = float(data.prepared.close[-1]), float(horizon_scale(data.prepared, self.horizon)[-1])
-        members = members_of(self.champion)
-        move = self.factor * _newest(self.champion, raw) if members else 0.0
+        served = self.champion != PERSISTENCE
+        move = self.factor * _newest(self.champion, raw) if served else 0.0
         width = float(np.exp(raw[RANGE][-1]))
         candle = prices(last, move, self.shape[0] * width, -self.shape[1] * width, scale)
         size = scale * float(np.exp((raw[RANGE][-1] + raw[VOLATILITY][-1]) / 2))
@@ -143,7 +143,7 @@ class HorizonForecaster:
             hi=hi,
             prob_up=made.probability_above(last) if made else np.nan,
             model=self.champion,
-            closes={PERSISTENCE: last} | ({self.champion: float(candle.close)} if members else {}),
+            closes={PERSISTENCE: last} | ({self.champion: float(candle.close)} if served else {}),
             horizon=self.horizon,
             distribution=made,
         )
@@ -303,16 +303,19 @@ class Forecaster:
 
 
 def _newest(name: str, raw: Mapping[str, Array]) -> float:
-    """Newest scaled forecast of a model or mean."""
-    return float(np.mean([raw[member][-1] for member in members_among(name, raw)]))
+    """Newest scaled forecast of a model or mean; of a mean that version 0.1 saved, by its members of then."""
+    members = members_of(name)
+    if not raw.keys() >= {*members}:
+        members = members_of(name, FORMER_MEANS)
+    return float(np.mean([raw[member][-1] for member in members]))
 
 
 def empty_models(names: tuple[str, ...], horizon: int = 1) -> dict[str, Model]:
     """Unfitted models of the served ones at a horizon, to load into; those of direction and size are among them.
 
-    A mean has its members of today and those of earlier versions.
+    A mean has its members of today and those of version 0.1.
     """
-    fitted = [member for name in names for member in (*members_of(name), *members_among(name, ()))]
+    fitted = [member for name in names for member in (*members_of(name), *members_of(name, FORMER_MEANS))]
     others = (DIRECTION, RANGE) if horizon == 1 else (RANGE, VOLATILITY)
     return {name: model_of(name) for name in dict.fromkeys([*fitted, *others])}
 

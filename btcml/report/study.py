@@ -20,6 +20,8 @@ from btcml.continuity import suspect_rows
 from btcml.forecast.dataset import Dataset, make_dataset
 from btcml.forecast.features import features_of
 from btcml.forecast.models import make_model, members_of
+from btcml.forecast.statistics import NORMAL_95
+from btcml.forecast.walk import DAY_US
 from btcml.report.exploration import sampled
 
 if TYPE_CHECKING:
@@ -41,10 +43,6 @@ _FEWEST = 500
 """Rows below which a forest is not fitted for a comparison: its trees would see a handful of them."""
 _HALF_YEAR = 50_000
 _TESTED_LAGS = 24
-_DAY = 86_400_000_000
-"""Microseconds."""
-
-_SURE = 1.96
 
 
 @dataclass(frozen=True)
@@ -97,8 +95,11 @@ class Study:
         """Members of a model, fitted on the newest half year; cached."""
         if name not in self.models:
             part = self.data.sample.at(self.newest)
-            own = [model.fit(self.own(model, part)) for model in map(make_model, members_of(name)) if name != FOREST]
-            self.models[name] = own or [self.forest(self.newest)]
+            self.models[name] = (
+                [self.forest(self.newest)]
+                if name == FOREST
+                else [model.fit(self.own(model, part)) for model in map(make_model, members_of(name))]
+            )
         return self.models[name]
 
     def forecast(self, name: str, sample: Sample) -> NDArray[np.float64]:
@@ -210,11 +211,9 @@ def permutation_importance(study: Study, name: str) -> pd.DataFrame:
     """
     rows = study.test[sampled(len(study.test), _PERMUTED)]
     sample, random = study.data.sample.at(rows), np.random.default_rng(0)
-    scale, days = (
-        study.data.prepared.scale[rows],
-        np.unique(study.data.target_time[rows] // _DAY, return_inverse=True)[1],
-    )
-    whole, none = scale * np.abs(sample.y - study.forecast(name, sample)), np.bincount(days, scale * np.abs(sample.y))
+    scale = study.data.prepared.scale[rows]
+    day = np.unique(study.data.target_time[rows] // DAY_US, return_inverse=True)[1]
+    whole, none = scale * np.abs(sample.y - study.forecast(name, sample)), np.bincount(day, scale * np.abs(sample.y))
     used = {feature for one in study.fitted(name) for feature in study.own(one, sample).names}
     found = []
     for column, feature in enumerate(sample.names):
@@ -222,11 +221,11 @@ def permutation_importance(study: Study, name: str) -> pd.DataFrame:
             continue
         kept = sample.x[:, column].copy()
         sample.x[:, column] = random.permutation(kept)
-        lost = np.bincount(days, scale * np.abs(sample.y - study.forecast(name, sample)) - whole)
+        lost = np.bincount(day, scale * np.abs(sample.y - study.forecast(name, sample)) - whole)
         sample.x[:, column] = kept
         loss = lost.sum() / none.sum()
-        spread = np.std(lost - loss * none, ddof=1) * np.sqrt(len(lost)) / none.sum() if len(lost) > 1 else np.nan
-        found.append((feature, *(100 * (loss + width * spread) for width in (0, -_SURE, _SURE))))
+        error = np.std(lost - loss * none, ddof=1) * np.sqrt(len(lost)) / none.sum() if len(lost) > 1 else np.nan
+        found.append((feature, *(100 * (loss + width * error) for width in (0, -NORMAL_95, NORMAL_95))))
     table = pd.DataFrame(found, columns=["feature", "loss", "low", "high"])
     return table.sort_values("loss", ascending=False, kind="stable").reset_index(drop=True)
 

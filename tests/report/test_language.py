@@ -229,6 +229,12 @@ def test_what_other_packages_say_is_completed_in_the_language(name):
         assert len({tuple(sorted(re.findall(r"\d+(?:[.,]\d+)*", each))) for each in both}) == 1, own
 
 
+@pytest.mark.parametrize("name", OTHERS)
+def test_no_translation_holds_an_english_word(name):
+    """Also of what no test makes a page say: every entry of the catalogue is read."""
+    assert not [text for _, text in entries(name) if ENGLISH_WORDS.search(text.replace("--as-of", ""))]
+
+
 def test_a_page_writes_minus_as_everywhere_and_the_verdict_itself_stays_plain():
     """The text that is stored and printed has the hyphen of a terminal."""
     text = next(text for text in reasons() if "z -" in text)

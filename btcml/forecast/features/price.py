@@ -22,6 +22,8 @@ SCALE_MEMORY = ewm_memory(SCALE_SPAN) + 1
 
 RECIPE = "measured recipe: mean reversion of volatility-scaled returns"
 BOTH = ("core", "ohlcv")
+RETURN = "log(close / close {n} before) / (s sqrt {n})"
+POSITION = "(2 close - top - bottom) / (top - bottom) of {n}"
 WIDE = (24, 48, 96, 192, 384, 672)
 """Candles of the long windows: at 15m from six hours to a week."""
 
@@ -113,14 +115,12 @@ def _volatility_ratio(p: Prepared, fast: int, slow: int) -> Array:
 for n in (2, 4, 16, 32, 96):
     _scaled(f"ema_gap_{n}", f"(log close - EMA{n} of log close) / s", sets=BOTH)(partial(_ema_gap, span=n))
 for n in (1, 3, 6, 12):
-    _scaled(f"return_{n}", f"log(close / close {n} before) / (s sqrt {n})", sets=BOTH)(partial(_past_return, n=n))
+    _scaled(f"return_{n}", RETURN.format(n=n), sets=BOTH)(partial(_past_return, n=n))
 for n in (1, 3, 12, 48):
-    feature(f"position_{n}", f"(2 close - top - bottom) / (top - bottom) of {n}", warmup=n, source=RECIPE, sets=BOTH)(
-        partial(Prepared.position, n=n)
-    )
+    feature(f"position_{n}", POSITION.format(n=n), warmup=n, source=RECIPE, sets=BOTH)(partial(Prepared.position, n=n))
 for kind, formula, lengths, compute in (
-    ("return", "log(close / close {n} before) / (s sqrt {n})", WIDE, _past_return),
-    ("position", "(2 close - top - bottom) / (top - bottom) of {n}", (24, *WIDE[2:]), Prepared.position),
+    ("return", RETURN, WIDE, _past_return),
+    ("position", POSITION, (24, *WIDE[2:]), Prepared.position),
     ("range", "log(log(top / bottom) / (s sqrt {n})) of {n}", (4, 12, *WIDE), _range_over),
 ):
     for n in lengths:

@@ -14,7 +14,7 @@ from btcml.forecast.models.interface import Model, Sample, stack
 from btcml.forecast.models.registered import RegisteredModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = [
     "DIRECTION",
@@ -25,7 +25,6 @@ __all__ = [
     "Model",
     "Sample",
     "make_model",
-    "members_among",
     "members_of",
     "pool_of",
     "stack",
@@ -35,7 +34,7 @@ MEANS: dict[str, tuple[str, ...]] = {"lightgbm_mean": ("lightgbm_huber", "lightg
 """Models that are the mean of others, which are fitted once for both."""
 
 FORMER_MEANS: dict[str, tuple[str, ...]] = {"lightgbm_mean": ("lightgbm_huber", "lightgbm_l1")}
-"""Their members in models that version 0.1 saved, which are served until the next training."""
+"""Their members in models that version 0.1 saved: these are served until the next training."""
 
 DIRECTION = "direction"
 """The classifier that gives prob_up."""
@@ -95,7 +94,7 @@ def make_model(name: str) -> Model:
     raise UsageError(msg)
 
 
-def members_of(name: str) -> tuple[str, ...]:
+def members_of(name: str, means: Mapping[str, tuple[str, ...]] = MEANS) -> tuple[str, ...]:
     """Models to fit for a name; persistence needs none.
 
     Examples
@@ -103,22 +102,6 @@ def members_of(name: str) -> tuple[str, ...]:
     >>> members_of("lightgbm_mean")
     ('lightgbm_huber', 'lightgbm_wide')
     """
-    return _members(name, MEANS)
-
-
-def members_among(name: str, fitted: Collection[str]) -> tuple[str, ...]:
-    """Members of a name among fitted models: those of today, or those of an earlier version if one is missing.
-
-    Examples
-    --------
-    >>> members_among("lightgbm_mean", {"lightgbm_huber", "lightgbm_l1"})
-    ('lightgbm_huber', 'lightgbm_l1')
-    """
-    today = members_of(name)
-    return today if set(today) <= set(fitted) else _members(name, FORMER_MEANS)
-
-
-def _members(name: str, means: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     if name == "persistence":
         return ()
     pool = pool_of(name)

@@ -18,6 +18,7 @@ from btcml.forecast.experiment import Experiment, Gain, Result
 from btcml.forecast.metrics import calibration
 from btcml.forecast.models.statistical import AutoRegression
 from btcml.forecast.verdict import looks_to_break
+from btcml.forecast.walk import DAY_US
 from btcml.report import claims as say
 from btcml.report import exploration
 from btcml.report import study as study_module
@@ -263,7 +264,7 @@ def test_the_interval_of_an_importance_is_that_of_drawing_days_again(snapshot):
     column, random = sample.names.index(first["feature"]), np.random.default_rng(0)
     for place in range(column + 1):
         drawn = random.permutation(sample.x[:, place])
-    scale, days = study.data.prepared.scale[study.test], study.data.target_time[study.test] // study_module._DAY
+    scale, days = study.data.prepared.scale[study.test], study.data.target_time[study.test] // DAY_US
     whole = scale * np.abs(sample.y - study.forecast("ridge", sample))
     sample.x[:, column] = drawn
     frame = pd.DataFrame({"lost": scale * np.abs(sample.y - study.forecast("ridge", sample)) - whole})
