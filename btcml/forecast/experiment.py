@@ -198,6 +198,19 @@ class Experiment:
         given = (self.test_from, self.test_to, self.window, self.refit, self.purge, self.burn_in)
         return WalkForward(*given, horizon=self.horizons[-1])
 
+    def features_used(self, models: Sequence[str]) -> tuple[str, ...]:
+        """Names of its features, and of those that models require of their own, each once.
+
+        Examples
+        --------
+        >>> experiment = Experiment("1h", "2025-01-01")
+        >>> len(experiment.features_used(["ridge"])), len(experiment.features_used(["lightgbm_mean"]))
+        (24, 46)
+        """
+        own = [make_model(member).features for name in models for member in members_of(name)]
+        sets = [self.features, *filter(None, own)]
+        return tuple(dict.fromkeys(item.name for features in sets for item in features_of(features)))
+
     def test_span(self, candles: pd.DataFrame) -> tuple[pd.Timestamp, pd.Timestamp]:
         """First target candle of the test, and its end (exclusive), on a frame of candles."""
         end = candles["open_time"].iloc[-1] + interval_delta(self.interval)

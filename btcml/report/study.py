@@ -124,10 +124,7 @@ def open_study(candles: pd.DataFrame, experiment: Experiment) -> Study:
     """Split the candles as the newest fold of an experiment does."""
     fold = experiment.plan.folds(candles["open_time"], experiment.interval)[-1]
     suspects = suspect_rows(candles, experiment.interval)
-    models = [make_model(member) for name in experiment.models for member in members_of(name)]
-    sets = [experiment.features, *(model.features for model in models if model.features)]
-    names = dict.fromkeys(item.name for features in sets for item in features_of(features))
-    data = make_dataset(candles, experiment.interval, tuple(names), suspects=suspects)
+    data = make_dataset(candles, experiment.interval, experiment.features_used(experiment.models), suspects=suspects)
     test = np.flatnonzero(data.ready & data.known & data.between(fold.test_start, fold.test_end))
     train = data.training_rows(fold.train_start, fold.cutoff)
     return Study(experiment, data, train, test[sampled(len(test), _MAX_TEST)])

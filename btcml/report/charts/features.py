@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 from sklearn.feature_selection import mutual_info_regression
 
+from btcml.forecast.experiment import Experiment
 from btcml.forecast.features import feature_frame, features_of
+from btcml.forecast.models import RANGE
 from btcml.report import claims as say
 from btcml.report.exploration import sampled
 from btcml.report.figures import MUTED, SERIES, Chart, Columns, Table, canvas, heat_map, named_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _PARTS = 6
 _SAMPLE = 8_000
@@ -32,8 +39,14 @@ def headline(proof: pd.DataFrame) -> say.Claim:
     )
 
 
-def catalogue(names: str) -> Table:
-    """Every feature of a set: formula, warm-up and memory."""
+def every(candles: pd.DataFrame, interval: str) -> tuple[str, ...]:
+    """Names of the features of all models of the published experiment, those of the range among them."""
+    experiment = Experiment.default(candles, interval)
+    return experiment.features_used([*experiment.models, RANGE])
+
+
+def catalogue(names: Sequence[str]) -> Table:
+    """Features by name: formula, warm-up and memory."""
     columns: Columns = {
         "name": "Feature",
         "formula": "Formula",
@@ -53,7 +66,7 @@ def _catalogue_claim(table: pd.DataFrame) -> say.Claim:
     )
 
 
-def scrambled(candles: pd.DataFrame, interval: str, names: str) -> pd.DataFrame:
+def scrambled(candles: pd.DataFrame, interval: str, names: Sequence[str]) -> pd.DataFrame:
     """Compare features before a cut with those over a scrambled future, bit for bit.
 
     Returns

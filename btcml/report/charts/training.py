@@ -21,6 +21,9 @@ from btcml.report.study import Study
 
 _ILL_POSED = 1e6
 
+_DRAWN = 24
+"""Features at most in the chart of importance; its CSV has all."""
+
 
 def headline(result: Result) -> say.Claim:
     """How much was forecast, and by how many models."""
@@ -227,13 +230,15 @@ def importance(study: Study, result: Result) -> Chart:
     """Which features the champion uses, out of sample; where that is persistence, the model that comes nearest."""
     table = work.permutation_importance(study, result.leader)
     conclude = partial(_importance_claim, result=result, rows=len(study.newest))
-    figure, axes = named_rows(list(table["feature"]))
-    axes.barh(table.index, table["loss"], height=0.62)
-    axes.hlines(table.index, table["low"], table["high"], color=INK, linewidth=1.4)
+    drawn = table.head(_DRAWN)
+    figure, axes = named_rows(list(drawn["feature"]))
+    axes.barh(drawn.index, drawn["loss"], height=0.62)
+    axes.hlines(drawn.index, drawn["low"], drawn["high"], color=INK, linewidth=1.4)
     axes.set_xlabel("skill lost when the feature is shuffled, percentage points")
     alt = (
-        "Bars of the skill lost out of sample by shuffling each feature; the thin line on each is an interval of "
-        "ninety-five per cent for that loss, from how it differs between the days of the test."
+        "Bars of the skill lost out of sample by shuffling a feature, for the features that cost most; the thin line "
+        "on each is an interval of ninety-five per cent for that loss, from how it differs between the days of the "
+        "test."
     )
     return Chart("importance", table, conclude, figure, alt)
 

@@ -15,7 +15,7 @@ from btcml.candles import TIME
 from btcml.contract import rule_results
 from btcml.errors import ReportError
 from btcml.forecast.experiment import Experiment, Gain, Result
-from btcml.forecast.features import feature_frame
+from btcml.forecast.features import SETS, feature_frame
 from btcml.forecast.metrics import forecast_frame
 from btcml.forecast.models.statistical import AutoRegression
 from btcml.forecast.targets import target_frame
@@ -169,10 +169,12 @@ def test_no_order_flow_is_said_not_drawn(snapshot):
 
 def test_features_are_described_and_the_proof_runs(snapshot):
     """Every exhibit of the third chapter draws."""
-    candles, proof = snapshot.candles, features.scrambled(snapshot.candles, "15m", "core")
+    names = features.every(snapshot.candles, "15m")
+    assert {*SETS["core"], *SETS["wide"], *SETS["range"]} == {*names}
+    candles, proof = snapshot.candles, features.scrambled(snapshot.candles, "15m", names)
     table, target = feature_frame(candles, "15m", "core"), target_frame(candles, "15m", ["close"])["close"]
     items = [
-        features.headline(proof), features.catalogue("core"), features.look_ahead(proof),
+        features.headline(proof), features.catalogue(names), features.look_ahead(proof),
         features.distributions(table), features.drift(table, candles["open_time"]), features.correlations(table),
         features.information(table, target),
     ]  # fmt: skip
