@@ -1,12 +1,14 @@
-"""An IPython kernel that ends with the process that started it, also while it still starts or already ends.
+"""An IPython kernel that ends with the process that started it, and when it cannot start.
 
-ipykernel watches its parent only from when it serves: a kernel whose parent is killed before may never end.
+ipykernel watches its parent only from when it serves: a kernel whose parent is killed before may never end. Where it
+cannot bind one of its ports, it waits at its end for sockets that nobody closes, and whoever started it waits too.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import traceback
 
 from ipykernel.kernelapp import launch_new_instance
 from ipykernel.parentpoller import ParentPollerUnix
@@ -21,4 +23,8 @@ def kernel_spec(*arguments: str) -> KernelSpec:
 
 if __name__ == "__main__":
     ParentPollerUnix(int(os.environ["JPY_PARENT_PID"])).start()  # type: ignore[no-untyped-call]
-    launch_new_instance()
+    try:
+        launch_new_instance()
+    except Exception:  # noqa: BLE001 - whatever it is, the kernel does not serve
+        traceback.print_exc()
+        os._exit(1)  # without the cleanup of ipykernel, in which it would wait

@@ -276,9 +276,9 @@ def _execute(
     names = {"engine_name": _ENGINE, "kernel_name": "python3", "language": "python", "progress_bar": False}
     with tempfile.TemporaryDirectory(prefix="btcml-chapter-") as scratch:
         done, problem = Path(scratch) / "executed.ipynb", ""
-        environment = _kernel_environment(own, Path(scratch) / "ipython")
+        kernel = {"environment": _kernel_environment(own, Path(scratch) / "ipython"), "sockets": Path(scratch)}
         try:
-            papermill.execute_notebook(source, str(done), dict(parameters), **names, environment=environment, **options)
+            papermill.execute_notebook(source, str(done), dict(parameters), **names, **kernel, **options)
         except Exception as error:  # noqa: BLE001 - whatever happens in there, the chapter has failed
             problem = _one_line(error)
         finally:
@@ -376,12 +376,17 @@ class _Manager(AsyncKernelManager):
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]
-    """papermill's client with an environment for the kernel."""
+    """papermill's client with an environment and a folder of sockets for the kernel."""
 
     environment: dict[str, str]
+    sockets: Path
 
     def start_new_kernel(self, **kwargs: Any) -> None:
-        """Start it with the fixed environment in its own session, and keep a reference."""
+        """Start it with the fixed environment in its own session, and keep a reference.
+
+        Its sockets are files: a TCP port that was free when it was chosen may be taken when the kernel binds it.
+        """
+        self.km.transport, self.km.ip = "ipc", str(self.sockets / "kernel")
         super().start_new_kernel(env=self.environment, **kwargs)
         _running.add(self.km.provisioner.pid)
 
@@ -396,6 +401,7 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
         kernel_name: str,
         *,
         environment: dict[str, str],
+        sockets: Path,
         folder: Path,
         limits: Limits,
         on_cell: Callable[[int], None],
@@ -414,7 +420,7 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
             shutdown_kernel="immediate",
             log=_SILENT,
         )
-        client.environment = environment
+        client.environment, client.sockets = environment, sockets
         try:
             return client.execute()
         finally:

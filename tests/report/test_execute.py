@@ -100,6 +100,12 @@ def test_a_kernel_that_dies_is_reported_once(run, capfd, caplog):
     assert "Kernel died" not in capfd.readouterr().err + caplog.text
 
 
+def test_a_kernel_needs_no_port_that_another_process_could_take(run):
+    """Its sockets are files of the chapter's own folder."""
+    connected = "from ipykernel import get_connection_info; found = get_connection_info(unpack=True)"
+    run(connected, "assert (found['transport'], 'btcml-chapter-' in found['ip']) == ('ipc', True), found", SPEAK)
+
+
 def test_a_missing_notebook_is_the_callers_mistake(tmp_path, out):
     """One sentence, not a traceback of the notebook library."""
     with pytest.raises(UsageError, match="a notebook was expected"):
