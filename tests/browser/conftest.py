@@ -41,7 +41,10 @@ def iso(second: float) -> str:
 
 
 class StubApi:
-    """The documented shapes, from a seeded walk; ``mode`` is how it behaves, ``moved`` how many candles came since."""
+    """The documented shapes, from a seeded walk; ``mode`` is how it behaves, ``moved`` how many candles came since.
+
+    Where ``since`` is set, no candle comes by itself after that time.
+    """
 
     def __init__(self):
         self.reset()
@@ -50,7 +53,7 @@ class StubApi:
 
     def reset(self):
         self.mode, self.moved, self.model, self.empty, self.seen = "good", 0, "lightgbm_mean", False, []
-        self.market = "simulated"
+        self.market, self.since = "simulated", None
         self.job_polls, self.trained, self.delay_s = 0, True, 10.0
 
     @property
@@ -110,7 +113,7 @@ class StubApi:
     @property
     def last(self):
         """Open time of the newest final candle."""
-        return int(time.time()) // STEP * STEP - STEP + self.moved * STEP
+        return int(self.since or time.time()) // STEP * STEP - STEP + self.moved * STEP
 
     def candles(self, count):
         """Seeded by time, so that a candle is the same in every response."""

@@ -251,6 +251,7 @@ def test_a_button_that_fails_shows_the_reason_and_is_enabled_again(browser, dash
 def test_zoom_is_kept_when_a_new_candle_comes(browser, dashboard, stub):
     """What the viewer looks at stays in view; at the right edge the newest candle is followed."""
     view = "return document.querySelector('#btcml-candles .btcml-plot').dataset.view"
+    stub.since = time.time()
     painted(browser, dashboard)
 
     def press(key):
