@@ -140,7 +140,8 @@ def _frame_messages() -> Iterator[str]:
     """Texts that the report takes from elsewhere."""
     yield from (*_CELLS, *_FOOTER, *claims.TITLES.values(), *(title for *_, title in pages.PICTURES))
     yield from (rule.description for rule in load_contract().rules)
-    yield from (feature.formula for feature in features_of("core"))
+    for name in ("core", "wide", "range"):
+        yield from (feature.formula for feature in features_of(name))
     yield from pd.read_csv(RESEARCH)["what"]
     yield from (text for pair in evaluation.JOINT.values() for text in pair)
     yield from (text for day in exploration.DAYS for text in (day, f"{day}s"))
