@@ -244,27 +244,29 @@ def importance(study: Study, result: Result) -> Chart:
 
 
 def _importance_claim(table: pd.DataFrame, result: Result, rows: int) -> say.Claim:
-    above = table["low"] > 0
+    above = table.loc[table["low"] > 0, "feature"].tolist()
     lead = (
         "{model}, the champion, fitted here on the newest {rows}, "
         if result.verdict.champion == result.leader
         else "The champion, persistence, uses no feature; {model}, which comes nearest, fitted here on the newest "
         "{rows}, "
     )
-    counted = "; the interval is above zero for {above} of {all}."
     return say.cases(
         (not table["loss"].any(), lead + "forecasts the same whichever of {all} is shuffled."),
         (
-            bool(above.head(2).all()) and len(above) > 1,
-            lead + "loses most when {first} or {second} is shuffled" + counted,
+            len(above) > 1,
+            lead + "loses skill when {first} or {second} is shuffled; the interval is above zero for {above} of {all}.",
         ),
-        (bool(above.any()), lead + "loses most when {first} is shuffled" + counted),
+        (
+            len(above) == 1,
+            lead + "loses skill when {first} is shuffled, the only one of {all} whose interval is above zero.",
+        ),
         (True, lead + "loses nothing beyond its interval when one of {all} is shuffled."),
         model=say.model(result.leader),
         rows=say.count(rows, "row"),
-        first=say.word(table["feature"].iloc[0]),
-        second=say.word(table["feature"].iloc[min(1, len(table) - 1)]),
-        above=say.count(int(above.sum())),
+        first=say.word(above[0] if above else "none"),
+        second=say.word(above[1] if len(above) > 1 else "none"),
+        above=say.count(len(above)),
         all=say.count(len(table), "feature"),
     )
 

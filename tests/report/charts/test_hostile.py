@@ -235,9 +235,14 @@ def test_a_longer_past_helps_only_where_the_curve_rises_to_its_end(ratios, sente
         (
             [0.2, 0.1, -0.1],
             [0.4, 0.2, 0.0],
-            "loses most when a or b is shuffled; the interval is above zero for 2 of 3",
+            "loses skill when a or b is shuffled; the interval is above zero for 2 of 3",
         ),
-        ([0.2, -0.1, 0.05], [0.4, 0.2, 0.1], "loses most when a is shuffled; the interval is above zero for 2 of 3"),
+        (
+            [-0.2, 0.1, 0.05],
+            [0.4, 0.2, 0.1],
+            "loses skill when b or c is shuffled; the interval is above zero for 2 of",
+        ),
+        ([-0.2, -0.1, 0.05], [0.4, 0.2, 0.1], "loses skill when c is shuffled, the only one of 3 features whose"),
         ([-0.2, -0.1, -0.1], [0.4, 0.2, 0.0], "loses nothing beyond its interval when one of 3 features is shuffled"),
         ([np.nan] * 3, [0.4, 0.2, 0.1], "loses nothing beyond its interval"),
         ([0.0] * 3, [0.0] * 3, "forecasts the same whichever of 3 features is shuffled"),
