@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from btcml.forecast.experiment import Experiment
     from btcml.forecast.judge import Judgement
     from btcml.forecast.judge_checks import Finding
+    from btcml.forecast.left_out import LeftOut
     from btcml.market import Source
 
 
@@ -44,7 +45,7 @@ def _declare(parser: ArgumentParser) -> None:
     parser.add_argument("--window", help="training window: candles, days or months (default: 48 months)")
     parser.add_argument("--refit", help='pause between refits: candles, days, months or "half" of the test (default)')
     parser.add_argument("--horizons", help="comma-separated candles ahead, such as 1,3,12,48 (default: 1)")
-    pool = "comma-separated other symbols of the source, on which pooled_lightgbm_mean is fitted, too"
+    pool = "comma-separated other symbols: pooled_lightgbm_mean is fitted on them, too, and each is left out once"
     parser.add_argument("--pool", help=pool)
     parser.add_argument("--burn-in", help="span before the test that is forecast but not scored (default: 60 days)")
     parser.add_argument("--jobs", type=positive, default=2, help="processes; no figure depends on their number")
@@ -61,10 +62,11 @@ def _evaluate(args: Namespace) -> Any:
     days = None if args.days is None else session.run.days
     pool = _names(args.pool) or ()
     keys = {symbol: replace(session.key, symbol=symbol) for symbol in dict.fromkeys([session.key.symbol, *pool])}
-    candles, *_ = (
-        verbs.gather_candles(session.store, session.source, key, days, on_page=progress(str(key)))
-        for key in keys.values()
-    )
+    frames = {
+        symbol: verbs.gather_candles(session.store, session.source, key, days, on_page=progress(str(key)))
+        for symbol, key in keys.items()
+    }
+    candles = frames[session.key.symbol]
     experiment = _experiment(session, candles, args, tuple(keys)[1:])
     say(verbs.series_summary(session.key, candles))
     if args.search is not None:
@@ -74,9 +76,23 @@ def _evaluate(args: Namespace) -> Any:
         result = verbs.evaluate(
             session.store, session.key, candles, experiment=experiment, jobs=args.jobs, backend=backend
         )
+        left_out = _left_out(session, frames, experiment, args.jobs, backend) if pool else None
     late = verbs.minute_prices(session.store, session.key, result)
     label = experiment.label(candles)
-    return {"plan": label} | result.to_dict(late=late) if args.json else f"{label}\n{result}"
+    if args.json:
+        return {"plan": label} | result.to_dict(late=late) | ({"left_out": left_out.to_dict()} if left_out else {})
+    return f"{label}\n{result}" + (f"\n\n{left_out}" if left_out else "")
+
+
+def _left_out(
+    session: Session, frames: dict[str, pd.DataFrame], experiment: Experiment, jobs: int, backend: str
+) -> LeftOut:
+    """Test models of other symbols on each symbol of the pool, over the same span."""
+    from btcml.forecast.experiment import OTHERS_MODEL
+    from btcml.pipeline.evaluate import evaluate_left_out
+
+    plan = experiment.replace(models=(OTHERS_MODEL,), burn_in=None, horizons=(1,), pool=tuple(frames))
+    return evaluate_left_out(session.store, session.key, frames, plan, jobs=jobs, backend=backend)
 
 
 def _experiment(session: Session, candles: pd.DataFrame, args: Namespace, pool: tuple[str, ...]) -> Experiment:

@@ -23,6 +23,9 @@ CAUTION = 0.9
 """Multiplier of the best past factor of a move, which was partly luck: a smaller factor costs little, as the
 loss is flat there, and makes the gain more certain."""
 
+UNSEEN = 0.7
+"""Factor of a model that is fitted on other coins alone: chosen on four coins left out, in 2021 and 2022."""
+
 MIN_DAYS = 30
 """Days of forecasts below which the prior is used."""
 

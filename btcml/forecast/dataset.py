@@ -61,6 +61,8 @@ class Dataset:
         Models are fitted on every stride-th row; for moves it is at most the horizon.
     others
         Datasets of other symbols, on whose rows pooled models are fitted.
+    left_out
+        Whether all models are fitted on the rows of others alone, those of direction and range among them.
     """
 
     sample: Sample
@@ -75,6 +77,7 @@ class Dataset:
     horizon: int = 1
     stride: int = 1
     others: tuple[Dataset, ...] = ()
+    left_out: bool = False
 
     @property
     def scale(self) -> Array:
@@ -85,6 +88,12 @@ class Dataset:
     def length(self) -> pd.Timedelta:
         """Length of a candle."""
         return pd.Timedelta(microseconds=self.prepared.step_us)
+
+    @property
+    def history(self) -> pd.Series:
+        """First and last open time of what models are fitted on; where left out, the first is that of the others."""
+        first = min(int(one.prepared.ticks[0]) for one in (self, *(self.others if self.left_out else ())))
+        return pd.Series(pd.to_datetime([first, int(self.prepared.ticks[-1])], unit="us", utc=True).as_unit("us"))
 
     @property
     def suspect(self) -> NDArray[np.bool_]:
@@ -146,7 +155,8 @@ class Dataset:
         self, model: str, start: pd.Timestamp, cutoff: pd.Timestamp
     ) -> list[tuple[Sample, NDArray[np.int64]]]:
         """Samples, each with the positions of its rows that a model of this name is fitted on."""
-        parts = {"": (self,), POOLED: (self, *self.others), OTHERS: self.others}[pool_of(model)]
+        pool = OTHERS if self.left_out else pool_of(model)
+        parts = {"": (self,), POOLED: (self, *self.others), OTHERS: self.others}[pool]
         return [(one.sample, one.training_rows(start, cutoff)) for one in parts]
 
 

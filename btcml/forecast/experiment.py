@@ -37,7 +37,7 @@ from btcml.forecast.metrics import (
     volatility_third,
 )
 from btcml.forecast.metrics.interval import LEVEL
-from btcml.forecast.models import DIRECTION, POOLED, RANGE, make_model, members_of, pool_of
+from btcml.forecast.models import DIRECTION, OTHERS, POOLED, RANGE, make_model, members_of, pool_of
 from btcml.forecast.money import COSTS_BP, decisions, money, positions
 from btcml.forecast.splits import WalkForward
 from btcml.forecast.statistics import (
@@ -67,6 +67,9 @@ POOL_MODEL = f"{POOLED}lightgbm_mean"
 
 SERVED = (*MODELS, POOL_MODEL)
 """Models that a training can serve."""
+
+OTHERS_MODEL = f"{OTHERS}lightgbm_mean"
+"""Model of a coin without a past of its own (`btcml.forecast.left_out`)."""
 
 RANGE_MODELS: tuple[str, ...] = (RANGE, "ewma", "har", "linear")
 """Models of the size of the next move."""
@@ -193,6 +196,11 @@ class Experiment:
         return replace(self, **changes)
 
     @property
+    def left_out(self) -> bool:
+        """Whether all models are fitted on other symbols alone: then those of direction and range are, too."""
+        return all(pool_of(name) == OTHERS for name in self.models if name != PERSISTENCE)
+
+    @property
     def plan(self) -> WalkForward:
         """The walk-forward plan."""
         given = (self.test_from, self.test_to, self.window, self.refit, self.purge, self.burn_in)
@@ -260,8 +268,10 @@ class Experiment:
     def looks(self, candles: pd.DataFrame, trials: pd.DataFrame, research: pd.DataFrame) -> int:
         """How many looks a run on these candles counts, itself included.
 
-        Tries at other horizons are no looks at the outcomes of this experiment. Runs of the published one count by
-        the new evidence in them; so do those of an experiment without the next candle, as the service repeats it.
+        Tries at other horizons are no looks at the outcomes of this experiment; nor are those of models that are
+        fitted on other symbols alone, which cannot serve this one, unless its own are such. Runs of the published one
+        count by the new evidence in them; so do those that the service repeats: without the next candle, or of such
+        models, with whatever pool.
 
         Parameters
         ----------
@@ -276,8 +286,8 @@ class Experiment:
         """
         start, end = self.test_span(candles)
         trials = self._tried(trials)
-        routine = {} if 1 in self.horizons else json.loads(json.dumps(self.differences(candles)))
-        repeated = np.array([json.loads(given) == routine for given in trials["settings"]], dtype=bool)
+        routine = {} if 1 in self.horizons and not self.left_out else _setting(json.dumps(self.differences(candles)))
+        repeated = np.array([_setting(given) == routine for given in trials["settings"]], dtype=bool)
         published = repeated & trials["test_start"].notna()
         theirs = research["tries"][overlapping(research, (start, end))]
         tried = int((~published).sum()) + int(theirs.sum())
@@ -286,9 +296,10 @@ class Experiment:
         return count_looks([*past, (start, end)], tried, len(self.models))
 
     def _tried(self, trials: pd.DataFrame) -> pd.DataFrame:
-        """Tries at a horizon of this experiment."""
+        """Tries at a horizon of this experiment, of models fitted on other symbols alone or not, as its own are."""
         horizons = [json.loads(given).get("horizons", [1]) for given in trials["settings"]]
-        return trials[np.array([not set(found).isdisjoint(self.horizons) for found in horizons], dtype=bool)]
+        same = np.array([not set(found).isdisjoint(self.horizons) for found in horizons], dtype=bool)
+        return trials[same & (trials["model"].str.startswith(OTHERS) == self.left_out)]
 
     def folds(self, candles: pd.DataFrame) -> pd.DataFrame:
         """Folds on a frame of candles.
@@ -349,7 +360,7 @@ class Experiment:
             If candles of the pool are missing.
         """
         data = self.dataset(candles, others)
-        folds = self.plan.folds(candles["open_time"], self.interval)
+        folds = self.plan.folds(data.history, self.interval)
         raws = walk_horizons(data, folds, self.horizons, self.models, range_models, jobs, backend)
         failed = {name: why for raw in raws.values() for name, why in raw.close.failed.items()}
         models = tuple(name for name in self.models if name not in failed)
@@ -384,7 +395,7 @@ class Experiment:
             replace(make_dataset(frame, self.interval, self.features, "close", found), stride=self.stride)
             for frame, found in zip(frames, suspects, strict=True)
         )
-        return replace(own, others=tuple(rest))
+        return replace(own, others=tuple(rest), left_out=self.left_out)
 
     def forecast(
         self, candles: pd.DataFrame, target: str, models: Sequence[str], *, features: str = "range", jobs: int = 1
@@ -418,6 +429,14 @@ class Experiment:
     def _tested(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Rows of the test, without the burn-in."""
         return frame[frame["open_time"] >= self.plan.first_test].reset_index(drop=True)
+
+
+def _setting(given: str) -> dict[str, Any]:
+    """Fields of a try that differ from the published experiment; the span of coins left out is not one of them."""
+    found: dict[str, Any] = json.loads(given)
+    if all(pool_of(name) == OTHERS for name in found.get("models", [""])):
+        found.pop("test_from", None)
+    return found
 
 
 def _check_models(models: tuple[str, ...], pool: tuple[str, ...]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from btcml.errors import NotReadyError, UsageError
-from btcml.forecast.calibration import CAUTION, calibrated, newest_factor, probability_losses
+from btcml.forecast.calibration import CAUTION, UNSEEN, calibrated, newest_factor, probability_losses
 from btcml.forecast.dataset import Dataset, make_dataset
 from btcml.forecast.distribution import Decision, Distribution, decide, learn_newest, stretch_quantiles
 from btcml.forecast.experiment import horizon_row
@@ -323,17 +323,96 @@ def empty_models(names: tuple[str, ...], horizon: int = 1) -> dict[str, Model]:
 MIN_CANDLES = 2_000
 """Minimum number of candles for training."""
 
+
+class Learned(NamedTuple):
+    """What is learned from out-of-sample forecasts, beside the models: fields of a `Forecaster`.
+
+    Parameters
+    ----------
+    factors, shape, interval_state, quantiles, edges
+        Those of the `Forecaster`.
+    log_scale, log_volatility
+        Median logarithms of the range forecasts and of the known volatility: where another coin begins with these, the
+        edges move with its own.
+    """
+
+    factors: Mapping[str, float]
+    shape: tuple[float, float]
+    interval_state: Mapping[str, Any]
+    quantiles: Sequence[Sequence[float]]
+    edges: Sequence[float]
+    log_scale: float
+    log_volatility: float
+
+
+def learn(raw: RawForecasts, served: Sequence[str], level: float, start: Learned | None = None) -> Learned:
+    """Learn factors, shape, interval and quantiles.
+
+    Parameters
+    ----------
+    served
+        Models whose factors are learned; the classifier's always is.
+    level
+        Nominal coverage of the interval.
+    start
+        What other coins have taught: the interval goes on from it, and the rest is kept where own outcomes are too few.
+    """
+    outcome, scale = interval_inputs(raw)
+    volatility = raw.close.scale
+    log_scale, log_volatility = (float(np.nanmedian(np.log(values))) for values in (scale, volatility))
+    interval = AdaptiveInterval.of_candles(raw.close.data.length, level)
+    quantiles, edges = (found.tolist() for found in learn_newest(outcome / scale, scale, raw.close.day))
+    factors, shape = _factors(raw, served), _shape(raw.ranges)
+    if start is not None:
+        apart = log_scale - start.log_scale
+        interval = AdaptiveInterval.from_state(_moved(start.interval_state, apart, log_volatility - start.log_volatility))
+        factors, shape = dict(start.factors) | {name: factors[name] for name in served}, start.shape
+        if not quantiles:
+            quantiles, edges = start.quantiles, [edge + apart for edge in start.edges]
+    interval.run(outcome, scale, volatility)
+    return Learned(factors, shape, interval.state(), quantiles, edges, log_scale, log_volatility)
+
+
+def _moved(state: Mapping[str, Any], scale: float, volatility: float) -> dict[str, Any]:
+    """State of an interval whose edges are moved by logarithms."""
+    edges = {"edges": scale, "volatility_edges": volatility}
+    return dict(state) | {name: [edge + by for edge in state[name]] for name, by in edges.items()}
+
+
+def mean_learned(parts: Sequence[Learned]) -> Learned:
+    """Return the mean of what several coins teach; edges are counted from each coin's own median."""
+    moved = [_moved(one.interval_state, -one.log_scale, -one.log_volatility) for one in parts]
+    states = [state for state in moved if state["unit"] is not None] or moved[:1]
+    tables = [one for one in parts if len(one.edges)]
+    known = ("unit", "quantiles", "edges", "offsets", "volatility_edges") if states[0]["unit"] is not None else ()
+    state = states[0] | {"recent": 0.0} | {name: _mean([one[name] for one in states]) for name in known}
+    return Learned(
+        factors={DIRECTION: float(np.mean([one.factors[DIRECTION] for one in parts]))},
+        shape=tuple(_mean([one.shape for one in parts])),
+        interval_state=state,
+        quantiles=_mean([one.quantiles for one in tables]) if tables else [],
+        edges=_mean([np.subtract(one.edges, one.log_scale) for one in tables]) if tables else [],
+        log_scale=0.0,
+        log_volatility=0.0,
+    )
+
+
+def _mean(parts: Sequence[Any]) -> Any:
+    return np.mean(parts, axis=0).tolist()
+
+
 HOLDOUT = pd.Timedelta(days=60)
 """Newest candles from which factors and interval are learned where no experiment provides them."""
 
 
-def train_forecaster(
+def train_forecaster(  # noqa: PLR0913 - the options of a training
     candles: pd.DataFrame,
     experiment: Experiment,
     *,
     champion: str = PERSISTENCE,
     raw: RawForecasts | None = None,
     others: Mapping[str, pd.DataFrame] | None = None,
+    start: Learned | None = None,
     jobs: int = 2,
     metadata: Mapping[str, Any] | None = None,
 ) -> Forecaster:
@@ -354,6 +433,8 @@ def train_forecaster(
         Raw forecasts of an experiment over the same candles up to their end: they replace the first fit.
     others
         Candle frames by symbol of the experiment's pool; those of `raw` where it is given.
+    start
+        What other coins have taught, for a coin with few outcomes (`btcml.forecast.left_out.LeftOut.start`).
     jobs
         Processes; the result does not depend on their number.
     metadata
@@ -362,31 +443,28 @@ def train_forecaster(
     Raises
     ------
     NotReadyError
-        If there are fewer than 2,000 candles.
+        If there are fewer than 2,000 candles, and models are not fitted on other symbols alone.
     UsageError
         If the champion is not among the models.
     """
-    if len(candles) < MIN_CANDLES:
+    if len(candles) < MIN_CANDLES and not experiment.left_out:
         msg = f"training needs {MIN_CANDLES} candles, found {len(candles)}: backfill more days"
         raise NotReadyError(msg)
     interval, times = experiment.interval, candles["open_time"]
     close = raw.close.data if raw else experiment.dataset(candles, others)
-    raw = raw or walk_all(close, _holdout(times).folds(times, interval), experiment.models, jobs=jobs)
+    plan = _holdout(times, left_out=close.left_out)
+    raw = raw or walk_all(close, plan.folds(close.history, interval), experiment.models, jobs=jobs)
     served = tuple(name for name in experiment.models if name != PERSISTENCE)
-    outcome, scale = interval_inputs(raw)
-    quantiles, edges = learn_newest(outcome / scale, scale, raw.close.day)
+    learned = learn(raw, served, experiment.level, start)._asdict()
+    del learned["log_scale"], learned["log_volatility"]
     return Forecaster(
         interval=interval,
         features=tuple(item.name for item in features_of(experiment.features)),
         served=served,
         champion=champion,
-        models=fit_all(close, served, times.iloc[0], times.iloc[-1], jobs),
-        factors=_factors(raw, served),
-        shape=_shape(raw.ranges),
-        interval_state=_interval_state(raw, experiment.level),
+        models=fit_all(close, served, close.history.iloc[0], times.iloc[-1], jobs),
         metadata=_facts(candles, close) | dict(metadata or {}),
-        quantiles=quantiles.tolist(),
-        edges=edges.tolist(),
+        **learned,
     )
 
 
@@ -431,10 +509,10 @@ def train_horizon(result: Result, *, jobs: int = 2, facts: Mapping[str, Any] | N
     )
 
 
-def _holdout(open_time: pd.Series) -> WalkForward:
-    """One fold: everything but the held-out span, of at most a fifth of the candles."""
+def _holdout(open_time: pd.Series, *, left_out: bool) -> WalkForward:
+    """One fold: everything but the held-out span, of at most a fifth of the candles; of all where left out."""
     delta = open_time.diff().min()
-    fifth = open_time.iloc[-(len(open_time) // 5)]
+    fifth = open_time.iloc[0 if left_out else -(len(open_time) // 5)]
     start = max(fifth, open_time.iloc[-1] + delta - HOLDOUT)
     return WalkForward(start, window=None, refit=len(open_time), purge=1, burn_in=None)
 
@@ -443,7 +521,7 @@ def _factors(raw: RawForecasts, models: Sequence[str]) -> dict[str, float]:
     factors = {}
     for name in models:
         _, losses, prior = raw_move(raw.close, name)
-        factors[name] = newest_factor(losses, raw.close.day, prior, CAUTION)
+        factors[name] = UNSEEN if raw.close.data.left_out else newest_factor(losses, raw.close.day, prior, CAUTION)
     direction = raw.direction
     if direction is None:
         return factors
@@ -458,13 +536,8 @@ def _shape(ranges: FoldForecasts) -> tuple[float, float]:
     return float(np.nanmedian(high / width)), float(np.nanmedian(-low / width))
 
 
-def _interval_state(raw: RawForecasts, level: float) -> dict[str, Any]:
-    interval = AdaptiveInterval.of_candles(raw.close.data.length, level)
-    interval.run(*interval_inputs(raw), raw.close.scale)
-    return interval.state()
-
-
 def _facts(candles: pd.DataFrame, close: Dataset) -> dict[str, Any]:
     times = candles["open_time"]
-    samples = int((close.ready & close.known & ~close.suspect).sum())
+    parts = close.others if close.left_out else (close,)
+    samples = sum(int((one.ready & one.known & ~one.suspect).sum()) for one in parts)
     return {"window": [times.iloc[0].isoformat(), times.iloc[-1].isoformat()], "samples": samples}

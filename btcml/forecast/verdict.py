@@ -46,7 +46,9 @@ LOOKS_A_SPAN = 150
 """Looks of one test span of new candles, with a verdict every day."""
 
 _MIN = 200
-_RECENT_MONTHS = 6
+RECENT_MONTHS = 6
+"""Newest months of a test in which a model has to be better, too."""
+
 _DAY = pd.Timedelta(days=1)
 _TINY = 0.001
 
@@ -330,7 +332,7 @@ def _is_recent(times: pd.Index) -> NDArray[np.bool_]:
     """Which candles lie in the last six months: all of them where the test is shorter."""
     if times.empty:
         return np.zeros(0, dtype=bool)
-    return np.asarray(times > times.max() - pd.DateOffset(months=_RECENT_MONTHS))
+    return np.asarray(times > times.max() - pd.DateOffset(months=RECENT_MONTHS))
 
 
 def _compare(losses: pd.DataFrame, benchmark: str, horizon: int) -> pd.DataFrame:
@@ -422,15 +424,15 @@ def _figures(row: dict[Any, Any], models: int, of: _Context, *, stays: bool) -> 
 def _recently(row: dict[Any, Any], times: pd.Index) -> Sentence:
     """Figures of a challenger in the last months of the test."""
     recently = Sentence(
-        "and {ratio} in the last {months} months", ratio=_ratio(row["recent_ratio"]), months=_RECENT_MONTHS
+        "and {ratio} in the last {months} months", ratio=_ratio(row["recent_ratio"]), months=RECENT_MONTHS
     )
     if math.isnan(row["recent_ratio"]):
-        recently = Sentence("while no price moved in the last {months} months", months=_RECENT_MONTHS)
+        recently = Sentence("while no price moved in the last {months} months", months=RECENT_MONTHS)
     if _is_recent(times).all():
         days = max(1, round((times.max() - times.min()) / _DAY))
         length = Sentence("{number} day" + "s" * (days > 1), number=days)
         short = "in a test of {days}, shorter than the {months} months of the rule"
-        recently = Sentence(short, days=length, months=_RECENT_MONTHS)
+        recently = Sentence(short, days=length, months=RECENT_MONTHS)
     if row["trend"] <= 0:
         fades = "{recently}; but the trend of its daily skill ends at {skill} %"
         recently = Sentence(fades, recently=recently, skill=f"{100 * row['trend']:.2f}")

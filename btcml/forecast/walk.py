@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 from btcml.errors import NotReadyError, UsageError
 from btcml.forecast.calibration import (
     CAUTION,
+    UNSEEN,
     calibrated,
     probability_losses,
     return_losses,
@@ -325,6 +326,8 @@ def _scaled(walked: FoldForecasts, name: str) -> Array:
     raw, losses, prior = raw_move(walked, name)
     if walked.data.target not in MOVES:
         return raw
+    if walked.data.left_out:  # a coin without a past has no earlier forecasts to learn a factor from
+        return raw * UNSEEN
     return raw * trailing_factor(losses, walked.day, prior, CAUTION, walked.made)
 
 

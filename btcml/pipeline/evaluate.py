@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -13,7 +13,10 @@ from btcml.continuity import suspect_rows
 from btcml.errors import NotReadyError, UsageError
 from btcml.forecast.experiment import Experiment
 from btcml.forecast.forecaster import MIN_CANDLES
+from btcml.forecast.left_out import leave_one_out
+from btcml.forecast.metrics import PERSISTENCE
 from btcml.forecast.search import search
+from btcml.forecast.verdict import plain
 from btcml.market.files import FileMarket
 from btcml.pipeline.ingest import backfill
 from btcml.store.candles import read_candles, read_last_candles
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
     from btcml.candles import SeriesKey
     from btcml.forecast.experiment import Result
+    from btcml.forecast.left_out import LeftOut
     from btcml.market import Source
     from btcml.settings import Settings
     from btcml.store.engine import Store
@@ -40,25 +44,28 @@ def walk_forward_file(settings: Settings, key: SeriesKey) -> Path:
     return series_folder(settings, key) / "walk-forward.parquet"
 
 
-def read_window(store: Store, key: SeriesKey, days: int) -> pd.DataFrame:
-    """Read the newest `days` of candles, or all that are stored.
+def read_newest(store: Store, key: SeriesKey, days: int) -> pd.DataFrame:
+    """Read the newest `days` of candles, or all that are stored."""
+    newest = read_last_candles(store, key, 1)
+    if newest.empty:
+        return newest
+    return read_candles(store, key, start=newest["open_time"].iloc[-1] - pd.Timedelta(days=days))
+
+
+def check_enough(key: SeriesKey, candles: pd.DataFrame, days: int) -> None:
+    """Check that the newest `days` of candles are enough to train on.
 
     Raises
     ------
     NotReadyError
-        If they are too few to train on.
+        If they are not.
     """
-    newest = read_last_candles(store, key, 1)
-    candles = newest
-    if len(newest):
-        candles = read_candles(store, key, start=newest["open_time"].iloc[-1] - pd.Timedelta(days=days))
     if len(candles) < MIN_CANDLES:
         msg = (
             f"training needs {MIN_CANDLES} candles of {key}, found {len(candles)} in the last {days} days: "
             "train on more days, or backfill more first"
         )
         raise NotReadyError(msg)
-    return candles
 
 
 def read_pool(store: Store, key: SeriesKey, experiment: Experiment, candles: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -148,18 +155,58 @@ def evaluate(
         jobs=jobs,
         backend=backend,
     )
-    _count(store, key, candles, result, chosen.differences(candles))
+    _count(store, key, candles, chosen, result.verdict.to_dict()["table"])
     return result
 
 
-def _count(store: Store, key: SeriesKey, candles: pd.DataFrame, result: Result, differences: dict[str, Any]) -> None:
-    """Add the models of a result to the tries of its series; the same on the same candles counts once."""
-    test = [time.isoformat() for time in result.experiment.test_span(candles)]
-    parameters = json.dumps(differences | {"test": test}, sort_keys=True, default=str)
+def evaluate_left_out(
+    store: Store,
+    key: SeriesKey,
+    frames: Mapping[str, pd.DataFrame],
+    experiment: Experiment,
+    *,
+    incumbent: bool = False,
+    jobs: int = 2,
+    backend: str = "loky",
+) -> LeftOut:
+    """Judge a model of other symbols on each of several (`leave_one_out`), and count a look at the candles of each.
+
+    Parameters
+    ----------
+    key
+        Gives market and interval.
+    frames
+        Candles by symbol.
+    """
+    plans = {symbol: experiment.replace(pool=tuple(name for name in frames if name != symbol)) for symbol in frames}
+    keys, looks = {symbol: replace(key, symbol=symbol) for symbol in frames}, {}
+    for symbol, plan in plans.items():
+        looks[symbol] = plan.looks(frames[symbol], read_trials(store, keys[symbol]), read_research(keys[symbol]))
+    found = leave_one_out(experiment, frames, looks=looks, incumbent=incumbent, jobs=jobs, backend=backend)
+    for row in plain(found.table.to_dict("records")):
+        symbol = row["coin"]
+        _count(store, keys[symbol], frames[symbol], plans[symbol], [row | {"model": found.model}])
+    return found
+
+
+def verdict_facts(result: Result, candles: pd.DataFrame) -> dict[str, Any]:
+    """What is kept of a verdict of the next candle: its rule, its span, persistence, tries, and the age of the edge."""
+    months = result.months[["month", "rows", "skill"]].to_dict("records")
+    facts = {"test": [time.isoformat() for time in result.experiment.test_span(candles)], "trials": result.trials}
+    facts |= {"persistence": result.figures[PERSISTENCE], "edge": asdict(result.edge) | {"months": months}}
+    return result.verdict.to_dict() | dict(plain(facts))
+
+
+def _count(
+    store: Store, key: SeriesKey, candles: pd.DataFrame, experiment: Experiment, table: list[dict[str, Any]]
+) -> None:
+    """Add the models of a verdict to the tries of its series; the same on the same candles counts once."""
+    test = [time.isoformat() for time in experiment.test_span(candles)]
+    parameters = json.dumps(experiment.differences(candles) | {"test": test}, sort_keys=True, default=str)
     rows = [
         {"model": row["model"], "parameters": parameters, "score": row["ratio"]}
-        for row in result.verdict.to_dict()["table"]
-        if row["model"] != "persistence"
+        for row in table
+        if row["model"] != PERSISTENCE
     ]
     append_trials(store, key, content_hash([("candles", candles)]), rows, candles["close_time"].iloc[-1])
 

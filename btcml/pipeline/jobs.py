@@ -209,6 +209,8 @@ def training_facts(done: Trained) -> dict[str, Any]:
     facts |= {"ratio": own.get("ratio"), "skill": done.verdict.get("skill"), "dm_p": done.verdict.get("dm_p")}
     facts |= {"verdict": done.verdict.get("reason"), "heads": done.heads, "window": list(done.window)}
     facts["edge"] = done.verdict.get("edge")
+    if left_out := done.verdict.get("left_out"):
+        facts["left_out"] = left_out["table"]
     facts |= {name: getattr(done, name) for name in _FACTS}
     rows = done.figures.items()
     models = {name: {key: row.get(key) for key in ("mae_usd", "ratio", "skill")} for name, row in rows}

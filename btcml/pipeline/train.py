@@ -11,7 +11,7 @@ import math
 import shutil
 import time
 import uuid
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -24,9 +24,18 @@ from btcml.forecast.experiment import MODELS, Experiment
 from btcml.forecast.forecaster import MIN_CANDLES, train_forecaster, train_horizon
 from btcml.forecast.metrics import PERSISTENCE
 from btcml.forecast.models import pool_of
-from btcml.forecast.verdict import decision_due, plain
-from btcml.pipeline.evaluate import evaluate, read_pool, read_window, series_folder, walk_forward_file
+from btcml.forecast.verdict import decision_due
+from btcml.pipeline.evaluate import (
+    check_enough,
+    evaluate,
+    read_newest,
+    read_pool,
+    series_folder,
+    verdict_facts,
+    walk_forward_file,
+)
 from btcml.pipeline.predict import load_served
+from btcml.pipeline.young import Inputs, Judged, judge_young, kept_verdict, read_elders
 from btcml.store.candles import read_last_candles
 from btcml.store.chain import chain_head
 from btcml.store.models import (
@@ -42,7 +51,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from btcml.forecast.experiment import Result
     from btcml.forecast.forecaster import Forecaster, HorizonForecaster
     from btcml.settings import Settings
     from btcml.store.engine import Store
@@ -132,21 +140,24 @@ def train(
     NotReadyError
         If there are too few candles.
     """
-    candles = read_window(store, key, days)
-    experiment = _experiment(store, settings, key, candles, models)
-    snapshot = content_hash([("candles", candles)])
-    facts, figures, judged_at, result = _verdict(store, settings, key, candles, experiment, now, jobs)
-    experiment = experiment if result else _between_verdicts(experiment, facts["champion"])
+    candles = read_newest(store, key, days)
+    elders = read_elders(store, settings, key, candles, days)
+    if not elders:
+        check_enough(key, candles, days)
+    found = _judge(Inputs(store, settings, key, candles, elders, now, jobs), models)
+    snapshot, facts = content_hash([("candles", candles)]), found.facts
+    metadata = {"series": str(key), "snapshot": snapshot, "verdict": facts["reason"]}
     forecaster = train_forecaster(
         candles,
-        experiment,
+        found.experiment,
         champion=facts["champion"],
-        raw=None if result is None else result.raw,
-        others=None if result else read_pool(store, key, experiment, candles),
-        metadata={"series": str(key), "snapshot": snapshot, "verdict": facts["reason"]},
+        raw=None if found.result is None else found.result.raw,
+        others=found.others,
+        start=found.start,
+        metadata=metadata | ({"start": found.start._asdict()} if found.start else {}),
         jobs=jobs,
     )
-    judged, result = result is not None, None  # its raw forecasts are large
+    found = replace(found, result=None) if (judged := found.result is not None) else found  # its forecasts are large
     horizons = _horizons(store, settings, key, candles, now, jobs)
     forecaster = replace(forecaster, horizons={h: horizons[h] for h in settings.btcml_horizons if h in horizons})
     folder = save_forecaster(forecaster, series_folder(settings, key) / _new_name(now), candles)
@@ -157,7 +168,7 @@ def train(
         champion=forecaster.champion,
         judged=judged,
         verdict=facts,
-        figures=figures,
+        figures=found.figures,
         samples=int(forecaster.metadata["samples"]),
         split_train=int((times < tested).sum()),
         split_total=len(candles),
@@ -169,7 +180,7 @@ def train(
         heads=chain_head(store, key),
         horizons={horizon: dict(one.facts) for horizon, one in forecaster.horizons.items()},
     )
-    record_training(store, _records(trained, forecaster, now, judged_at))
+    record_training(store, _records(trained, forecaster, now, found.at))
     _tidy(store, settings, trained)
     return trained
 
@@ -202,34 +213,37 @@ def _between_verdicts(experiment: Experiment, champion: str) -> Experiment:
     return experiment.replace(models=kept, pool=experiment.pool if pool_of(champion) else ())
 
 
-def _verdict(
-    store: Store,
-    settings: Settings,
-    key: SeriesKey,
-    candles: pd.DataFrame,
-    experiment: Experiment,
-    now: pd.Timestamp,
-    jobs: int,
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]], pd.Timestamp, Result | None]:
-    """Facts, figures and time of the newest verdict, and the result where it fell just now."""
+def _judge(of: Inputs, models: tuple[str, ...]) -> Judged:
+    """Newest verdict on a series; where its own proves nothing and there are older symbols, one on their models."""
+    if not of.elders:
+        return _own_verdict(of, models)
+    if kept := kept_verdict(of):
+        return kept
+    try:
+        own = _own_verdict(of, models) if len(of.candles) >= MIN_CANDLES else None
+    except NotReadyError:  # fewer than three days of short candles, or hardly one whose features are known
+        own = None
+    if own and (own.result is None or own.facts["champion"] != PERSISTENCE):
+        return own
+    return judge_young(of, own)
+
+
+def _own_verdict(of: Inputs, models: tuple[str, ...]) -> Judged:
+    """Newest verdict by the candles of the series itself, which falls now where it is due."""
+    store, key, candles, now = of.store, of.key, of.candles, of.now
+    experiment = _experiment(store, of.settings, key, candles, models)
     incumbent = read_champion(store, key)
     if incumbent is not None and incumbent.judged_at is not None and "test" in incumbent.verdict:
         known = {row.name: row.metrics for row in read_models(store, key) if row.artifact == incumbent.artifact}
         facts, own = incumbent.verdict, {name for name in experiment.models if not pool_of(name)}
         able = own <= {*known} and facts["champion"] in {PERSISTENCE, *experiment.models}
         if able and not decision_due(incumbent.judged_at, now):
-            return facts, {PERSISTENCE: facts["persistence"]} | known, incumbent.judged_at, None
-    result = evaluate(store, key, candles, experiment=experiment, jobs=jobs)
-    save_result(result, walk_forward_file(settings, key))
-    return _facts(result, candles), result.figures, now, result
-
-
-def _facts(result: Result, candles: pd.DataFrame) -> dict[str, Any]:
-    """What is kept of a verdict of the next candle: its rule, its span, persistence, tries, and the age of the edge."""
-    months = result.months[["month", "rows", "skill"]].to_dict("records")
-    facts = {"test": [time.isoformat() for time in result.experiment.test_span(candles)], "trials": result.trials}
-    facts |= {"persistence": result.figures[PERSISTENCE], "edge": asdict(result.edge) | {"months": months}}
-    return result.verdict.to_dict() | dict(plain(facts))
+            experiment = _between_verdicts(experiment, facts["champion"])
+            figures, others = {PERSISTENCE: facts["persistence"]} | known, read_pool(store, key, experiment, candles)
+            return Judged(facts, figures, incumbent.judged_at, experiment, others=others)
+    result = evaluate(store, key, candles, experiment=experiment, jobs=of.jobs)
+    save_result(result, walk_forward_file(of.settings, key))
+    return Judged(verdict_facts(result, candles), result.figures, now, experiment, result)
 
 
 def _horizons(
@@ -237,14 +251,14 @@ def _horizons(
 ) -> dict[int, HorizonForecaster]:
     """Models of the longer horizons: those in service, or new ones where they are a week old; none at first."""
     wanted, known = settings.btcml_horizons[1:], _served_horizons(store, settings, key)
-    if known is None:
+    if known is None or len(candles) < MIN_CANDLES:
         return {}
     fresh = {h for h, one in known.items() if now - pd.Timestamp(one.facts["judged_at"]) < _HORIZONS_EVERY}
     if fresh.issuperset(wanted):
         return known
-    experiment = Experiment.default(candles, key.interval, wanted).replace(models=HORIZON_MODELS)
     incumbent = {horizon: one.champion for horizon, one in known.items()}
     try:
+        experiment = Experiment.default(candles, key.interval, wanted).replace(models=HORIZON_MODELS)
         result = evaluate(store, key, candles, experiment=experiment, incumbent=incumbent, jobs=jobs)
     except NotReadyError:  # candles for the next one, but not for the longest
         return known
@@ -328,6 +342,7 @@ def model_card(trained: Trained) -> str:
         f"## What is served\n\n{_served(trained)}",
         f"## Data\n\n{_data(trained)}",
         f"## How good it is\n\n{_skill(trained)}",
+        *([f"## Coins left out\n\n{_left_out(trained)}"] if "left_out" in trained.verdict else []),
         *([f"## Further ahead\n\n{_further(trained)}"] if trained.horizons else []),
         f"## Limits\n\n{_LIMITS}",
         f"## Not for\n\n{_MISUSE}",
@@ -370,6 +385,17 @@ def _skill(trained: Trained) -> str:
     return f"{lead}\n\n{_table(('model', *_FIGURES), rows)}"
 
 
+def _left_out(trained: Trained) -> str:
+    """Table of the coins on which models of other coins were tested."""
+    names = ("rows", "ratio", "z", "p_holm", "recent_ratio", "proven")
+    rows = [(row["coin"], *(_shown(row[name]) for name in names)) for row in trained.verdict["left_out"]["table"]]
+    lead = (
+        "The series is too young for a verdict of its own. Models of other coins serve it once each of these is "
+        "forecast better than no change by models that never saw it:"
+    )
+    return f"{lead}\n\n{_table(('coin', *names), rows)}"
+
+
 def _further(trained: Trained) -> str:
     """Table of the horizons beyond the next candle."""
     names = ("skill", "dm_z", "dm_p", "crps_skill", "coverage_50", "coverage_90", "range_r2")
@@ -387,4 +413,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.5g}" if isinstance(value, (int, float)) and math.isfinite(value) else "-"

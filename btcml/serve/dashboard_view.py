@@ -598,9 +598,12 @@ class View:
             t("verdictNo" if plain else "verdictYes") if known else t("verdictNone") if facts.trainings == [] else ""
         )
         words = [self.chance(judged["dm_p"])] if judged.get("dm_p") is not None else []
+        if str(p.get("model", judged.get("champion"))).startswith("others_"):
+            words, verdict = [], t("verdictPool")
         mark = f' data-verdict="{"no" if plain else "yes"}"' if known else ""
         skill = t.percent(judged.get("skill", p.get("skill")), 2, sign=True)
-        return self._card("skill", skill, " · ".join(filter(None, [*words, verdict])), more=mark)
+        note = " · ".join(filter(None, [*words, verdict]))
+        return self._card("skill", skill, note, title=p.get("verdict") or "", more=mark)
 
     def _live_card(self) -> str:
         facts, t = self.facts, self.text

@@ -294,6 +294,7 @@ def model_info(service: State, key: Key) -> dict[str, Any]:
         "files": sorted(str(file.relative_to(folder)) for file in folder.glob("*/*") if file.is_file()),
         "models": [_model(record) for record in models],
         "horizons": _horizons(service, key),
+        "left_out": next((one.verdict.get("left_out") for one in models if one.role == "champion"), None),
     }
 
 

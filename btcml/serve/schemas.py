@@ -267,6 +267,31 @@ class HorizonFigures(ResponseModel):
     z: Figure = Field(description="Its Diebold-Mariano statistic; negative is better than persistence.")
 
 
+class LeftOutCoin(ResponseModel):
+    """Test of models of other coins on a coin that they never saw."""
+
+    coin: str
+    rows: int
+    ratio: Figure = Field(description="MAE in bp over persistence's.")
+    z: Figure
+    p: Figure
+    p_holm: Figure = Field(description="p after Holm over the coins, times the looks.")
+    recent_ratio: Figure = Field(description="The ratio in the last six months.")
+    looks: int
+    proven: bool
+
+
+class LeftOutProof(ResponseModel):
+    """Whether models of other coins are proven, each of which is left out in turn."""
+
+    model: str
+    proven: bool
+    served: bool = Field(description="Whether the forecasts in service are made by models of the pool.")
+    reason: str
+    pool: list[str]
+    table: list[LeftOutCoin]
+
+
 class ModelInfoResponse(ResponseModel):
     """Where the models are, and what they are."""
 
@@ -277,6 +302,7 @@ class ModelInfoResponse(ResponseModel):
     files: list[str]
     models: list[ModelItem]
     horizons: list[HorizonFigures] = Field(description="Horizons of the training in service; empty before the first.")
+    left_out: LeftOutProof | None = Field(None, description="Where the symbol is too young for a verdict of its own.")
 
 
 class ChallengerItem(ResponseModel):

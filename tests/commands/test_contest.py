@@ -61,6 +61,23 @@ def test_each_horizon_has_a_row_with_its_skill_volatility_and_distribution(capsy
 
 
 @pytest.mark.usefixtures("holed")
+def test_each_symbol_of_a_pool_is_left_out_once(capsys, monkeypatch, store):
+    """A table for people, and the same in JSON; each is a try on its candles."""
+    monkeypatch.setattr("btcml.forecast.experiment.OTHERS_MODEL", "others_ridge")
+    wanted = [*EVALUATE, "--days", "60", "--pool", "ETHUSDT"]
+    assert main(wanted) == 0
+    found = json.loads(capsys.readouterr().out)["left_out"]
+    assert [row["coin"] for row in found["table"]] == ["BTCUSDT", "ETHUSDT"]
+    assert found["model"] == "others_ridge"
+    assert all(row["rows"] > 400 for row in found["table"])
+    assert "others_ridge" in set(read_trials(store, SeriesKey("simulated", "ETHUSDT", "1h"))["model"])
+    assert main(wanted[:5] + wanted[6:]) == 0
+    said = capsys.readouterr().out
+    assert "coins left out" in said
+    assert "on coins left out" in said.splitlines()[-1]
+
+
+@pytest.mark.usefixtures("holed")
 def test_a_gap_in_the_judged_span_is_reported(capsys):
     """Without --days all that is stored takes part, and what is missing in it is said."""
     assert main(["backfill", "--interval", "1d", "--since", "2019-01-01", "--until", "2019-12-31"]) == 0

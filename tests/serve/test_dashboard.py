@@ -740,6 +740,17 @@ def test_no_path_leads_out_of_the_folder(tmp_path):
     assert find_report("", **SERIES, **JUNE)["path"] == ""
 
 
+def test_a_coin_served_by_models_of_others_says_on_what_it_is_proven():
+    """Its own p proves nothing, so it is not shown; the verdict's sentence is the tip of the card."""
+    made = _forecast() | {"model": "others_lightgbm_mean", "skill": None, "verdict": "proven on coins left out"}
+    judged = {"champion": "others_lightgbm_mean", "skill": None, "dm_p": 0.4}
+    card = _view(prediction=made, trainings=[judged])._skill_card()
+    assert "fitted on other coins, and proven on them" in card
+    assert 'title="proven on coins left out"' in card
+    assert "p = " not in card
+    assert "ajustado em outras moedas" in _view("pt-BR", prediction=made, trainings=[judged])._skill_card()
+
+
 def test_a_p_value_is_shown_on_its_own_side_of_the_verdicts_level():
     """The level is written twice, since a kernel does not import the verdict."""
     assert dashboard_view._RULE_P == ALPHA
