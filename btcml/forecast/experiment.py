@@ -177,10 +177,15 @@ class Experiment:
         NotReadyError
             If the candles span less than three days.
         """
-        if len(candles) < 2 or candles["open_time"].iloc[-1] - candles["open_time"].iloc[0] < 3 * _DAY:  # noqa: PLR2004
-            msg = f"an experiment needs candles of three days, found {len(candles)} candles: backfill more days"
+        if candles.empty:
+            msg = "an experiment needs candles of three days, found none: backfill more days"
             raise NotReadyError(msg)
         first, last = candles["open_time"].iloc[0], candles["open_time"].iloc[-1]
+        end = last + interval_delta(interval)
+        if end - first < 3 * _DAY:
+            span = f"{len(candles):,} from {first:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}"
+            msg = f"an experiment needs candles of three days, found {span}: backfill more days"
+            raise NotReadyError(msg)
         test = min(_LONGEST_TEST, (last - first) // _DAY // 3)
         start = (last - test * _DAY).floor("D")
         purge = max(*horizons, 1, math.ceil(_DAY / interval_delta(interval)))
@@ -298,8 +303,9 @@ class Experiment:
     def _tried(self, trials: pd.DataFrame) -> pd.DataFrame:
         """Tries at a horizon of this experiment, of models fitted on other symbols alone or not, as its own are."""
         horizons = [json.loads(given).get("horizons", [1]) for given in trials["settings"]]
-        same = np.array([not set(found).isdisjoint(self.horizons) for found in horizons], dtype=bool)
-        return trials[same & (trials["model"].str.startswith(OTHERS) == self.left_out)]
+        same = [not set(found).isdisjoint(self.horizons) for found in horizons]
+        kind = [str(name).startswith(OTHERS) == self.left_out for name in trials["model"]]
+        return trials[np.array(same, dtype=bool) & np.array(kind, dtype=bool)]
 
     def folds(self, candles: pd.DataFrame) -> pd.DataFrame:
         """Folds on a frame of candles.
@@ -733,10 +739,10 @@ class Result:
 
     def __str__(self) -> str:
         """Tables for a terminal."""
-        shown = ("ratio", "dm_z", "dm_p", "mae_bp", "mae_usd", "direction", "top_direction", "brier_skill")
+        metrics = ("ratio", "dm_z", "dm_p", "mae_bp", "mae_usd", "direction", "top_direction", "brier_skill")
         worth = self.money(0.0)[["rule", "entry", "trips", "turnover", "gross_bp", "break_even_bp", "drawdown"]]
         tables = {
-            "next close": self.scores(metrics=shown),
+            "next close": self.scores(metrics=metrics),
             f"{self.experiment.level:.0%} interval": self.interval,
             "log range": self.range_scores(),
             "by age of the model in months of 30 days": _only(self.scores("age", ["ratio"]), self.leader),
@@ -749,7 +755,8 @@ class Result:
         parts: list[str] = [result.verdict.reason for result in self.family or [self]]
         for title, table in tables.items():
             cells: dict[str, Any] = {"ratio": lambda x: f"{x:.{decimals_apart(x, 1.0, 5)}f}"}
-            parts += ["", title, table.to_string(index=False, formatters=cells, float_format=lambda x: f"{x:.5g}")]
+            shown = table.to_string(index=False, formatters=cells, float_format=lambda x: f"{x:.5g}")
+            parts += ["", title, "none, since too few candles are forecast" if table.empty else shown]
         below = int((self.months["ratio"] < 1).sum())
         counted = f"months with a smaller error than persistence: {below} of {len(self.months)}"
         return "\n".join([*parts, "", counted, self.edge.sentence])

@@ -144,20 +144,11 @@ def train(
     elders = read_elders(store, settings, key, candles, days)
     if not elders:
         check_enough(key, candles, days)
-    found = _judge(Inputs(store, settings, key, candles, elders, now, jobs), models)
-    snapshot, facts = content_hash([("candles", candles)]), found.facts
-    metadata = {"series": str(key), "snapshot": snapshot, "verdict": facts["reason"]}
-    forecaster = train_forecaster(
-        candles,
-        found.experiment,
-        champion=facts["champion"],
-        raw=None if found.result is None else found.result.raw,
-        others=found.others,
-        start=found.start,
-        metadata=metadata | ({"start": found.start._asdict()} if found.start else {}),
-        jobs=jobs,
-    )
-    found = replace(found, result=None) if (judged := found.result is not None) else found  # its forecasts are large
+    inputs = Inputs(store, settings, key, candles, elders, now, jobs)
+    found = _judge(inputs, models)
+    snapshot, facts, judged = content_hash([("candles", candles)]), found.facts, found.result is not None
+    forecaster = _fit(inputs, found, snapshot)
+    found = replace(found, result=None)  # its raw forecasts are large
     horizons = _horizons(store, settings, key, candles, now, jobs)
     forecaster = replace(forecaster, horizons={h: horizons[h] for h in settings.btcml_horizons if h in horizons})
     folder = save_forecaster(forecaster, series_folder(settings, key) / _new_name(now), candles)
@@ -183,6 +174,23 @@ def train(
     record_training(store, _records(trained, forecaster, now, found.at))
     _tidy(store, settings, trained)
     return trained
+
+
+def _fit(of: Inputs, found: Judged, snapshot: str) -> Forecaster:
+    """Fit what is served of the next candle."""
+    metadata: dict[str, Any] = {"series": str(of.key), "snapshot": snapshot, "verdict": found.facts["reason"]}
+    if found.start:
+        metadata["start"] = found.start._asdict()
+    return train_forecaster(
+        of.candles,
+        found.experiment,
+        champion=found.facts["champion"],
+        raw=None if found.result is None else found.result.raw,
+        others=found.others,
+        start=found.start,
+        metadata=metadata,
+        jobs=of.jobs,
+    )
 
 
 def _new_name(now: pd.Timestamp) -> str:

@@ -194,6 +194,27 @@ def test_persistence_has_no_skill_and_an_oracle_has_all():
     assert found.scores(metrics=["skill"]).set_index("model")["skill"].to_dict() == {"persistence": 0.0, "ridge": 1.0}
 
 
+def test_three_days_of_short_candles_are_three_days():
+    """To the close of the last; what is missing is said as a span, not as a number of candles."""
+    times = pd.DataFrame({"open_time": pd.date_range("2025-06-28", periods=4_320, freq="min", tz="UTC")})
+    assert Experiment.default(times, "1m").test_from == "2025-06-30T00:00:00+00:00"
+    with pytest.raises(
+        NotReadyError, match="of three days, found 4,319 from 2025-06-28 00:00 to 2025-06-30 23:59: back"
+    ):
+        Experiment.default(times.iloc[:-1], "1m")
+    with pytest.raises(NotReadyError, match="of three days, found none"):
+        Experiment.default(times.iloc[:0], "1m")
+
+
+def test_a_table_without_rows_is_none():
+    """An interval needs 500 outcomes first, more than a year of daily candles."""
+    span = pd.Timestamp("2024-01-01", tz="UTC"), pd.Timestamp("2025-01-01", tz="UTC")
+    candles = SimulatedMarket().fetch_candles("BTCUSDT", "1d", *span)
+    said = str(Experiment.default(candles, "1d").replace(models=("ridge",)).run(candles, jobs=1))
+    assert "90% interval\nnone, since too few candles are forecast" in said
+    assert "Empty DataFrame" not in said
+
+
 def test_the_first_look_is_one_and_the_next_day_adds_a_part_of_one(candles):
     """Overlapping verdicts count by what is new in them; other models and settings count whole."""
     standard = Experiment.default(candles, "5m")

@@ -12,7 +12,7 @@ from btcml.errors import NotReadyError, UsageError
 from btcml.forecast.experiment import Experiment
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.cluster import joblib_backend
-from btcml.pipeline.evaluate import evaluate, minute_prices, read_window, search_before
+from btcml.pipeline.evaluate import check_enough, evaluate, minute_prices, read_newest, search_before
 from btcml.store.candles import read_candles, upsert_candles
 from btcml.store.models import read_champion, read_research, read_trials
 
@@ -66,7 +66,7 @@ def test_money_is_entered_a_minute_late_where_the_minutes_are_stored(store, cand
 def test_too_few_candles_are_an_error_with_advice(store):
     """One sentence."""
     with pytest.raises(NotReadyError, match="backfill more first"):
-        read_window(store, KEY, 30)
+        check_enough(KEY, read_newest(store, KEY, 30), 30)
 
 
 def test_every_try_of_a_search_is_counted(store, candles):
