@@ -357,20 +357,31 @@ def learn(raw: RawForecasts, served: Sequence[str], level: float, start: Learned
     start
         What other coins have taught: the interval goes on from it, and the rest is kept where own outcomes are too few.
     """
-    outcome, scale = interval_inputs(raw)
-    volatility = raw.close.scale
-    log_scale, log_volatility = (float(np.nanmedian(np.log(values))) for values in (scale, volatility))
-    interval = AdaptiveInterval.of_candles(raw.close.data.length, level)
+    (outcome, scale), volatility = interval_inputs(raw), raw.close.scale
     quantiles, edges = (found.tolist() for found in learn_newest(outcome / scale, scale, raw.close.day))
-    factors, shape = _factors(raw, served), _shape(raw.ranges)
+    factors, shape, middle = _factors(raw, served), _shape(raw.ranges), _middle(raw)
     if start is not None:
-        apart = log_scale - start.log_scale
-        interval = AdaptiveInterval.from_state(_moved(start.interval_state, apart, log_volatility - start.log_volatility))
         factors, shape = dict(start.factors) | {name: factors[name] for name in served}, start.shape
         if not quantiles:
-            quantiles, edges = start.quantiles, [edge + apart for edge in start.edges]
+            quantiles, edges = start.quantiles, [edge + middle[0] - start.log_scale for edge in start.edges]
+    interval = begin_interval(raw, level, start)
     interval.run(outcome, scale, volatility)
-    return Learned(factors, shape, interval.state(), quantiles, edges, log_scale, log_volatility)
+    return Learned(factors, shape, interval.state(), quantiles, edges, *middle)
+
+
+def begin_interval(raw: RawForecasts, level: float, start: Learned | None = None) -> AdaptiveInterval:
+    """Interval that has learned nothing yet from these forecasts; with a start, what other coins have taught."""
+    if start is None:
+        return AdaptiveInterval.of_candles(raw.close.data.length, level)
+    scale, volatility = _middle(raw)
+    moved = _moved(start.interval_state, scale - start.log_scale, volatility - start.log_volatility)
+    return AdaptiveInterval.from_state(moved)
+
+
+def _middle(raw: RawForecasts) -> tuple[float, float]:
+    """Median logarithms of the range forecasts and of the known volatility."""
+    scale, volatility = (np.log(values) for values in (interval_inputs(raw)[1], raw.close.scale))
+    return float(np.nanmedian(scale)), float(np.nanmedian(volatility))
 
 
 def _moved(state: Mapping[str, Any], scale: float, volatility: float) -> dict[str, Any]:

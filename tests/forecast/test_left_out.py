@@ -12,7 +12,7 @@ from btcml.candles import as_candles
 from btcml.errors import NotReadyError, UsageError
 from btcml.forecast.artifacts import load_forecaster, save_forecaster
 from btcml.forecast.experiment import Experiment
-from btcml.forecast.forecaster import learn, mean_learned, train_forecaster
+from btcml.forecast.forecaster import begin_interval, mean_learned, train_forecaster
 from btcml.forecast.intervals import AdaptiveInterval
 from btcml.forecast.left_out import is_young, leave_one_out, left_out_experiment, young_experiment
 from btcml.forecast.walk import interval_inputs
@@ -169,17 +169,13 @@ def test_the_interval_of_a_coin_without_outcomes_holds_what_it_says(coins, proof
         others = {name: frame[frame["open_time"] < end] for name, frame in coins.items()}
         plan = young_experiment(own, "15m", tuple(coins), MODEL)
         raw = plan.run(own, others=others, jobs=1).raw
-        first = learn(raw, (MODEL,), 0.9, proof.start)
-        assert first.interval_state["unit"] is not None
         held.append(_held(raw, proof.start))
     assert np.mean(held) == pytest.approx(0.9, abs=0.02)
 
 
 def _held(raw, start):
     y, scale = interval_inputs(raw)
-    apart = np.nanmedian(np.log(scale)) - start.log_scale
-    state = dict(start.interval_state) | {"edges": [edge + apart for edge in start.interval_state["edges"]]}
-    bounds = AdaptiveInterval.from_state(state).run(y, scale)
+    bounds = begin_interval(raw, 0.9, start).run(y, scale, raw.close.scale)
     known = bounds["lo"].notna().to_numpy()
     assert known.sum() > 650
     return (bounds["lo"].le(y) & bounds["hi"].ge(y))[known].mean()
