@@ -371,14 +371,18 @@ _MISUSE = """* Trading on it: what is left after costs is nothing.
 
 
 def _served(trained: Trained) -> str:
-    reason = trained.verdict.get("reason", "no verdict yet")
-    return f"`{trained.champion}` serves the close: {reason}. Judged {'now' if trained.judged else 'earlier today'}."
+    reason = trained.verdict.get("reason", "no verdict yet.")
+    return f"`{trained.champion}` serves the close: {reason} Judged {'now' if trained.judged else 'earlier today'}."
 
 
 def _data(trained: Trained) -> str:
     first, last = trained.window
+    proof = trained.verdict.get("left_out", {"served": False})
+    fitted = f"of which {trained.samples:,} were fitted on"
+    if proof["served"]:
+        fitted = f"forecast by models fitted on {trained.samples:,} candles of {', '.join(proof['pool'])}"
     return (
-        f"{trained.split_total:,} final candles from {first} to {last}, of which {trained.samples:,} were fitted on. "
+        f"{trained.split_total:,} final candles from {first} to {last}, {fitted}. "
         f"Content hash of the candles: `{trained.snapshot}`. Suspect spans were left out of the fit."
     )
 

@@ -70,8 +70,8 @@ class Judged:
 
 
 def read_elders(store: Store, settings: Settings, key: SeriesKey, candles: pd.DataFrame, days: int) -> Frames:
-    """Read the other symbols of the settings with enough candles for a young series; none where it is not young."""
-    if not is_young(candles):
+    """Read the other symbols of the settings with enough candles for a young series; none where it is not, or empty."""
+    if candles.empty or not is_young(candles):
         return {}
     symbols = [symbol for symbol in settings.btcml_symbols if symbol != key.symbol]
     frames = {symbol: read_newest(store, replace(key, symbol=symbol), days) for symbol in symbols}
@@ -140,8 +140,9 @@ def _conclusion(of: Inputs, result: Result, proof: LeftOut) -> tuple[bool, float
     """Whether the model serves, its own error over that of no change where own candles are enough to tell, and why."""
     ratio, times = _own_ratio(result), of.candles["open_time"]
     served = proof.proven and (ratio is None or ratio < 1)
-    days = (times.iloc[-1] - times.iloc[0]).days
-    own = f"{of.key.symbol} has {len(times):,} candles of {days} days, and nothing is proven on them alone."
+    days = max(1, round((times.iloc[-1] - times.iloc[0]) / pd.Timedelta(days=1)))
+    span = f"{days} day" + "s" * (days > 1)
+    own = f"{of.key.symbol} has {len(times):,} candles of {span}, and nothing is proven on them alone."
     if ratio is not None:
         own += f" On them {OTHERS_MODEL} has {ratio:.{decimals_apart(ratio, 1.0, 4)}f} of the error of no change."
     return served, ratio, f"{OTHERS_MODEL if served else PERSISTENCE} is champion: {own} {proof.reason}"

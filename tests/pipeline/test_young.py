@@ -79,14 +79,17 @@ def test_a_young_series_is_served_by_models_that_are_proven_on_coins_left_out(st
     proof = done.verdict["left_out"]
     assert (proof["pool"], proof["proven"], proof["served"]) == ([*OLD], True, True)
     assert [row["coin"] for row in proof["table"]] == [*OLD]
-    assert "BTCUSDT has 192 candles of 1 days, and nothing is proven on them alone." in done.verdict["reason"]
+    assert "BTCUSDT has 192 candles of 2 days, and nothing is proven on them alone." in done.verdict["reason"]
     assert "is proven on coins left out: ETHUSDT, SOLUSDT" in done.verdict["reason"]
     made = predict_newest(store, key, load_served(store, pooled, key)).prediction
     assert made.model == MODEL
     assert made.close != made.last_close
     assert made.lo < made.last_close < made.hi
     assert 0 < made.prob_up < 1
-    assert "| ETHUSDT |" in (series_folder(pooled, key) / CARD).read_text(encoding="utf-8")
+    card = (series_folder(pooled, key) / CARD).read_text(encoding="utf-8")
+    assert "| ETHUSDT |" in card
+    assert f"forecast by models fitted on {done.samples:,} candles of ETHUSDT, SOLUSDT." in card
+    assert ".." not in card
     assert training_facts(done)["left_out"][0]["coin"] == "ETHUSDT"
     assert LeftOutProof.model_validate(model_info(Answering(store, pooled), key)["left_out"]).proven
     assert [set(read_trials(store, replace(key, symbol=symbol))["model"]) for symbol in OLD] == [{MODEL}, {MODEL}]
@@ -144,10 +147,12 @@ def test_a_series_with_a_verdict_of_its_own_keeps_it_where_something_is_proven(s
 
 @pytest.mark.usefixtures("elders")
 def test_what_a_young_series_lacks_is_said_in_a_sentence(store, pooled, key, market, settings):
-    """Fewer than two older symbols, and fewer candles than the features need."""
+    """Fewer than two older symbols, no candles, and fewer than the features need."""
     with pytest.raises(NotReadyError, match=r"training needs 2000 candles of .*, found 192 in the last 1095 days"):
         train(store, settings, key, now=market.time)
     few = replace(key, symbol="BNBUSDT")
+    with pytest.raises(NotReadyError, match=r"training needs 2000 candles of .*BNBUSDT.*, found 0 in the last"):
+        train(store, pooled, few, now=market.time)
     backfill(store, market, few, (market.time - pd.Timedelta(hours=10), market.time))
     with pytest.raises(NotReadyError, match=r"need 104 candles of .* without a gap, found 40: ingest more"):
         train(store, pooled, few, now=market.time)
