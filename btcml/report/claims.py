@@ -188,8 +188,10 @@ def currency(symbol: str) -> str:
     return next((quote for quote in _CURRENCIES if symbol.endswith(quote)), "")
 
 
-def price(value: float, unit: str = "", significant: int = 5) -> Quantity:
+def price(value: float, unit: str = "", significant: int = 5, *, beside: float | None = None) -> Quantity:
     """Return an amount of quote currency with so many significant digits, or all before the point.
+
+    Beside another amount it has more where they would look equal, as in `number`.
 
     Examples
     --------
@@ -198,7 +200,7 @@ def price(value: float, unit: str = "", significant: int = 5) -> Quantity:
     """
     size = abs(_finite(value, "price"))
     places = significant - 1 - math.floor(math.log10(size)) if size > 0 else 0
-    return number(value, max(places, 0), unit)
+    return number(value, max(places, 0), unit, beside=beside)
 
 
 def bp(value: float, digits: int = 2, *, sign: bool = False, beside: float | None = None) -> Quantity:

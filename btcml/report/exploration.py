@@ -57,6 +57,30 @@ def daily_candles(candles: pd.DataFrame) -> pd.DataFrame:
     return candles.groupby(day).agg(kinds).reset_index()
 
 
+def turning_points(days: pd.DataFrame) -> pd.DataFrame:
+    """Highest close, lowest close and largest move from the close of one day to that of the next.
+
+    Parameters
+    ----------
+    days
+        From `daily_candles`.
+
+    Returns
+    -------
+    DataFrame
+        With the rows of the days as index: ``kind`` (highest, lowest or move), ``day``, ``close`` and ``value`` (the
+        close, or the move as a fraction of the close before). Of equal ones it is the first. Nothing moves across a
+        day without a candle; where all closes are equal, there is no row.
+    """
+    close = days["close"]
+    moves = close.pct_change().where(days["day"].diff() == pd.Timedelta(days=1)).fillna(0.0)
+    found = {"highest": (close.idxmax(), close), "lowest": (close.idxmin(), close), "move": (moves.abs().idxmax(), moves)}
+    turns = days.loc[[row for row, _ in found.values()], ["day", "close"]]
+    turns = turns.assign(kind=list(found), value=[values[row] for row, values in found.values()])
+    real = (turns["kind"] != "move") | (turns["value"] != 0)
+    return turns[real & (close.nunique() > 1)]
+
+
 def daily_volatility(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
     """Realized volatility by day and its third.
 

@@ -33,12 +33,14 @@ from btcml.errors import ReportError
 from btcml.files import resource
 from btcml.report import claims as say
 from btcml.report.claims import Quantity
+from btcml.report.labels import LETTER, LINE
 from btcml.report.language import local_text, translated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from btcml.report.claims import Claim
+    from btcml.report.labels import PointLabels
 
 
 _STYLE = mpl.rc_params_from_file(resource("reports/template") / "charts.mplstyle", use_default_template=False)
@@ -60,7 +62,6 @@ _WIDTHS = {"wide": 7.6, "narrow": 4.05}
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.86, 0.32, 0.26, 0.5
 _NAMES = 1.75  # inches for the names of features
 _BAR = 0.6  # inches for a scale of colours
-_LINE, _LETTER = 0.18, 0.078  # inches of a line of text, and of a letter
 _SAMPLE = 5  # letters that the sample of a line and the space around it take
 _STACKED = 0.8  # height of a panel below others, over that of one beside them
 
@@ -139,9 +140,12 @@ class Drawing(Figure):
         Its axes, row by row.
     bar
         Axes of the scale of colours, right of all panels.
+    labels
+        Labels of points of a line.
     """
 
     bar: Axes | None = None
+    labels: PointLabels | None = None
 
     def __init__(self, rows: int, columns: int, height: float, left: float, bottom: float, **shared: Any) -> None:
         super().__init__(figsize=(_WIDTHS["wide"], height))
@@ -165,7 +169,9 @@ class Drawing(Figure):
         rooms = [(panel, panel.get_position().width * width) for panel in self.panels]
         above = max(_name_above(panel, room) for panel, room in rooms)
         below = max(_fit_labels(panel, room) for panel, room in rooms)
-        self._margins(width, body, _TOP + _LINE * above, self._bottom + _LINE * below)
+        self._margins(width, body, _TOP + LINE * above, self._bottom + LINE * below)
+        if self.labels:
+            self.labels.place()
 
     def _place(self, *, stacked: bool) -> None:
         grid = GridSpec(len(self.panels), 1, figure=self) if stacked else self._grid
@@ -187,7 +193,7 @@ def _name_above(panel: Axes, room: float) -> int:
     if not english:
         return 0
     labels = [translated(label) for label in english]
-    fit = int(room / _LETTER / (max(map(len, labels)) + _SAMPLE))
+    fit = int(room / LETTER / (max(map(len, labels)) + _SAMPLE))
     columns = min(max(fit, 1), len(labels))
     panel.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns)
     return -(-len(labels) // columns)
@@ -195,12 +201,12 @@ def _name_above(panel: Axes, room: float) -> int:
 
 def _fit_labels(panel: Axes, room: float) -> int:
     """Wrap the label of the horizontal axis, leave out ticks that have no room; return the lines that were added."""
-    label = textwrap.fill(translated(panel.get_xlabel().replace("\n", " ")), int(room / _LETTER) + _SAMPLE)
+    label = textwrap.fill(translated(panel.get_xlabel().replace("\n", " ")), int(room / LETTER) + _SAMPLE)
     panel.set_xlabel(label)
     if isinstance(panel.xaxis.get_major_locator(), FixedLocator):
         ticks = [text.get_text() for text in panel.get_xticklabels()]
         letters = sum(max(map(len, text.split("\n"))) + 1 for text in ticks)
-        if (step := math.ceil(letters * _LETTER / room)) > 1:
+        if (step := math.ceil(letters * LETTER / room)) > 1:
             panel.set_xticks(panel.get_xticks()[::step], ticks[::step])
     return label.count("\n")
 

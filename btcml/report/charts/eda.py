@@ -25,14 +25,17 @@ from btcml.report.figures import (
     date_axis,
     heat_map,
     panels,
+    published,
     thousands,
 )
+from btcml.report.labels import PointLabel, PointLabels
 from btcml.report.language import ENGLISH, in_language
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _POINTS = 700
+_TALL = 4.4  # inches of a price whose turning points are labelled
 _LAGS, _FAR = 48, 4
 _ALMOST = 0.1
 _OVER_MEAN = {"volume": "volume, over its mean", "volatility": "volatility, over its mean"}
@@ -65,12 +68,14 @@ def headline(returns: pd.Series) -> say.Claim:
 
 
 def price_and_volume(candles: pd.DataFrame, symbol: str) -> Chart:
-    """Daily close and volume over the whole span."""
+    """Daily close and volume over the whole span, with its turning points."""
     unit = say.currency(symbol)
     days = exploration.daily_candles(candles)
-    figure, axes = _price_panels(days["volume"])
-    shown = _thinned(days)
-    axes[0].plot(shown["day"], shown["close"], color=SERIES[0])
+    turns = exploration.turning_points(published(days))
+    figure, axes = _price_panels(days["volume"], _TALL)
+    kept = _thinned(days).index.union(turns.index).union(turns.index - 1).intersection(days.index)
+    shown = days.loc[kept]
+    (line,) = axes[0].plot(shown["day"], shown["close"], color=SERIES[0])
     axes[0].set_ylabel(str(say.claim("close, {unit}", unit=say.word(unit))) if unit else "close")
     for lower in axes[1:]:
         lower.fill_between(shown["day"], shown["volume"], color=SERIES[6], step="mid", linewidth=0)
@@ -78,25 +83,84 @@ def price_and_volume(candles: pd.DataFrame, symbol: str) -> Chart:
     for part in axes:
         thousands(part)
     date_axis(axes[-1])
-    alt = "Line of the daily close" + " above an area of the daily volume" * (len(axes) - 1) + "."
+    if len(turns):
+        _mark_turns(axes[0], days, turns)
+        figure.labels = PointLabels(line, _turn_labels(axes[0], turns))
+    alt = "Line of the daily close" + " with its turning points" * bool(len(turns))
+    alt += " above an area of the daily volume" * (len(axes) - 1) + "."
     return Chart("price-and-volume", days, partial(_price_and_volume_claim, unit=unit), figure, alt)
 
 
+def _mark_turns(axes: Axes, days: pd.DataFrame, turns: pd.DataFrame) -> None:
+    """Draw the turning points as dots, and the largest move as a line from the close before."""
+    for row in turns.index[turns["kind"] == "move"]:
+        axes.plot(days["day"][row - 1 : row + 1], days["close"][row - 1 : row + 1], color=SERIES[1], linewidth=2.2)
+    axes.plot(turns["day"], turns["close"], color=SERIES[1], marker="o", markersize=4.5, linestyle="none")
+
+
+def _turn_labels(axes: Axes, turns: pd.DataFrame) -> list[PointLabel]:
+    """One label for each day with a turning point."""
+    values, labels = _turn_values(turns, ""), []
+    for day, part in turns.groupby("day"):
+        kinds = list(part["kind"])
+        texts = [_turn_text(kind, values[kind]) for kind in kinds]
+        above = kinds[0] == "highest" if kinds[0] != "move" else None
+        x, y = float(axes.convert_xunits(day)), part["close"].iloc[0]
+        labels.append(PointLabel(x, y, ((*texts, str(say.day(day))),), above))
+    return labels
+
+
+def _turn_text(kind: str, value: say.Quantity) -> str:
+    text = say.cases(
+        (kind == "highest", "highest: {value}"),
+        (kind == "lowest", "lowest: {value}"),
+        (True, "largest move: {value}"),
+        value=value,
+    )
+    return str(text)
+
+
+def _turn_values(turns: pd.DataFrame, unit: str) -> dict[str, say.Quantity]:
+    """Values of the turning points by their kind: highest and lowest close look as different as they are."""
+    values = dict(zip(turns["kind"], turns["value"], strict=True))
+    other = {"highest": "lowest", "lowest": "highest"}
+    return {
+        kind: say.price(value, unit, beside=values[other[kind]])
+        if kind in other
+        else say.percent(value, 1, sign=True, beside=0.0)
+        for kind, value in values.items()
+    }
+
+
 def _price_and_volume_claim(days: pd.DataFrame, unit: str) -> say.Claim:
-    return say.claim(
-        "In this span the price went from {first} to {last}, between {low} and {high}."
-        + " The volume of every candle is zero: this source does not record it." * (not days["volume"].any()),
+    turns = exploration.turning_points(days)
+    values = _turn_values(turns, unit)
+    times = {f"{kind}_day": say.day(day) for kind, day in zip(turns["kind"], turns["day"], strict=True)}
+    whole = "In this span the price went from {first} to {last}"
+    ends = ". The highest daily close was {highest} on {highest_day}, the lowest {lowest} on {lowest_day}"
+    low, high = days["low"].min(), days["high"].max()
+    price = say.cases(
+        (low == high, "The price was {last} in all of this span."),
+        (not values, whole + ", between {low} and {high}."),
+        ("move" in values, whole + ends + "; from one close to the next it moved most on {move_day}, by {move}."),
+        (True, whole + ends + "."),
         first=say.price(days["open"].iloc[0], unit),
         last=say.price(days["close"].iloc[-1], unit),
-        low=say.price(days["low"].min(), unit),
-        high=say.price(days["high"].max(), unit),
+        low=say.price(low, unit, beside=high),
+        high=say.price(high, unit, beside=low),
+        **values,
+        **times,
     )
+    if days["volume"].any():
+        return price
+    none = "{price} The volume of every candle is zero: this source does not record it."
+    return say.claim(none, price=price.as_word())
 
 
-def _price_panels(volume: pd.Series) -> tuple[Drawing, list[Axes]]:
+def _price_panels(volume: pd.Series, height: float = 3.9) -> tuple[Drawing, list[Axes]]:
     """Axes of the price and, where there is any volume, of the volume below it."""
     rows = 2 if volume.any() else 1
-    return panels(rows, 1, 3.9, sharex=True, height_ratios=[3, 1][:rows])
+    return panels(rows, 1, height, sharex=True, height_ratios=[3, 1][:rows])
 
 
 def newest_candles(candles: pd.DataFrame, symbol: str, most: int = 72) -> Chart:

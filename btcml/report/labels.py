@@ -1,0 +1,209 @@
+"""Labels of points of a line, which cover neither the line nor each other, and stay within their panel.
+
+Where they stand follows from the number of their letters, not from the measures of a font, so that it is the same on
+every machine. All lengths are inches, from the lower left corner of the panel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import combinations, product
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, MaxNLocator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from matplotlib.artist import Artist
+    from numpy.typing import NDArray
+
+LINE, LETTER = 0.18, 0.078
+"""Inches of a line of text, and of a letter."""
+
+_GAP, _EDGE = 0.09, 0.04  # inches between a point and its label, and between a label and the edge
+_BASELINE = 0.05  # inches of a line of text that are below its letters
+_STEM = 0.03  # inches on both sides of what leads from a point to its label
+_FAR = 0.2  # inches between a point and its label from which on a stem is drawn
+_ONE_LINE = 0.65  # share of the panel that one line of a label may take
+_ALIGNMENTS = (0.5, 0.0, 1.0)  # share of a label that is left of its point
+_TICKS = 5
+
+
+@dataclass(frozen=True)
+class PointLabel:
+    """What is written beside a point of a line.
+
+    Attributes
+    ----------
+    x, y
+        The point, in the units of the axes.
+    rows
+        Rows of texts; those of one row stand on one line where there is room, else below each other.
+    above
+        Whether it stands above the line or below it; None where either will do.
+    """
+
+    x: float
+    y: float
+    rows: tuple[tuple[str, ...], ...]
+    above: bool | None = None
+
+    def lines(self, width: float) -> list[str]:
+        """Return its lines of text in a panel of this width."""
+        whole = [(", ".join(row), row) for row in self.rows]
+        return [text for one, row in whole for text in ((one,) if len(one) * LETTER <= _ONE_LINE * width else row)]
+
+
+@dataclass(frozen=True)
+class _Box:
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    def meets(self, other: _Box) -> bool:
+        beside = self.left < other.right and other.left < self.right
+        return beside and self.bottom < other.top and other.bottom < self.top
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A label at one of its places: its lines, the box around them, and what leads to it from its point."""
+
+    lines: list[str]
+    box: _Box
+    stem: _Box
+
+    def meets(self, other: _Place) -> bool:
+        return self.box.meets(other.box) or self.box.meets(other.stem) or self.stem.meets(other.box)
+
+    @property
+    def far(self) -> float:
+        """Distance between the point and the label."""
+        return self.stem.top - self.stem.bottom
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A panel with its line and labels: horizontal places are inches, vertical ones shares of the line's height."""
+
+    width: float
+    height: float
+    line: NDArray[np.float64]
+    labels: tuple[PointLabel, ...]
+
+    @property
+    def bands(self) -> tuple[float, float]:
+        """Heights that are kept free below and above the line, for the labels that stand there."""
+        sides = [[label for label in self.labels if label.above is above] for above in (False, True)]
+        below, above = (max((len(label.lines(self.width)) for label in side), default=0) for side in sides)
+        return LINE * below + _GAP + _EDGE, LINE * above + _GAP + _EDGE
+
+    def places(self) -> tuple[_Place, ...] | None:
+        """Return where the labels stand, as near to their points as they can; None where some would meet."""
+        below, above = self.bands
+        scale = np.array([1.0, self.height - below - above])
+        line = self.line * scale + [0.0, below]
+        points = [replace(label, y=label.y * scale[1] + below) for label in self.labels]
+        choices = product(*([*self._choices(label, line)] for label in points))
+        free = [places for places in choices if not any(one.meets(other) for one, other in combinations(places, 2))]
+        return min(free, key=lambda places: round(sum(place.far for place in places), 2), default=None)
+
+    def _choices(self, label: PointLabel, line: NDArray[np.float64]) -> Iterable[_Place]:
+        """Places of a label right above and right below the line, on either side of its point."""
+        lines = label.lines(self.width)
+        wide, high = LETTER * max(map(len, lines)), LINE * len(lines)
+        for above, share in product((True, False), _ALIGNMENTS):
+            left = min(max(label.x - share * wide, _EDGE), self.width - _EDGE - wide)
+            reached = _heights(line, left, left + wide)
+            bottom = float(reached.max()) + _GAP if above else float(reached.min()) - _GAP - high
+            fits = -1e-9 <= bottom - _EDGE and bottom + high + _EDGE <= self.height + 1e-9
+            if fits and label.above in {above, None}:
+                ends = (label.y, bottom) if above else (bottom + high, label.y)
+                stem = _Box(label.x - _STEM, ends[0], label.x + _STEM, ends[1])
+                yield _Place(lines, _Box(left, bottom, left + wide, bottom + high), stem)
+
+
+def _heights(line: NDArray[np.float64], left: float, right: float) -> NDArray[np.float64]:
+    """Heights of a line between two places."""
+    x, y = line.T
+    inside = (x > left) & (x < right)
+    return np.concatenate([np.interp([left, right], x, y), y[inside]])
+
+
+def _merged(labels: tuple[PointLabel, ...]) -> tuple[PointLabel, ...]:
+    """Join each label that has no side to the nearest of those that have one."""
+    fixed = [label for label in labels if label.above is not None]
+    for label in (label for label in labels if label.above is None):
+        near = min(range(len(fixed)), key=lambda place: abs(fixed[place].x - label.x))
+        fixed[near] = replace(fixed[near], rows=fixed[near].rows + label.rows)
+    return tuple(fixed)
+
+
+class PointLabels:
+    """Labels of points of one line, which `place` puts where the panel of a drawing has room for them.
+
+    Parameters
+    ----------
+    line
+        A line that is drawn, with at least two different values.
+    labels
+        At most one above, one below and one on either side, which stands beside one of the others where there is
+        no other room.
+    """
+
+    def __init__(self, line: Line2D, labels: Iterable[PointLabel]) -> None:
+        self._line, self._labels = line, tuple(labels)
+        self._artists: list[Artist] = []
+
+    def place(self) -> None:
+        """Put the labels into the panel at its present size; the vertical axis grows by the room that they take."""
+        for artist in self._artists:
+            artist.remove()
+        panel = self._panel(self._labels)
+        places = panel.places()
+        if places is None:
+            panel = self._panel(_merged(self._labels))
+            places = panel.places() or ()
+        self._limit(panel)
+        self._artists = [artist for place in places for artist in self._draw(place, panel)]
+
+    def _panel(self, labels: tuple[PointLabel, ...]) -> _Panel:
+        """The panel in inches, its line and labels between the lowest and the highest value."""
+        axes = self._line.axes
+        corner, (low, high) = axes.get_position(), self._values()
+        width, height = np.array([corner.width, corner.height]) * axes.get_figure().get_size_inches()
+        first, last = axes.get_xlim()
+        start, scale = np.array([first, low]), np.array([width / (last - first), 1 / (high - low)])
+        line = (np.asarray(self._line.get_xydata()) - start) * scale
+        points = [((label.x, label.y) - start) * scale for label in labels]
+        moved = tuple(replace(label, x=x, y=y) for label, (x, y) in zip(labels, points, strict=True))
+        return _Panel(float(width), float(height), line, moved)
+
+    def _values(self) -> tuple[float, float]:
+        values = np.asarray(self._line.get_ydata())
+        return float(values.min()), float(values.max())
+
+    def _limit(self, panel: _Panel) -> None:
+        """Give the axis its limits, and ticks only where the line is: none is below all prices."""
+        (low, high), (below, above) = self._values(), panel.bands
+        inch = (high - low) / (panel.height - below - above)
+        axes = self._line.axes
+        axes.set_ylim(low - below * inch, high + above * inch)
+        ticks = MaxNLocator(_TICKS).tick_values(low, high)
+        axes.yaxis.set_major_locator(FixedLocator(ticks[(ticks >= low) & (ticks <= high)]))
+
+    def _draw(self, place: _Place, panel: _Panel) -> Iterable[Artist]:
+        axes, box, stem = self._line.axes, place.box, place.stem
+        for row, text in enumerate(reversed(place.lines)):
+            x, y = (box.left + box.right) / 2, box.bottom + LINE * row + _BASELINE
+            where = {"transform": axes.transAxes, "ha": "center", "va": "baseline", "fontsize": 9}
+            yield axes.text(x / panel.width, y / panel.height, text, **where)
+        if place.far > _FAR:
+            x, ends = (stem.left + stem.right) / 2 / panel.width, np.array([stem.bottom, stem.top]) / panel.height
+            color = mpl.rcParams["axes.edgecolor"]
+            yield axes.add_artist(Line2D([x, x], ends, transform=axes.transAxes, color=color, linewidth=0.8))
