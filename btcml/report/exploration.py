@@ -74,11 +74,10 @@ def turning_points(days: pd.DataFrame) -> pd.DataFrame:
     """
     close = days["close"]
     moves = close.pct_change().where(days["day"].diff() == pd.Timedelta(days=1)).fillna(0.0)
-    found = {"highest": (close.idxmax(), close), "lowest": (close.idxmin(), close), "move": (moves.abs().idxmax(), moves)}
-    turns = days.loc[[row for row, _ in found.values()], ["day", "close"]]
-    turns = turns.assign(kind=list(found), value=[values[row] for row, values in found.values()])
-    real = (turns["kind"] != "move") | (turns["value"] != 0)
-    return turns[real & (close.nunique() > 1)]
+    rows = {"highest": int(close.argmax()), "lowest": int(close.argmin()), "move": int(moves.abs().argmax())}
+    table = days.iloc[list(rows.values())][["day", "close"]].assign(kind=list(rows))
+    table["value"] = table["close"].where(table["kind"] != "move", moves)
+    return table[(table["value"] != 0) & (close.min() < close.max())]
 
 
 def daily_volatility(candles: pd.DataFrame, interval: str) -> pd.DataFrame:

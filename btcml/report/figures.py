@@ -171,7 +171,7 @@ class Drawing(Figure):
         below = max(_fit_labels(panel, room) for panel, room in rooms)
         self._margins(width, body, _TOP + LINE * above, self._bottom + LINE * below)
         if self.labels:
-            self.labels.place()
+            self.labels.place(*self.get_size_inches())
 
     def _place(self, *, stacked: bool) -> None:
         grid = GridSpec(len(self.panels), 1, figure=self) if stacked else self._grid

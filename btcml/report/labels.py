@@ -16,9 +16,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
 LINE, LETTER = 0.18, 0.078
@@ -31,6 +32,7 @@ _FAR = 0.2  # inches between a point and its label from which on a stem is drawn
 _ONE_LINE = 0.65  # share of the panel that one line of a label may take
 _ALIGNMENTS = (0.5, 0.0, 1.0)  # share of a label that is left of its point
 _TICKS = 5
+_SIZE = 9
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,15 @@ class PointLabel:
 
     Attributes
     ----------
-    x, y
-        The point, in the units of the axes.
+    point
+        Which point of the line it is.
     rows
         Rows of texts; those of one row stand on one line where there is room, else below each other.
     above
         Whether it stands above the line or below it; None where either will do.
     """
 
-    x: float
-    y: float
+    point: int
     rows: tuple[tuple[str, ...], ...]
     above: bool | None = None
 
@@ -108,23 +109,23 @@ class _Panel:
         below, above = self.bands
         scale = np.array([1.0, self.height - below - above])
         line = self.line * scale + [0.0, below]
-        points = [replace(label, y=label.y * scale[1] + below) for label in self.labels]
-        choices = product(*([*self._choices(label, line)] for label in points))
+        choices = product(*([*self._choices(label, line)] for label in self.labels))
         free = [places for places in choices if not any(one.meets(other) for one, other in combinations(places, 2))]
         return min(free, key=lambda places: round(sum(place.far for place in places), 2), default=None)
 
-    def _choices(self, label: PointLabel, line: NDArray[np.float64]) -> Iterable[_Place]:
+    def _choices(self, label: PointLabel, line: NDArray[np.float64]) -> Iterator[_Place]:
         """Places of a label right above and right below the line, on either side of its point."""
         lines = label.lines(self.width)
         wide, high = LETTER * max(map(len, lines)), LINE * len(lines)
+        x, y = line[label.point]
         for above, share in product((True, False), _ALIGNMENTS):
-            left = min(max(label.x - share * wide, _EDGE), self.width - _EDGE - wide)
+            left = min(max(x - share * wide, _EDGE), self.width - _EDGE - wide)
             reached = _heights(line, left, left + wide)
             bottom = float(reached.max()) + _GAP if above else float(reached.min()) - _GAP - high
-            fits = -1e-9 <= bottom - _EDGE and bottom + high + _EDGE <= self.height + 1e-9
+            fits = bottom >= 0 and bottom + high <= self.height
             if fits and label.above in {above, None}:
-                ends = (label.y, bottom) if above else (bottom + high, label.y)
-                stem = _Box(label.x - _STEM, ends[0], label.x + _STEM, ends[1])
+                ends = (y, bottom) if above else (bottom + high, y)
+                stem = _Box(x - _STEM, ends[0], x + _STEM, ends[1])
                 yield _Place(lines, _Box(left, bottom, left + wide, bottom + high), stem)
 
 
@@ -139,71 +140,63 @@ def _merged(labels: tuple[PointLabel, ...]) -> tuple[PointLabel, ...]:
     """Join each label that has no side to the nearest of those that have one."""
     fixed = [label for label in labels if label.above is not None]
     for label in (label for label in labels if label.above is None):
-        near = min(range(len(fixed)), key=lambda place: abs(fixed[place].x - label.x))
+        near = min(range(len(fixed)), key=lambda place: abs(fixed[place].point - label.point))
         fixed[near] = replace(fixed[near], rows=fixed[near].rows + label.rows)
     return tuple(fixed)
 
 
 class PointLabels:
-    """Labels of points of one line, which `place` puts where the panel of a drawing has room for them.
+    """Labels of points of a line, which `place` puts where the panel of a drawing has room for them.
 
     Parameters
     ----------
-    line
-        A line that is drawn, with at least two different values.
+    axes
+        The panel; the line, with at least two different values, is the first that was drawn there.
     labels
-        At most one above, one below and one on either side, which stands beside one of the others where there is
-        no other room.
+        At most one above, one below and one on either side, which joins one of the others where there is no room.
     """
 
-    def __init__(self, line: Line2D, labels: Iterable[PointLabel]) -> None:
-        self._line, self._labels = line, tuple(labels)
+    def __init__(self, axes: Axes, labels: Iterable[PointLabel]) -> None:
+        self._axes, self._labels = axes, tuple(labels)
+        self._line = np.asarray(axes.lines[0].get_xydata())
+        self._low, self._high = self._line[:, 1].min(), self._line[:, 1].max()
         self._artists: list[Artist] = []
 
-    def place(self) -> None:
-        """Put the labels into the panel at its present size; the vertical axis grows by the room that they take."""
+    def place(self, width: float, height: float) -> None:
+        """Put the labels into a drawing of this size; the vertical axis grows by the room that they take."""
         for artist in self._artists:
             artist.remove()
-        panel = self._panel(self._labels)
+        corner = self._axes.get_position()
+        size = corner.width * width, corner.height * height
+        panel = self._panel(self._labels, *size)
         places = panel.places()
         if places is None:
-            panel = self._panel(_merged(self._labels))
+            panel = self._panel(_merged(self._labels), *size)
             places = panel.places() or ()
         self._limit(panel)
         self._artists = [artist for place in places for artist in self._draw(place, panel)]
 
-    def _panel(self, labels: tuple[PointLabel, ...]) -> _Panel:
-        """The panel in inches, its line and labels between the lowest and the highest value."""
-        axes = self._line.axes
-        corner, (low, high) = axes.get_position(), self._values()
-        width, height = np.array([corner.width, corner.height]) * axes.get_figure().get_size_inches()
-        first, last = axes.get_xlim()
-        start, scale = np.array([first, low]), np.array([width / (last - first), 1 / (high - low)])
-        line = (np.asarray(self._line.get_xydata()) - start) * scale
-        points = [((label.x, label.y) - start) * scale for label in labels]
-        moved = tuple(replace(label, x=x, y=y) for label, (x, y) in zip(labels, points, strict=True))
-        return _Panel(float(width), float(height), line, moved)
-
-    def _values(self) -> tuple[float, float]:
-        values = np.asarray(self._line.get_ydata())
-        return float(values.min()), float(values.max())
+    def _panel(self, labels: tuple[PointLabel, ...], width: float, height: float) -> _Panel:
+        first, last = self._axes.get_xlim()
+        line = (self._line - [first, self._low]) / [(last - first) / width, self._high - self._low]
+        return _Panel(width, height, line, labels)
 
     def _limit(self, panel: _Panel) -> None:
         """Give the axis its limits, and ticks only where the line is: none is below all prices."""
-        (low, high), (below, above) = self._values(), panel.bands
-        inch = (high - low) / (panel.height - below - above)
-        axes = self._line.axes
-        axes.set_ylim(low - below * inch, high + above * inch)
-        ticks = MaxNLocator(_TICKS).tick_values(low, high)
-        axes.yaxis.set_major_locator(FixedLocator(ticks[(ticks >= low) & (ticks <= high)]))
+        below, above = panel.bands
+        inch = (self._high - self._low) / (panel.height - below - above)
+        self._axes.set_ylim(self._low - below * inch, self._high + above * inch)
+        ticks = np.asarray(MaxNLocator(_TICKS).tick_values(self._low, self._high))
+        self._axes.yaxis.set_major_locator(FixedLocator(ticks[(ticks >= self._low) & (ticks <= self._high)]))
 
-    def _draw(self, place: _Place, panel: _Panel) -> Iterable[Artist]:
-        axes, box, stem = self._line.axes, place.box, place.stem
+    def _draw(self, place: _Place, panel: _Panel) -> Iterator[Artist]:
+        box, stem, inside = place.box, place.stem, self._axes.transAxes
         for row, text in enumerate(reversed(place.lines)):
-            x, y = (box.left + box.right) / 2, box.bottom + LINE * row + _BASELINE
-            where = {"transform": axes.transAxes, "ha": "center", "va": "baseline", "fontsize": 9}
-            yield axes.text(x / panel.width, y / panel.height, text, **where)
+            x, y = (box.left + box.right) / 2 / panel.width, (box.bottom + LINE * row + _BASELINE) / panel.height
+            yield self._axes.text(x, y, text, transform=inside, ha="center", va="baseline", fontsize=_SIZE)
         if place.far > _FAR:
-            x, ends = (stem.left + stem.right) / 2 / panel.width, np.array([stem.bottom, stem.top]) / panel.height
-            color = mpl.rcParams["axes.edgecolor"]
-            yield axes.add_artist(Line2D([x, x], ends, transform=axes.transAxes, color=color, linewidth=0.8))
+            x, ends = (stem.left + stem.right) / 2 / panel.width, [stem.bottom / panel.height, stem.top / panel.height]
+            line = Line2D(
+                [x, x], ends, transform=inside, color=mpl.rcParams["axes.edgecolor"], linewidth=0.8, zorder=1.5
+            )
+            yield self._axes.add_artist(line)

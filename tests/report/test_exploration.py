@@ -120,3 +120,25 @@ def test_a_price_that_never_moves_is_refused():
     """A test statistic of nothing would be NaN."""
     with pytest.raises(ReportError, match="moving values"):
         stationarity(candles(np.full(200, 100.0)))
+
+
+def test_turning_points_are_those_of_a_search_by_hand():
+    """Oracle: a loop over all days; of equal ones it is the first."""
+    close = np.random.default_rng(2).integers(90, 110, size=60).astype(float)
+    days = exploration.daily_candles(candles(close, step="D", drop=[10, 11, 30]))
+    table = exploration.turning_points(days).set_index("kind")
+    pairs = [(one, other) for one, other in zip(days.index, days.index[1:], strict=False)]
+    whole = [pair for pair in pairs if (days["day"][pair[1]] - days["day"][pair[0]]).days == 1]
+    size = {b: days["close"][b] / days["close"][a] - 1 for a, b in whole}
+    assert table.at["highest", "value"] == max(days["close"])
+    assert table.at["lowest", "day"] == days["day"][list(days["close"]).index(min(days["close"]))]
+    largest = max(size, key=lambda row: abs(size[row]))
+    assert table.loc["move", ["day", "value"]].tolist() == [days["day"][largest], pytest.approx(size[largest])]
+
+
+def test_what_does_not_move_has_no_turning_point():
+    """Equal closes have none; where the price changes across a missing day alone, there is no move."""
+    days = exploration.daily_candles(candles([1.0, 1.0, 5.0, 2.0, 2.0], step="D", drop=[2]))
+    assert list(exploration.turning_points(days)["kind"]) == ["highest", "lowest"]
+    assert exploration.turning_points(days.iloc[:2]).empty
+    assert exploration.turning_points(days.iloc[:1]).empty

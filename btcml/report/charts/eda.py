@@ -70,12 +70,12 @@ def headline(returns: pd.Series) -> say.Claim:
 def price_and_volume(candles: pd.DataFrame, symbol: str) -> Chart:
     """Daily close and volume over the whole span, with its turning points."""
     unit = say.currency(symbol)
-    days = exploration.daily_candles(candles)
-    turns = exploration.turning_points(published(days))
+    days = published(exploration.daily_candles(candles))
+    turns = exploration.turning_points(days)
     figure, axes = _price_panels(days["volume"], _TALL)
-    kept = _thinned(days).index.union(turns.index).union(turns.index - 1).intersection(days.index)
-    shown = days.loc[kept]
-    (line,) = axes[0].plot(shown["day"], shown["close"], color=SERIES[0])
+    kept = _thinned(days).index.union(turns.index).union(turns.index - 1)
+    shown = days[days.index.isin(kept)]
+    axes[0].plot(shown["day"], shown["close"], color=SERIES[0])
     axes[0].set_ylabel(str(say.claim("close, {unit}", unit=say.word(unit))) if unit else "close")
     for lower in axes[1:]:
         lower.fill_between(shown["day"], shown["volume"], color=SERIES[6], step="mid", linewidth=0)
@@ -85,7 +85,7 @@ def price_and_volume(candles: pd.DataFrame, symbol: str) -> Chart:
     date_axis(axes[-1])
     if len(turns):
         _mark_turns(axes[0], days, turns)
-        figure.labels = PointLabels(line, _turn_labels(axes[0], turns))
+        figure.labels = PointLabels(axes[0], _turn_labels(shown, turns))
     alt = "Line of the daily close" + " with its turning points" * bool(len(turns))
     alt += " above an area of the daily volume" * (len(axes) - 1) + "."
     return Chart("price-and-volume", days, partial(_price_and_volume_claim, unit=unit), figure, alt)
@@ -98,15 +98,15 @@ def _mark_turns(axes: Axes, days: pd.DataFrame, turns: pd.DataFrame) -> None:
     axes.plot(turns["day"], turns["close"], color=SERIES[1], marker="o", markersize=4.5, linestyle="none")
 
 
-def _turn_labels(axes: Axes, turns: pd.DataFrame) -> list[PointLabel]:
+def _turn_labels(shown: pd.DataFrame, turns: pd.DataFrame) -> list[PointLabel]:
     """One label for each day with a turning point."""
     values, labels = _turn_values(turns, ""), []
-    for day, part in turns.groupby("day"):
+    for row, part in turns.groupby(level=0):
         kinds = list(part["kind"])
         texts = [_turn_text(kind, values[kind]) for kind in kinds]
         above = kinds[0] == "highest" if kinds[0] != "move" else None
-        x, y = float(axes.convert_xunits(day)), part["close"].iloc[0]
-        labels.append(PointLabel(x, y, ((*texts, str(say.day(day))),), above))
+        day = str(say.day(part["day"].iloc[0]))
+        labels.append(PointLabel(list(shown.index).index(row), ((*texts, day),), above))
     return labels
 
 
