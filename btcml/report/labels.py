@@ -27,7 +27,6 @@ LINE, LETTER = 0.18, 0.078
 
 _GAP, _EDGE = 0.09, 0.04  # inches between a point and its label, and between a label and the edge
 _BASELINE = 0.05  # inches of a line of text that are below its letters
-_STEM = 0.03  # inches on both sides of what leads from a point to its label
 _FAR = 0.2  # inches between a point and its label from which on a stem is drawn
 _ONE_LINE = 0.65  # share of the panel that one line of a label may take
 _ALIGNMENTS = (0.5, 0.0, 1.0)  # share of a label that is left of its point
@@ -73,19 +72,22 @@ class _Box:
 
 @dataclass(frozen=True)
 class _Place:
-    """A label at one of its places: its lines, the box around them, and what leads to it from its point."""
+    """A label at one of its places: its lines, the box around them, and its point."""
 
     lines: list[str]
     box: _Box
-    stem: _Box
+    x: float
+    y: float
 
-    def meets(self, other: _Place) -> bool:
-        return self.box.meets(other.box) or self.box.meets(other.stem) or self.stem.meets(other.box)
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Heights of the point and of the nearest edge of the label."""
+        return self.y, self.box.bottom if self.box.bottom > self.y else self.box.top
 
     @property
     def far(self) -> float:
         """Distance between the point and the label."""
-        return self.stem.top - self.stem.bottom
+        return abs(self.ends[1] - self.ends[0])
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class _Panel:
     @property
     def bands(self) -> tuple[float, float]:
         """Heights that are kept free below and above the line, for the labels that stand there."""
-        sides = [[label for label in self.labels if label.above is above] for above in (False, True)]
+        sides = [[label for label in self.labels if label.above in {above, None}] for above in (False, True)]
         below, above = (max((len(label.lines(self.width)) for label in side), default=0) for side in sides)
         return LINE * below + _GAP + _EDGE, LINE * above + _GAP + _EDGE
 
@@ -110,7 +112,9 @@ class _Panel:
         scale = np.array([1.0, self.height - below - above])
         line = self.line * scale + [0.0, below]
         choices = product(*([*self._choices(label, line)] for label in self.labels))
-        free = [places for places in choices if not any(one.meets(other) for one, other in combinations(places, 2))]
+        free = [
+            places for places in choices if not any(one.box.meets(other.box) for one, other in combinations(places, 2))
+        ]
         return min(free, key=lambda places: round(sum(place.far for place in places), 2), default=None)
 
     def _choices(self, label: PointLabel, line: NDArray[np.float64]) -> Iterator[_Place]:
@@ -122,11 +126,8 @@ class _Panel:
             left = min(max(x - share * wide, _EDGE), self.width - _EDGE - wide)
             reached = _heights(line, left, left + wide)
             bottom = float(reached.max()) + _GAP if above else float(reached.min()) - _GAP - high
-            fits = bottom >= 0 and bottom + high <= self.height
-            if fits and label.above in {above, None}:
-                ends = (y, bottom) if above else (bottom + high, y)
-                stem = _Box(x - _STEM, ends[0], x + _STEM, ends[1])
-                yield _Place(lines, _Box(left, bottom, left + wide, bottom + high), stem)
+            if label.above in {above, None}:
+                yield _Place(lines, _Box(left, bottom, left + wide, bottom + high), x, y)
 
 
 def _heights(line: NDArray[np.float64], left: float, right: float) -> NDArray[np.float64]:
@@ -190,13 +191,12 @@ class PointLabels:
         self._axes.yaxis.set_major_locator(FixedLocator(ticks[(ticks >= self._low) & (ticks <= self._high)]))
 
     def _draw(self, place: _Place, panel: _Panel) -> Iterator[Artist]:
-        box, stem, inside = place.box, place.stem, self._axes.transAxes
+        box, inside = place.box, self._axes.transAxes
         for row, text in enumerate(reversed(place.lines)):
             x, y = (box.left + box.right) / 2 / panel.width, (box.bottom + LINE * row + _BASELINE) / panel.height
             yield self._axes.text(x, y, text, transform=inside, ha="center", va="baseline", fontsize=_SIZE)
         if place.far > _FAR:
-            x, ends = (stem.left + stem.right) / 2 / panel.width, [stem.bottom / panel.height, stem.top / panel.height]
-            line = Line2D(
-                [x, x], ends, transform=inside, color=mpl.rcParams["axes.edgecolor"], linewidth=0.8, zorder=1.5
-            )
-            yield self._axes.add_artist(line)
+            x, color = place.x / panel.width, mpl.rcParams["axes.edgecolor"]
+            ends = [end / panel.height for end in place.ends]
+            stem = Line2D([x, x], ends, transform=inside, color=color, linewidth=0.8, zorder=1.5)
+            yield self._axes.add_artist(stem)

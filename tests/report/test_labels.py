@@ -1,0 +1,59 @@
+"""Where labels of points stand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from btcml.report.figures import canvas
+from btcml.report.labels import PointLabel, PointLabels
+
+
+def drawn(values, *labels: PointLabel, drawing: str = "wide"):
+    """The axes of a line with its labels."""
+    figure, axes = canvas(3.0)
+    axes.plot(np.arange(len(values)), values)
+    figure.labels = PointLabels(axes, labels)
+    figure.lay_out(drawing)
+    figure.draw_without_rendering()
+    return axes
+
+
+@pytest.mark.parametrize("drawing", ["wide", "narrow"])
+def test_the_axis_has_room_for_the_label_with_most_lines(drawing):
+    """A label that may stand on either side needs it on both: one of four lines stays within its panel."""
+    rows = tuple((f"row {number}",) for number in range(4))
+    for point in (1, 3):
+        axes = drawn([5.0, 6.0, 5.0, 4.0, 5.0], PointLabel(point, rows), drawing=drawing)
+        frame, boxes = axes.get_window_extent(), [text.get_window_extent() for text in axes.texts]
+        assert len(boxes) == 4
+        assert frame.y0 <= min(box.y0 for box in boxes)
+        assert max(box.y1 for box in boxes) <= frame.y1
+
+
+def test_a_label_stands_on_its_side_and_as_near_as_it_can():
+    """Above a peak, below a trough, and beside a slope where the room is."""
+    axes = drawn([1.0, 2.0, 1.0], PointLabel(1, (("top",),), above=True), PointLabel(0, (("end",),), above=False))
+    peak, trough = (axes.transData.transform(point)[1] for point in ((1, 2.0), (0, 1.0)))
+    top, end = (text.get_window_extent() for text in axes.texts)
+    assert 0 < top.y0 - peak < 20
+    assert 0 < trough - end.y1 < 20
+    (free,) = drawn([3.0, 3.0, 1.0, 3.0, 3.0], PointLabel(2, (("here",),))).texts
+    assert free.get_position()[1] < 0.2
+
+
+def test_a_label_far_from_its_point_is_led_to_from_there():
+    """Between two peaks that are nearer than its text is wide, and above another label: a line leads to it."""
+    values = [3.0, *[5.0, 1.0] * 40, 3.0]
+    axes = drawn(values, PointLabel(40, (("a long text, " * 3,),), above=True))
+    stem = axes.lines[1]
+    assert stem.get_xdata()[0] == stem.get_xdata()[1]
+    assert len(drawn(values, PointLabel(1, (("top",),), above=True)).lines) == 1
+
+
+def test_texts_of_a_row_stand_below_each_other_where_there_is_no_room():
+    """The wide drawing has one line, the narrow one two."""
+    label = PointLabel(1, (("a text of some length", "2025-01-01"),))
+    assert [text.get_text() for text in drawn([1.0, 2.0], label).texts] == ["a text of some length, 2025-01-01"]
+    narrow = drawn([1.0, 2.0], label, drawing="narrow").texts
+    assert {text.get_text() for text in narrow} == {"a text of some length", "2025-01-01"}
