@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 LINE, LETTER = 0.18, 0.078
 """Inches of a line of text, and of a letter."""
 
-_GAP, _EDGE = 0.09, 0.04  # inches between a point and its label, and between a label and the edge
+_SIZE, _DIGIT, _OTHER = 9, 0.08, 0.068  # points of a label, inches of a digit in it and of another letter
+_GAP, _EDGE = 0.09, 0.04  # inches above or below a label between it and the line, and on its other sides
 _BASELINE = 0.05  # inches of a line of text that are below its letters
 _FAR = 0.2  # inches between a point and its label from which on a stem is drawn
 _ONE_LINE = 0.65  # share of the panel that one line of a label may take
-_ALIGNMENTS = (0.5, 0.0, 1.0)  # share of a label that is left of its point
+_ALIGNMENTS = (0.5, 0.25, 0.75, 0.0, 1.0)  # share of a label that is left of its point
 _TICKS = 5
-_SIZE = 9
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class PointLabel:
     def lines(self, width: float) -> list[str]:
         """Return its lines of text in a panel of this width."""
         whole = [(", ".join(row), row) for row in self.rows]
-        return [text for one, row in whole for text in ((one,) if len(one) * LETTER <= _ONE_LINE * width else row)]
+        return [text for one, row in whole for text in ((one,) if _length(one) <= _ONE_LINE * width else row)]
 
 
 @dataclass(frozen=True)
@@ -120,14 +120,20 @@ class _Panel:
     def _choices(self, label: PointLabel, line: NDArray[np.float64]) -> Iterator[_Place]:
         """Places of a label right above and right below the line, on either side of its point."""
         lines = label.lines(self.width)
-        wide, high = LETTER * max(map(len, lines)), LINE * len(lines)
+        wide, high = max(map(_length, lines)) + 2 * _EDGE, LINE * len(lines)
         x, y = line[label.point]
         for above, share in product((True, False), _ALIGNMENTS):
-            left = min(max(x - share * wide, _EDGE), self.width - _EDGE - wide)
+            left = min(max(x - share * wide, 0.0), self.width - wide)
             reached = _heights(line, left, left + wide)
             bottom = float(reached.max()) + _GAP if above else float(reached.min()) - _GAP - high
             if label.above in {above, None}:
                 yield _Place(lines, _Box(left, bottom, left + wide, bottom + high), x, y)
+
+
+def _length(text: str) -> float:
+    """Return about the inches that a text takes, rather more than less."""
+    digits = sum(map(str.isdecimal, text))
+    return _DIGIT * digits + _OTHER * (len(text) - digits)
 
 
 def _heights(line: NDArray[np.float64], left: float, right: float) -> NDArray[np.float64]:

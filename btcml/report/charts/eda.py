@@ -123,13 +123,11 @@ def _turn_text(kind: str, value: say.Quantity) -> str:
 def _turn_values(turns: pd.DataFrame, unit: str) -> dict[str, say.Quantity]:
     """Values of the turning points by their kind: highest and lowest close look as different as they are."""
     values = dict(zip(turns["kind"], turns["value"], strict=True))
-    other = {"highest": "lowest", "lowest": "highest"}
-    return {
-        kind: say.price(value, unit, beside=values[other[kind]])
-        if kind in other
-        else say.percent(value, 1, sign=True, beside=0.0)
-        for kind, value in values.items()
-    }
+    beside = {"highest": values.get("lowest"), "lowest": values.get("highest")}
+    shown = {kind: say.price(values[kind], unit, beside=beside[kind]) for kind in beside if kind in values}
+    if "move" in values:
+        shown["move"] = say.percent(values["move"], 1, sign=True, beside=0.0)
+    return shown
 
 
 def _price_and_volume_claim(days: pd.DataFrame, unit: str) -> say.Claim:
@@ -137,13 +135,13 @@ def _price_and_volume_claim(days: pd.DataFrame, unit: str) -> say.Claim:
     values = _turn_values(turns, unit)
     times = {f"{kind}_day": say.day(day) for kind, day in zip(turns["kind"], turns["day"], strict=True)}
     whole = "In this span the price went from {first} to {last}"
-    ends = ". The highest daily close was {highest} on {highest_day}, the lowest {lowest} on {lowest_day}"
+    closes = whole + ", with daily closes between {lowest} and {highest}"
     low, high = days["low"].min(), days["high"].max()
     price = say.cases(
         (low == high, "The price was {last} in all of this span."),
         (not values, whole + ", between {low} and {high}."),
-        ("move" in values, whole + ends + "; from one close to the next it moved most on {move_day}, by {move}."),
-        (True, whole + ends + "."),
+        ("move" in values, closes + "; the largest move of one day was {move}, on {move_day}."),
+        (True, closes + "."),
         first=say.price(days["open"].iloc[0], unit),
         last=say.price(days["close"].iloc[-1], unit),
         low=say.price(low, unit, beside=high),

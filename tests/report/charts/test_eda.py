@@ -86,9 +86,8 @@ def test_turning_points_are_labelled_with_date_and_value_as_the_sentence_has_the
         "lowest: 90.000, 2024-02-29",
     }
     assert told(chart) == (
-        "In this span the price went from 100.00 USD to 105.00 USD. The highest daily close was 110.00 USD on "
-        "2024-03-02, the lowest 90.000 USD on 2024-02-29; from one close to the next it moved most on 2024-03-02, by "
-        "+15.8 %."
+        "In this span the price went from 100.00 USD to 105.00 USD, with daily closes between 90.000 USD and 110.00 "
+        "USD; the largest move of one day was +15.8 %, on 2024-03-02."
     )
     chart.figure.lay_out("narrow")
     assert {"highest: 110.00", "largest move: +15.8 %", "2024-03-02", "2024-02-29"} < set(texts(chart))
@@ -139,18 +138,17 @@ def test_without_a_turning_point_nothing_is_labelled(frame, sentence):
 def test_nothing_moves_across_a_missing_day():
     """The price doubles while candles are missing: that is no move of one day."""
     chart = eda.price_and_volume(candles([100.0, 101.0, 150.0, 200.0, 199.0], drop=[2]), "BTCUSDT")
-    assert "moved most on 2024-02-29, by +1.0 %" in told(chart)
+    assert "the largest move of one day was +1.0 %, on 2024-02-29" in told(chart)
     only = eda.price_and_volume(candles([100.0, 150.0, 200.0], drop=[1]), "BTCUSDT")
-    assert told(only).endswith("was 200.00 USD on 2024-03-01, the lowest 100.00 USD on 2024-02-28.")
+    assert told(only).endswith("with daily closes between 100.00 USD and 200.00 USD.")
     assert not [text for text in texts(only) if "move" in text]
 
 
 def test_values_that_differ_look_different():
     """No two equal prices as highest and lowest, and no move of zero."""
     chart = eda.price_and_volume(candles([100_000.2, 100_000.1, 100_000.1]), "BTCUSDT")
-    assert "highest daily close was 100,000.2 USD" in told(chart)
-    assert "lowest 100,000.1 USD" in told(chart)
-    assert "by \N{MINUS SIGN}0.0001 %" in told(chart)
+    assert "daily closes between 100,000.1 USD and 100,000.2 USD" in told(chart)
+    assert "one day was \N{MINUS SIGN}0.0001 %" in told(chart)
 
 
 def test_turning_points_lie_on_the_line_that_is_drawn():
