@@ -66,6 +66,7 @@ class _Box:
     top: float
 
     def meets(self, other: _Box) -> bool:
+        """Whether both have more than an edge in common."""
         beside = self.left < other.right and other.left < self.right
         return beside and self.bottom < other.top and other.bottom < self.top
 
