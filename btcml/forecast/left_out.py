@@ -118,7 +118,7 @@ def leave_one_out(
     model, forecasts, p, learned = experiment.models[0], {}, {}, []
     for coin, own in frames.items():
         others = {name: frame for name, frame in frames.items() if name != coin}
-        plan = experiment.replace(pool=tuple(others))
+        plan, result = experiment.replace(pool=tuple(others)), None  # the one before is large
         result = plan.run(own, others=others, range_models=(RANGE,), jobs=jobs, backend=backend)
         forecasts[coin], p[coin] = result.forecasts, result.challenger_p
         if result.raw is not None:

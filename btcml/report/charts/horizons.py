@@ -70,7 +70,7 @@ def design(longer: Result | None) -> say.Claim:
     if longer is None:
         return say.claim("The span is too short to test horizons beyond the next candle.")
     stride = longer.experiment.stride
-    apart = " It is fitted on rows one horizon apart, {stride} at most, since outcomes that overlap add little."
+    apart = " To save time it is fitted on rows one horizon apart, {stride} at most; the service fits on all rows."
     return say.claim(
         "Beyond the next candle the close is forecast {horizons} candles ahead, over the same folds, with the same "
         "features and one model, {model}; these horizons have a verdict of their own." + apart * (stride > 1),
