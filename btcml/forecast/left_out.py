@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pandas as pd
 
@@ -25,6 +25,8 @@ from btcml.rounding import decimals_apart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from btcml.forecast.walk import RawForecasts
 
 LEAST_COINS = 2
 """Minimum number of coins with a past."""
@@ -115,23 +117,33 @@ def leave_one_out(
     if len(frames) < LEAST_COINS:
         msg = f"coins are left out of at least {LEAST_COINS}, found {len(frames)}: name other symbols as pool"
         raise UsageError(msg)
-    model, forecasts, p, learned = experiment.models[0], {}, {}, []
-    for coin, own in frames.items():
-        others = {name: frame for name, frame in frames.items() if name != coin}
-        plan, result = experiment.replace(pool=tuple(others)), None  # the one before is large
-        result = plan.run(own, others=others, range_models=(RANGE,), jobs=jobs, backend=backend)
-        forecasts[coin], p[coin] = result.forecasts, result.challenger_p
-        if result.raw is not None:
-            learned.append(learn(result.raw, (), experiment.level))
-    rows = []
-    for coin, frame in forecasts.items():
-        rest, seen = [p[name] for name in p if name != coin], (looks or {}).get(coin, 1)
+    model, rows = experiment.models[0], []
+    tested = {coin: _test(experiment, frames, coin, jobs, backend) for coin in frames}
+    for coin, one in tested.items():
+        rest, seen = [other.p for name, other in tested.items() if name != coin], (looks or {}).get(coin, 1)
         current = model if incumbent else PERSISTENCE
-        found = verdict(frame, looks=seen, incumbent=current, others=rest, served=(model,))
+        found = verdict(one.forecasts, looks=seen, incumbent=current, others=rest, served=(model,))
         figures = found.table.set_index("model").reindex([model]).iloc[0].to_dict()
         facts = {"coin": coin, "rows": found.rows} | {name: figures[name] for name in _SHOWN}
         rows.append(facts | {"looks": seen, "proven": found.champion == model})
-    return LeftOut(model, pd.DataFrame(rows), mean_learned(learned))
+    return LeftOut(model, pd.DataFrame(rows), mean_learned([one.learned for one in tested.values()]))
+
+
+class _Tested(NamedTuple):
+    """What is kept of the run on a coin; its raw forecasts are large."""
+
+    forecasts: pd.DataFrame
+    p: pd.Series
+    learned: Learned
+
+
+def _test(experiment: Experiment, frames: Mapping[str, pd.DataFrame], coin: str, jobs: int, backend: str) -> _Tested:
+    """Forecast a coin by models of the others."""
+    others = {name: frame for name, frame in frames.items() if name != coin}
+    plan = experiment.replace(pool=tuple(others))
+    result = plan.run(frames[coin], others=others, range_models=(RANGE,), jobs=jobs, backend=backend)
+    raw = cast("RawForecasts", result.raw)  # a run keeps them
+    return _Tested(result.forecasts, result.challenger_p, learn(raw, (), experiment.level))
 
 
 _SHOWN = ("ratio", "z", "p", "p_holm", "recent_ratio")
@@ -144,7 +156,7 @@ def left_out_experiment(frames: Mapping[str, pd.DataFrame], interval: str, model
     return latest.replace(models=(model,), burn_in=None, pool=tuple(frames))
 
 
-def young_experiment(
+def cold_start_experiment(
     candles: pd.DataFrame, interval: str, pool: tuple[str, ...], model: str = OTHERS_MODEL
 ) -> Experiment:
     """Return the experiment of a young coin: all its candles, at most 365 days, forecast by models of the pool."""
@@ -153,13 +165,13 @@ def young_experiment(
     return Experiment(interval, start.isoformat(), models=(model,), purge=purge, burn_in=None, pool=pool)
 
 
-def is_young(candles: pd.DataFrame) -> bool:
+def is_cold_start(candles: pd.DataFrame) -> bool:
     """Whether a coin has too few candles for a verdict of its own: the newest third has not the six months of the rule.
 
     Examples
     --------
-    >>> times = pd.Series(pd.date_range("2024-01-01", "2025-06-30", freq="h", tz="UTC"))
-    >>> is_young(pd.DataFrame({"open_time": times})), is_young(pd.DataFrame({"open_time": times.iloc[-2000:]}))
+    >>> candles = pd.DataFrame({"open_time": pd.date_range("2024-01-01", "2025-06-30", freq="h", tz="UTC")})
+    >>> is_cold_start(candles), is_cold_start(candles.iloc[-2000:])
     (False, True)
     """
     if len(candles) < MIN_CANDLES:

@@ -178,14 +178,15 @@ def evaluate_left_out(
     frames
         Candles by symbol.
     """
-    plans = {symbol: experiment.replace(pool=tuple(name for name in frames if name != symbol)) for symbol in frames}
-    keys, looks = {symbol: replace(key, symbol=symbol) for symbol in frames}, {}
-    for symbol, plan in plans.items():
-        looks[symbol] = plan.looks(frames[symbol], read_trials(store, keys[symbol]), read_research(keys[symbol]))
+    keys = {symbol: replace(key, symbol=symbol) for symbol in frames}
+    looks = {
+        symbol: experiment.looks(frames[symbol], read_trials(store, own), read_research(own))
+        for symbol, own in keys.items()
+    }
     found = leave_one_out(experiment, frames, looks=looks, incumbent=incumbent, jobs=jobs, backend=backend)
     for row in plain(found.table.to_dict("records")):
         symbol = row["coin"]
-        _count(store, keys[symbol], frames[symbol], plans[symbol], [row | {"model": found.model}])
+        _count(store, keys[symbol], frames[symbol], experiment, [row | {"model": found.model}])
     return found
 
 

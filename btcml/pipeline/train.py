@@ -25,6 +25,7 @@ from btcml.forecast.forecaster import MIN_CANDLES, train_forecaster, train_horiz
 from btcml.forecast.metrics import PERSISTENCE
 from btcml.forecast.models import pool_of
 from btcml.forecast.verdict import decision_due
+from btcml.pipeline.cold_start import Inputs, Judged, judge_cold_start, kept_verdict, read_mature_pool
 from btcml.pipeline.evaluate import (
     check_enough,
     evaluate,
@@ -35,7 +36,6 @@ from btcml.pipeline.evaluate import (
     walk_forward_file,
 )
 from btcml.pipeline.predict import load_served
-from btcml.pipeline.young import Inputs, Judged, judge_young, kept_verdict, read_elders
 from btcml.store.candles import read_last_candles
 from btcml.store.chain import chain_head
 from btcml.store.models import (
@@ -141,10 +141,10 @@ def train(
         If there are too few candles.
     """
     candles = read_newest(store, key, days)
-    elders = read_elders(store, settings, key, candles, days)
-    if not elders:
+    pool = read_mature_pool(store, settings, key, candles, days)
+    if not pool:
         check_enough(key, candles, days)
-    inputs = Inputs(store, settings, key, candles, elders, now, jobs)
+    inputs = Inputs(store, settings, key, candles, pool, now, jobs)
     found = _judge(inputs, models)
     snapshot, facts, judged = content_hash([("candles", candles)]), found.facts, found.result is not None
     forecaster = _fit(inputs, found, snapshot)
@@ -223,7 +223,7 @@ def _between_verdicts(experiment: Experiment, champion: str) -> Experiment:
 
 def _judge(of: Inputs, models: tuple[str, ...]) -> Judged:
     """Newest verdict on a series; where its own proves nothing and there are older symbols, one on their models."""
-    if not of.elders:
+    if not of.pool:
         return _own_verdict(of, models)
     if kept := kept_verdict(of):
         return kept
@@ -233,7 +233,7 @@ def _judge(of: Inputs, models: tuple[str, ...]) -> Judged:
         own = None
     if own and (own.result is None or own.facts["champion"] != PERSISTENCE):
         return own
-    return judge_young(of, own)
+    return judge_cold_start(of, own)
 
 
 def _own_verdict(of: Inputs, models: tuple[str, ...]) -> Judged:

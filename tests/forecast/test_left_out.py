@@ -14,7 +14,7 @@ from btcml.forecast.artifacts import load_forecaster, save_forecaster
 from btcml.forecast.experiment import Experiment
 from btcml.forecast.forecaster import begin_interval, mean_learned, train_forecaster
 from btcml.forecast.intervals import AdaptiveInterval
-from btcml.forecast.left_out import is_young, leave_one_out, left_out_experiment, young_experiment
+from btcml.forecast.left_out import cold_start_experiment, is_cold_start, leave_one_out, left_out_experiment
 from btcml.forecast.walk import interval_inputs
 from btcml.market.simulate import SimulatedMarket
 
@@ -118,7 +118,7 @@ def test_range_and_direction_are_learned_from_the_others_too(candles):
 def test_a_coin_needs_no_past_of_its_own_to_be_forecast_by_others(candles):
     """Its first candle is the first of the test; models are fitted on what others had before."""
     young = candles.iloc[-600:].reset_index(drop=True)
-    plan = young_experiment(young, "5m", ("OLDUSDT",), MODEL)
+    plan = cold_start_experiment(young, "5m", ("OLDUSDT",), MODEL)
     result = plan.run(young, others={"OLDUSDT": candles}, jobs=1)
     assert result.forecasts["open_time"].min() == young["open_time"].iloc[97]  # after the warm-up
     assert result.forecasts["cutoff"].min() < young["open_time"].iloc[0] - pd.Timedelta(days=1)
@@ -130,7 +130,7 @@ def test_candles_of_others_after_the_cutoff_change_nothing_for_a_young_coin(cand
     later = other["open_time"] >= young["open_time"].iloc[0]
     last = other.loc[~later, "close"].iloc[-1]
     other.loc[later, ["open", "high", "low", "close"]] = last**2 / other.loc[later, ["open", "low", "high", "close"]]
-    plan = young_experiment(young, "5m", ("OLDUSDT",), MODEL)
+    plan = cold_start_experiment(young, "5m", ("OLDUSDT",), MODEL)
     both = [plan.run(young, others={"OLDUSDT": frame}, jobs=1).forecasts for frame in (candles, other)]
     same = [frame[frame["cutoff"] < young["open_time"].iloc[0]] for frame in both]
     pd.testing.assert_frame_equal(*same, check_exact=True)
@@ -142,7 +142,7 @@ def young(coins, proof):
     """Two days of a fourth coin, the others, and a forecaster of it with what coins left out have taught."""
     end = START + pd.Timedelta(days=DAYS)
     own = SimulatedMarket().fetch_candles("BNBUSDT", "15m", end - pd.Timedelta(days=2), end)
-    plan = young_experiment(own, "15m", tuple(coins), MODEL)
+    plan = cold_start_experiment(own, "15m", tuple(coins), MODEL)
     return own, train_forecaster(own, plan, champion=MODEL, others=coins, start=proof.start, jobs=1)
 
 
@@ -167,7 +167,7 @@ def test_the_interval_of_a_coin_without_outcomes_holds_what_it_says(coins, proof
         end = START + pd.Timedelta(days=DAYS - before)
         own = SimulatedMarket().fetch_candles("BNBUSDT", "15m", end - pd.Timedelta(days=8), end)
         others = {name: frame[frame["open_time"] < end] for name, frame in coins.items()}
-        plan = young_experiment(own, "15m", tuple(coins), MODEL)
+        plan = cold_start_experiment(own, "15m", tuple(coins), MODEL)
         raw = plan.run(own, others=others, jobs=1).raw
         held.append(_held(raw, proof.start))
     assert np.mean(held) == pytest.approx(0.9, abs=0.02)
@@ -203,9 +203,9 @@ def test_too_few_candles_for_the_features_are_refused_in_a_sentence(young):
 def test_eighteen_months_are_no_longer_young():
     """The newest third then has the six months of the rule; below 2,000 candles a coin is young in any case."""
     times = pd.DataFrame({"open_time": pd.date_range(START, periods=24 * 560, freq="h")})
-    assert not is_young(times)
-    assert is_young(times.iloc[-24 * 540 :])
-    assert is_young(times.iloc[::8])
+    assert not is_cold_start(times)
+    assert is_cold_start(times.iloc[-24 * 540 :])
+    assert is_cold_start(times.iloc[::8])
 
 
 def test_tries_of_models_of_others_are_looks_of_their_own(coins):

@@ -13,7 +13,7 @@ from btcml.forecast.dataset import make_dataset
 from btcml.forecast.experiment import OTHERS_MODEL, Experiment, Result
 from btcml.forecast.features import SETS, features_of
 from btcml.forecast.forecaster import Learned
-from btcml.forecast.left_out import LEAST_COINS, LeftOut, is_young, left_out_experiment, young_experiment
+from btcml.forecast.left_out import LEAST_COINS, LeftOut, cold_start_experiment, is_cold_start, left_out_experiment
 from btcml.forecast.metrics import PERSISTENCE
 from btcml.forecast.verdict import decision_due
 from btcml.pipeline.evaluate import evaluate_left_out, read_newest, verdict_facts, walk_forward_file
@@ -39,7 +39,7 @@ class Inputs:
     settings: Settings
     key: SeriesKey
     candles: pd.DataFrame
-    elders: Frames
+    pool: Frames
     now: pd.Timestamp
     jobs: int
 
@@ -69,14 +69,14 @@ class Judged:
     start: Learned | None = None
 
 
-def read_elders(store: Store, settings: Settings, key: SeriesKey, candles: pd.DataFrame, days: int) -> Frames:
+def read_mature_pool(store: Store, settings: Settings, key: SeriesKey, candles: pd.DataFrame, days: int) -> Frames:
     """Read the other symbols of the settings with enough candles for a young series; none where it is not, or empty."""
-    if candles.empty or not is_young(candles):
+    if candles.empty or not is_cold_start(candles):
         return {}
     symbols = [symbol for symbol in settings.btcml_symbols if symbol != key.symbol]
     frames = {symbol: read_newest(store, replace(key, symbol=symbol), days) for symbol in symbols}
-    elders = {symbol: frame for symbol, frame in frames.items() if not is_young(frame)}
-    return elders if len(elders) >= LEAST_COINS else {}
+    mature = {symbol: frame for symbol, frame in frames.items() if not is_cold_start(frame)}
+    return mature if len(mature) >= LEAST_COINS else {}
 
 
 def kept_verdict(of: Inputs) -> Judged | None:
@@ -84,7 +84,7 @@ def kept_verdict(of: Inputs) -> Judged | None:
     record = read_champion(of.store, of.key)
     facts = record.verdict if record else {}
     proof = facts.get("left_out", {"served": False})
-    if not record or not proof["served"] or not set(proof["pool"]) <= set(of.elders):
+    if not record or not proof["served"] or not set(proof["pool"]) <= set(of.pool):
         return None
     if decision_due(record.judged_at, of.now):
         return None
@@ -92,14 +92,14 @@ def kept_verdict(of: Inputs) -> Judged | None:
         start = load_served(of.store, of.settings, of.key).forecaster.metadata["start"]
     except (ArtifactError, KeyError):
         return None
-    others = {symbol: of.elders[symbol] for symbol in proof["pool"]}
-    experiment = young_experiment(of.candles, of.key.interval, tuple(others), OTHERS_MODEL)
+    others = {symbol: of.pool[symbol] for symbol in proof["pool"]}
+    experiment = cold_start_experiment(of.candles, of.key.interval, tuple(others), OTHERS_MODEL)
     known = {row.name: row.metrics for row in read_models(of.store, of.key) if row.artifact == record.artifact}
     figures, at = {PERSISTENCE: facts["persistence"]} | known, record.judged_at or of.now
     return Judged(facts, figures, at, experiment, None, others, Learned(**start))
 
 
-def judge_young(of: Inputs, own: Judged | None) -> Judged:
+def judge_cold_start(of: Inputs, own: Judged | None) -> Judged:
     """Judge whether models of the older symbols serve a young series, and count a look at the candles of each.
 
     They do where they are proven on coins left out, unless their error on its own candles is not below that of no
@@ -118,22 +118,22 @@ def judge_young(of: Inputs, own: Judged | None) -> Judged:
     """
     _check_warm(of.key, of.candles)
     champion = read_champion(of.store, of.key)
-    plan = left_out_experiment(of.elders, of.key.interval, OTHERS_MODEL)
+    plan = left_out_experiment(of.pool, of.key.interval, OTHERS_MODEL)
     serves = champion is not None and champion.name == OTHERS_MODEL
-    proof = evaluate_left_out(of.store, of.key, of.elders, plan, incumbent=serves, jobs=of.jobs)
-    kept = proof.to_dict() | {"pool": [*of.elders]}
+    proof = evaluate_left_out(of.store, of.key, of.pool, plan, incumbent=serves, jobs=of.jobs)
+    kept = proof.to_dict() | {"pool": [*of.pool]}
     if own and not proof.proven:
         reason = f"{own.facts['reason']} {proof.reason}"
         return replace(own, facts=own.facts | {"reason": reason, "left_out": kept | {"served": False}})
-    experiment = young_experiment(of.candles, of.key.interval, tuple(of.elders), OTHERS_MODEL)
-    result = experiment.run(of.candles, others=of.elders, jobs=of.jobs)
+    experiment = cold_start_experiment(of.candles, of.key.interval, tuple(of.pool), OTHERS_MODEL)
+    result = experiment.run(of.candles, others=of.pool, jobs=of.jobs)
     served, ratio, words = _conclusion(of, result, proof)
     if own and not served:
         return replace(own, facts=own.facts | {"reason": words, "left_out": kept | {"served": False}})
     save_result(result, walk_forward_file(of.settings, of.key))
     facts = verdict_facts(result, of.candles) | {"champion": OTHERS_MODEL if served else PERSISTENCE, "reason": words}
     facts |= {"skill": (None if ratio is None else 1 - ratio) if served else 0.0, "left_out": kept | {"served": True}}
-    return Judged(facts, result.figures, of.now, experiment, result, of.elders, proof.start)
+    return Judged(facts, result.figures, of.now, experiment, result, of.pool, proof.start)
 
 
 def _conclusion(of: Inputs, result: Result, proof: LeftOut) -> tuple[bool, float | None, str]:

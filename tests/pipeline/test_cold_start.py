@@ -40,8 +40,8 @@ OLD = ("ETHUSDT", "SOLUSDT")
 @pytest.fixture
 def key(store, market, settings, monkeypatch):  # noqa: ARG001 - an empty database
     """A series of two days of 15m candles; a coin with 42 days is old here, so that tests are short."""
-    monkeypatch.setattr("btcml.pipeline.young.OTHERS_MODEL", MODEL)
-    monkeypatch.setattr("btcml.pipeline.young.is_young", lambda frame: len(frame) < 4_000)
+    monkeypatch.setattr("btcml.pipeline.cold_start.OTHERS_MODEL", MODEL)
+    monkeypatch.setattr("btcml.pipeline.cold_start.is_cold_start", lambda frame: len(frame) < 4_000)
     found = SeriesKey(market.market, "BTCUSDT", "15m")
     backfill(store, market, found, (market.time - pd.Timedelta(days=2), market.time))
     return found
@@ -53,7 +53,7 @@ def pooled(settings):
 
 
 @pytest.fixture
-def elders(store, market, key):
+def mature(store, market, key):
     """Two coins with a past that is predictable."""
     for symbol in OLD:
         span = (market.time - pd.Timedelta(days=121), market.time)
@@ -71,7 +71,7 @@ def _walk(store, key, market, symbol, seed):
     upsert_candles(store, replace(key, symbol=symbol), frame, source="test", at=market.time)
 
 
-@pytest.mark.usefixtures("elders")
+@pytest.mark.usefixtures("mature")
 def test_a_young_series_is_served_by_models_that_are_proven_on_coins_left_out(store, pooled, key, market):
     """Two days of candles: move, interval and probability are there; facts, card and answer say why; looks count."""
     done = train(store, pooled, key, now=market.time, jobs=1)
@@ -96,7 +96,7 @@ def test_a_young_series_is_served_by_models_that_are_proven_on_coins_left_out(st
     assert read_trials(store, key).empty
 
 
-@pytest.mark.usefixtures("elders")
+@pytest.mark.usefixtures("mature")
 def test_the_proof_is_run_once_a_day_and_repeated_looks_count_by_new_evidence(store, pooled, key, market):
     """In between the models are fitted anew on the same proof; the interval goes on."""
     first = train(store, pooled, key, now=market.time, jobs=1)
@@ -128,7 +128,7 @@ def test_a_pool_of_random_walks_serves_persistence_with_the_reason(store, pooled
     assert (again.judged, again.champion) == (False, "persistence")
 
 
-@pytest.mark.usefixtures("elders")
+@pytest.mark.usefixtures("mature")
 def test_a_series_with_a_verdict_of_its_own_keeps_it_where_something_is_proven(store, pooled, key, market, monkeypatch):
     """Own candles come first; where they prove nothing, the older coins serve unless own candles speak against it."""
     span = (market.time - pd.Timedelta(days=25), market.time)
@@ -138,14 +138,14 @@ def test_a_series_with_a_verdict_of_its_own_keeps_it_where_something_is_proven(s
     assert own["coin"] == "ETHUSDT"
     assert done.champion == MODEL
     assert f"On them {MODEL} has 0.9" in done.verdict["reason"]
-    monkeypatch.setattr("btcml.pipeline.young._own_ratio", lambda result: 1.002)  # noqa: ARG005
+    monkeypatch.setattr("btcml.pipeline.cold_start._own_ratio", lambda result: 1.002)  # noqa: ARG005
     refused = train(store, pooled, key, now=market.time + pd.Timedelta(days=1), models=("autoreg",), jobs=1)
     assert refused.champion == "persistence"
     assert "On them others_ridge has 1.0020 of the error of no change" in refused.verdict["reason"]
     assert set(refused.figures) == {"persistence", "autoreg"}
 
 
-@pytest.mark.usefixtures("elders")
+@pytest.mark.usefixtures("mature")
 def test_what_a_young_series_lacks_is_said_in_a_sentence(store, pooled, key, market, settings):
     """Fewer than two older symbols, no candles, and fewer than the features need."""
     with pytest.raises(NotReadyError, match=r"training needs 2000 candles of .*, found 192 in the last 1095 days"):
