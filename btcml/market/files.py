@@ -268,7 +268,8 @@ def _finished(loaded: Loaded, as_of: pd.Timestamp | None, now: pd.Timestamp) -> 
         return candles, loaded.notes
     last = "the last candle, of {time}," if held == 1 else "the last {number} candles"
     what = Sentence(last, time=f"{candles['open_time'].iloc[-1]:%Y-%m-%d %H:%M}", number=held)
-    says = "{what} may have been open when the file was written and is not stored: --as-of TIME says when that was"
+    says = "{what} may have been open when the file was written and is not stored: "
+    says += "if it was final, pass --as-of with the time of writing"
     note = Sentence(says, what=what)
     return candles[:count], (*loaded.notes, note)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from btcml.candles import SeriesKey, interval_floor
-from btcml.errors import NotFoundError
+from btcml.errors import NotFoundError, NotReadyError
 from btcml.files import folder_lock, write_text
 from btcml.pipeline.ingest import backfill
 from btcml.pipeline.publish import read_proof
@@ -111,12 +111,17 @@ def snapshot_story(
     Raises
     ------
     NotReadyError
-        If the market has no candles in the span.
+        If the market has no candles in the span, or all of them close at one price.
     """
     backfill(store, source, plan.key, plan.span, on_page=on_page)
     record = settings.btcml_publish_dir and read_proof(settings.btcml_publish_dir, plan.key)
     proof = {name: record[name] for name in ("forecasts", "proven")} if record else None
     snapshot = read_snapshot(store, plan.key, *plan.span, getattr(source, "notes", ()), proof)
+    close = snapshot.candles["close"]
+    if close.min() == close.max():
+        msg = f"a report needs a price that moves, found {len(close):,} candles that all close at {close.iloc[0]:g}: "
+        msg += "choose another span or source"
+        raise NotReadyError(msg)
     record_snapshot(store, snapshot, source.now())
     return save_snapshot(snapshot, settings.home / "snapshots")
 

@@ -46,7 +46,7 @@ TITLES: dict[str, str] = {
     "ewma": "Best moving average (EWMA)",
     "har": "HAR (statsmodels)",
     "linear": "Linear regression",
-    "range_boosting": "Linear regression and LightGBM",
+    "range_boosting": "LightGBM on a linear regression",
 }
 """Display names of the models; others are shown under their own name."""
 

@@ -85,8 +85,8 @@ _MIXED = (
 
 
 _SIMULATED = (
-    "Simulated market: these candles were made by a program, with one small, documented predictability. They say "
-    "nothing about the real market."
+    "Simulated market: these candles were made by a program, whose direction has one small, documented predictability. "
+    "They say nothing about the real market."
 )
 
 

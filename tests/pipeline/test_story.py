@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pandas as pd
+import pytest
 
 from btcml.candles import SeriesKey
+from btcml.errors import NotReadyError
 from btcml.market.files import FileMarket
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.ingest import backfill
@@ -33,6 +35,17 @@ def test_what_was_decided_in_reading_a_file_is_on_the_page(store, settings, tmp_
     assert "the columns date and timestamp disagree: timestamp, the time since 1970, is taken" in said
     assert "the last candle, of 2025-01-02 23:55, may have been open" in said
     assert "notes" not in load_snapshot(snapshot_story(settings, store, SimulatedMarket(), _simulated())).facts
+
+
+def test_a_price_that_never_moves_is_refused_in_a_sentence(store, settings, tmp_path):
+    """There is nothing to forecast, and no figure that could be stated."""
+    frame = SimulatedMarket().fetch_candles("BTCUSDT", "5m", START, START + pd.Timedelta(days=2))
+    file = tmp_path / "BTCUSDT-5m.csv"
+    frame[["open_time", "volume"]].assign(open=100.0, high=100.0, low=100.0, close=100.0).to_csv(file, index=False)
+    source = FileMarket(file)
+    plan = Plan(source.market, "BTCUSDT", "5m", 2, source.default_end("BTCUSDT").isoformat(), str(file))
+    with pytest.raises(NotReadyError, match="needs a price that moves, found 575 candles that all close at 100: c"):
+        snapshot_story(settings, store, source, plan)
 
 
 def test_a_file_that_was_merged_into_another_market_is_named_on_its_pages(store, tmp_path):

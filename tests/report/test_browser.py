@@ -71,13 +71,29 @@ def look(browser, page, width: int, theme: str) -> None:
 def test_axe_finds_no_serious_violation_on_any_page_of_the_real_story(browser, story, width, theme):
     """Contrast, names, landmarks, keyboard: every page, wide and narrow, light and dark."""
     assert len(story) == 8
-    for page in story:
-        look(browser, page, width, theme)
-        browser.execute_script(AXE.read_text())
-        found = browser.execute_async_script("axe.run().then(arguments[0])")
-        serious = [(rule["id"], rule["nodes"][0]["html"][:120]) for rule in found["violations"]
-                   if rule["impact"] in {"serious", "critical"}]  # fmt: skip
-        assert serious == [], page.name
+    assert {page.name: found for page in story if (found := serious(browser, page, width, theme))} == {}
+
+
+@pytest.mark.soak
+def test_axe_finds_no_serious_violation_in_portuguese(browser, tmp_path):
+    """Names, labels and languages of parts are those of the translation."""
+    build_report(tmp_path / "run", bundle=save_snapshot(make_snapshot(), tmp_path / "bundles"), language="pt-BR")
+    pages = sorted((tmp_path / "run" / "pages").glob("*.html"))
+    assert len(pages) == 7
+    for width, theme in ((1440, "light"), (390, "dark"), (1440, "dark"), (390, "light")):
+        assert {page.name: found for page in pages if (found := serious(browser, page, width, theme))} == {}
+
+
+def serious(browser, page: Path, width: int, theme: str) -> list[tuple[str, str]]:
+    """Serious violations that axe finds on a page."""
+    look(browser, page, width, theme)
+    browser.execute_script(AXE.read_text())
+    found = browser.execute_async_script("axe.run().then(arguments[0])")
+    return [
+        (rule["id"], rule["nodes"][0]["html"][:120])
+        for rule in found["violations"]
+        if rule["impact"] in {"serious", "critical"}
+    ]
 
 
 def test_the_real_story_asks_for_nothing_is_quiet_and_fits(browser, story):

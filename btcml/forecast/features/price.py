@@ -190,7 +190,7 @@ def _four_hour_minute(p: Prepared) -> Array:
     return p.next_minute % 240
 
 
-@_scaled("since_hour", "log(close / first open of the hour that this candle ends in) / s", sets=BOTH)
+@_scaled("since_hour", "log(close / last close before the hour that this candle ends in) / s", sets=BOTH)
 def _since_hour(p: Prepared) -> Array:
     return p.since(60) / p.scale
 

@@ -260,7 +260,7 @@ def _memory_claim(both: pd.DataFrame) -> say.Claim:
     surprises, outside = ((both[name].abs() > both["bound"]).sum() for name in ("correlation", "of_size"))
     lasting = int((both["of_size"] > both["bound"]).sum())
     returns = say.cases(
-        (surprises <= _BY_LUCK * len(both), "Returns have no more memory than chance gives"),
+        (surprises <= _BY_LUCK * len(both), "Returns have hardly any memory"),
         (abs(largest) < _ALMOST, "Returns are almost uncorrelated"),
         (True, "Returns are correlated"),
     )
@@ -372,10 +372,12 @@ def flow_and_next_return(deciles: pd.DataFrame) -> Chart | say.Claim:
 def _order_flow_claim(deciles: pd.DataFrame) -> say.Claim:
     ends = deciles.iloc[[0, -1]]
     gap = float(ends["next_return_bp"].diff().iloc[-1])
+    below = ", and below the usual fee of {usual} a round trip."
     difference = "After the strongest buying the next return differs by {gap} from that after the strongest selling: "
     return say.claim(
-        difference + "beyond chance" + (", and far below any fee." if abs(gap) < say.USUAL_FEE_BP / 2 else "."),
+        difference + "beyond chance" + (below if abs(gap) < say.USUAL_FEE_BP / 2 else "."),
         holds=abs(gap) > float((ends["error_bp"] ** 2).sum() ** 0.5),
         otherwise=difference + "that may be chance.",
         gap=say.bp(gap, 2, sign=True),
+        usual=say.bp(say.USUAL_FEE_BP, 0),
     )

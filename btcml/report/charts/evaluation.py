@@ -117,7 +117,7 @@ def _worth(gain: Gain) -> str:
     if not gain.proven:
         return "That is skill, not profit: what its strongest forecasts earn may be luck."
     if gain.bp < say.USUAL_FEE_BP:
-        return "That is skill, not profit: a fee above {fee} a round trip exceeds it."
+        return "That is skill, not profit: a fee above {fee} a round trip takes all of it."
     return "Its strongest forecasts earn {fee} a round trip before fees."
 
 
@@ -131,7 +131,7 @@ def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
         none=_none(result),
     )
     skill = say.claim(
-        "{low} to {high} taken alone; {p} with {models} and {looks} counted",
+        "{low} to {high} at one look (95 %); {p} with {models} and {looks} counted",
         low=say.skill(best["skill_low"]),
         high=say.skill(best["skill_high"]),
         p=say.pvalue(best["p_holm"]),
@@ -139,17 +139,19 @@ def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
         looks=say.count(result.looks, "look"),
     )
     right = say.claim(
-        "of the signs are right, {low} to {high}",
+        "of the signs are right, {low} to {high} at one look",
         low=say.percent(best["direction_low"]),
         high=say.percent(best["direction_high"]),
     )
-    level = say.claim("of an interval that should hold {level}", level=say.percent(result.experiment.level, 0))
+    level = say.claim(
+        "of the closes are in an interval that should hold {level}", level=say.percent(result.experiment.level, 0)
+    )
     explicit = bool(result.experiment.differences(candles))
     return (
         say.Card("Champion", say.model(result.verdict.champion), str(note)),
         say.Card("Skill", say.skill(best["skill"]), _own(result, skill)),
         say.Card("Direction", say.percent(best["direction"]), _own(result, right)),
-        *[say.Card("Coverage", say.percent(share), _own(result, level)) for share in held["held"].head(1)],
+        *[say.Card("Coverage", say.percent(share), str(level)) for share in held["held"].head(1)],
         _fee_card(result),
         _size_card(result.ranges),
         *[say.Card("Experiment", say.word("explicit"), told(result.experiment.label(candles)))] * explicit,
@@ -161,24 +163,25 @@ def _fee_card(result: Result) -> say.Card:
     gain, proven = result.gain, result.gain.proven and _wins(result)
     if not np.isfinite(gain.bp):
         return say.Card("Break-even fee", say.word("no trade"), "no forecast stands out from the others")
+    earns = "the strongest tenth of the forecasts earns {bp} a round trip before fees, {low} to {high}"
     note = say.cases(
         (proven, "a round trip on the strongest tenth of the forecasts, {low} to {high}"),
-        (gain.bp > 0, "their strongest tenth earns {bp} a round trip before fees, {low} to {high}: that may be luck"),
-        (True, "their strongest tenth earns nothing before fees: {bp} a round trip, {low} to {high}"),
+        (gain.bp > 0, earns + ": that may be luck"),
+        (True, "the strongest tenth of the forecasts earns nothing before fees: {bp} a round trip, {low} to {high}"),
         bp=say.bp(gain.bp, 1),
         low=say.bp(gain.low, 1),
         high=say.bp(gain.high, 1),
     )
-    return say.Card("Break-even fee", say.bp(gain.bp) if proven else say.word("not shown"), _own(result, note))
+    return say.Card("Break-even fee", say.bp(gain.bp, 1) if proven else say.word("not proven"), _own(result, note))
 
 
 def _size_card(ranges: pd.DataFrame) -> say.Card:
     """How much of the size of the next move is forecast."""
     found, best = _best_range(ranges)
     note = say.cases(
-        (found[best] <= 0, "of the variance of the next range is forecast, by any model"),
-        (best == _AVERAGE, "of the variance of the next range is forecast, by the last ranges alone"),
-        (True, "of the variance of the next range is forecast; {rule} by the last ranges alone"),
+        (found[best] <= 0, "no model forecasts the next range better than its mean"),
+        (best == _AVERAGE, "of the variance of the next log range is forecast, by the last ranges alone"),
+        (True, "of the variance of the next log range is forecast; {rule} by the last ranges alone"),
         rule=say.percent(max(found[_AVERAGE], 0.0), 0),
     )
     return say.Card("Size of the move", say.percent(max(found[best], 0.0), 0), str(note))
@@ -209,10 +212,11 @@ def _how_far(result: Result) -> say.Card:
     shares, best = _best_range(result.ranges)
     found = shares[best]
     note = say.claim(
-        "{found} of the variance of the range of the next candle is forecast",
+        "{found} of the variance of the log range of the next candle is forecast, {simple} by the last ranges alone",
         holds=found > 0,
         otherwise="the best model forecasts the range of the next candle no better than its mean does",
         found=say.percent(max(found, 0.0), 0),
+        simple=say.percent(max(shares[_AVERAGE], 0.0), 0),
     )
     some = "well" if found > _WELL else "a little" if found > 0 else "not known"
     return say.Card("How far?", say.word("very well" if found > _MUCH else some), str(note))
@@ -240,9 +244,9 @@ def _money(result: Result) -> say.Card:
 def decision(result: Result) -> say.Claim:
     """The champion, and the rule that decides it."""
     return say.claim(
-        "The champion is {champion}. The rule was fixed before any result was seen: among the models that beat “no "
-        "change” over the whole test and over its last six months, or all of a shorter one, whose trend of daily "
-        "skill, where there is one, ends above zero, and whose p-value is below {level}, the one with the smallest "
+        "The champion is {champion}. The rule was fixed before any result of this report was seen: among the models "
+        "that beat “no change” over the whole test and over its last six months, or all of a shorter one, whose trend "
+        "of daily skill, where there is one, ends above zero, and whose p-value is below {level}, the one with the smallest "
         "error; if there is none, persistence. The p-values count {models} and {looks} at these data; {tries} are on "
         "record, those of this report included. A champion in service stays while its p-value at one look is below "
         "{level}, unless another model beats both “no change” and it.",
@@ -306,10 +310,10 @@ def limits(ledger: pd.DataFrame) -> say.Claim:
     """Tries that no p-value counts."""
     theirs = ledger[ledger["origin"].str.endswith("of the authors")]
     counted = theirs[theirs["counted"]]
-    begin = "The recipe itself, features and settings, was found by trying"
+    begin = "The authors found features, settings and intervals by trying"
     end = (
         " A report over another number of days, or with another end, is one more look at much the same candles, and "
-        "building a report counts none. Only the sealed forecasts are free of all that."
+        "reports built before are not counted. Only the sealed forecasts are free of all that."
     )
     return say.cases(
         (theirs.empty, begin + " on candles of another series, which no p-value here counts." + end),
@@ -376,7 +380,7 @@ def truth(result: Result, market: str) -> say.Claim:
     sure = _wins(result) and p < result.verdict.alpha
     values = {"found": say.percent(found, 2, beside=0.0), "p": say.pvalue(p)}
     if market != "simulated":
-        judged = "Judged by squared errors, which the largest moves dominate, "
+        judged = "Judged by squared errors, which weigh large moves more, "
         typical = ": the typical candle is predictable to a small degree, the largest moves are not."
         share = "{found} of the variance of the next return is forecast"
         return say.cases(
@@ -416,7 +420,8 @@ def loss_difference(result: Result) -> Chart:
     axes.set_ylabel("error saved so far, % of the price")
     date_axis(axes)
     whole = set(_large(result.months)["month"].astype(str))
-    alt = "Lines of the error saved over no change since the test began, one per model; rising is better."
+    alt = "Lines of the error saved over no change since the test began, summed, one per model; rising "
+    alt += "is better, and no profit."
     return Chart("loss-difference", shown, partial(_loss_difference_claim, result, whole), figure, alt)
 
 
@@ -431,11 +436,11 @@ def _loss_difference_claim(result: Result, whole: set[str], saved: pd.DataFrame)
     some = "every one of the {months}" if (by > 0).all() else "{good} of {months}"
     lead = "{model} has a smaller error than “no change” in " + some
     return say.cases(
-        (_leader(result)["beats"] and len(by) > 1, lead + ", and the whole difference is significant."),
+        (_leader(result)["beats"] and len(by) > 1, lead + ", and the difference over the whole test is significant."),
         (_leader(result)["beats"], "{model} has a smaller error than “no change”, and the difference is significant."),
         (len(by) > 1, "No advantage is significant: " + lead + ", which may be luck."),
         (by.iloc[0] > 0, "No advantage is significant: that of {model} over “no change” may be luck."),
-        (True, "No model has an advantage: {model}, the nearest, has a larger error than “no change”."),
+        (True, "No model shows an advantage: {model}, the nearest, has a larger error than “no change”."),
         model=say.model(result.leader),
         good=say.count(int((by > 0).sum())),
         months=say.count(len(by), "month"),
@@ -494,8 +499,8 @@ def _skill_by_claim(groups: pd.DataFrame, name: str, *, beats: bool, rows: int =
     worse = int((several["skill_high"] < 0).sum())
     one = next((part for key, part in by if key in {"month", "year"} and len(part) == 1), groups.head(0))
     alone = "{part} test lies in one {one}. "
-    begin = "The errors of {model} are smaller than those of “no change” in {parts}; taken one by one, {sure} of these "
-    begin += "differences {are} beyond chance" + " and {worse} the other way" * bool(worse)
+    begin = "The errors of {model} are smaller than those of “no change” in {parts}; taken one by one, they are "
+    begin += "smaller beyond chance in {sure} of these parts" + " and larger beyond chance in {worse}" * bool(worse)
     doubt = "; over the whole test the difference is not significant." if not beats and sure else "."
     return say.cases(
         (several.empty, alone + "The skill of {model} there is {skill}."),
@@ -506,7 +511,6 @@ def _skill_by_claim(groups: pd.DataFrame, name: str, *, beats: bool, rows: int =
         skill=say.skill(groups["skill"].iloc[0]),
         parts=say.word(_better(several) or "none"),
         sure=say.count(sure),
-        are=say.verb(sure, "is", "are"),
         worse=say.count(worse),
     )
 
@@ -560,14 +564,15 @@ def newest_forecasts(result: Result, candles: pd.DataFrame, symbol: str, most: i
         size, error = ((shown["y_hat"] - shown[name]).abs().mean() for name in ("base", "y"))
         move = "move it by {size} on average, and miss by {error}."
         return say.cases(
-            (size < error / 2, "The forecasts of {model} stay close to the last price: they " + move),
-            (True, "The forecasts of {model} go far from the last price: they " + move),
+            (size < error / 2, "In this chart the forecasts of {model} stay close to the last price: they " + move),
+            (True, "In this chart the forecasts of {model} go far from the last price: they " + move),
             model=say.model(result.leader),
             size=say.price(size, unit, 3),
             error=say.price(error, unit, 3),
         )
 
-    alt = "The newest candles with a dash at the forecast close of each and a band that should hold it."
+    alt = "The newest candles with a dash at the forecast close of each"
+    alt += " and a band that should hold the close." if joined["lo"].notna().any() else "."
     return Chart("newest-forecasts", joined, _conclude, figure, alt)
 
 
@@ -699,7 +704,7 @@ def _size_models_claim(close: float, alpha: float, table: pd.DataFrame) -> say.C
         ),
         (
             True,
-            "How large the next candle will be is not forecast: the best moving average has {rule} of the variance.",
+            "How large the next candle will be is not forecast: no model is better than the mean, by R².",
         ),
         model=say.model(best),
         found=say.percent(found[best], beside=found[_AVERAGE]),
@@ -754,18 +759,18 @@ def coverage(result: Result) -> Chart | say.Claim:
     axes.set_xticks(range(len(held)), list(held["group"]))
     axes.set_ylabel("outcomes inside, %")
     alt = "Share of outcomes inside the interval, for all candles and by third of volatility, beside the nominal one."
-    return Chart("coverage", held, partial(_coverage_claim, result.leader, level), figure, alt)
+    return Chart("coverage", held, partial(_coverage_claim, level), figure, alt)
 
 
-def _coverage_claim(name: str, level: float, held: pd.DataFrame) -> say.Claim:
+def _coverage_claim(level: float, held: pd.DataFrame) -> say.Claim:
     worst = held.iloc[int((held["held"] - level).abs().argmax())]
     miss = abs(float(worst["held"]) - level)
-    begin = "Intervals around the forecasts of {model} that should hold {level} of the outcomes hold {all}"
+    begin = "Intervals around the last close, the same for every model, that should hold {level} of the closes "
+    begin += "hold {all}"
     return say.claim(
         begin + ", and miss by at most {miss} in any third.",
         holds=miss < _NEAR,
         otherwise=begin + "; where they are worst ({where}) they miss by {miss}.",
-        model=say.model(name),
         level=say.percent(level, 0),
         all=say.percent(held["held"].iloc[0]),
         where=say.word(str(worst["group"])),
@@ -798,7 +803,7 @@ def fees(result: Result) -> say.Claim:
 
 JOINT = {
     "spa": ("Superior predictive ability (Hansen): p-value", "Could the best of all models be luck?"),
-    "confidence_set": ("Model confidence set: share of the models", "Which are as good as the best?"),
+    "confidence_set": ("Model confidence set: share of the models", "Which cannot be told from the best?"),
     "deflated_sharpe": ("Deflated Sharpe ratio: probability", "Is the gain before fees skill, after all tries?"),
 }
 
@@ -809,7 +814,7 @@ def experts(result: Result) -> Table:
     answers: dict[str, Callable[[Mapping[Any, Any]], str]] = {
         "spa": lambda row: "unlikely at one look" if row["value"] < alpha else "yes",
         "confidence_set": lambda row: ", ".join(map(say.title, row["models"].split(", "))),
-        "deflated_sharpe": lambda row: "most likely" if row["value"] > 1 - alpha else "not shown",
+        "deflated_sharpe": lambda row: "most likely" if row["value"] > 1 - alpha else "not established",
     }
     table["answer"] = [answers[row["test"]](row) for row in table.to_dict("records")]
     table["asks"] = [JOINT[test][1] for test in table["test"]]
@@ -817,8 +822,8 @@ def experts(result: Result) -> Table:
 
     def _conclude(_table: pd.DataFrame) -> say.Claim:
         return say.claim(
-            "These tests allow for the chance that one of many looks good by luck: the deflated Sharpe ratio counts "
-            "{tries}, the others the {models} of this report and persistence.",
+            "These tests allow for the chance that the best of many models seems good by luck: the deflated Sharpe "
+            "ratio counts {tries}, the others the {models} of this report and persistence.",
             tries=say.count(result.trials, "try", "tries"),
             models=_challengers(result),
         )

@@ -60,7 +60,8 @@ def catalogue(names: Sequence[str]) -> Table:
 
 def _catalogue_claim(table: pd.DataFrame) -> say.Claim:
     return say.claim(
-        "{features}; {scaled} of the formulas use the current volatility s, so that they mean the same at any.",
+        "{features}; {scaled} of the formulas use the current volatility s, so that they mean the same at any "
+        "level of it.",
         features=say.count(len(table), "feature"),
         scaled=say.count(int(table["formula"].str.contains(r"\bs\b").sum())),
     )
@@ -134,8 +135,7 @@ def distributions(features: pd.DataFrame) -> Chart:
 def _distributions_claim(table: pd.DataFrame) -> say.Claim:
     reach = pd.concat([table["q99"], -table["q01"]], axis="columns").max(axis="columns").set_axis(table["feature"])
     return say.claim(
-        "Ninety-eight of a hundred values lie within {reach} of the median, even of {widest}: no outlier dominates a "
-        "fit.",
+        "Ninety-eight of a hundred values lie within {reach} of the median, even of {widest}.",
         holds=bool(reach.max() < _FAR),
         otherwise="{widest} has long tails: ninety-eight of a hundred of its values reach as far as {reach} from the "
         "median.",
@@ -163,7 +163,7 @@ def drift(features: pd.DataFrame, times: pd.Series) -> Chart:
 def _drift_claim(grid: pd.DataFrame) -> say.Claim:
     most = grid.set_index("feature").astype(float).abs().max(axis="columns")
     return say.claim(
-        "No feature's mean drifts by more than {most} in any sixth of the span: yesterday's relations can hold today.",
+        "No feature's mean drifts by more than {most} in any sixth of the span: the features keep their scale.",
         holds=bool(most.max() < 0.5),  # noqa: PLR2004 - half a standard deviation
         otherwise="The mean of {worst} moves by up to {most}: what was learned early may not hold late.",
         most=say.number(most.max(), 2, "standard deviations", ceiling=True),

@@ -60,7 +60,7 @@ def origin(snapshot: Snapshot) -> say.Claim:
 
 
 def headline(snapshot: Snapshot) -> say.Claim:
-    """Whether the data are sufficient for a verdict: candles found, missing and rejected."""
+    """Whether the data are complete: candles found, missing and rejected."""
     expected, found = _expected(snapshot)
     suspect = int(snapshot.suspects["rows"].sum())
     missing = say.claim(
@@ -80,7 +80,7 @@ def headline(snapshot: Snapshot) -> say.Claim:
     faults = ((missing, found < expected), (rejected, not snapshot.quarantine.empty), (frozen, suspect > 0))
     broken = "; ".join(str(fault) for fault, there in faults if there)
     return say.claim(
-        "{rows}, complete from the first to the last, none rejected: the data are sufficient for a verdict.",
+        "{rows}, complete from the first to the last, none rejected.",
         holds=not broken,
         otherwise="{rows}: {faults}. Models learn only from valid candles.",
         rows=say.count(found, "candle"),
@@ -213,7 +213,7 @@ def suspect_spans(suspects: pd.DataFrame) -> Table | say.Claim:
 def revised(revisions: pd.DataFrame, candles: pd.DataFrame) -> Table | say.Claim:
     """Final candles that the source changed later: old and current values."""
     if revisions.empty:
-        return say.claim("No final candle has been changed by its source.")
+        return say.claim("No stored candle has been restated by its source.")
     old = revisions.sort_values(["open_time", "seen_at"]).head(_MAX_ROWS)
     table = old.merge(candles, on="open_time", suffixes=("_old", "_new"))
 

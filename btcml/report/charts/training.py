@@ -55,7 +55,8 @@ def plan(folds: pd.DataFrame, experiment: Experiment) -> Chart:
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     date_axis(axes)
-    alt = "A bar for each fold on a time line: a grey part of training, then a blue part of testing or burn-in."
+    later = "testing or burn-in" if (folds["part"] != "test").any() else "testing"
+    alt = f"A bar for each fold on a time line: a grey part of training, then a blue part of {later}."
     return Chart("plan", folds, partial(_plan_claim, step=interval_delta(experiment.interval)), figure, alt)
 
 
@@ -142,10 +143,10 @@ def residuals(autoregression: AutoRegression, training: Sample) -> Table:
     def _conclude(found: pd.DataFrame) -> say.Claim:
         signed = not found["clean"].iloc[0]
         return say.claim(
-            "The size of the residuals still has memory: the autoregression does not model volatility, so intervals "
-            "need a forecast of their own." + " Their sign has memory too." * signed,
+            "The size of the residuals has memory: the autoregression does not model volatility, so intervals "
+            "need a forecast of their own." + " Their values have memory too." * signed,
             holds=not bool(found["clean"].iloc[1]),
-            otherwise="The size of the residuals has no memory beyond chance." + " Their sign has memory." * signed,
+            otherwise="The size of the residuals has no memory beyond chance." + " Their values have memory." * signed,
         )
 
     columns: Columns = {"test": "Test", "statistic": "Statistic", "p": ("p-value", say.probability), "answer": "Answer"}
@@ -178,7 +179,7 @@ def _learning_claim(table: pd.DataFrame) -> say.Claim:
     last = table.iloc[-1]
     skills = "With all {rows} the skill is {seen} on what was learned and {unseen} on what was not: "
     return say.claim(
-        skills + "the gap is what the forest memorized, and what has changed since.",
+        skills + "the gap is what the forest memorized, what may have changed since, and chance.",
         holds=bool(last["fitted"] < last["ratio"]),
         otherwise=skills + "the forest does not memorize.",
         rows=say.count(last["rows"], "row"),
@@ -192,7 +193,7 @@ def windows(study: Study) -> Chart | say.Claim:
     table = work.window_curve(study)
     if len(table) == 1:
         days = say.count(table["days"].iloc[0], "day")
-        return say.claim("With {days} of training there is no shorter past to compare with.", days=days)
+        return say.claim("{days} of training are too short to compare with a shorter past.", days=days)
     figure, axes = _skill_line(table, "days", {"ratio": "random forest"})
     axes.set_xlabel("days of training")
     alt = "Line of the forest's skill against the length of its training window."
@@ -281,8 +282,8 @@ def seeds(study: Study) -> Table:
 
 def _seeds_claim(table: pd.DataFrame) -> say.Claim:
     return say.claim(
-        "With {seeds}, the same forest has a skill between {low} and {high}: a smaller difference between models means "
-        "nothing.",
+        "With {seeds}, a forest fitted on the same rows has a skill between {low} and {high}: a difference of that "
+        "size can come from the seed alone.",
         seeds=say.count(len(table), "different seed"),
         low=say.percent(table["skill"].min(), 2),
         high=say.percent(table["skill"].max(), 2),

@@ -421,7 +421,7 @@ def test_a_p_value_states_what_it_counts():
     result = result_of(forecasts(0.2))
     assert dict(evaluation.against_persistence(result, "BTCUSDT").columns)["p_holm"][0] == "p-value, all counted"
     card = cards_of(result)["Skill"]
-    assert "taken alone" in card.note
+    assert "at one look (95\N{NARROW NO-BREAK SPACE}%)" in card.note
     assert "with 2\N{NARROW NO-BREAK SPACE}models and 1\N{NARROW NO-BREAK SPACE}look counted" in card.note
 
 
