@@ -210,7 +210,8 @@ def headline(judgement: Judgement, result: Result) -> say.Claim:
 def _cards(judgement: Judgement) -> list[say.Card]:
     best = judgement.leader
     span = say.claim(
-        "{low} to {high} at one look (95 %)",
+        "{low} to {high} at one look ({sure})",
+        sure=say.percent(0.95, 0),
         low=_skill(best["skill_low"]),
         high=_skill(best["skill_high"]),
     )

@@ -87,7 +87,8 @@ class Story:
             self._leave(item.name, {"kind": "download", "says": str(item.conclusion)})
             shown = item.html(f"{name}.csv", file_hash(path))
             return f'<section id="{name}" class="prose"><p>{escape(str(item.conclusion))}</p>\n{shown}</section>'
-        self._leave(item.name, {"kind": item.kind, "says": str(item.conclusion), "body": item.body})
+        drawn = {"drawn": translated(item.alt)} if isinstance(item, Chart) else {}
+        self._leave(item.name, {"kind": item.kind, "says": str(item.conclusion), "body": item.body} | drawn)
         return exhibit_html(item, name, str(say.series(self.snapshot.key)))
 
     def _leave(self, name: str, facts: dict[str, Any]) -> None:

@@ -131,7 +131,8 @@ def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
         none=_none(result),
     )
     skill = say.claim(
-        "{low} to {high} at one look (95 %); {p} with {models} and {looks} counted",
+        "{low} to {high} at one look ({sure}); {p} with {models} and {looks} counted",
+        sure=say.percent(0.95, 0),
         low=say.skill(best["skill_low"]),
         high=say.skill(best["skill_high"]),
         p=say.pvalue(best["p_holm"]),
@@ -246,10 +247,10 @@ def decision(result: Result) -> say.Claim:
     return say.claim(
         "The champion is {champion}. The rule was fixed before any result of this report was seen: among the models "
         "that beat “no change” over the whole test and over its last six months, or all of a shorter one, whose trend "
-        "of daily skill, where there is one, ends above zero, and whose p-value is below {level}, the one with the smallest "
-        "error; if there is none, persistence. The p-values count {models} and {looks} at these data; {tries} are on "
-        "record, those of this report included. A champion in service stays while its p-value at one look is below "
-        "{level}, unless another model beats both “no change” and it.",
+        "of daily skill, where there is one, ends above zero, and whose p-value is below {level}, the one with the "
+        "smallest error; if there is none, persistence. The p-values count {models} and {looks} at these data; {tries} "
+        "are on record, those of this report included. A champion in service stays while its p-value at one look "
+        "is below {level}, unless another model beats both “no change” and it.",
         champion=say.model(result.verdict.champion),
         level=say.number(result.verdict.alpha, 2),
         models=_challengers(result),

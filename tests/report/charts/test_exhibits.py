@@ -74,7 +74,7 @@ def test_good_data_are_called_good(snapshot):
     assert text_of(ingest.rules_checked(rule_results(snapshot.candles, "15m"))).startswith("All")
     assert text_of(ingest.quarantined(snapshot.quarantine)) == "No row is in quarantine."
     assert "No span looks frozen" in text_of(ingest.suspect_spans(snapshot.suspects))
-    assert "No final candle" in text_of(ingest.revised(snapshot.revisions, snapshot.candles))
+    assert "No stored candle" in text_of(ingest.revised(snapshot.revisions, snapshot.candles))
     assert "made by a program" in text_of(ingest.origin(snapshot))
 
 
@@ -156,7 +156,7 @@ def test_forests_of_few_rows_are_neither_fitted_nor_compared(snapshot, recwarn):
     """No conclusion from two equal windows, and no warning of scikit-learn in a notebook."""
     candles = snapshot.candles.iloc[-2_000:].reset_index(drop=True)
     study = open_study(candles, Experiment.default(candles, "15m"))
-    assert "no shorter past" in text_of(training.windows(study))
+    assert "too short to compare" in text_of(training.windows(study))
     assert text_of(training.learning(study))
     assert not recwarn.list
 
@@ -403,9 +403,21 @@ def test_what_is_earned_is_not_called_more_than_luck_unless_it_is():
     ("skill", "low", "sentence"),
     [
         ([0.1], [-0.2], "The whole test lies in one month. The skill of Ridge regression there is 10.00 %."),
-        ([0.1, 0.1], [0.05, 0.05], "in 2 of 2 months; taken one by one, 2 of these differences are beyond chance."),
-        ([0.1, 0.1], [-0.1, 0.05], "in 2 of 2 months; taken one by one, 1 of these differences is beyond chance."),
-        ([-0.1, -0.1], [-0.2, -0.2], "in 0 of 2 months; taken one by one, 0 of these differences are beyond chance."),
+        (
+            [0.1, 0.1],
+            [0.05, 0.05],
+            "in 2 of 2 months; taken one by one, they are smaller beyond chance in 2 of these parts.",
+        ),
+        (
+            [0.1, 0.1],
+            [-0.1, 0.05],
+            "in 2 of 2 months; taken one by one, they are smaller beyond chance in 1 of these parts.",
+        ),
+        (
+            [-0.1, -0.1],
+            [-0.2, -0.2],
+            "in 0 of 2 months; taken one by one, they are smaller beyond chance in 0 of these parts.",
+        ),
     ],
 )
 def test_groups_are_counted_with_those_beyond_chance(skill, low, sentence):
@@ -429,7 +441,7 @@ def test_every_fee_is_that_of_a_round_trip():
     """Verdict, card and sentence speak of one fee."""
     result = result_of(forecasts(0.01))
     result.__dict__["gain"] = gain = Gain(5.0, 4.0, 6.0)
-    assert "a fee above {fee} a round trip exceeds it" in evaluation._worth(gain)
+    assert "a fee above {fee} a round trip takes all of it" in evaluation._worth(gain)
     assert evaluation._fee_card(result).note.startswith("a round trip")
     said = text_of(evaluation.fees(result)).replace("\N{NARROW NO-BREAK SPACE}", " ")
     assert "at a fee of 5.0 bp a round trip" in said

@@ -181,9 +181,9 @@ def test_groups_that_lead_under_no_are_not_called_sure():
     )
     groups = groups.assign(by="month", name=[*"abc"], dm_p=[0.001, 0.4, 0.99])
     said = str(evaluation._skill_by_claim(groups, "ridge", beats=False))
-    assert "1 of these differences is beyond chance and 1 the other way; over the whole test" in said
+    assert "smaller beyond chance in 1 of these parts and larger beyond chance in 1; over the whole test" in said
     doubtful = str(evaluation._skill_by_claim(groups.assign(dm_p=0.4), "ridge", beats=True))
-    assert "0 of these differences are beyond chance and 1 the other way." in doubtful
+    assert "smaller beyond chance in 0 of these parts and larger beyond chance in 1." in doubtful
     one = evaluation._skill_by_claim(groups.head(1).assign(dm_p=0.4), "ridge", beats=True, rows=10)
     assert str(one).startswith("Nearly the whole test lies in one month")
 
@@ -290,7 +290,7 @@ def test_a_gap_of_288_candles_is_a_day():
 def test_an_upper_bound_is_rounded_up():
     """0.62 points are not “at most 0.6”."""
     held = pd.DataFrame({"group": ["all", "calm"], "held": [0.9, 0.8938]})
-    assert "at most 0.7" in str(evaluation._coverage_claim("ridge", 0.9, held))
+    assert "at most 0.7" in str(evaluation._coverage_claim(0.9, held))
 
 
 def test_the_weights_name_the_rows_that_they_were_fitted_on():
