@@ -391,7 +391,7 @@ def cards_of(result: Result) -> dict[str, Any]:
 def test_what_is_earned_is_not_called_more_than_luck_unless_it_is():
     """A gain whose interval holds zero is no break-even fee."""
     cards = cards_of(result_of(forecasts(0.0)))
-    assert str(cards["Break-even fee"].value) == "not shown"
+    assert str(cards["Break-even fee"].value) == "not proven"
     assert "earns nothing before fees" in cards["Break-even fee"].note
     assert "best model" in cards["Skill"].note
     sure = cards_of(result_of(forecasts(0.5)))

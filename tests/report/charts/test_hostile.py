@@ -108,7 +108,7 @@ def test_a_gain_under_no_is_luck_even_if_its_own_interval_is_above_zero():
     result = result_of(NO_SKILL)
     result.__dict__["gain"] = Gain(20.6, 2.6, 38.5)
     card = cards_of(result)["Break-even fee"]
-    assert str(card.value) == "not shown"
+    assert str(card.value) == "not proven"
     assert "may be luck" in card.note
     assert "may be luck" in str(evaluation.fees(result))
     sure = result_of(forecasts(0.2))
@@ -117,11 +117,12 @@ def test_a_gain_under_no_is_luck_even_if_its_own_interval_is_above_zero():
 
 
 def test_cards_without_a_champion_name_the_model_that_they_are_about():
-    """Persistence is champion; direction, coverage, skill and fee are of the nearest model, and say so."""
+    """Persistence is champion; direction, skill and fee are of the nearest model, and say so; the interval is of none."""
     cards = cards_of(result_of(NO_SKILL))
     assert str(cards["Champion"].value) == "Persistence"
-    for label in ("Skill", "Direction", "Coverage", "Break-even fee"):
+    for label in ("Skill", "Direction", "Break-even fee"):
         assert "model, " in cards[label].note, label
+    assert "model, " not in cards["Coverage"].note
     assert "model, " not in cards_of(result_of(forecasts(0.2)))["Direction"].note
 
 
@@ -200,7 +201,7 @@ def test_experts_and_verdict_use_one_level():
     tests = pd.DataFrame({"test": ["spa", "deflated_sharpe"], "value": [0.03, 0.97], "models": ["", ""]})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(result), "joint_tests", lambda _: tests)
-        assert evaluation.experts(result).data["answer"].tolist() == ["yes", "not shown"]
+        assert evaluation.experts(result).data["answer"].tolist() == ["yes", "not established"]
 
 
 def test_nothing_is_called_served_in_a_report():
