@@ -815,7 +815,7 @@ def experts(result: Result) -> Table:
     answers: dict[str, Callable[[Mapping[Any, Any]], str]] = {
         "spa": lambda row: "unlikely at one look" if row["value"] < alpha else "yes",
         "confidence_set": lambda row: ", ".join(map(say.title, row["models"].split(", "))),
-        "deflated_sharpe": lambda row: "most likely" if row["value"] > 1 - alpha else "not established",
+        "deflated_sharpe": lambda row: "most likely" if row["value"] > 1 - alpha else "not proven",
     }
     table["answer"] = [answers[row["test"]](row) for row in table.to_dict("records")]
     table["asks"] = [JOINT[test][1] for test in table["test"]]

@@ -117,7 +117,7 @@ def test_a_gain_under_no_is_luck_even_if_its_own_interval_is_above_zero():
 
 
 def test_cards_without_a_champion_name_the_model_that_they_are_about():
-    """Persistence is champion; direction, skill and fee are of the nearest model, and say so; the interval is of none."""
+    """Direction, skill and fee are of the model nearest to persistence, and say so; the interval is of none."""
     cards = cards_of(result_of(NO_SKILL))
     assert str(cards["Champion"].value) == "Persistence"
     for label in ("Skill", "Direction", "Break-even fee"):
