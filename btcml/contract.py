@@ -183,15 +183,23 @@ def _repeated(frame: pd.DataFrame) -> np.ndarray[Any, Any]:
     return np.asarray(equal | (times.duplicated(keep=False) & times.notna()))
 
 
+def _names(rule: Rule) -> set[str]:
+    return {node.id for node in ast.walk(ast.parse(rule.predicate, mode="eval")) if isinstance(node, ast.Name)}
+
+
 def _kept(rule: Rule, frame: pd.DataFrame, interval: str) -> np.ndarray[Any, Any]:
-    tree = ast.parse(rule.predicate, mode="eval")
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    tree, names = ast.parse(rule.predicate, mode="eval"), _names(rule)
     scope = {name: frame[name] for name in names & set(frame.columns)}
     code = compile(tree, CONTRACT_FILE, "eval")
     holds = np.asarray(eval(code, {"__builtins__": {}}, _FUNCTIONS | scope | {"interval": interval}))  # noqa: S307 - the predicate is ours, from the contract in the package
+    return holds | _unknown(names, frame)
+
+
+def _unknown(names: set[str], frame: pd.DataFrame) -> np.ndarray[Any, Any]:
+    """Rows in which a rule over these names cannot be checked, since a value is missing."""
     folded = {"least", "greatest"} & names
     unknown = np.logical_and.reduce if folded else np.logical_or.reduce
-    return holds | unknown([np.asarray(frame[name].isna()) for name in scope])
+    return np.asarray(unknown([np.asarray(frame[name].isna()) for name in sorted(names & set(frame.columns))]))
 
 
 def rule_results(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
@@ -200,16 +208,17 @@ def rule_results(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``rule``, ``description``, ``checked`` (rows) and ``broken`` (rows).
+        ``rule``, ``description``, ``checked`` (rows whose values are known) and ``broken`` (rows).
     """
     broken = broken_rules(frame, interval)
+    checked = {rule.name: int((~_unknown(_names(rule), frame)).sum()) for rule in load_contract().rules}
     words = {rule.name: rule.description for rule in load_contract().rules}
     words |= {"required": "No required value is missing.", "unique_open_time": "No open time comes twice."}
     return pd.DataFrame(
         {
             "rule": list(broken.columns),
             "description": [words[name] for name in broken.columns],
-            "checked": len(frame),
+            "checked": [checked.get(name, len(frame)) for name in broken.columns],
             "broken": broken.sum().to_numpy(dtype="int64"),
         }
     )

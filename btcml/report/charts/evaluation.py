@@ -293,7 +293,10 @@ def looks_allowed(result: Result) -> say.Claim:
     holds = bool(own["beats"])
     stays = "{model} stays significant with up to {most} at these data counted, that is {tries}; {looks} {are} counted."
     return say.cases(
-        (holds and most > _MANY, "More than a billion looks at these data would have to be counted to break this."),
+        (
+            holds and most > _MANY,
+            "More than a billion looks at these data would have to be counted before the verdict changed.",
+        ),
         (holds, stays),
         (most >= result.looks, "Tries do not decide here: the p-value holds, but the error is not smaller throughout."),
         (most >= 1, "With {looks} counted {model} is not significant; it would be with {most} at most."),
@@ -686,8 +689,8 @@ def _size_models_claim(close: float, alpha: float, table: pd.DataFrame) -> say.C
     ranges = table[table["what"] == "range"].set_index("model")
     best, p, found = str(ranges.index[0]), ranges["p"].iloc[0], ranges["range_r2"]
     shares = (
-        "{model} forecasts {found} of the variance of its range, the best moving average {rule}, the last candle alone "
-        "{last}"
+        "{model} forecasts {found} of the variance of its log range, the best moving average {rule}, the last "
+        "candle alone {last}"
     )
     size = "How large the next candle will be "
     better = best != _AVERAGE and p < alpha and found[best] > max(found[_AVERAGE], found[PERSISTENCE], 0.0)
@@ -775,7 +778,7 @@ def _coverage_claim(level: float, held: pd.DataFrame) -> say.Claim:
         level=say.percent(level, 0),
         all=say.percent(held["held"].iloc[0]),
         where=say.word(str(worst["group"])),
-        miss=say.number(100 * miss, 1, "points", ceiling=miss < _NEAR),
+        miss=say.number(100 * miss, 1, "percentage points", ceiling=miss < _NEAR),
     )
 
 
@@ -785,7 +788,7 @@ def fees(result: Result) -> say.Claim:
     if not np.isfinite(gain.bp):
         return say.claim("No forecast stands out from the others, so that nothing would be traded.")
     filled = "whether orders would be filled at these prices is not known."
-    nothing = f"at a fee of {{fee}} {trip} earns nothing, and entering and leaving usually costs {{usual}}."
+    nothing = f"at a fee of {{fee}}, {trip} earns nothing, and entering and leaving usually costs {{usual}}."
     return say.cases(
         (gain.bp <= 0, f"Before fees {trip} earned nothing ({{fee}}, {{low}} to {{high}})."),
         (
@@ -897,7 +900,7 @@ def proven(proof: Mapping[str, int]) -> say.Claim:
     none = "None of the {whole} published so far is proven in time: no stamp came before the first candle ahead ended."
     some = "Of the {whole} published so far {proven} are proven in time: stamped before the first candle ahead ended."
     return say.cases(
-        (not whole, "Sealed forecasts are not published, so that no time stamp proves when they were sealed."),
+        (not whole, "No sealed forecast is published, so that no time stamp proves when one was sealed."),
         (not proof.get("proven"), none),
         (True, some),
         whole=say.count(whole, "forecast"),

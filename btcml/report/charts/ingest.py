@@ -110,7 +110,7 @@ def calendar(weeks: pd.DataFrame) -> Chart:
         places = zip(weeks["week"][part].tolist(), weeks["year"][part].tolist(), strict=True)
         boxes = [Rectangle((week, years.index(year) - 0.4), 0.86, 0.8) for week, year in places]
         axes.add_collection(PatchCollection(boxes, facecolor=color, edgecolor="none"))
-    axes.set(xlim=(-0.3, _WEEKS + 0.3), ylim=(len(years) - 0.4, -0.6), xlabel="week of the year")
+    axes.set(xlim=(-0.3, _WEEKS + 0.3), ylim=(len(years) - 0.4, -0.6), xlabel="week, counted from 1 January")
     axes.set_xticks([week + 0.43 for week in _TICKS], [f"{week + 1}" for week in _TICKS])
     axes.set_yticks(range(len(years)), [str(year) for year in years])
     axes.grid(visible=False)
@@ -140,6 +140,8 @@ def longest_gaps(gaps: pd.DataFrame, interval: str) -> Table | say.Claim:
     def _conclude(shown: pd.DataFrame) -> say.Claim:
         return say.claim(
             "{gaps} in all, the longest of {longest}. None is filled.",
+            holds=len(gaps) > 1,
+            otherwise="There is {gaps}, of {longest}. It is not filled.",
             gaps=say.count(len(gaps), "gap"),
             longest=say.span(shown["missing"].max() * interval_delta(interval)),
         )
@@ -161,8 +163,9 @@ def rules_checked(rules: pd.DataFrame) -> Table:
 
 def _rules_claim(rules: pd.DataFrame) -> say.Claim:
     broken = int((rules["broken"] > 0).sum())
+    known = broken == 0 and rules["checked"].min() < rules["checked"].max()
     return say.claim(
-        "All {rules} of the data contract hold for every row.",
+        "All {rules} of the data contract hold for every row" + " in which they can be checked" * known + ".",
         holds=broken == 0,
         otherwise="{broken} of the {rules} of the data contract {were} broken by some row; such rows are in "
         "quarantine or marked as suspect.",

@@ -149,7 +149,12 @@ def residuals(autoregression: AutoRegression, training: Sample) -> Table:
             otherwise="The size of the residuals has no memory beyond chance." + " Their values have memory." * signed,
         )
 
-    columns: Columns = {"test": "Test", "statistic": "Statistic", "p": ("p-value", say.probability), "answer": "Answer"}
+    columns: Columns = {
+        "test": "Test",
+        "statistic": "Statistic",
+        "p": ("p-value", say.probability),
+        "answer": "Answer, at one per cent",
+    }
     return Table("residuals", table.assign(answer=np.where(table["clean"], "no", "yes")), _conclude, columns)
 
 

@@ -48,8 +48,8 @@ def _guess_claim(model: str, right: float, candles: int, table: pd.DataFrame) ->
     hits, lucky = int((table["said"] == table["came"]).sum()), int(binom.ppf(_RARE, len(table), 0.5)) + 1
     return say.claim(
         "You against the model: up or down, on {shown} of the test, evenly spaced. {model} is right in {hits} of them, "
-        "a coin in {coin}; over {all} that moved the model is right in {right}. A coin alone is right in {lucky} or "
-        "more of {shown} in {share} of all games.",
+        "a coin in {coin}; over the {all} that moved, the model is right in {right}. A coin alone is right in {lucky} "
+        "or more of {shown} in {share} of all games.",
         shown=say.count(len(table), "hidden candle"),
         model=say.model(model),
         hits=say.count(hits),
