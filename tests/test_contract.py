@@ -130,9 +130,10 @@ def test_enforcing_splits_good_from_bad_rows_and_names_the_rule():
 
 
 def test_results_count_every_rule():
-    """The report's contract page shows each rule with what was checked and what broke."""
+    """The report's contract page shows each rule with what was checked and what broke; unknown values cannot be."""
     results = rule_results(candle(volume=-1.0, taker_buy_base=np.nan), "5m").set_index("rule")
-    assert results.loc["volume_not_negative", "broken"] == 1
+    assert results.loc["volume_not_negative", ["checked", "broken"]].tolist() == [1, 1]
+    assert results.loc["taker_within_volume", ["checked", "broken"]].tolist() == [0, 0]
     assert set(RULES) < set(results.index)
 
 

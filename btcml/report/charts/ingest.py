@@ -165,7 +165,7 @@ def _rules_claim(rules: pd.DataFrame) -> say.Claim:
     broken = int((rules["broken"] > 0).sum())
     known = broken == 0 and rules["checked"].min() < rules["checked"].max()
     return say.claim(
-        "All {rules} of the data contract hold for every row" + " in which they can be checked" * known + ".",
+        "All {rules} of the data contract hold for every row" + " in which they can be checked" * bool(known) + ".",
         holds=broken == 0,
         otherwise="{broken} of the {rules} of the data contract {were} broken by some row; such rows are in "
         "quarantine or marked as suspect.",

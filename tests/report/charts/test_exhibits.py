@@ -71,7 +71,9 @@ def test_good_data_are_called_good(snapshot):
     assert "complete from the first to the last" in text_of(ingest.headline(snapshot))
     assert text_of(ingest.calendar(exploration.completeness(snapshot.candles, "15m"))) == "Every week is complete."
     assert "no gap" in text_of(ingest.longest_gaps(snapshot.gaps, "15m"))
-    assert text_of(ingest.rules_checked(rule_results(snapshot.candles, "15m"))).startswith("All")
+    assert text_of(ingest.rules_checked(rule_results(snapshot.candles, "15m"))).endswith("hold for every row.")
+    unknown = rule_results(snapshot.candles.assign(taker_buy_quote=np.nan), "15m")
+    assert text_of(ingest.rules_checked(unknown)).endswith("hold for every row in which they can be checked.")
     assert text_of(ingest.quarantined(snapshot.quarantine)) == "No row is in quarantine."
     assert "No span looks frozen" in text_of(ingest.suspect_spans(snapshot.suspects))
     assert "No stored candle" in text_of(ingest.revised(snapshot.revisions, snapshot.candles))
@@ -84,7 +86,7 @@ def test_bad_data_are_called_bad(damaged):
     assert "quarantine" in text_of(ingest.headline(damaged))
     assert "do not fit" in text_of(ingest.headline(damaged))
     assert "lacks candles" in text_of(ingest.calendar(exploration.completeness(damaged.candles, "15m")))
-    assert text_of(ingest.longest_gaps(damaged.gaps, "15m")).startswith("1")
+    assert text_of(ingest.longest_gaps(damaged.gaps, "15m")).startswith("There is 1")
     assert "was broken" in text_of(ingest.rules_checked(damaged.rules))
     assert "broke a rule" in text_of(ingest.quarantined(damaged.quarantine))
     assert "do not fit their neighbours" in text_of(ingest.suspect_spans(damaged.suspects))
@@ -444,7 +446,7 @@ def test_every_fee_is_that_of_a_round_trip():
     assert "a fee above {fee} a round trip takes all of it" in evaluation._worth(gain)
     assert evaluation._fee_card(result).note.startswith("a round trip")
     said = text_of(evaluation.fees(result)).replace("\N{NARROW NO-BREAK SPACE}", " ")
-    assert "at a fee of 5.0 bp a round trip" in said
+    assert "at a fee of 5.0 bp, a round trip" in said
     assert said.endswith("entering and leaving usually costs 20 bp.")
 
 

@@ -201,7 +201,7 @@ def test_experts_and_verdict_use_one_level():
     tests = pd.DataFrame({"test": ["spa", "deflated_sharpe"], "value": [0.03, 0.97], "models": ["", ""]})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(result), "joint_tests", lambda _: tests)
-        assert evaluation.experts(result).data["answer"].tolist() == ["yes", "not established"]
+        assert evaluation.experts(result).data["answer"].tolist() == ["yes", "not proven"]
 
 
 def test_nothing_is_called_served_in_a_report():
