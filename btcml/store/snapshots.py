@@ -75,6 +75,8 @@ class Snapshot:
         Names of the files whose candles were merged into the market of the series.
     proof
         Number of published ``forecasts`` of the series, and of those ``proven`` in time; empty without a record.
+    left_out
+        Where models of other symbols are asked to serve the series: how they were tested on coins left out.
     """
 
     key: SeriesKey
@@ -94,6 +96,7 @@ class Snapshot:
     notes: tuple[str, ...] = ()
     merged: tuple[str, ...] = ()
     proof: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def frames(self) -> dict[str, pd.DataFrame]:
@@ -108,6 +111,7 @@ class Snapshot:
         return (
             {name: texts for name, texts in about_files.items() if texts}
             | ({"proof": dict(self.proof)} if self.proof else {})
+            | ({"left_out": dict(self.left_out)} if self.left_out else {})
             | {
                 "format": _FORMAT,
                 **asdict(self.key),
@@ -184,6 +188,7 @@ def read_snapshot(
         notes=tuple(dict.fromkeys(read)),
         merged=tuple(dict.fromkeys(merge.parameters["merged"].removeprefix("file:") for merge in merges)),
         proof=proof or {},
+        left_out={} if champion is None else champion.verdict.get("left_out", {}),
     )
 
 
@@ -246,8 +251,10 @@ def load_snapshot(bundle: Path) -> Snapshot:
     start, end = pd.Timestamp(facts["start"]), pd.Timestamp(facts["end"])
     notes, merged = tuple(map(Sentence.of, facts.get("notes", ()))), tuple(facts.get("merged", ()))
     incumbent = facts.get("reigning", "persistence")
-    proof: dict[str, int] = facts.get("proof", {})
-    return Snapshot(key, start, end, incumbent, facts["heads"], notes=notes, merged=merged, proof=proof, **frames)
+    proof, left_out = facts.get("proof", {}), facts.get("left_out", {})
+    return Snapshot(
+        key, start, end, incumbent, facts["heads"], proof=proof, left_out=left_out, notes=notes, merged=merged, **frames
+    )
 
 
 def record_snapshot(store: Store, snapshot: Snapshot, at: pd.Timestamp) -> None:

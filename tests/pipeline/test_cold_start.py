@@ -19,6 +19,7 @@ from btcml.serve.routes import model_info
 from btcml.serve.schemas import LeftOutProof
 from btcml.store.candles import upsert_candles
 from btcml.store.models import read_champion, read_trials
+from btcml.store.snapshots import read_snapshot
 
 MODEL = "others_ridge"
 
@@ -94,6 +95,7 @@ def test_a_young_series_is_served_by_models_that_are_proven_on_coins_left_out(st
     assert LeftOutProof.model_validate(model_info(Answering(store, pooled), key)["left_out"]).proven
     assert [set(read_trials(store, replace(key, symbol=symbol))["model"]) for symbol in OLD] == [{MODEL}, {MODEL}]
     assert read_trials(store, key).empty
+    assert read_snapshot(store, key, market.time - pd.Timedelta(days=2), market.time).left_out == proof
 
 
 @pytest.mark.usefixtures("mature")

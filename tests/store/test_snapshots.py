@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pandas as pd
@@ -31,6 +32,9 @@ def test_a_snapshot_is_read_back_whole(filled, tmp_path):
     snapshot = read_snapshot(filled, KEY, START, END)
     again = load_snapshot(save_snapshot(snapshot, tmp_path))
     assert again.hash == snapshot.hash
+    told = dataclasses.replace(snapshot, proof={"forecasts": 2, "proven": 1}, left_out={"table": [{"ratio": 0.99}]})
+    assert told.hash != snapshot.hash
+    assert load_snapshot(save_snapshot(told, tmp_path)).facts == told.facts
     for name, frame in snapshot.frames.items():
         pd.testing.assert_frame_equal(again.frames[name], frame)
 

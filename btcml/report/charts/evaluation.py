@@ -867,6 +867,42 @@ _ERRORS = ["error_bp", "persistence_error_bp"]
 _FEW = 100
 
 
+def left_out(found: Mapping[str, Any]) -> list[Table]:
+    """Test of models of other coins, where these are asked to serve the series (`btcml.forecast.left_out`)."""
+    if not found:
+        return []
+    columns: Columns = {
+        "coin": "Coin left out",
+        "rows": "Candles",
+        "ratio": ("Error over that of “no change”", say.digits(4)),
+        "recent_ratio": ("In the last six months", say.digits(4)),
+        "p_holm": ("p-value, all counted", say.probability),
+        "answer": "Proven",
+    }
+    table = pd.DataFrame(found["table"])
+    table["answer"] = np.where(table["proven"], "yes", "no")
+    return [Table("left-out", table[list(columns)], _left_out_claim, columns)]
+
+
+def _left_out_claim(table: pd.DataFrame) -> say.Claim:
+    history = "The service has too few candles of this series for a verdict of its own. "
+    every = (
+        "Each of {coins} is forecast better than “no change” by models that never saw it, so that these may serve it."
+    )
+    failed = (table["answer"] == "no").sum()
+    return say.claim(
+        history + every,
+        holds=failed == 0,
+        otherwise=history
+        + "Models of other coins do not serve it: {failed} of {coins} {are} not proven to be forecast better than “no "
+        "change” by models that never saw {them}.",
+        coins=say.count(len(table), "other coin"),
+        failed=say.count(int(failed)),
+        are=say.verb(int(failed), "is", "are"),
+        them=say.verb(int(failed), "it", "them"),
+    )
+
+
 def sealed(forecasts: pd.DataFrame) -> Table | say.Claim:
     """Sealed forecasts by role and model, beside no change."""
     known = forecasts.dropna(subset=_ERRORS) if set(_ERRORS) <= set(forecasts) else forecasts.head(0)

@@ -452,6 +452,23 @@ def _fan(result: Result) -> pd.DataFrame:
     return last.assign(horizon=[3, 12], made=last["open_time"].iloc[0], **edges)
 
 
+LEFT_OUT = {
+    "table": [
+        {"coin": "ETHUSDT", "rows": 900, "ratio": 0.99, "recent_ratio": 0.98, "p_holm": 0.001, "proven": True},
+        {"coin": "SOLUSDT", "rows": 900, "ratio": 1.01, "recent_ratio": 1.0, "p_holm": 0.9, "proven": False},
+    ]
+}
+
+
+def test_models_of_other_coins_are_said_to_serve_only_where_each_is_proven():
+    """Without such a test there is no table."""
+    assert evaluation.left_out({}) == []
+    said = words(evaluation.left_out(LEFT_OUT))
+    assert "do not serve it: 1 of 2 other coins is not proven to be forecast better" in said
+    proven = [row | {"proven": True} for row in LEFT_OUT["table"]]
+    assert "Each of 2 other coins is forecast better" in words(evaluation.left_out({"table": proven}))
+
+
 @pytest.fixture(scope="module", params=FAMILY)
 def read(request) -> tuple[Hostile, Result, dict[str, str]]:
     """A hostile report, and all that the last chapter says of it, by function: whatever the module exports."""
@@ -462,6 +479,7 @@ def read(request) -> tuple[Hostile, Result, dict[str, str]]:
     given = {
         "result": result, "candles": candles.assign(**prices), "symbol": case.symbol, "market": case.market,
         "ledger": LEDGER, "ranges": result.ranges, "volatility": result.ranges, "forecasts": _sealed(1.0), "proof": {},
+        "found": LEFT_OUT,
         "longer": _longer(result, narrow=case is FAMILY["anti-calibrated"]),
     }  # fmt: skip
     said = {}
@@ -477,6 +495,8 @@ def read(request) -> tuple[Hostile, Result, dict[str, str]]:
 
 def words(item) -> str:
     """What a reader reads: the sentence of an exhibit, or labels, values and notes of cards; with plain spaces."""
+    if isinstance(item, list):
+        return " ".join(map(words, item))
     cards = item if isinstance(item, tuple) else ()
     text = " ".join(f"{card.label}: {card.value} {card.note}." for card in cards) or str(
         getattr(item, "conclusion", item)
