@@ -61,8 +61,11 @@ class Feature:
     @property
     def definition(self) -> str:
         """One line that changes with the feature's definition."""
-        return f"{self.name}|{self.formula}|{self.warmup}|{self.memory}"
+        return f"{self.name}|{_FIRST_TEXTS.get(self.name, self.formula)}|{self.warmup}|{self.memory}"
 
+
+_FIRST_TEXTS = {"since_hour": "log(close / first open of the hour that this candle ends in) / s"}
+"""Formulas as stored models have them, whose text was corrected later, while the values stayed the same."""
 
 REGISTRY: dict[str, Feature] = {}
 """Every feature by name."""
