@@ -85,7 +85,7 @@ _MIXED = (
 
 
 _SIMULATED = (
-    "Simulated market: these candles were made by a program, whose direction has one small, documented predictability. "
+    "Simulated market: a program made these candles, and their direction has one small, documented predictability. "
     "They say nothing about the real market."
 )
 
