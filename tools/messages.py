@@ -21,7 +21,7 @@ from btcml.forecast.metrics import THIRDS
 from btcml.report import claims, exploration, pages
 from btcml.report.charts import evaluation
 from btcml.report.execute import load_notebook
-from btcml.report.language import COUNTS, LANGUAGES, read_catalogue
+from btcml.report.language import BELOW_TWO, COUNTS, LANGUAGES, read_catalogue
 from btcml.report.manifest import NOTEBOOKS
 from btcml.report.pages import TEMPLATE
 from btcml.store.models import RESEARCH
@@ -105,6 +105,9 @@ class _Found:
                     self.messages.add(("", text))
                 elif name != "word":  # a name is not translated
                     self.mixed.add(ast.unparse(node))
+        if name == "number":
+            units = {unit for node in shown for unit in _texts(node, reader)}
+            self.messages |= {(BELOW_TWO, unit) for unit in units if len(unit) > len("bp")}  # signs have no plural
         if name == "count" and 1 in given:
             plural = _texts(given[2], reader) if 2 in given else set()  # noqa: PLR2004 - its place
             self.messages |= {(COUNTS, f"{one}|{next(iter(plural), f'{one}s')}") for one in _texts(given[1], reader)}

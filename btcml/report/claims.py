@@ -18,7 +18,7 @@ import pandas as pd
 
 from btcml.errors import ReportError
 from btcml.forecast.verdict import ALPHA
-from btcml.report.language import counted, language, local_date, translated
+from btcml.report.language import counted, language, local_date, translated, unit_of
 from btcml.rounding import decimals_apart, local_number, number_text
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def number(
     digits = digits if beside is None else decimals_apart(_finite(value, "number"), beside, digits)
     shown = math.ceil(round(_finite(value, "number") * 10**digits, 6)) / 10**digits if ceiling else value
     text = number_text(_finite(shown, "number"), digits, language(), sign=sign)
-    return Quantity(f"{text}{_THIN}{translated(unit)}" if unit else text, float(value))
+    return Quantity(f"{text}{_THIN}{unit_of(round(shown, digits), unit)}" if unit else text, float(value))
 
 
 def digits(places: int) -> Callable[[float], Quantity]:

@@ -40,6 +40,9 @@ VARIABLE = "BTCML_REPORT_LANGUAGE"
 COUNTS = "count"
 """Context of the catalogue for nouns that are counted."""
 
+BELOW_TWO = "below two"
+"""Context of the catalogue for units of a number below two, which are in the singular in some languages."""
+
 _chosen: ContextVar[str] = ContextVar("language", default="")
 
 _VALUE = re.compile(r"(?=.*\d)[<≤≥+\N{MINUS SIGN}\d.,%\s-]+(?: to [+\N{MINUS SIGN}\d.,%\s]+)?")
@@ -130,6 +133,21 @@ def counted(one: str, many: str, number: float) -> str:
     ('gap', 'gaps')
     """
     return _translations(language()).npgettext(COUNTS, one, many, int(number))
+
+
+def unit_of(number: float, unit: str) -> str:
+    """Return a unit in the form that goes with a number.
+
+    Examples
+    --------
+    >>> with in_language("pt-BR"):
+    ...     unit_of(1.8, "times"), unit_of(2.0, "times")
+    ('vez', 'vezes')
+    """
+    if abs(number) < 2:  # noqa: PLR2004 - CLDR's rule for Portuguese; English has no such texts
+        found = _translations(language()).pgettext(BELOW_TWO, unit)
+        return found if found != unit else translated(unit)
+    return translated(unit)
 
 
 def local_date(time: pd.Timestamp) -> str:

@@ -304,7 +304,7 @@ def test_texts_of_tables_and_drawings_are_written_as_the_language_does():
         assert local_text("1,234,567.5") == "1.234.567,5"
         assert local_text("2025-06-30") == "30/06/2025"
         assert local_text("2025-Feb") == "fev 2025"
-        assert local_text("Persistence, Ridge regression") == "Persistência, Regressão ridge"
+        assert local_text("Persistence, Ridge regression") == "Persistência, Ridge"
         assert local_text("ema_gap_2") == "ema_gap_2"
         assert translated("") == ""
     assert local_text("1,234.5") == "1,234.5"

@@ -118,17 +118,17 @@ for n in (1, 3, 6, 12):
     _scaled(f"return_{n}", RETURN.format(n=n), sets=BOTH)(partial(_past_return, n=n))
 for n in (1, 3, 12, 48):
     feature(f"position_{n}", POSITION.format(n=n), warmup=n, source=RECIPE, sets=BOTH)(partial(Prepared.position, n=n))
-for kind, formula, lengths, compute in (
-    ("return", RETURN, WIDE, _past_return),
-    ("position", POSITION, (24, *WIDE[2:]), Prepared.position),
-    ("range", "log(log(top / bottom) / (s sqrt {n})) of {n}", (4, 12, *WIDE), _range_over),
+for kind, formula, lengths, compute, least in (
+    ("return", RETURN, WIDE, _past_return, SCALE_MEMORY),
+    ("position", POSITION, (24, *WIDE[2:]), Prepared.position, SCALE_SPAN + 1),
+    ("range", "log(log(top / bottom) / (s sqrt {n})) of {n}", (4, 12, *WIDE), _range_over, SCALE_MEMORY),
 ):
     for n in lengths:
         feature(
             f"{kind}_{n}",
             formula.format(n=n),
             warmup=max(SCALE_SPAN, n),
-            memory=max(SCALE_MEMORY, n + 1),
+            memory=max(least, n + 1),
             source=RECIPE,
             sets=("wide",),
             optional=True,

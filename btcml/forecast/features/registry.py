@@ -61,11 +61,15 @@ class Feature:
     @property
     def definition(self) -> str:
         """One line that changes with the feature's definition."""
-        return f"{self.name}|{_FIRST_TEXTS.get(self.name, self.formula)}|{self.warmup}|{self.memory}"
+        formula, memory = _FIRST_TEXTS.get(self.name, self.formula), _FIRST_MEMORIES.get(self.name, self.memory)
+        return f"{self.name}|{formula}|{self.warmup}|{memory}"
 
 
 _FIRST_TEXTS = {"since_hour": "log(close / first open of the hour that this candle ends in) / s"}
 """Formulas as stored models have them, whose text was corrected later, while the values stayed the same."""
+
+_FIRST_MEMORIES = dict.fromkeys((f"position_{n}" for n in (24, 96, 192, 384)), 577)
+"""Memories as stored models have them, which were corrected likewise."""
 
 REGISTRY: dict[str, Feature] = {}
 """Every feature by name."""

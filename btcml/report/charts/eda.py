@@ -294,10 +294,11 @@ def volatility_clusters(days: pd.DataFrame) -> say.Claim:
     following = exploration.autocorrelation(np.log(days["volatility_bp"].clip(lower=1e-9)), 1).iloc[0]
     ends = " The median day of the most volatile third moves {times} as much as that of the calmest."
     return say.claim(
-        "Volatility comes in clusters: a day's resembles that of the day before (correlation {r})." + ends,
-        holds=bool(following["correlation"] > following["bound"]),
-        otherwise="Volatile days do not come in clusters beyond chance (correlation of one day with the next: {r})."
+        "Volatility comes in clusters: a day's resembles that of the day before (correlation of their logarithms {r})."
         + ends,
+        holds=bool(following["correlation"] > following["bound"]),
+        otherwise="Volatile days do not come in clusters beyond chance (correlation of the logarithms of one day and "
+        "the next: {r})." + ends,
         r=say.number(following["correlation"], 2),
         times=say.number(middle["storm"] / max(middle["calm"], 1e-9), 1, "times"),
     )
@@ -322,10 +323,12 @@ def week(candles: pd.DataFrame, interval: str) -> Chart:
 def _week_claim(table: pd.DataFrame) -> say.Claim:
     top = table.iloc[int(table["volatility"].argmax())]
     return say.claim(
-        "Moves are largest on {weekday} around {hour}, {times} the average hour.",
+        "Moves were largest on {weekday} around {hour}, {times} the average hour; the largest of {all} of the week is "
+        "so in part by chance.",
         weekday=say.word(f"{top['weekday']}s"),
         hour=say.word(f"{top['hour']:02d}:00 UTC"),
         times=say.number(top["volatility"], 1, "times"),
+        all=say.count(len(table), "hour"),
     )
 
 

@@ -43,7 +43,6 @@ from btcml.report.language import ENGLISH, in_language, told
 _POINTS = 500
 _LABELS = 4
 _NEAR = 0.03
-_CHANCE = 0.05
 _COIN = 0.5
 _LITTLE = 0.05
 _WELL, _MUCH = 0.2, 0.5
@@ -160,15 +159,16 @@ def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
 
 
 def _fee_card(result: Result) -> say.Card:
-    """The break-even fee of the strongest forecasts, where their gain is significant."""
+    """The break-even fee of the strongest forecasts (`btcml.forecast.money.RULES`), where their gain is significant."""
     gain, proven = result.gain, result.gain.proven and _wins(result)
     if not np.isfinite(gain.bp):
         return say.Card("Break-even fee", say.word("no trade"), "no forecast stands out from the others")
-    earns = "the strongest tenth of the forecasts earns {bp} a round trip before fees, {low} to {high}"
+    earns = "forecasts stronger than nine in ten of those before earn {bp} a round trip before fees, {low} to {high}"
+    nothing = "forecasts stronger than nine in ten of those before earn nothing before fees: {bp} a round trip, "
     note = say.cases(
-        (proven, "a round trip on the strongest tenth of the forecasts, {low} to {high}"),
+        (proven, "a round trip on forecasts stronger than nine in ten of those before, {low} to {high}"),
         (gain.bp > 0, earns + ": that may be luck"),
-        (True, "the strongest tenth of the forecasts earns nothing before fees: {bp} a round trip, {low} to {high}"),
+        (True, nothing + "{low} to {high}"),
         bp=say.bp(gain.bp, 1),
         low=say.bp(gain.low, 1),
         high=say.bp(gain.high, 1),
@@ -197,7 +197,7 @@ def answers(result: Result) -> tuple[say.Card, ...]:
 def _where(result: Result) -> say.Card:
     best, wins = _leader(result), _wins(result)
     note = say.cases(
-        (wins, "{model} takes {skill} off the error of “no change”, with the right sign for {right} of the candles"),
+        (wins, "{model} takes {skill} off the error of “no change” and has the right sign for {right} of moves"),
         (True, "{none} beats “no change” by the rule; the {place}, {model}, has a skill of {skill}"),
         none=_none(result),
         place=_place(best),
@@ -229,7 +229,7 @@ def _money(result: Result) -> say.Card:
         return say.Card("Is it money?", say.word("no"), "no forecast stands out from the others: nothing is traded")
     proven = gain.proven and wins
     pays = proven and gain.bp >= say.USUAL_FEE_BP
-    trip = "the strongest tenth of the forecasts earns {bp} a round trip before fees"
+    trip = "forecasts stronger than nine in ten of those before earn {bp} a round trip before fees"
     note = say.cases(
         (pays, trip + ", and a trade usually costs {usual}; whether orders would be filled is not tested"),
         (proven, trip + ", and a trade usually costs {usual}"),
@@ -279,7 +279,7 @@ def tries(result: Result, ledger: pd.DataFrame) -> Table:
         "origin": "Whose",
         "what": "What",
         "start": ("Candles from", say.day),
-        "end": ("to", say.day),
+        "end": ("to", lambda time: say.day(time - pd.Timedelta(microseconds=1))),
         "tries": "Tries",
         "counts": "In the p-values",
     }
@@ -316,8 +316,9 @@ def limits(ledger: pd.DataFrame) -> say.Claim:
     counted = theirs[theirs["counted"]]
     begin = "The authors found features, settings and intervals by trying"
     end = (
-        " A report over another number of days, or with another end, is one more look at much the same candles, and "
-        "reports built before are not counted. Only the sealed forecasts are free of all that."
+        " A report over another number of days, or with another end, is one more look at much the same candles. "
+        "Neither reports built before are counted nor what this one varies beside its test: seeds, windows, horizons. "
+        "Only the sealed forecasts are free of all that."
     )
     return say.cases(
         (theirs.empty, begin + " on candles of another series, which no p-value here counts." + end),
@@ -382,15 +383,16 @@ def truth(result: Result, market: str) -> say.Claim:
     """Share of the variance that was forecast, beside the predictable one where that is known."""
     found, p = r2(result.of_leader), dm_squared_p(result.of_leader)
     sure = _wins(result) and p < result.verdict.alpha
-    values = {"found": say.percent(found, 2, beside=0.0), "p": say.pvalue(p)}
+    values = {"model": say.model(result.leader), "found": say.percent(found, 2, beside=0.0), "p": say.pvalue(p)}
     if market != "simulated":
         judged = "Judged by squared errors, which weigh large moves more, "
         typical = ": the typical candle is predictable to a small degree, the largest moves are not."
-        share = "{found} of the variance of the next return is forecast"
+        nothing = "{model} forecasts nothing ({found} of the variance)"
+        share = "{model} forecasts {found} of the variance of the next return"
         return say.cases(
             (found > 0 and sure, judged + share + "; how much more could have been is not known."),
             (found > 0, judged + share + ", which may be luck ({p})."),
-            (True, judged + "nothing is forecast ({found} of the variance)" + (typical if _wins(result) else ".")),
+            (True, judged + nothing + (typical if _wins(result) else ".")),
             **values,
         )
     known = attainable_r2(result.experiment.interval)
@@ -399,10 +401,10 @@ def truth(result: Result, market: str) -> say.Claim:
         "be forecast from the candles"
     )
     return say.cases(
-        (found <= 0, begin + ". None of it was found ({found})."),
-        (found > known, begin + ", and {found} was found: more than there is to find, so part of it is luck."),
-        (sure, begin + ", and {found} was found."),
-        (True, begin + ", and {found} was found, which may be luck ({p})."),
+        (found <= 0, begin + ". {model} found none of it ({found})."),
+        (found > known, begin + ", and {model} found {found}: more than there is to find, so part of it is luck."),
+        (sure, begin + ", and {model} found {found}."),
+        (True, begin + ", and {model} found {found}, which may be luck ({p})."),
         known=say.percent(known, 2, beside=found),
         **values,
     )
@@ -499,13 +501,13 @@ def _skill_by_claim(groups: pd.DataFrame, name: str, *, beats: bool, rows: int =
     """In how many months, regimes, hours and years a model has the smaller error, and in how many beyond chance."""
     by = groups.groupby("by", sort=False)
     several = groups[by["name"].transform("size") > 1]
-    sure = int(((several["skill_low"] > 0) & (several["dm_p"] < _CHANCE / 2)).sum())
-    worse = int((several["skill_high"] < 0).sum())
+    above = int((several["skill_low"] > 0).sum())
+    below = int((several["skill_high"] < 0).sum())
     one = next((part for key, part in by if key in {"month", "year"} and len(part) == 1), groups.head(0))
     alone = "{part} test lies in one {one}. "
-    begin = "The errors of {model} are smaller than those of “no change” in {parts}; taken one by one, they are "
-    begin += "smaller beyond chance in {sure} of these parts" + " and larger beyond chance in {worse}" * bool(worse)
-    doubt = "; over the whole test the difference is not significant." if not beats and sure else "."
+    begin = "The errors of {model} are smaller than those of “no change” in {parts}; the interval lies above zero in "
+    begin += "{above} of these parts and below zero in {below}"
+    doubt = "; over the whole test the difference is not significant." if not beats and above else "."
     return say.cases(
         (several.empty, alone + "The skill of {model} there is {skill}."),
         (True, alone * len(one) + begin + doubt),
@@ -514,8 +516,8 @@ def _skill_by_claim(groups: pd.DataFrame, name: str, *, beats: bool, rows: int =
         model=say.model(name),
         skill=say.skill(groups["skill"].iloc[0]),
         parts=say.word(_better(several) or "none"),
-        sure=say.count(sure),
-        worse=say.count(worse),
+        above=say.count(above),
+        below=say.count(below),
     )
 
 
@@ -584,15 +586,15 @@ def newest_forecasts(result: Result, candles: pd.DataFrame, symbol: str, most: i
 def signs(result: Result) -> say.Claim:
     """Share of right signs: of all forecasts, of the strongest ones, and by size of move."""
     best = _leader(result)
-    right = "The sign that {model} forecasts is right for {all} of the candles ({low} to {high}), "
+    right = "The sign that {model} forecasts is right for {all} of the candles that moved ({low} to {high}), "
     rest = (
-        "for {top} of the tenth with the strongest forecasts. Weighted by the size of the move it is {weighted}, the "
+        "for {top} of the strongest tenth in the whole test. Weighted by the size of the move it is {weighted}, the "
         "figure that matters for trading."
     )
     return say.cases(
-        (best["direction_low"] > _COIN, right + "taken alone more often than by a coin, and " + rest),
-        (best["direction_high"] < _COIN, right + "taken alone less often than by a coin, and " + rest),
-        (True, right + "which a coin could reach, and " + rest),
+        (best["direction_low"] > _COIN, right + "more than a coin gets at one look, and " + rest),
+        (best["direction_high"] < _COIN, right + "less than a coin gets at one look, and " + rest),
+        (True, right + "which a coin could get, and " + rest),
         model=say.model(result.leader),
         all=say.percent(best["direction"]),
         low=say.percent(best["direction_low"]),
@@ -632,9 +634,9 @@ def _direction_calibration_claim(whole: Calibration, alpha: float, bins: pd.Data
         (True, "say no more than the base rate"),
     )
     return say.claim(
-        "Forecast probabilities of a rise, {low} to {high}, {judgement}: their Brier score is {brier}, that of the "
-        "base rate {base} ({p}, one test); the slope of outcomes over probabilities is {slope} ({least} to {most}), "
-        "where one is calibrated; {inside} of {bins} lie on the line within chance.",
+        "Forecast probabilities of a rise, {low} to {high} in the means of {bins}, {judgement}: their Brier score is "
+        "{brier}, that of the base rate {base} ({p}, one test); the slope of outcomes over probabilities is {slope} "
+        "({least} to {most}), where one is calibrated; {inside} of {bins} lie on the line within chance.",
         judgement=judgement.as_word(),
         low=say.percent(bins["probability"].min(), 0),
         high=say.percent(bins["probability"].max(), 0),
@@ -756,13 +758,13 @@ def coverage(result: Result) -> Chart | say.Claim:
     """Coverage of the intervals, overall and by volatility third."""
     held, level = result.interval, result.experiment.level
     if held.empty:
-        return say.claim("No intervals are given here.")
+        return say.claim("No intervals are given here: too few forecasts have an outcome for them to learn from.")
     figure, axes = canvas(2.6, bottom=0.4)
     dots(axes, held, "held", "low", "high")
     axes.axhline(100 * level, color=SERIES[1], linewidth=1.2, linestyle="--", label="nominal")
     axes.set_xticks(range(len(held)), list(held["group"]))
     axes.set_ylabel("outcomes inside, %")
-    alt = "Share of outcomes inside the interval, for all candles and by third of volatility, beside the nominal one."
+    alt = "Share of outcomes inside the interval, overall and by third of volatility, beside the nominal one."
     return Chart("coverage", held, partial(_coverage_claim, level), figure, alt)
 
 
@@ -770,13 +772,14 @@ def _coverage_claim(level: float, held: pd.DataFrame) -> say.Claim:
     worst = held.iloc[int((held["held"] - level).abs().argmax())]
     miss = abs(float(worst["held"]) - level)
     begin = "Intervals around the last close, the same for every model, that should hold {level} of the closes "
-    begin += "hold {all}"
+    begin += "hold {all} of {closes}"
     return say.claim(
         begin + ", and miss by at most {miss} in any third.",
         holds=miss < _NEAR,
         otherwise=begin + "; where they are worst ({where}) they miss by {miss}.",
         level=say.percent(level, 0),
         all=say.percent(held["held"].iloc[0]),
+        closes=say.count(held["candles"].iloc[0], "close"),
         where=say.word(str(worst["group"])),
         miss=say.number(100 * miss, 1, "percentage points", ceiling=miss < _NEAR),
     )

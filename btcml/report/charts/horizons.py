@@ -272,7 +272,7 @@ def _distributions_claim(table: pd.DataFrame) -> say.Claim:
         (True, begin + "miss by up to {miss} ({worst} ahead)." + end),
         low=say.percent(bands["level"].min(), 0),
         high=say.percent(bands["level"].max(), 0),
-        miss=say.number(100 * miss, 1, "percentage points", ceiling=True),
+        miss=say.number(100 * miss, 1, "percentage points", ceiling=miss < _NEAR),
         worst=say.count(int(worst["horizon"]), "candle"),
         tested=say.count(len(p), "test"),
         uneven=say.count(int((p < ALPHA).sum())),

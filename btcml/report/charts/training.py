@@ -102,7 +102,7 @@ def coefficients(autoregression: AutoRegression) -> Table:
 def _coefficients_claim(table: pd.DataFrame) -> say.Claim:
     largest = table.iloc[int(table["coefficient"].abs().argmax())]
     sure, newest, falls = largest["p"] < ALPHA, largest["lag"] == 1, largest["coefficient"] < 0
-    last = "The last return counts most, with weight {weight}: on average a rise is followed by a "
+    last = "The last return counts most, with weight {weight}: where the others are equal, a rise speaks for a "
     return say.cases(
         (sure and newest and falls, last + "fall."),
         (sure and newest, last + "rise."),
@@ -143,10 +143,11 @@ def residuals(autoregression: AutoRegression, training: Sample) -> Table:
     def _conclude(found: pd.DataFrame) -> say.Claim:
         signed = not found["clean"].iloc[0]
         return say.claim(
-            "The size of the residuals has memory: the autoregression does not model volatility, so intervals "
-            "need a forecast of their own." + " Their values have memory too." * signed,
+            "The test of their size finds memory ({p}, one test): the autoregression does not model volatility, so "
+            "intervals have a forecast of their own." + " Their values have memory too." * signed,
             holds=not bool(found["clean"].iloc[1]),
             otherwise="The size of the residuals has no memory beyond chance." + " Their values have memory." * signed,
+            p=say.pvalue(found["p"].iloc[1]),
         )
 
     columns: Columns = {
@@ -170,9 +171,11 @@ def _skill_line(table: pd.DataFrame, over: str, lines: dict[str, str]) -> tuple[
     return figure, axes
 
 
-def learning(study: Study) -> Chart:
+def learning(study: Study) -> Chart | say.Claim:
     """What more rows of the same past would give: seen and unseen rows."""
     table = work.learning_curve(study)
+    if len(table) == 1:
+        return _learning_claim(table)
     lines = {"ratio": "on rows it had not seen", "fitted": "on rows it learned from"}
     figure, axes = _skill_line(table, "rows", lines)
     axes.set_xlabel("rows of training, drawn at random from the same span")
@@ -208,20 +211,21 @@ def windows(study: Study) -> Chart | say.Claim:
 def _windows_claim(table: pd.DataFrame) -> say.Claim:
     first, best, last = (table.iloc[place] for place in (0, int(table["ratio"].argmin()), -1))
     rising = table["ratio"].is_monotonic_decreasing
+    one = "With one random seed, "
     return say.cases(
-        (best["ratio"] >= 1, "The forest has no skill with any past: at most {top}, with {best}."),
-        (rising, "A longer past helps: the skill of the forest rises from {short} with {first} to {long} with {last}."),
+        (best["ratio"] >= 1, one + "the forest has no skill with any past: at most {top}, with {best}."),
+        (rising, one + "the skill of the forest rises with the past, from {short} with {first} to {long} with {last}."),
         (
             best["days"] == last["days"],
-            "The longest past is the best: the skill of the forest is {long} with {last}, and {short} with {first}.",
+            one + "the longest past gives the forest the most skill: {long} with {last}, and {short} with {first}.",
         ),
         (
             best["days"] == first["days"],
-            "The shortest past is the best: the skill of the forest is {short} with {first} and {long} with {last}.",
+            one + "the shortest past gives the forest the most skill: {short} with {first} and {long} with {last}.",
         ),
         (
             True,
-            "The skill of the forest is largest with {best}: {top}, after {short} with {first}; {last} give {long}.",
+            one + "the forest's skill is largest with {best}: {top}, after {short} with {first}; {last} give {long}.",
         ),
         short=say.percent(1 - first["ratio"], 2, beside=1 - last["ratio"]),
         top=say.percent(1 - best["ratio"], 2, beside=1 - last["ratio"]),

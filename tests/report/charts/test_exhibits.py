@@ -394,7 +394,7 @@ def test_what_is_earned_is_not_called_more_than_luck_unless_it_is():
     """A gain whose interval holds zero is no break-even fee."""
     cards = cards_of(result_of(forecasts(0.0)))
     assert str(cards["Break-even fee"].value) == "not proven"
-    assert "earns nothing before fees" in cards["Break-even fee"].note
+    assert "earn nothing before fees" in cards["Break-even fee"].note
     assert "best model" in cards["Skill"].note
     sure = cards_of(result_of(forecasts(0.5)))
     assert str(sure["Break-even fee"].value).endswith("bp")
@@ -408,24 +408,24 @@ def test_what_is_earned_is_not_called_more_than_luck_unless_it_is():
         (
             [0.1, 0.1],
             [0.05, 0.05],
-            "in 2 of 2 months; taken one by one, they are smaller beyond chance in 2 of these parts.",
+            "in 2 of 2 months; the interval lies above zero in 2 of these parts and below zero in 0.",
         ),
         (
             [0.1, 0.1],
             [-0.1, 0.05],
-            "in 2 of 2 months; taken one by one, they are smaller beyond chance in 1 of these parts.",
+            "in 2 of 2 months; the interval lies above zero in 1 of these parts and below zero in 0.",
         ),
         (
             [-0.1, -0.1],
             [-0.2, -0.2],
-            "in 0 of 2 months; taken one by one, they are smaller beyond chance in 0 of these parts.",
+            "in 0 of 2 months; the interval lies above zero in 0 of these parts and below zero in 0.",
         ),
     ],
 )
-def test_groups_are_counted_with_those_beyond_chance(skill, low, sentence):
+def test_groups_are_counted_with_their_intervals(skill, low, sentence):
     """Grammar follows the number; one month is not counted."""
     groups = pd.DataFrame({"by": "month", "name": [*"ab"][: len(skill)], "skill": skill, "skill_low": low})
-    groups = groups.assign(skill_high=0.3, dm_p=0.001, rows=9)
+    groups = groups.assign(skill_high=0.3, rows=9)
     said = str(evaluation._skill_by_claim(groups, "ridge", beats=True))
     assert sentence in said.replace("\N{NARROW NO-BREAK SPACE}", " ")
 

@@ -180,12 +180,10 @@ def test_groups_that_lead_under_no_are_not_called_sure():
     groups = pd.DataFrame(
         {"skill": [0.1, 0.1, -0.1], "skill_low": [0.05, -0.1, -0.2], "skill_high": [0.2, 0.2, -0.05], "rows": 9}
     )
-    groups = groups.assign(by="month", name=[*"abc"], dm_p=[0.001, 0.4, 0.99])
+    groups = groups.assign(by="month", name=[*"abc"])
     said = str(evaluation._skill_by_claim(groups, "ridge", beats=False))
-    assert "smaller beyond chance in 1 of these parts and larger beyond chance in 1; over the whole test" in said
-    doubtful = str(evaluation._skill_by_claim(groups.assign(dm_p=0.4), "ridge", beats=True))
-    assert "smaller beyond chance in 0 of these parts and larger beyond chance in 1." in doubtful
-    one = evaluation._skill_by_claim(groups.head(1).assign(dm_p=0.4), "ridge", beats=True, rows=10)
+    assert "the interval lies above zero in 1 of these parts and below zero in 1; over the whole test" in said
+    one = evaluation._skill_by_claim(groups.head(1), "ridge", beats=True, rows=10)
     assert str(one).startswith("Nearly the whole test lies in one month")
 
 
@@ -216,12 +214,12 @@ def test_nothing_is_called_served_in_a_report():
     [
         (
             [0.998, 0.997, 0.996],
-            "A longer past helps: the skill of the forest rises from 0.20 % with 30 days to 0.40 %",
+            "With one random seed, the skill of the forest rises with the past, from 0.20 % with 30 days to 0.40 %",
         ),
         ([0.998, 0.994, 0.996], "is largest with 90 days: 0.60 %, after 0.20 % with 30 days; 365 days give 0.40 %."),
-        ([0.998, 0.999, 0.996], "The longest past is the best"),
-        ([0.996, 0.997, 0.998], "The shortest past is the best"),
-        ([1.002, 1.001, 1.003], "The forest has no skill with any past"),
+        ([0.998, 0.999, 0.996], "the longest past gives the forest the most skill"),
+        ([0.996, 0.997, 0.998], "the shortest past gives the forest the most skill"),
+        ([1.002, 1.001, 1.003], "the forest has no skill with any past"),
     ],
 )
 def test_a_longer_past_helps_only_where_the_curve_rises_to_its_end(ratios, sentence):
@@ -290,8 +288,9 @@ def test_a_gap_of_288_candles_is_a_day():
 
 def test_an_upper_bound_is_rounded_up():
     """0.62 points are not “at most 0.6”."""
-    held = pd.DataFrame({"group": ["all", "calm"], "held": [0.9, 0.8938]})
-    assert "at most 0.7" in str(evaluation._coverage_claim(0.9, held))
+    held = pd.DataFrame({"group": ["all", "calm"], "held": [0.9, 0.8938], "candles": [3_000, 1_000]})
+    said = str(evaluation._coverage_claim(0.9, held)).replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert "hold 90.0 % of 3,000 closes, and miss by at most 0.7" in said
 
 
 def test_the_weights_name_the_rows_that_they_were_fitted_on():
@@ -303,7 +302,9 @@ def test_the_weights_name_the_rows_that_they_were_fitted_on():
     assert f"the newest {model.summary['observations']} returns of the last fold's training" in said
     table = pd.DataFrame({"lag": [1, 2], "coefficient": [-0.03, 0.01], "error": 0.05, "p": [0.55, 0.8]})
     assert str(training._coefficients_claim(table)).startswith("No weight is large by more than chance")
-    assert "followed by a rise" in str(training._coefficients_claim(table.assign(p=0.001, coefficient=[0.03, 0.01])))
+    assert "a rise speaks for a rise" in str(
+        training._coefficients_claim(table.assign(p=0.001, coefficient=[0.03, 0.01]))
+    )
 
 
 def walk(rows: int, size: float = 1e-3, seed: int = 0) -> pd.DataFrame:
@@ -590,8 +591,12 @@ def test_months_and_direction_are_told_alike(read):
         assert "months" not in said["loss_difference"] + said["skill_by"]
         assert "lies in one month" in said["skill_by"]
     low, high = (result.figures[result.leader][f"direction_{end}"] for end in ("low", "high"))
-    word = "more often than by a coin" if low > 0.5 else "less often" if high < 0.5 else "a coin could reach"
+    word = "more than a coin" if low > 0.5 else "less than a coin" if high < 0.5 else "a coin could get"
     assert word in said["signs"]
+    by = evaluation.skill_by(result).data
+    several = by[by.groupby("by")["name"].transform("size") > 1]
+    above, below = (several["skill_low"] > 0).sum(), (several["skill_high"] < 0).sum()
+    assert several.empty or f"above zero in {above} of these parts and below zero in {below}" in said["skill_by"]
     whole = result.calibration
     assert ("calibrated:" in said["direction"]) == bool(
         whole and whole.brier < whole.base and whole.p < 0.01 and whole.low <= 1 <= whole.high
