@@ -178,7 +178,7 @@ def completeness(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``year``, ``week`` (of seven days from the first of January), ``expected``, ``found`` and
+        ``year``, ``week`` (of seven days, the first from the first of January), ``expected``, ``found`` and
         ``share``; only the span of the candles is expected.
     """
     first, last = candles["open_time"].iloc[0], candles["open_time"].iloc[-1]
@@ -189,7 +189,7 @@ def completeness(candles: pd.DataFrame, interval: str) -> pd.DataFrame:
 
 
 def _weeks(times: pd.Series) -> pd.Series:
-    week = (times.dt.day_of_year - 1) // 7
+    week = (times.dt.day_of_year - 1) // 7 + 1
     return times.groupby([times.dt.year.rename("year"), week.rename("week")]).size()
 
 

@@ -130,19 +130,23 @@ def open_study(candles: pd.DataFrame, experiment: Experiment) -> Study:
     return Study(experiment, data, train, test[sampled(len(test), _MAX_TEST)])
 
 
-def residual_tests(autoregression: AutoRegression, training: Sample) -> pd.DataFrame:
+def residual_tests(autoregression: AutoRegression, study: Study) -> pd.DataFrame:
     """Residuals of an autoregression on its training rows: Ljung-Box for memory, ARCH-LM for memory in size.
+
+    The size is that of the residuals as returns: the scaled ones have memory from the scale, even on a random walk.
 
     Returns
     -------
     DataFrame
         ``test, statistic, p, clean`` (nothing found at one per cent).
     """
-    residuals = autoregression.residuals(training)
+    residuals = autoregression.residuals(study.training)
+    last = study.train[-1] + 1
+    scale = np.nan_to_num(study.data.prepared.scale[last - len(residuals) : last])
     # The result of acorr_ljungbox, whose time grows with the square of the rows.
     ljung = float(q_stat(acf(residuals, nlags=_TESTED_LAGS, fft=True)[1:], len(residuals))[0][-1])
     free = _TESTED_LAGS - len(autoregression.weights)
-    arch = het_arch(residuals, nlags=_TESTED_LAGS, result_object=False)
+    arch = het_arch(residuals * scale, nlags=_TESTED_LAGS, result_object=False)
     rows = [
         ("Ljung-Box: is there memory left?", ljung, float(stats.chi2.sf(ljung, free))),
         ("ARCH-LM: does the size have memory?", float(arch[0]), float(arch[1])),

@@ -30,8 +30,8 @@ def test_completeness_counts_the_candles_of_each_week():
     frame = candles(np.full(288 * 4, 100.0), drop=[300, 301])
     table = completeness(frame, "5m")
     assert table[["year", "week", "expected", "found"]].to_numpy().tolist() == [
-        [2024, 52, 576, 574],
-        [2025, 0, 576, 576],
+        [2024, 53, 576, 574],
+        [2025, 1, 576, 576],
     ]
     assert table["share"].iloc[1] == 1.0
 

@@ -166,7 +166,7 @@ def _fee_card(result: Result) -> say.Card:
     earns = "forecasts stronger than nine in ten of those before earn {bp} a round trip before fees, {low} to {high}"
     nothing = "forecasts stronger than nine in ten of those before earn nothing before fees: {bp} a round trip, "
     note = say.cases(
-        (proven, "a round trip on forecasts stronger than nine in ten of those before, {low} to {high}"),
+        (proven, "a round trip on forecasts stronger than nine in ten of those before, {low} to {high} at one look"),
         (gain.bp > 0, earns + ": that may be luck"),
         (True, nothing + "{low} to {high}"),
         bp=say.bp(gain.bp, 1),
@@ -758,7 +758,9 @@ def coverage(result: Result) -> Chart | say.Claim:
     """Coverage of the intervals, overall and by volatility third."""
     held, level = result.interval, result.experiment.level
     if held.empty:
-        return say.claim("No intervals are given here: too few forecasts have an outcome for them to learn from.")
+        return say.claim(
+            "No intervals of the next close are given here: too few forecasts have an outcome for them to learn from."
+        )
     figure, axes = canvas(2.6, bottom=0.4)
     dots(axes, held, "held", "low", "high")
     axes.axhline(100 * level, color=SERIES[1], linewidth=1.2, linestyle="--", label="nominal")

@@ -60,8 +60,8 @@ def catalogue(names: Sequence[str]) -> Table:
 
 def _catalogue_claim(table: pd.DataFrame) -> say.Claim:
     return say.claim(
-        "{features}; {scaled} of the formulas are relative to the current volatility s, so that they mean the same at "
-        "any level of it.",
+        "The list has {features}; {scaled} of the formulas are relative to the current volatility s, so that they mean "
+        "the same at any level of it.",
         features=say.count(len(table), "feature"),
         scaled=say.count(int((table["formula"].str.contains(r"\bs\b") & (table["formula"] != "log s")).sum())),
     )
@@ -83,8 +83,8 @@ def scrambled(candles: pd.DataFrame, interval: str, names: Sequence[str]) -> pd.
         cut = int(len(window) * share)
         other = feature_frame(_with_other_future(window, cut), interval, names)
         same = whole.iloc[:cut].to_numpy().tobytes() == other.iloc[:cut].to_numpy().tobytes()
-        known = whole.iloc[:cut].notna().to_numpy()
-        rows.append((window["open_time"].iloc[cut], int(known.any(axis=0).sum()), int(known.sum()), not same))
+        values = int(whole.iloc[:cut].count().sum())
+        rows.append((window["open_time"].iloc[cut], int(whole.notna().any().sum()), values, not same))
     return pd.DataFrame(rows, columns=["cut", "features", "values", "changed"])
 
 
@@ -136,11 +136,11 @@ def distributions(features: pd.DataFrame) -> Chart:
 def _distributions_claim(table: pd.DataFrame) -> say.Claim:
     reach = pd.concat([table["q99"], -table["q01"]], axis="columns").max(axis="columns").set_axis(table["feature"])
     return say.claim(
-        "Of {features} that the models of the close share, {widest} reaches furthest: ninety-eight of a hundred of its "
-        "values lie within {reach} of the median.",
+        "Of {features} with values that the models of the close share, {widest} reaches furthest: ninety-eight of a "
+        "hundred of its values lie within {reach} of the median.",
         holds=bool(reach.max() < _FAR),
-        otherwise="Of {features} that the models of the close share, {widest} has the longest tails: ninety-eight of a "
-        "hundred of its values reach as far as {reach} from the median.",
+        otherwise="Of {features} with values that the models of the close share, {widest} has the longest tails: "
+        "ninety-eight of a hundred of its values reach as far as {reach} from the median.",
         features=say.count(len(table), "feature"),
         reach=say.number(reach.max(), 1, "standard deviations", ceiling=True),
         widest=say.word(str(reach.idxmax())),
@@ -166,11 +166,11 @@ def drift(features: pd.DataFrame, times: pd.Series) -> Chart:
 def _drift_claim(grid: pd.DataFrame) -> say.Claim:
     most = grid.set_index("feature").astype(float).abs().max(axis="columns")
     return say.claim(
-        "Of {features} that the models of the close share, none drifts in its mean by more than {most} in any sixth of "
-        "the span.",
+        "Of {features} with values that the models of the close share, none drifts in its mean by more than {most} in "
+        "any sixth of the span.",
         holds=bool(most.max() < 0.5),  # noqa: PLR2004 - half a standard deviation
-        otherwise="Of {features} that the models of the close share, {worst} drifts furthest: its mean moves by up to "
-        "{most}, so that what was learned early may not hold late.",
+        otherwise="Of {features} with values that the models of the close share, {worst} drifts furthest: its mean "
+        "moves by up to {most}, so that what was learned early may not hold late.",
         features=say.count(len(grid), "feature"),
         most=say.number(most.max(), 2, "standard deviations", ceiling=bool(most.max() < 0.5)),  # noqa: PLR2004 - as above
         worst=say.word(str(most.idxmax())),

@@ -108,7 +108,7 @@ def calendar(weeks: pd.DataFrame) -> Chart:
     figure, axes = canvas(0.85 + 0.32 * len(years))
     for color, part in ((SERIES[0], weeks["share"] >= _FULL), (SERIES[1], weeks["share"] < _FULL)):
         places = zip(weeks["week"][part].tolist(), weeks["year"][part].tolist(), strict=True)
-        boxes = [Rectangle((week, years.index(year) - 0.4), 0.86, 0.8) for week, year in places]
+        boxes = [Rectangle((week - 1, years.index(year) - 0.4), 0.86, 0.8) for week, year in places]
         axes.add_collection(PatchCollection(boxes, facecolor=color, edgecolor="none"))
     axes.set(xlim=(-0.3, _WEEKS + 0.3), ylim=(len(years) - 0.4, -0.6), xlabel="week, counted from 1 January")
     axes.set_xticks([week + 0.43 for week in _TICKS], [f"{week + 1}" for week in _TICKS])

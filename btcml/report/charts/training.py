@@ -103,6 +103,8 @@ def _coefficients_claim(table: pd.DataFrame) -> say.Claim:
     largest = table.iloc[int(table["coefficient"].abs().argmax())]
     sure, newest, falls = largest["p"] < ALPHA, largest["lag"] == 1, largest["coefficient"] < 0
     last = "The last return counts most, with weight {weight}: where the others are equal, a rise speaks for a "
+    if len(table) == 1:
+        last = "The last return alone counts, with weight {weight}: a rise speaks for a "
     return say.cases(
         (sure and newest and falls, last + "fall."),
         (sure and newest, last + "rise."),
@@ -136,9 +138,9 @@ def convergence(autoregression: AutoRegression, training: Sample) -> say.Claim:
     )
 
 
-def residuals(autoregression: AutoRegression, training: Sample) -> Table:
+def residuals(autoregression: AutoRegression, study: Study) -> Table:
     """Residuals of the autoregression."""
-    table = work.residual_tests(autoregression, training)
+    table = work.residual_tests(autoregression, study)
 
     def _conclude(found: pd.DataFrame) -> say.Claim:
         signed = not found["clean"].iloc[0]
@@ -258,7 +260,7 @@ def _importance_claim(table: pd.DataFrame, result: Result, rows: int) -> say.Cla
     lead = (
         "{model}, the champion, fitted here on the newest {rows}, "
         if result.verdict.champion == result.leader
-        else "The champion, persistence, uses no feature; {model}, which comes nearest, fitted here on the newest "
+        else "The champion, persistence, uses no feature; {model}, the best of the others, fitted here on the newest "
         "{rows}, "
     )
     return say.cases(
@@ -286,14 +288,15 @@ def seeds(study: Study) -> Table:
     table = work.seed_spread(study)
     table["skill"] = 1 - table["ratio"]
     columns: Columns = {"seed": "Seed", "skill": ("Skill", lambda value: say.percent(value, 3))}
-    return Table("seeds", table, _seeds_claim, columns)
+    return Table("seeds", table, partial(_seeds_claim, rows=len(study.newest)), columns)
 
 
-def _seeds_claim(table: pd.DataFrame) -> say.Claim:
+def _seeds_claim(table: pd.DataFrame, rows: int) -> say.Claim:
     return say.claim(
-        "With {seeds}, a forest fitted on the same rows has a skill between {low} and {high}: a difference of that "
+        "With {seeds}, a forest fitted on the newest {rows} has a skill between {low} and {high}: a difference of that "
         "size can come from the seed alone.",
         seeds=say.count(len(table), "different seed"),
+        rows=say.count(rows, "row"),
         low=say.percent(table["skill"].min(), 2),
         high=say.percent(table["skill"].max(), 2),
     )

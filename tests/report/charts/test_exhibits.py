@@ -280,7 +280,7 @@ def test_the_training_is_described(snapshot):
     items = [
         training.plan(experiment.folds(candles), experiment), training.order_by_aic(fitted),
         training.coefficients(fitted), training.convergence(fitted, study.training),
-        training.residuals(fitted, study.training), training.learning(study), training.windows(study),
+        training.residuals(fitted, study), training.learning(study), training.windows(study),
         training.importance(study, result_of(forecasts(0.2))), training.seeds(study),
         training.sizes(study),
     ]  # fmt: skip
