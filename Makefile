@@ -122,7 +122,7 @@ test-all: $(READY) .venv/contract/ready ## the same, the browser (needs chromium
 	@echo 'left out: the long tests (make soak); skipped: see the reasons above'
 
 test-tools: $(READY) .venv/contract/ready ## only what test-all adds to test
-	@$(BIN)/pytest -q -n 3 -m '(browser or tools) and not soak'
+	@$(BIN)/pytest -q -n 3 --dist loadgroup -m '(browser or tools) and not soak'
 
 soak: $(READY) ## the long tests; SOAK_SHARE=0.1 draws a tenth of them
 	@SOAK_SHARE=$(SOAK_SHARE) $(BIN)/pytest -q -n 2 --dist worksteal -m soak -o faulthandler_timeout=14400

@@ -57,7 +57,7 @@ class Page:
 
 
 INDEX = Page("index", "index.html", "Can the next candle be forecast?", "Start")
-SLIDES = Page("slides", "slides.html", "Ten pictures", "Slides")
+SLIDES = Page("slides", "slides.html", "In pictures", "Slides")
 _ALL = Page("gallery", "index.html", "All reports", "Reports")
 
 

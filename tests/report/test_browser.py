@@ -16,7 +16,7 @@ from btcml.store.snapshots import save_snapshot
 
 from .conftest import make_snapshot
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("story")]  # its report is built once
 
 AXE = Path(__file__).parents[1] / "browser" / "vendor" / "axe.min.js"
 

@@ -147,7 +147,7 @@ def bias_bp(forecasts: pd.DataFrame) -> float:
 
 @metric("range", "R² of the log range", "share", "more")
 def range_r2(forecasts: pd.DataFrame) -> float:
-    """One minus the sum of squared errors over the variance of the outcomes around their mean."""
+    """One minus the sum of squared errors over the variance of the outcomes, ranges of half a basis point at least."""
     y, y_hat = known(forecasts, "y", "y_hat")
     return 1 - float(((y - y_hat) ** 2).mean() / y.var()) if len(y) and y.var() > 0 else math.nan
 

@@ -73,7 +73,7 @@ def design(longer: Result | None) -> say.Claim:
     apart = " To save time it is fitted on rows one horizon apart, {stride} at most; the service fits on all rows."
     return say.claim(
         "Beyond the next candle the close is forecast {horizons} candles ahead, over the same folds, with the same "
-        "features and one model, {model}; these horizons have a verdict of their own." + apart * (stride > 1),
+        "features and one model, {model}; each horizon has a verdict of its own." + apart * (stride > 1),
         horizons=_listed(longer.experiment.horizons),
         model=say.model(longer.experiment.models[0]),
         stride=say.count(stride, "candle"),
