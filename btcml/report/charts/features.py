@@ -63,7 +63,7 @@ def _catalogue_claim(table: pd.DataFrame) -> say.Claim:
         "The list has {features}; {scaled} of the formulas are relative to the current volatility s, so that they mean "
         "the same at any level of it.",
         features=say.count(len(table), "feature"),
-        scaled=say.count(int((table["formula"].str.contains(r"\bs\b") & (table["formula"] != "log s")).sum())),
+        scaled=say.count(int(table["formula"].str.contains(r"/ \(?s\b|- log s").sum())),
     )
 
 
