@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from btcml.report.claims import Claim
-    from btcml.report.labels import PointLabels
+    from btcml.report.labels import EndLabels, PointLabels
 
 
 _STYLE = mpl.rc_params_from_file(resource("reports/template") / "charts.mplstyle", use_default_template=False)
@@ -142,10 +142,13 @@ class Drawing(Figure):
         Axes of the scale of colours, right of all panels.
     labels
         Labels of points of a line.
+    ends
+        Names of lines at their ends, on a wide screen; on a narrow one they stand above the panel.
     """
 
     bar: Axes | None = None
     labels: PointLabels | None = None
+    ends: EndLabels | None = None
 
     def __init__(self, rows: int, columns: int, height: float, left: float, bottom: float, **shared: Any) -> None:
         super().__init__(figsize=(_WIDTHS["wide"], height))
@@ -162,16 +165,22 @@ class Drawing(Figure):
         On a narrow one, panels beside each other stand below each other, and labels are wrapped or left out.
         """
         width, body = _WIDTHS[name], self._body
+        ends = self.ends if name == "wide" else None
+        self._room = ends.room if ends else 0.0
+        if self.ends:
+            self.ends.clear()
         stacked = name == "narrow" and self._columns > 1
         self._place(stacked=stacked)
         body *= _STACKED * self._columns if stacked else 1.0
         self._margins(width, body, _TOP, self._bottom)
         rooms = [(panel, panel.get_position().width * width) for panel in self.panels]
-        above = max(_name_above(panel, room) for panel, room in rooms)
+        above = 0 if ends else max(_name_above(panel, room) for panel, room in rooms)
         below = max(_fit_labels(panel, room) for panel, room in rooms)
         self._margins(width, body, _TOP + LINE * above, self._bottom + LINE * below)
         if self.labels:
             self.labels.place(*self.get_size_inches())
+        if ends:
+            ends.place(*self.get_size_inches())
 
     def _place(self, *, stacked: bool) -> None:
         grid = GridSpec(len(self.panels), 1, figure=self) if stacked else self._grid
@@ -180,7 +189,7 @@ class Drawing(Figure):
             panel.tick_params(labelleft=stacked or not self._shared or place % self._columns == 0)
 
     def _margins(self, width: float, body: float, top: float, bottom: float) -> None:
-        height, right = top + body + bottom, _RIGHT + (_BAR if self.bar else 0.0)
+        height, right = top + body + bottom, _RIGHT + (_BAR if self.bar else 0.0) + self._room
         self.set_size_inches(width, height)
         self.subplots_adjust(self._left / width, bottom / height, 1 - right / width, 1 - top / height, **self._gaps)
         if self.bar:

@@ -1,4 +1,4 @@
-"""Labels of points of a line, which cover neither the line nor each other, and stay within their panel.
+"""Labels of points and ends of lines, which cover neither a line nor each other.
 
 Where they stand follows from the number of their letters, not from the measures of a font, so that it is the same on
 every machine. All lengths are inches, from the lower left corner of the panel.
@@ -14,6 +14,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
+
+from btcml.report.language import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,6 +34,7 @@ _FAR = 0.2  # inches between a point and its label from which on a stem is drawn
 _ONE_LINE = 0.65  # share of the panel that one line of a label may take
 _ALIGNMENTS = (0.5, 0.25, 0.75, 0.0, 1.0)  # share of a label that is left of its point
 _TICKS = 5
+_PAST, _STEM = 0.22, 0.17  # inches between a panel and the names of lines, and of the stems to them
 
 
 @dataclass(frozen=True)
@@ -207,3 +210,75 @@ class PointLabels:
             ends = [end / panel.height for end in place.ends]
             stem = Line2D([x, x], ends, transform=inside, color=color, linewidth=0.8, zorder=1.5)
             yield self._axes.add_artist(stem)
+
+
+class EndLabels:
+    """Names of the lines of a panel at their right ends, from top to bottom as the lines end, each with a stem to it.
+
+    Parameters
+    ----------
+    axes
+        The panel, with its labelled lines, which end at its right edge.
+    """
+
+    def __init__(self, axes: Axes) -> None:
+        self._axes = axes
+        self._lines = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+        self._names = [translated(str(line.get_label())) for line in self._lines]
+        self._artists: list[Artist] = []
+
+    @property
+    def room(self) -> float:
+        """Inches that they take right of the panel."""
+        return _PAST + max(map(_length, self._names))
+
+    def clear(self) -> None:
+        """Take them out of the drawing."""
+        for artist in self._artists:
+            artist.remove()
+        self._artists = []
+
+    def place(self, width: float, height: float) -> None:
+        """Put them into a drawing of this size, in place of a legend."""
+        if legend := self._axes.get_legend():
+            legend.remove()
+        corner = self._axes.get_position()
+        wide, high = corner.width * width, corner.height * height
+        low, top = self._axes.get_ylim()
+        ends = np.array([(np.asarray(line.get_ydata())[-1] - low) / (top - low) for line in self._lines])
+        for line, name, end, at in zip(self._lines, self._names, ends, apart(ends * high, LINE) / high, strict=True):
+            self._artists += self._draw(line, name, (end, at), wide)
+
+    def _draw(self, line: Line2D, name: str, heights: tuple[float, float], wide: float) -> Iterator[Artist]:
+        inside = self._axes.transAxes
+        ends, color = [1.0, 1 + _STEM / wide], line.get_color()
+        yield self._axes.add_artist(Line2D(ends, heights, transform=inside, color=color, linewidth=1, clip_on=False))
+        yield self._axes.text(1 + _PAST / wide, heights[1], name, transform=inside, va="center", fontsize=_SIZE)
+
+
+def apart(places: NDArray[np.float64], least: float) -> NDArray[np.float64]:
+    """Move places apart to at least a distance, in their order and as a group around their mean where they meet.
+
+    Examples
+    --------
+    >>> apart(np.array([1.0, 1.25, 3.0]), 0.5).tolist()
+    [0.875, 1.375, 3.0]
+    """
+    order = np.argsort(places, kind="stable")
+    groups: list[list[float]] = []
+    for place in places[order]:
+        groups.append([float(place)])
+        while len(groups) > 1 and _edges(groups[-2], least)[1] + least > _edges(groups[-1], least)[0]:
+            last = groups.pop()
+            groups[-1] += last
+    spread = [low + least * step for group in groups for low in [_edges(group, least)[0]] for step in range(len(group))]
+    found = np.empty(len(places))
+    found[order] = spread
+    return found
+
+
+def _edges(group: list[float], least: float) -> tuple[float, float]:
+    """Ends of a group of places around their mean, each at the least distance from the next."""
+    half = least * (len(group) - 1) / 2
+    middle = sum(group) / len(group)
+    return middle - half, middle + half

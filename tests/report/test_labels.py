@@ -1,12 +1,15 @@
-"""Where labels of points stand."""
+"""Where labels of points and ends of lines stand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from btcml.report.figures import canvas
-from btcml.report.labels import PointLabel, PointLabels
+from btcml.report.labels import LINE, EndLabels, PointLabel, PointLabels, apart
+from btcml.report.language import LANGUAGES, in_language, translated
 
 
 def drawn(values, *labels: PointLabel, drawing: str = "wide"):
@@ -57,3 +60,39 @@ def test_texts_of_a_row_stand_below_each_other_where_there_is_no_room():
     assert [text.get_text() for text in drawn([1.0, 2.0], label).texts] == ["a text of some length, 2025-01-01"]
     narrow = drawn([1.0, 2.0], label, drawing="narrow").texts
     assert {text.get_text() for text in narrow} == {"a text of some length", "2025-01-01"}
+
+
+@given(st.lists(st.floats(0, 3), min_size=1, max_size=8))
+def test_names_at_the_ends_of_lines_stand_apart_in_their_order(places):
+    """No two are nearer than a line of text; those that meet nothing stay; the mean does not move."""
+    given_places = np.array(places)
+    found = apart(given_places, LINE)
+    order = np.argsort(given_places, kind="stable")
+    assert (np.diff(found[order]) >= LINE - 1e-9).all()
+    assert found.mean() == pytest.approx(given_places.mean())
+    if (np.diff(np.sort(given_places)) >= LINE).all():
+        np.testing.assert_allclose(found, given_places)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_lines_are_named_at_their_ends_where_there_is_room_and_above_where_there_is_not(language):
+    """From the top as the lines end, within the drawing; the same when it is drawn again."""
+    with in_language(language):
+        figure, axes = canvas()
+        for name, last in (("Ridge regression", 3.0), ("Random forest", 3.01), ("no change", 0.0)):
+            axes.plot([0, 1], [0, last], label=name)
+        axes.set_xlim(0, 1)
+        figure.ends = EndLabels(axes)
+        for _ in range(2):
+            figure.lay_out("wide")
+            texts = [text for text in axes.texts if text.get_text()]
+            names = ["Random forest", "Ridge regression", "no change"]
+            assert [text.get_text() for text in sorted(texts, key=lambda text: -text.get_position()[1])] == [
+                translated(name) for name in names
+            ]
+            figure.canvas.draw()
+            assert all(text.get_window_extent().x1 <= figure.bbox.x1 for text in texts)
+            assert axes.get_legend() is None
+            figure.lay_out("narrow")
+            assert not axes.texts
+            assert len(axes.get_legend().get_texts()) == 3

@@ -38,6 +38,7 @@ from btcml.report.figures import (
     panels,
     zero_line,
 )
+from btcml.report.labels import EndLabels
 from btcml.report.language import ENGLISH, in_language, told
 
 _POINTS = 500
@@ -423,6 +424,8 @@ def loss_difference(result: Result) -> Chart:
         width = 2.0 if name == result.leader else 1.0
         axes.plot(shown["open_time"], shown[name], color=color, label=str(say.model(name)), linewidth=width)
     zero_line(axes, "no change")
+    figure.ends = EndLabels(axes)
+    axes.set_xlim(shown["open_time"].iloc[0], shown["open_time"].iloc[-1])
     axes.set_ylabel("error saved so far, % of the price")
     date_axis(axes)
     whole = set(_large(result.months)["month"].astype(str))
