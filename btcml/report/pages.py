@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -368,7 +369,7 @@ _LABELS = ("Champion", "Skill", "Direction", "Coverage", "Size of the move", "Br
 def build_gallery(folder: Path) -> Path:
     """Make ``index.html`` over every finished report below a folder, newest snapshot or not.
 
-    Where there are reports in several languages, those beside the first have ``index.LANGUAGE.html``.
+    A report that is being built again, or was interrupted, is left out. Where there are reports in several languages, those beside the first have ``index.LANGUAGE.html``.
 
     Parameters
     ----------
@@ -385,7 +386,10 @@ def build_gallery(folder: Path) -> Path:
     NotFoundError
         If there is no report below the folder.
     """
-    reports = [_report(folder, path.parents[1]) for path in sorted(folder.glob("**/pages/manifest.json"))]
+    reports = []
+    for path in sorted(folder.glob("**/pages/manifest.json")):
+        with suppress(ReportError):
+            reports.append(_report(folder, path.parents[1]))
     if not reports:
         msg = f"a report was expected below {folder}, found none: make one with make report"
         raise NotFoundError(msg)

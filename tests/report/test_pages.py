@@ -138,6 +138,15 @@ def test_several_reports_have_one_gallery(built, tmp_path):
         build_gallery(tmp_path / "none")
 
 
+def test_a_report_that_is_being_built_again_keeps_no_other_from_its_gallery(built):
+    """It begins by clearing what its last chapter left; a kill in there must not stop the reports beside it."""
+    other = shutil.copytree(built, built.parent / "other")
+    (other / "products" / "evaluation" / "facts.json").unlink()
+    page = build_gallery(built.parent).read_text()
+    assert "run/pages/index.html" in page
+    assert "other/pages" not in page
+
+
 def test_the_gallery_has_a_grid_of_symbols_and_intervals(built, tmp_path):
     """Of two reports of one cell the newer one stands there; both stand in the list."""
     for name in ("a", "b"):
