@@ -369,7 +369,8 @@ _LABELS = ("Champion", "Skill", "Direction", "Coverage", "Size of the move", "Br
 def build_gallery(folder: Path) -> Path:
     """Make ``index.html`` over every finished report below a folder, newest snapshot or not.
 
-    A report that is being built again, or was interrupted, is left out. Where there are reports in several languages, those beside the first have ``index.LANGUAGE.html``.
+    A report that is being built again, or was interrupted, is left out. Where there are reports in several languages,
+    those beside the first have ``index.LANGUAGE.html``.
 
     Parameters
     ----------
