@@ -33,14 +33,14 @@ from btcml.errors import ReportError
 from btcml.files import resource
 from btcml.report import claims as say
 from btcml.report.claims import Quantity
-from btcml.report.labels import LETTER, LINE
+from btcml.report.labels import LETTER, LINE, EndLabels
 from btcml.report.language import local_text, translated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from btcml.report.claims import Claim
-    from btcml.report.labels import EndLabels, PointLabels
+    from btcml.report.labels import PointLabels
 
 
 _STYLE = mpl.rc_params_from_file(resource("reports/template") / "charts.mplstyle", use_default_template=False)
@@ -142,18 +142,16 @@ class Drawing(Figure):
         Axes of the scale of colours, right of all panels.
     labels
         Labels of points of a line.
-    ends
-        Names of lines at their ends, on a wide screen; on a narrow one they stand above the panel.
     """
 
     bar: Axes | None = None
     labels: PointLabels | None = None
-    ends: EndLabels | None = None
 
     def __init__(self, rows: int, columns: int, height: float, left: float, bottom: float, **shared: Any) -> None:
         super().__init__(figsize=(_WIDTHS["wide"], height))
         self._columns, self._body, self._left, self._bottom = columns, height - _TOP - bottom, left, bottom
         self._shared = bool(shared.get("sharey"))
+        self._ends: list[EndLabels] = []
         self._gaps = {"wspace": 0.26, "hspace": 0.16 if shared.get("sharex") else 0.55}
         self.panels: list[Axes] = list(self.subplots(rows, columns, squeeze=False, **shared).ravel())
         self._grid = GridSpec(rows, columns, figure=self, height_ratios=shared.get("height_ratios"))
@@ -162,24 +160,25 @@ class Drawing(Figure):
     def lay_out(self, name: str) -> None:
         """Put margins and panels where they belong on a ``wide`` or ``narrow`` screen, and names above what is drawn.
 
-        On a narrow one, panels beside each other stand below each other, and labels are wrapped or left out.
+        On a wide one, the last panel of a row has them on its right. On a narrow one, panels beside each other stand
+        below each other, and labels are wrapped or left out.
         """
         width, body = _WIDTHS[name], self._body
-        ends = self.ends if name == "wide" else None
-        self._room = ends.room if ends else 0.0
-        if self.ends:
-            self.ends.clear()
+        for ends in self._ends:
+            ends.clear()
+        last = self.panels[self._columns - 1 :: self._columns] if name == "wide" else []
+        self._ends = [ends for ends in map(EndLabels, last) if ends.room]
         stacked = name == "narrow" and self._columns > 1
         self._place(stacked=stacked)
         body *= _STACKED * self._columns if stacked else 1.0
         self._margins(width, body, _TOP, self._bottom)
         rooms = [(panel, panel.get_position().width * width) for panel in self.panels]
-        above = 0 if ends else max(_name_above(panel, room) for panel, room in rooms)
+        above = max((_name_above(panel, room) for panel, room in rooms if panel not in last), default=0)
         below = max(_fit_labels(panel, room) for panel, room in rooms)
         self._margins(width, body, _TOP + LINE * above, self._bottom + LINE * below)
         if self.labels:
             self.labels.place(*self.get_size_inches())
-        if ends:
+        for ends in self._ends:
             ends.place(*self.get_size_inches())
 
     def _place(self, *, stacked: bool) -> None:
@@ -189,7 +188,8 @@ class Drawing(Figure):
             panel.tick_params(labelleft=stacked or not self._shared or place % self._columns == 0)
 
     def _margins(self, width: float, body: float, top: float, bottom: float) -> None:
-        height, right = top + body + bottom, _RIGHT + (_BAR if self.bar else 0.0) + self._room
+        room = max((ends.room for ends in self._ends), default=0.0)
+        height, right = top + body + bottom, _RIGHT + (_BAR if self.bar else 0.0) + room
         self.set_size_inches(width, height)
         self.subplots_adjust(self._left / width, bottom / height, 1 - right / width, 1 - top / height, **self._gaps)
         if self.bar:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import combinations, product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
+from scipy.optimize import isotonic_regression
 
 from btcml.report.language import translated
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.collections import PolyCollection
     from numpy.typing import NDArray
 
 LINE, LETTER = 0.18, 0.078
@@ -213,30 +216,30 @@ class PointLabels:
 
 
 class EndLabels:
-    """Names of the lines of a panel at their right ends, from top to bottom as the lines end, each with a stem to it.
+    """Names of what is drawn in a panel, right of it: as high as its right end, apart from each other, with a stem.
 
     Parameters
     ----------
     axes
-        The panel, with its labelled lines, which end at its right edge.
+        The panel; lines, dots and bands that have a label are named.
     """
 
     def __init__(self, axes: Axes) -> None:
         self._axes = axes
-        self._lines = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
-        self._names = [translated(str(line.get_label())) for line in self._lines]
+        drawn, names = axes.get_legend_handles_labels()
+        self._drawn = cast("list[Line2D | PolyCollection]", drawn)
+        self._names = [translated(name) for name in names]
         self._artists: list[Artist] = []
 
     @property
     def room(self) -> float:
-        """Inches that they take right of the panel."""
-        return _PAST + max(map(_length, self._names))
+        """Inches that they take; 0 where nothing has a label."""
+        return _PAST + max(map(_length, self._names)) if self._names else 0.0
 
     def clear(self) -> None:
         """Take them out of the drawing."""
         for artist in self._artists:
             artist.remove()
-        self._artists = []
 
     def place(self, width: float, height: float) -> None:
         """Put them into a drawing of this size, in place of a legend."""
@@ -244,20 +247,38 @@ class EndLabels:
             legend.remove()
         corner = self._axes.get_position()
         wide, high = corner.width * width, corner.height * height
-        low, top = self._axes.get_ylim()
-        ends = np.array([(np.asarray(line.get_ydata())[-1] - low) / (top - low) for line in self._lines])
-        for line, name, end, at in zip(self._lines, self._names, ends, apart(ends * high, LINE) / high, strict=True):
-            self._artists += self._draw(line, name, (end, at), wide)
+        ends = np.array([_right_end(self._axes, artist) for artist in self._drawn]).reshape(-1, 2)
+        heights = apart(ends[:, 1] * high, LINE) / high
+        for artist, name, (x, y), at in zip(self._drawn, self._names, ends, heights, strict=True):
+            inside, color = self._axes.transAxes, _color(artist)
+            stem = Line2D(
+                [x, 1.0, 1 + _STEM / wide], [y, y, at], transform=inside, color=color, linewidth=1, clip_on=False
+            )
+            text = self._axes.text(1 + _PAST / wide, at, name, transform=inside, va="center", fontsize=_SIZE)
+            self._artists += [self._axes.add_artist(stem), text]
 
-    def _draw(self, line: Line2D, name: str, heights: tuple[float, float], wide: float) -> Iterator[Artist]:
-        inside = self._axes.transAxes
-        ends, color = [1.0, 1 + _STEM / wide], line.get_color()
-        yield self._axes.add_artist(Line2D(ends, heights, transform=inside, color=color, linewidth=1, clip_on=False))
-        yield self._axes.text(1 + _PAST / wide, heights[1], name, transform=inside, va="center", fontsize=_SIZE)
+
+def _right_end(axes: Axes, artist: Line2D | PolyCollection) -> NDArray[np.float64]:
+    """Last point of a line, or upper right corner of a band, as shares of its panel."""
+    axes.get_xlim(), axes.get_ylim()  # they are final from here on
+    if isinstance(artist, Line2D):
+        points, onto = np.asarray(artist.get_xydata()), artist.get_transform()
+        end = points[np.isfinite(points).all(axis=1)][-1]
+    else:
+        points, onto = np.asarray(artist.get_paths()[0].vertices), axes.transData
+        end = points[np.lexsort((points[:, 1], points[:, 0]))[-1]]
+    return np.asarray(axes.transAxes.inverted().transform(onto.transform(end)))
+
+
+def _color(artist: Line2D | PolyCollection) -> str:
+    if isinstance(artist, Line2D):
+        return to_hex(artist.get_color())
+    red, green, blue, _ = np.asarray(artist.get_facecolor())[0]
+    return to_hex((red, green, blue))
 
 
 def apart(places: NDArray[np.float64], least: float) -> NDArray[np.float64]:
-    """Move places apart to at least a distance, in their order and as a group around their mean where they meet.
+    """Move places apart to at least a distance, in their order and as little as that takes, by least squares.
 
     Examples
     --------
@@ -265,20 +286,7 @@ def apart(places: NDArray[np.float64], least: float) -> NDArray[np.float64]:
     [0.875, 1.375, 3.0]
     """
     order = np.argsort(places, kind="stable")
-    groups: list[list[float]] = []
-    for place in places[order]:
-        groups.append([float(place)])
-        while len(groups) > 1 and _edges(groups[-2], least)[1] + least > _edges(groups[-1], least)[0]:
-            last = groups.pop()
-            groups[-1] += last
-    spread = [low + least * step for group in groups for low in [_edges(group, least)[0]] for step in range(len(group))]
+    steps = least * np.arange(len(places))
     found = np.empty(len(places))
-    found[order] = spread
+    found[order] = isotonic_regression(places[order] - steps).x + steps
     return found
-
-
-def _edges(group: list[float], least: float) -> tuple[float, float]:
-    """Ends of a group of places around their mean, each at the least distance from the next."""
-    half = least * (len(group) - 1) / 2
-    middle = sum(group) / len(group)
-    return middle - half, middle + half

@@ -88,7 +88,7 @@ def test_five_symbols_are_sealed_within_two_seconds_of_each_close_beside_a_train
     sealed = pd.concat([read_scored(store, one, begin.ceil("min"), end, "champion") for one in keys])
     trainings = read_jobs(store, kinds=["train"], statuses=["ok"])
     worked = sum((job.finished_at - job.started_at).total_seconds() for job in trainings if job.asked_by == "scheduler")
-    assert worked > LAG_S / 20  # there were trainings between the closes
+    assert worked > LAG_S / 4  # it was beside a training
     lags = seal_lags(sealed)
     print(f"{len(sealed)} forecasts, {len(trainings)} trainings of {worked:.0f} s: {lags}")  # noqa: T201 - for -s
     assert lags["p99"] <= MOST_LAG_S

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
 import pytest
 
 from btcml.candles import as_candles, interval_delta, resample_candles
 from btcml.forecast.experiment import Experiment
+from btcml.forecast.features import RANGE_FLOOR
 
 MODELS = ("lightgbm_mean", "lightgbm_l1", "extra_trees", "autoreg")
 BARS = {
@@ -84,3 +89,21 @@ def test_interval_probability_and_range_clear_theirs_at_5m(walk):
     assert own["brier_z"] <= -5
     assert own["calibration_error"] <= 0.01
     assert result.range_scores().set_index("model").loc["range_boosting", "qlike"] <= 0.145
+
+
+@pytest.mark.real
+@pytest.mark.soak
+def test_the_readme_says_what_the_least_size_of_a_range_is_worth(walk, shared_data):
+    """Candles below it in the newest year, and R² with their own ranges and with the least."""
+    ranges = walk("5m").ranges.query("model == 'range_boosting' and open_time >= '2024-07-01'")
+    candles = as_candles(pd.read_parquet(shared_data / "BTCUSDT-5m.parquet"), "5m")
+    joined = ranges.merge(candles[["open_time", "high", "low"]], on="open_time").dropna(subset=["y", "y_hat"])
+    own = np.log(joined["high"] / joined["low"])
+    known = own > 0
+    shares = [
+        1 - ((y - y_hat) ** 2).mean() / y.var()
+        for y, y_hat in ((np.log(own[known]), joined["y_hat"][known]), (joined["y"], joined["y_hat"]))
+    ]
+    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
+    told = re.search(r"([\d,]+) of the ([\d,]+) candles of .* would be ([\d.]+) in place of ([\d.]+)", readme).groups()
+    assert told == (f"{(own < RANGE_FLOOR).sum():,}", f"{len(own):,}", *(f"{share:.2f}" for share in shares))

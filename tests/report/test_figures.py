@@ -86,20 +86,20 @@ def test_a_narrow_drawing_stacks_its_panels_and_has_room_for_its_labels():
 
 
 def test_names_stand_above_what_is_drawn():
-    """A legend is never over data: it lies above its panel, in as many columns as there is room for."""
-    figure, axes = canvas()
-    for place in range(4):
-        axes.plot([0, 1], [place, place], label=f"a model with a long name {place}")
-    rows = []
-    for name in ("wide", "narrow"):
+    """Where they have no room at its right, a legend lies above the panel, never over data, in the columns that fit."""
+    heights = []
+    for name, columns, letters in (("wide", 2, "long "), ("narrow", 1, "long "), ("narrow", 1, "")):
+        figure, (axes, *_) = panels(1, columns, 3.0)
+        for place in range(4):
+            axes.plot([0, 1], [place, place], label=f"{letters * 4}{place}")
         figure.lay_out(name)
         figure.draw_without_rendering()
         legend = axes.get_legend().get_window_extent()
         assert legend.y0 >= axes.get_window_extent().y1
         assert legend.y1 <= figure.bbox.y1
         assert legend.x1 <= figure.bbox.x1
-        rows.append(legend.height)
-    assert rows[0] < rows[1]
+        heights.append(legend.height)
+    assert heights[2] < heights[1]
 
 
 def test_a_chart_is_light():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from btcml.report.figures import canvas
-from btcml.report.labels import LINE, EndLabels, PointLabel, PointLabels, apart
+from btcml.report.figures import MUTED, SERIES, canvas
+from btcml.report.labels import LINE, PointLabel, PointLabels, apart
 from btcml.report.language import LANGUAGES, in_language, translated
 
 
@@ -75,24 +77,36 @@ def test_names_at_the_ends_of_lines_stand_apart_in_their_order(places):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_lines_are_named_at_their_ends_where_there_is_room_and_above_where_there_is_not(language):
-    """From the top as the lines end, within the drawing; the same when it is drawn again."""
+def test_what_is_drawn_is_named_at_its_end_where_there_is_room_and_above_where_there_is_not(language):
+    """From the top as lines, dots and bands end, within the drawing, in their colours; the same when drawn again."""
     with in_language(language):
         figure, axes = canvas()
-        for name, last in (("Ridge regression", 3.0), ("Random forest", 3.01), ("no change", 0.0)):
-            axes.plot([0, 1], [0, last], label=name)
-        axes.set_xlim(0, 1)
-        figure.ends = EndLabels(axes)
+        axes.plot([0, 1], [0, 3.0], color=SERIES[0], label="Ridge regression")
+        axes.plot([0, 0.9], [0, 3.01], "o", color=SERIES[1], label="Random forest")
+        axes.fill_between([0, 1], [0, 1], [0, 2], color=SERIES[2], alpha=0.3, label="calm")
+        axes.axhline(0, color=MUTED, label="no change")
         for _ in range(2):
             figure.lay_out("wide")
-            texts = [text for text in axes.texts if text.get_text()]
-            names = ["Random forest", "Ridge regression", "no change"]
-            assert [text.get_text() for text in sorted(texts, key=lambda text: -text.get_position()[1])] == [
-                translated(name) for name in names
-            ]
             figure.canvas.draw()
-            assert all(text.get_window_extent().x1 <= figure.bbox.x1 for text in texts)
+            texts = sorted(axes.texts, key=lambda text: -text.get_position()[1])
+            names = ["Random forest", "Ridge regression", "calm", "no change"]
+            assert [text.get_text() for text in texts] == list(map(translated, names))
+            boxes = [text.get_window_extent() for text in texts]
+            assert all(above.y0 >= below.y1 for above, below in pairwise(boxes))
+            assert all(axes.bbox.x1 < box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+            stems = {text.get_position()[1]: line for text in texts for line in axes.lines if _ends_at(line, text)}
+            assert [stems[text.get_position()[1]].get_color() for text in texts] == [
+                SERIES[1],
+                SERIES[0],
+                SERIES[2],
+                MUTED,
+            ]
             assert axes.get_legend() is None
             figure.lay_out("narrow")
             assert not axes.texts
-            assert len(axes.get_legend().get_texts()) == 3
+            assert len(axes.get_legend().get_texts()) == 4
+
+
+def _ends_at(line, text):
+    """Whether a stem leads to a text, both in shares of the panel."""
+    return line.get_transform() == text.get_transform() and line.get_ydata()[-1] == text.get_position()[1]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -61,15 +61,15 @@ class Feature:
     @property
     def definition(self) -> str:
         """One line that changes with the feature's definition."""
-        formula, memory = _FIRST_TEXTS.get(self.name, self.formula), _FIRST_MEMORIES.get(self.name, self.memory)
-        return f"{self.name}|{formula}|{self.warmup}|{memory}"
+        first = replace(self, **_FIRST.get(self.name, {}))
+        return f"{first.name}|{first.formula}|{first.warmup}|{first.memory}"
 
 
-_FIRST_TEXTS = {"since_hour": "log(close / first open of the hour that this candle ends in) / s"}
-"""Formulas as stored models have them, whose text was corrected later, while the values stayed the same."""
-
-_FIRST_MEMORIES = dict.fromkeys((f"position_{n}" for n in (24, 96, 192, 384)), 577)
-"""Memories as stored models have them, which were corrected likewise."""
+_FIRST: dict[str, dict[str, Any]] = {
+    "since_hour": {"formula": "log(close / first open of the hour that this candle ends in) / s"},
+    **{f"position_{n}": {"memory": 577} for n in (24, 96, 192, 384)},
+}
+"""Definitions as stored models have them, which were corrected later, while the values stayed the same."""
 
 REGISTRY: dict[str, Feature] = {}
 """Every feature by name."""

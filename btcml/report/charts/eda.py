@@ -222,7 +222,7 @@ def quantiles(returns: pd.Series) -> Chart:
     figure, axes = canvas(3.2)
     line = [table["normal_bp"].min(), table["normal_bp"].max()]
     axes.plot(line, line, color=MUTED, linestyle="--", linewidth=1, label="normal distribution")
-    dots: dict[str, Any] = {"marker": "o", "markersize": 2.6, "linestyle": "none", "label": "observed"}
+    dots: dict[str, Any] = {"marker": "o", "markersize": 2.6, "linestyle": "none"}
     axes.plot(table["normal_bp"], table["observed_bp"], **dots)
     axes.set(xlabel="normal quantile, bp", ylabel="observed quantile, bp")
     alt = (
@@ -323,8 +323,8 @@ def week(candles: pd.DataFrame, interval: str) -> Chart:
 def _week_claim(table: pd.DataFrame) -> say.Claim:
     top = table.iloc[int(table["volatility"].argmax())]
     return say.claim(
-        "Moves were largest on {weekday} around {hour}, {times} the average hour; the largest of {all} of the week is "
-        "so in part by chance.",
+        "Moves were largest on {weekday} around {hour}, {times} the average hour, in part by chance, as the largest of "
+        "{all} of the week.",
         weekday=say.word(f"{top['weekday']}s"),
         hour=say.word(f"{top['hour']:02d}:00 UTC"),
         times=say.number(top["volatility"], 1, "times"),

@@ -38,13 +38,15 @@ from btcml.report.figures import (
     panels,
     zero_line,
 )
-from btcml.report.labels import EndLabels
 from btcml.report.language import ENGLISH, in_language, told
 
 _POINTS = 500
 _LABELS = 4
 _NEAR = 0.03
 _COIN = 0.5
+_TRADED = "forecasts stronger than nine in ten of those before"  # btcml.forecast.money.RULES
+_EARN = _TRADED + " earn {bp} a round trip before fees"
+_EARN_NOTHING = _TRADED + " earn nothing before fees: {bp} a round trip"
 _LITTLE = 0.05
 _WELL, _MUCH = 0.2, 0.5
 _FAR = 10
@@ -160,16 +162,14 @@ def cards(result: Result, candles: pd.DataFrame) -> tuple[say.Card, ...]:
 
 
 def _fee_card(result: Result) -> say.Card:
-    """The break-even fee of the strongest forecasts (`btcml.forecast.money.RULES`), where their gain is significant."""
+    """The break-even fee of the strongest forecasts, where their gain is significant."""
     gain, proven = result.gain, result.gain.proven and _wins(result)
     if not np.isfinite(gain.bp):
         return say.Card("Break-even fee", say.word("no trade"), "no forecast stands out from the others")
-    earns = "forecasts stronger than nine in ten of those before earn {bp} a round trip before fees, {low} to {high}"
-    nothing = "forecasts stronger than nine in ten of those before earn nothing before fees: {bp} a round trip, "
     note = say.cases(
-        (proven, "a round trip on forecasts stronger than nine in ten of those before, {low} to {high} at one look"),
-        (gain.bp > 0, earns + ": that may be luck"),
-        (True, nothing + "{low} to {high}"),
+        (proven, "a round trip on " + _TRADED + ", {low} to {high} at one look"),
+        (gain.bp > 0, _EARN + ", {low} to {high}: that may be luck"),
+        (True, _EARN_NOTHING + ", {low} to {high}"),
         bp=say.bp(gain.bp, 1),
         low=say.bp(gain.low, 1),
         high=say.bp(gain.high, 1),
@@ -230,12 +230,11 @@ def _money(result: Result) -> say.Card:
         return say.Card("Is it money?", say.word("no"), "no forecast stands out from the others: nothing is traded")
     proven = gain.proven and wins
     pays = proven and gain.bp >= say.USUAL_FEE_BP
-    trip = "forecasts stronger than nine in ten of those before earn {bp} a round trip before fees"
     note = say.cases(
-        (pays, trip + ", and a trade usually costs {usual}; whether orders would be filled is not tested"),
-        (proven, trip + ", and a trade usually costs {usual}"),
-        (gain.bp > 0, trip + ", which may be luck, and a trade usually costs {usual}"),
-        (True, trip),
+        (pays, _EARN + ", and a trade usually costs {usual}; whether orders would be filled is not tested"),
+        (proven, _EARN + ", and a trade usually costs {usual}"),
+        (gain.bp > 0, _EARN + ", which may be luck, and a trade usually costs {usual}"),
+        (True, _EARN_NOTHING),
         bp=say.bp(gain.bp, 1),
         usual=say.bp(say.USUAL_FEE_BP, 0),
     )
@@ -424,7 +423,6 @@ def loss_difference(result: Result) -> Chart:
         width = 2.0 if name == result.leader else 1.0
         axes.plot(shown["open_time"], shown[name], color=color, label=str(say.model(name)), linewidth=width)
     zero_line(axes, "no change")
-    figure.ends = EndLabels(axes)
     axes.set_xlim(shown["open_time"].iloc[0], shown["open_time"].iloc[-1])
     axes.set_ylabel("error saved so far, % of the price")
     date_axis(axes)
@@ -567,7 +565,7 @@ def newest_forecasts(result: Result, candles: pd.DataFrame, symbol: str, most: i
         axes.fill_between(place, joined["lo"], joined["hi"], color=SERIES[4], alpha=0.25, linewidth=0, step="mid")
     unit = say.currency(symbol)
     candle_bars(axes, joined, unit)
-    axes.plot(place, joined["y_hat"], "_", color=INK, markersize=7, markeredgewidth=2, label="forecast of the close")
+    axes.plot(place, joined["y_hat"], "_", color=INK, markersize=7, markeredgewidth=2)
 
     def _conclude(shown: pd.DataFrame) -> say.Claim:
         size, error = ((shown["y_hat"] - shown[name]).abs().mean() for name in ("base", "y"))
@@ -617,7 +615,7 @@ def direction(result: Result) -> Chart | say.Claim:
     ends = [said.min(), said.max()]
     axes.plot(ends, ends, color=MUTED, linestyle="--", label="as forecast")
     axes.vlines(said, 100 * bins["low"], 100 * bins["high"], color=SERIES[0], linewidth=2)
-    axes.plot(said, seen, "o", color=SERIES[0], label="observed")
+    axes.plot(said, seen, "o", color=SERIES[0])
     axes.set(xlabel="forecast probability of a rise, %", ylabel="candles that rose, %")
     alt = "Share of rises against the forecast probability, with intervals, beside a diagonal line."
     return Chart(
@@ -734,7 +732,7 @@ def size_forecasts(ranges: pd.DataFrame) -> Chart:
     ends = [table["said_bp"].min(), table["said_bp"].max()]
     axes.plot(ends, ends, color=MUTED, linestyle="--", linewidth=1.2, label="as forecast")
     axes.vlines(table["said_bp"], table["low_bp"], table["high_bp"], color=SERIES[0], linewidth=1.6, alpha=0.5)
-    axes.plot(table["said_bp"], table["real_bp"], "o", color=SERIES[0], label="median observed; line: eight of ten")
+    axes.plot(table["said_bp"], table["real_bp"], "o", color=SERIES[0])
     axes.set(xscale="log", yscale="log", xlabel="forecast range of the next candle, bp", ylabel="real range, bp")
     for axis, low, high in ((axes.xaxis, "said_bp", "said_bp"), (axes.yaxis, "low_bp", "high_bp")):
         axis.set_ticks([tick for tick in _TICKS if table[low].min() / 1.2 < tick < table[high].max() * 1.2])

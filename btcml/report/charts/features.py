@@ -23,6 +23,8 @@ _SAMPLE = 8_000
 _CUTS = (0.35, 0.65, 0.9)
 _STRONG = 0.9
 _FAR = 5.0
+_SMALL_DRIFT = 0.5
+_SHARED = "Of {features} with values that the models of the close share, "
 
 
 def _known(features: pd.DataFrame) -> pd.DataFrame:
@@ -136,11 +138,12 @@ def distributions(features: pd.DataFrame) -> Chart:
 def _distributions_claim(table: pd.DataFrame) -> say.Claim:
     reach = pd.concat([table["q99"], -table["q01"]], axis="columns").max(axis="columns").set_axis(table["feature"])
     return say.claim(
-        "Of {features} with values that the models of the close share, {widest} reaches furthest: ninety-eight of a "
-        "hundred of its values lie within {reach} of the median.",
+        _SHARED
+        + "{widest} reaches furthest: ninety-eight of a hundred of its values lie within {reach} of the median.",
         holds=bool(reach.max() < _FAR),
-        otherwise="Of {features} with values that the models of the close share, {widest} has the longest tails: "
-        "ninety-eight of a hundred of its values reach as far as {reach} from the median.",
+        otherwise=_SHARED
+        + "{widest} has the longest tails: ninety-eight of a hundred of its values reach as far as {reach} "
+        "from the median.",
         features=say.count(len(table), "feature"),
         reach=say.number(reach.max(), 1, "standard deviations", ceiling=True),
         widest=say.word(str(reach.idxmax())),
@@ -166,13 +169,13 @@ def drift(features: pd.DataFrame, times: pd.Series) -> Chart:
 def _drift_claim(grid: pd.DataFrame) -> say.Claim:
     most = grid.set_index("feature").astype(float).abs().max(axis="columns")
     return say.claim(
-        "Of {features} with values that the models of the close share, none drifts in its mean by more than {most} in "
-        "any sixth of the span.",
-        holds=bool(most.max() < 0.5),  # noqa: PLR2004 - half a standard deviation
-        otherwise="Of {features} with values that the models of the close share, {worst} drifts furthest: its mean "
-        "moves by up to {most}, so that what was learned early may not hold late.",
+        _SHARED + "none drifts in its mean by more than {most} in any sixth of the span.",
+        holds=bool(most.max() < _SMALL_DRIFT),
+        otherwise=_SHARED
+        + "{worst} drifts furthest: its mean moves by up to {most}, so that what was learned early may "
+        "not hold late.",
         features=say.count(len(grid), "feature"),
-        most=say.number(most.max(), 2, "standard deviations", ceiling=bool(most.max() < 0.5)),  # noqa: PLR2004 - as above
+        most=say.number(most.max(), 2, "standard deviations", ceiling=bool(most.max() < _SMALL_DRIFT)),
         worst=say.word(str(most.idxmax())),
     )
 
@@ -208,10 +211,10 @@ def information(features: pd.DataFrame, target: pd.Series) -> Chart:
     figure, axes = named_rows(list(table["feature"]))
     axes.barh(table.index, table["information"], height=0.62, color=SERIES[0])
     level = float(table["shuffled"].max())
-    axes.axvline(level, color=SERIES[1], linewidth=1.2, linestyle="--", label="shuffled targets")
+    axes.axvline(level, color=SERIES[1], linewidth=1.2, linestyle="--")
     axes.set_xlabel("mutual information with the next return over its volatility, nats")
     axes.tick_params(axis="y", colors=MUTED)
-    alt = "Bars of mutual information by feature, with a line for chance."
+    alt = "Bars of mutual information by feature; the dashed line is the most that shuffled targets give."
     return Chart("information", table, _information_claim, figure, alt)
 
 

@@ -154,7 +154,8 @@ def fan(longer: Result | None, candles: pd.DataFrame, symbol: str) -> Chart | sa
     figure, axes = canvas(3.8)
     candle_bars(axes, shown, say.currency(symbol))
     _draw_fan(axes, table, float(np.searchsorted(shown["open_time"], made)) - 1)
-    alt = "Candles of the last day, then bands that should hold half and nine of ten of the closes, and what came."
+    alt = "Candles of the last day, then, from the dashed line on, bands that should hold half and nine of ten of the "
+    alt += "closes, and what came."
     conclude = partial(_fan_claim, unit=say.currency(symbol), name=longer.experiment.models[0])
     return Chart("fan", table, conclude, figure, alt)
 
@@ -200,7 +201,7 @@ def _draw_fan(axes: Axes, table: pd.DataFrame, origin: float) -> None:
         label = str(say.claim("{level} % band", level=say.count(int(level))))
         axes.fill_between(origin + steps, *edges, color=SERIES[0], alpha=alpha, linewidth=0, label=label)
     axes.plot(origin + steps, _path("median"), color=INK, linewidth=1.2, label="median")
-    axes.axvline(origin + 0.5, color=MUTED, linewidth=1, linestyle="--", label="made here")
+    axes.axvline(origin + 0.5, color=MUTED, linewidth=1, linestyle="--")
 
 
 def _fan_claim(table: pd.DataFrame, unit: str, name: str) -> say.Claim:
@@ -237,8 +238,8 @@ def distributions(longer: Result | None) -> Chart | say.Claim:
     for color, (horizon, part) in zip(SERIES, table.groupby("horizon"), strict=False):
         pit, band = (part[part["what"] == what] for what in ("pit", "band"))
         ahead = say.claim("{horizon} ahead", horizon=say.count(int(str(horizon))))
-        left.step(100 * pit["level"] - 5, pit["share"], where="mid", color=color, label=str(ahead))
-        right.plot(100 * band["level"], 100 * band["share"], "o", color=color, markersize=4)
+        left.step(100 * pit["level"] - 5, pit["share"], where="mid", color=color)
+        right.plot(100 * band["level"], 100 * band["share"], "o", color=color, markersize=4, label=str(ahead))
     reach = max(0.2, 1.1 * float((table["share"][table["what"] == "pit"] - 1).abs().max()))
     left.set(xlabel="quantile in which the outcome fell, %", ylabel="share, over the ideal")
     left.set_ylim(1 - reach, 1 + reach)

@@ -102,12 +102,12 @@ def coefficients(autoregression: AutoRegression) -> Table:
 def _coefficients_claim(table: pd.DataFrame) -> say.Claim:
     largest = table.iloc[int(table["coefficient"].abs().argmax())]
     sure, newest, falls = largest["p"] < ALPHA, largest["lag"] == 1, largest["coefficient"] < 0
-    last = "The last return counts most, with weight {weight}: where the others are equal, a rise speaks for a "
-    if len(table) == 1:
-        last = "The last return alone counts, with weight {weight}: a rise speaks for a "
+    last = (
+        "The last return " + ("alone counts" if len(table) == 1 else "counts most") + ", with weight {weight}: a rise "
+    )
     return say.cases(
-        (sure and newest and falls, last + "fall."),
-        (sure and newest, last + "rise."),
+        (sure and newest and falls, last + "lowers the next forecast."),
+        (sure and newest, last + "raises the next forecast."),
         (sure, "The largest weight is {weight}, on the return {lag} back."),
         (True, "No weight is large by more than chance: the largest is {weight}, on the return {lag} back ({p})."),
         weight=say.number(largest["coefficient"], 4),

@@ -304,8 +304,10 @@ def test_the_weights_name_the_rows_that_they_were_fitted_on():
     table = pd.DataFrame({"lag": [1, 2], "coefficient": [-0.03, 0.01], "error": 0.05, "p": [0.55, 0.8]})
     assert str(training._coefficients_claim(table)).startswith("No weight is large by more than chance")
     rising = table.assign(p=0.001, coefficient=[0.03, 0.01])
-    assert "where the others are equal, a rise speaks for a rise" in str(training._coefficients_claim(rising))
-    assert "alone counts, with weight 0.0300: a rise speaks" in str(training._coefficients_claim(rising.head(1)))
+    assert "counts most, with weight 0.0300: a rise raises the next" in str(training._coefficients_claim(rising))
+    assert "alone counts, with weight 0.0300: a rise raises the next" in str(
+        training._coefficients_claim(rising.head(1))
+    )
 
 
 def walk(rows: int, size: float = 1e-3, seed: int = 0) -> pd.DataFrame:
