@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from btcml.candles import LONGEST_HORIZON
 from btcml.errors import UsageError
 from btcml.forecast.features import Prepared, features_of
 from btcml.forecast.features.windows import lag, rolling_max
@@ -150,6 +151,11 @@ class Dataset:
         rows = np.flatnonzero(self.ready & self.known & ~self.suspect & self.between(start, cutoff))
         step = min(self.stride, self.horizon) if self.target in MOVES else self.stride
         return rows[::-step][::-1]
+
+    def binned_rows(self, start: pd.Timestamp, cutoff: pd.Timestamp) -> NDArray[np.int64]:
+        """Positions of rows from which one may fit on outcomes in [start, cutoff], at any horizon."""
+        first = ticks(start) - LONGEST_HORIZON * self.prepared.step_us
+        return np.flatnonzero(self.ready & (self.prepared.ticks >= first) & (self.prepared.ticks <= ticks(cutoff)))
 
     def training_parts(
         self, model: str, start: pd.Timestamp, cutoff: pd.Timestamp

@@ -473,50 +473,64 @@ def train_forecaster(  # noqa: PLR0913 - the options of a training
         features=tuple(item.name for item in features_of(experiment.features)),
         served=served,
         champion=champion,
-        models=fit_all(close, served, close.history.iloc[0], times.iloc[-1], jobs),
+        models=fit_all([(close, served)], close.history.iloc[0], times.iloc[-1], jobs)[close.horizon],
         metadata=_facts(candles, close) | dict(metadata or {}),
         **learned,
     )
 
 
-def train_horizon(result: Result, *, jobs: int = 2, facts: Mapping[str, Any] | None = None) -> HorizonForecaster:
-    """Fit what is served at a horizon beyond the next candle.
+def train_horizons(
+    results: Sequence[Result], *, jobs: int = 2, facts: Mapping[str, Any] | None = None
+) -> dict[int, HorizonForecaster]:
+    """Fit what is served at the horizons beyond the next candle, by horizon.
 
     Factor, shape and quantiles are learned from the forecasts of the experiment, then the models are fitted on all
     its candles.
 
     Parameters
     ----------
-    result
-        Of `btcml.forecast.experiment.Experiment.run` at this horizon, with its raw forecasts.
+    results
+        Of one `btcml.forecast.experiment.Experiment.run` at these horizons, with their raw forecasts.
     jobs
         Processes; the result does not depend on their number.
     facts
-        Facts to keep beside the verdict (JSON values).
+        Facts to keep beside each verdict (JSON values).
 
     Raises
     ------
     UsageError
-        If the result has no raw forecasts of range and volatility.
+        If a result has no raw forecasts of range and volatility.
     """
-    raw, champion = result.raw, result.verdict.champion
-    if raw is None or raw.volatility is None:
+    closes = [(_raw(result)[0].close.data, [result.verdict.champion]) for result in results]
+    first, last = closes[0][0].history
+    fitted = fit_all(closes, first, last, jobs)
+    known = {"cutoff": last.isoformat()} | dict(facts or {})
+    return {result.horizon: _of_horizon(result, fitted[result.horizon], known) for result in results}
+
+
+def _raw(result: Result) -> tuple[RawForecasts, FoldForecasts]:
+    """Raw forecasts of a result, and those of the volatility among them."""
+    if result.raw is None or result.raw.volatility is None:
         msg = "models of a horizon are fitted from the result of a run at it, found a saved one or the next candle's"
         raise UsageError(msg)
-    close = raw.close.data
-    outcome, center, scale = distribution_inputs(raw, raw.volatility, champion)
+    return result.raw, result.raw.volatility
+
+
+def _of_horizon(result: Result, models: Mapping[str, Model], facts: Mapping[str, Any]) -> HorizonForecaster:
+    """What is served at a horizon, of its fitted models and what its forecasts teach."""
+    (raw, volatility), champion = _raw(result), result.verdict.champion
+    outcome, center, scale = distribution_inputs(raw, volatility, champion)
     quantiles, edges = learn_newest((outcome - center) / scale, scale, raw.close.day)
-    first, last = (pd.Timestamp(int(close.prepared.ticks[n]), unit="us", tz="UTC") for n in (0, -1))
     verdict = {name: fact for name, fact in result.verdict.to_dict().items() if name != "table"}
     return HorizonForecaster(
         horizon=result.horizon,
         champion=champion,
-        models=fit_all(close, [champion], first, last, jobs),
+        models=models,
         factor=_factors(raw, [champion])[champion] if members_of(champion) else 1.0,
         shape=_shape(raw.ranges),
         quantiles=quantiles.tolist(),
         edges=edges.tolist(),
-        facts=verdict | {"figures": plain(horizon_row(result)), "cutoff": last.isoformat()} | dict(facts or {}),
+        facts=verdict | {"figures": plain(horizon_row(result))} | dict(facts),
     )
 
 

@@ -40,7 +40,12 @@ def forecast_apart(name: str, training: Sample, test: Sample) -> NDArray[np.floa
 def _packed(samples: Mapping[str, Sample]) -> bytes:
     """Samples as arrays in NumPy's format, which holds no code."""
     packed = io.BytesIO()
-    fields = {f"{key}.{name}": value for key, one in samples.items() for name, value in vars(one).items()}
+    fields = {
+        f"{key}.{name}": value
+        for key, one in samples.items()
+        for name, value in vars(one).items()
+        if name != "bins"  # for models of btcml
+    }
     np.savez(packed, **fields)
     return packed.getvalue()
 

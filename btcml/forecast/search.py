@@ -113,7 +113,7 @@ def _halving(n: int, seed: int, jobs: int) -> Any:
     from sklearn.model_selection import HalvingRandomSearchCV  # noqa: PLC0415
 
     fixed = {"subsample": SETTINGS["bagging_fraction"], "subsample_freq": SETTINGS["bagging_freq"]}
-    threads = {name: SETTINGS[name] for name in ("deterministic", "force_row_wise", "verbose")}
+    threads = {name: SETTINGS[name] for name in ("deterministic", "force_col_wise", "verbose")}
     return HalvingRandomSearchCV(
         LGBMRegressor(random_state=seed, n_jobs=1, **fixed, **threads),
         SPACE,

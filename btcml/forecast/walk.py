@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,13 +27,14 @@ from btcml.forecast.features.windows import rolling_max, rolling_min
 from btcml.forecast.intervals import AdaptiveInterval
 from btcml.forecast.metrics import FORECAST_COLUMNS, PERSISTENCE
 from btcml.forecast.metrics.interval import LEVEL
-from btcml.forecast.models import DIRECTION, RANGE, make_model, members_of, stack
+from btcml.forecast.models import DIRECTION, RANGE, make_model, members_of, pool_of, stack
+from btcml.forecast.models.boosting import Bins
 from btcml.forecast.models.registered import RegisteredModel
 from btcml.forecast.registered import forecast_apart
 from btcml.forecast.targets import next_value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
     Rows = NDArray[np.int64]
+    Fit = tuple[str, list[tuple[Sample, Rows]]]
 
 
 DAY_US = 86_400_000_000
@@ -138,27 +141,20 @@ def walk(
     if jobs < 1:
         msg = f"fits run in at least 1 process, found {jobs}: give --jobs 1"
         raise UsageError(msg)
-    calls = [
-        delayed(_fit_predict)(
-            name,
-            own.training_parts(name, fold.train_start, fold.cutoff),
-            own.sample,
-            _test_rows(own, fold),
-            own.ready,
-        )
-        for name, own in _tasks(work)
-        for fold in folds
-    ]
+    tasks = _tasks(work)
+    groups = _groups(tasks)
+    calls = [delayed(_one_by_one)(_fit_predict, _forecasts(tasks, group, fold)) for group in groups for fold in folds]
     with threadpool_limits(1):  # threads of one process share this limit, and each of them restores it
-        parts = iter(Parallel(n_jobs=jobs, backend=backend)(calls))
-    walked = []
+        forecasts = iter(Parallel(n_jobs=jobs, backend=backend)(calls))
+    parts = {n: found for group in groups for n, *found in zip(group, *(next(forecasts) for _ in folds), strict=True)}
+    walked, place = [], iter(range(len(tasks)))
     for data, names in work:
         tests = [_test_rows(data, fold) for fold in folds]
         cutoff = np.repeat([ticks(fold.cutoff) for fold in folds], [len(test) for test in tests])
         raw: dict[str, Array] = {}
         failed: dict[str, str] = {}
         for name in names:
-            found = [next(parts) for _ in folds]
+            found = parts[next(place)]
             if said := [part for part in found if isinstance(part, str)]:
                 failed[name] = said[0]
             else:
@@ -199,18 +195,28 @@ def walk_horizons(
 
 
 def fit_all(
-    close: Dataset, models: Sequence[str], start: pd.Timestamp, cutoff: pd.Timestamp, jobs: int = 1
-) -> dict[str, Model]:
-    """Models by name, fitted on the target candles of [start, cutoff] in parallel processes.
+    closes: Sequence[tuple[Dataset, Sequence[str]]], start: pd.Timestamp, cutoff: pd.Timestamp, jobs: int = 1
+) -> dict[int, dict[str, Model]]:
+    """Models by horizon and name, fitted on the target candles of [start, cutoff] in parallel processes.
 
-    Beyond the next candle `VOLATILITY` is among them, and no classifier.
+    Parameters
+    ----------
+    closes
+        The close at each horizon, on the same features, with its models. The range model is fitted besides, and the
+        classifier of the next candle; beyond it `VOLATILITY`.
     """
+    wide = closes[0][0].with_features("range")
+    works = [_work(close, names, (RANGE,), wide, volatility=close.horizon > 1) for close, names in closes]
     # The range model is the slowest, so it starts first: no process waits for it at the end.
-    tasks = _tasks([*_work(close, models, (RANGE,), volatility=close.horizon > 1).values()][::-1])
-    calls = [delayed(_fit_dump)(name, data.training_parts(name, start, cutoff)) for name, data in tasks]
-    dumps = Parallel(n_jobs=jobs)(calls)
-    names = [VOLATILITY if data.target == "realized_volatility" else name for name, data in tasks]
-    return {name: model_of(name).load(files) for name, files in zip(names, dumps, strict=True)}
+    tasks = _tasks([part for work in works for part in [*work.values()][::-1]])
+    groups = _groups(tasks)
+    calls = [delayed(_one_by_one)(_fit_dump, _fits([tasks[n] for n in group], start, cutoff)) for group in groups]
+    found: dict[int, dict[str, Model]] = {close.horizon: {} for close, _ in closes}
+    for n, files in zip(chain(*groups), chain(*Parallel(n_jobs=jobs)(calls)), strict=True):
+        name, data = tasks[n]
+        name = VOLATILITY if data.target == "realized_volatility" else name
+        found[data.horizon][name] = model_of(name).load(files)
+    return found
 
 
 def model_of(name: str) -> Model:
@@ -257,6 +263,38 @@ def _tasks(work: Sequence[tuple[Dataset, Sequence[str]]]) -> list[tuple[str, Dat
                 known[key] = data.with_features(own)
             tasks.append((name, known[key].with_target(data.target, data.horizon)))
     return tasks
+
+
+def _groups(tasks: Sequence[tuple[str, Dataset]]) -> list[list[int]]:
+    """Places of tasks that are done together: those that can share the bins of their features; largest first."""
+    groups: dict[object, list[int]] = {}
+    for n, (name, data) in enumerate(tasks):
+        groups.setdefault(id(data.sample.x) if _shares_bins(name, data) else f"alone {n}", []).append(n)
+    return sorted(groups.values(), key=len, reverse=True)
+
+
+def _shares_bins(name: str, data: Dataset) -> bool:
+    return make_model(name).binned and not pool_of(name) and not data.left_out
+
+
+def _fits(group: Sequence[tuple[str, Dataset]], start: pd.Timestamp, cutoff: pd.Timestamp) -> list[Fit]:
+    """Names and training parts of tasks that are done together, with the bins that they share."""
+    sample, rows = group[0][1].sample, group[0][1].binned_rows(start, cutoff)
+    bins = Bins(sample.x, sample.names, rows) if _shares_bins(*group[0]) else None
+    fits = [(name, data.training_parts(name, start, cutoff)) for name, data in group]
+    return [(name, [(replace(own, bins=bins), rows) for own, rows in parts]) for name, parts in fits]
+
+
+def _forecasts(tasks: Sequence[tuple[str, Dataset]], group: Sequence[int], fold: Fold) -> list[tuple[Any, ...]]:
+    """Arguments of `_fit_predict` for tasks that are done together on a fold."""
+    own = [tasks[n] for n in group]
+    fits = zip(_fits(own, fold.train_start, fold.cutoff), own, strict=True)
+    return [(*fit, data.sample, _test_rows(data, fold), data.ready) for fit, (_, data) in fits]
+
+
+def _one_by_one(fit: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Results of tasks that share bins, in another process."""
+    return [fit(*task) for task in tasks]
 
 
 def _test_rows(data: Dataset, fold: Fold) -> Rows:

@@ -11,7 +11,7 @@ import pandas as pd
 from btcml.candles import candle_gaps, content_hash
 from btcml.continuity import suspect_rows
 from btcml.errors import NotReadyError, UsageError
-from btcml.forecast.experiment import Experiment
+from btcml.forecast.experiment import RANGE_MODELS, Experiment
 from btcml.forecast.forecaster import MIN_CANDLES
 from btcml.forecast.left_out import leave_one_out
 from btcml.forecast.metrics import PERSISTENCE
@@ -117,13 +117,14 @@ def series_summary(key: SeriesKey, candles: pd.DataFrame) -> str:
     return f"{key}: {len(times):,} candles from {times.iloc[0]:%Y-%m-%d} to {times.iloc[-1]:%Y-%m-%d}{hole}"
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - the options of a run
     store: Store,
     key: SeriesKey,
     candles: pd.DataFrame,
     *,
     experiment: Experiment | None = None,
     incumbent: Mapping[int, str] | None = None,
+    range_models: tuple[str, ...] = RANGE_MODELS,
     jobs: int = 2,
     backend: str = "loky",
 ) -> Result:
@@ -137,6 +138,8 @@ def evaluate(
         None: the published one.
     incumbent
         Champions by horizon; None: the one in service, of the next candle.
+    range_models
+        Models of the range and volatility.
     jobs, backend
         Parallel fits, and the name of the joblib backend.
     """
@@ -152,6 +155,7 @@ def evaluate(
         looks=looks,
         tries=int(tries),
         incumbent=incumbent,
+        range_models=range_models,
         jobs=jobs,
         backend=backend,
     )

@@ -21,9 +21,9 @@ from btcml.errors import ArtifactError, NotReadyError
 from btcml.files import write_text
 from btcml.forecast.artifacts import manifest_hash, save_forecaster, save_result
 from btcml.forecast.experiment import MODELS, Experiment
-from btcml.forecast.forecaster import MIN_CANDLES, train_forecaster, train_horizon
+from btcml.forecast.forecaster import MIN_CANDLES, train_forecaster, train_horizons
 from btcml.forecast.metrics import PERSISTENCE
-from btcml.forecast.models import pool_of
+from btcml.forecast.models import RANGE, pool_of
 from btcml.forecast.verdict import decision_due
 from btcml.pipeline.cold_start import Inputs, Judged, judge_cold_start, kept_verdict, read_mature_pool
 from btcml.pipeline.evaluate import (
@@ -61,8 +61,11 @@ CARD = "MODEL_CARD.md"
 
 _FIGURES = ("mae_usd", "mae_bp", "skill", "direction", "coverage")
 
-HORIZON_MODELS = ("lightgbm_mean", "ridge")
-"""Challengers at the horizons beyond the next candle."""
+HORIZON_PLAN: dict[str, Any] = {"models": ("lightgbm_mean", "ridge"), "refit": "12 months"}
+"""Challengers at the horizons beyond the next candle, and that each is fitted once for the whole test, to save time."""
+
+HORIZON_SIZES = (RANGE, "ewma", "har")
+"""Models of the range and volatility until these horizons: those of which `horizon_row` has figures."""
 
 _HORIZONS_EVERY = pd.Timedelta(days=7)
 
@@ -266,12 +269,14 @@ def _horizons(
         return known
     incumbent = {horizon: one.champion for horizon, one in known.items()}
     try:
-        experiment = Experiment.default(candles, key.interval, wanted).replace(models=HORIZON_MODELS)
-        result = evaluate(store, key, candles, experiment=experiment, incumbent=incumbent, jobs=jobs)
+        experiment = Experiment.default(candles, key.interval, wanted).replace(**HORIZON_PLAN)
+        result = evaluate(
+            store, key, candles, experiment=experiment, incumbent=incumbent, range_models=HORIZON_SIZES, jobs=jobs
+        )
     except NotReadyError:  # candles for the next one, but not for the longest
         return known
     facts = {"judged_at": now.isoformat(), "test": [time.isoformat() for time in experiment.test_span(candles)]}
-    return {one.horizon: train_horizon(one, jobs=jobs, facts=facts) for one in result.family}
+    return train_horizons(result.family, jobs=jobs, facts=facts)
 
 
 def _served_horizons(store: Store, settings: Settings, key: SeriesKey) -> dict[int, HorizonForecaster] | None:

@@ -13,7 +13,7 @@ from btcml.errors import ArtifactError, NotReadyError, UsageError
 from btcml.forecast import forecaster as module
 from btcml.forecast.artifacts import load_forecaster, save_forecaster
 from btcml.forecast.experiment import Experiment
-from btcml.forecast.forecaster import train_forecaster, train_horizon
+from btcml.forecast.forecaster import train_forecaster, train_horizons
 
 MODELS = ("lightgbm_l1", "autoreg", "ridge")
 EXPERIMENT = Experiment("5m", "2025-01-15", models=MODELS)
@@ -122,7 +122,7 @@ def ahead(results):
     near, far = results
     for one, champion in ((near, "persistence"), (far, "ridge")):
         one.__dict__["verdict"] = replace(one.verdict, champion=champion)
-    return {one.horizon: train_horizon(one, jobs=1, facts={"judged_at": "now"}) for one in (near, far)}
+    return train_horizons((near, far), jobs=1, facts={"judged_at": "now"})
 
 
 def test_longer_horizons_are_forecast_beside_the_next_candle(forecaster, ahead, candles):
@@ -163,4 +163,4 @@ def test_models_of_a_horizon_are_not_fitted_from_the_next_candles_result(candles
     """It has no forecasts of the volatility."""
     result = EXPERIMENT.replace(models=("ridge",)).run(candles, jobs=1)
     with pytest.raises(UsageError, match="fitted from the result of a run at it"):
-        train_horizon(result)
+        train_horizons([result])

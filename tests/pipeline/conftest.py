@@ -11,7 +11,7 @@ import pytest
 from btcml.candles import SeriesKey
 from btcml.forecast.artifacts import save_forecaster
 from btcml.forecast.experiment import Experiment
-from btcml.forecast.forecaster import train_forecaster, train_horizon
+from btcml.forecast.forecaster import train_forecaster, train_horizons
 from btcml.market.simulate import SimulatedMarket
 from btcml.pipeline.evaluate import series_folder
 from btcml.pipeline.ingest import backfill
@@ -77,7 +77,7 @@ def ahead(forecaster):
     """The same training with models of two longer horizons."""
     fitted, candles = forecaster
     result = Experiment.default(candles, "5m", (3, 12)).replace(models=("ridge",)).run(candles, jobs=1)
-    horizons = {one.horizon: train_horizon(one, jobs=1) for one in result.family}
+    horizons = train_horizons(result.family, jobs=1)
     return dataclasses.replace(fitted, horizons=horizons), candles
 
 

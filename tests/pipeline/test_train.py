@@ -14,7 +14,7 @@ from btcml.forecast.artifacts import load_result, manifest_hash
 from btcml.pipeline.evaluate import series_folder, walk_forward_file
 from btcml.pipeline.ingest import backfill
 from btcml.pipeline.jobs import training_facts
-from btcml.pipeline.train import CARD, Trained, model_card, prune, train
+from btcml.pipeline.train import CARD, HORIZON_PLAN, Trained, model_card, prune, train
 from btcml.store.models import read_champion, read_models, read_trials
 
 QUICK = ("autoreg",)
@@ -55,7 +55,7 @@ def test_training_within_the_day_refits_the_champion_and_never_promotes(store, s
 
 def test_longer_horizons_are_judged_once_a_week(store, settings, series, market, monkeypatch):
     """By the second training, as the first one costs what it did; then kept; and no look at the next candle."""
-    monkeypatch.setattr("btcml.pipeline.train.HORIZON_MODELS", ("ridge",))
+    monkeypatch.setitem(HORIZON_PLAN, "models", ("ridge",))
     settings = settings.model_copy(update={"btcml_horizons": (1, 3, 12)})
 
     def trained(days):

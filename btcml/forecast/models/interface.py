@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from btcml.forecast.models.boosting import Bins
+
     Array = NDArray[np.float64]
 
 
@@ -34,6 +36,8 @@ class Sample:
         Scaled outcomes, shape (n,); empty when forecasting.
     horizon
         Candles ahead.
+    bins
+        Bins of the features of the whole series, which fits share; None where there are none.
     """
 
     x: NDArray[np.float32]
@@ -42,6 +46,7 @@ class Sample:
     rows: NDArray[np.int64]
     y: Array
     horizon: int = 1
+    bins: Bins | None = None
 
     def at(self, chosen: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Sample:
         """Return the chosen rows."""
@@ -56,7 +61,7 @@ class Sample:
     def select(self, names: tuple[str, ...]) -> Sample:
         """Return the same rows with some of the features."""
         places = [self.names.index(name) for name in names]
-        return replace(self, x=np.ascontiguousarray(self.x[:, places]), names=names)
+        return replace(self, x=np.ascontiguousarray(self.x[:, places]), names=names, bins=None)
 
     def column(self, name: str) -> Array:
         """One feature by name as float64."""
@@ -74,6 +79,7 @@ def stack(samples: Sequence[Sample]) -> Sample:
         path=np.concatenate([one.path for one in samples]),
         rows=np.concatenate([one.rows + start for one, start in zip(samples, starts, strict=True)]),
         y=np.concatenate([one.y for one in samples]),
+        bins=None,
     )
 
 
@@ -85,6 +91,9 @@ class Model(ABC):
 
     features = ""
     """The feature set that a model requires; empty where any will do."""
+
+    binned = False
+    """Whether it can use `Sample.bins`."""
 
     @abstractmethod
     def fit(self, sample: Sample) -> Self:

@@ -82,10 +82,17 @@ class LinearBoosting(Model):
     """A linear model, and LightGBM on its residuals: trees alone are not robust on levels."""
 
     features = "range"
+    binned = True
 
-    def __init__(self, rounds: int = 100) -> None:
+    def __init__(self) -> None:
         self._line = Linear(clip=np.inf)
-        self._trees = Boosting(rounds, rows_per_leaf=500, objective="l2", learning_rate=0.1, min_data_in_leaf=500)
+        self._trees = Boosting(
+            rows_per_leaf=500,
+            large={"num_iterations": 50, "num_leaves": 64},
+            objective="l2",
+            learning_rate=0.1,
+            min_data_in_leaf=500,
+        )
 
     def fit(self, sample: Sample) -> Self:
         """Fit the linear model, then the trees."""

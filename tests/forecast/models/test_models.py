@@ -11,7 +11,7 @@ import pytest
 
 from btcml.errors import ArtifactError, UsageError
 from btcml.forecast.models import MODELS, Model, Sample, make_model
-from btcml.forecast.models.boosting import Boosting
+from btcml.forecast.models.boosting import LARGE, Boosting
 
 N = 4000
 COLUMNS = ("range_ratio", "range_mean_12", "range_mean_96", "range_ewm_4", "range_ewm_16", "range_ewm_48")
@@ -143,7 +143,7 @@ def test_a_model_text_that_unpacks_beyond_the_limit_is_refused():
 def test_a_longer_horizon_has_fewer_trees():
     """As many as at one candle over the cube root of the horizon, and at least one."""
     trees = [
-        Boosting(rounds, objective="l1").fit(replace(sample(), horizon=h))._booster.num_trees()
+        Boosting(num_iterations=rounds, objective="l1").fit(replace(sample(), horizon=h))._booster.num_trees()
         for rounds, h in ((27, 1), (27, 27), (1, 48))
     ]
     assert trees == [27, 9, 1]
@@ -152,9 +152,22 @@ def test_a_longer_horizon_has_fewer_trees():
 def test_few_rows_give_small_trees():
     """4,000 rows pay for the fewest leaves, or for 20 where a leaf costs 200."""
     for rows_per_leaf, leaves in ((3_000, 8), (200, 20)):
-        model = Boosting(5, rows_per_leaf=rows_per_leaf, objective="l1").fit(sample())
+        model = Boosting(num_iterations=5, rows_per_leaf=rows_per_leaf, objective="l1").fit(sample())
         text = zlib.decompress(model.dump()["model.txt.z"]).decode()
         assert max(int(line.split("=")[1]) for line in text.splitlines() if line.startswith("num_leaves=")) == leaves
+
+
+def test_many_rows_are_fitted_in_few_large_steps(monkeypatch):
+    """From `LARGE_ROWS` on; the settings of a model of its own hold over those of all."""
+    assert fitted_trees(Boosting(objective="l1")) == 100
+    monkeypatch.setattr("btcml.forecast.models.boosting.LARGE_ROWS", N)
+    assert fitted_trees(Boosting(objective="l1")) == LARGE["num_iterations"]
+    assert fitted_trees(Boosting(large={"num_iterations": 7}, objective="l1")) == 7
+
+
+def fitted_trees(model):
+    """Trees of a model that is fitted on the sample."""
+    return model.fit(sample())._booster.num_trees()
 
 
 def test_system_0_s_recipe_works_on_levels_and_is_never_saved():
