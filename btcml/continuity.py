@@ -45,6 +45,8 @@ def _bounds(jump: NDArray[Any], volume: NDArray[Any]) -> tuple[float, float]:
 
 def _dense(breaks: NDArray[Any], window: int) -> NDArray[Any]:
     """Rows inside any window in which at least half of the rows break a bound."""
+    if breaks.sum() < _SHARE * (window // 2):  # too few for any window
+        return np.zeros(len(breaks), dtype=bool)
     share = pd.Series(breaks).rolling(window, min_periods=window // 2).mean()
     return (share >= _SHARE)[::-1].rolling(window, min_periods=1).max()[::-1].to_numpy(dtype=bool)
 

@@ -95,8 +95,9 @@ def test_interval_probability_and_range_clear_theirs_at_5m(walk):
 @pytest.mark.soak
 def test_the_readme_says_what_the_least_size_of_a_range_is_worth(walk, shared_data):
     """Candles below it in the newest year, and R² with their own ranges and with the least."""
-    newest = pd.Timestamp("2024-07-01", tz="UTC")
-    ranges = walk("5m").ranges.query("model == 'range_boosting' and open_time >= @newest")
+    ranges = walk("5m").ranges
+    newest = ranges["open_time"] >= pd.Timestamp("2024-07-01", tz="UTC")
+    ranges = ranges[newest & (ranges["model"] == "range_boosting")]
     candles = as_candles(pd.read_parquet(shared_data / "BTCUSDT-5m.parquet"), "5m")
     joined = ranges.merge(candles[["open_time", "high", "low"]], on="open_time").dropna(subset=["y", "y_hat"])
     own = np.log(joined["high"] / joined["low"])

@@ -175,9 +175,12 @@ class Boosting(Model):
         return self
 
 
+FINER: dict[str, Any] = {"num_leaves": 64, "learning_rate": 0.11, "num_iterations": 50}
+"""Over `LARGE` for the members of a mean, which is served: a little better, in half the time of `SETTINGS`."""
+
 MODELS: dict[str, Callable[[], Model]] = {
-    "lightgbm_huber": partial(Boosting, objective="huber", alpha=1.0),
+    "lightgbm_huber": partial(Boosting, large=FINER, objective="huber", alpha=1.0),
     "lightgbm_l1": partial(Boosting, objective="l1"),
-    "lightgbm_wide": partial(Boosting, features="wide", objective="l1"),
+    "lightgbm_wide": partial(Boosting, features="wide", large=FINER, objective="l1"),
     "direction": partial(Boosting, objective="binary"),
 }
