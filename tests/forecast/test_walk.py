@@ -9,9 +9,12 @@ import pandas as pd
 import pytest
 
 from btcml.errors import UsageError
-from btcml.forecast.dataset import make_dataset
+from btcml.forecast import walk
+from btcml.forecast.dataset import make_dataset, ticks
 from btcml.forecast.experiment import Experiment
 from btcml.forecast.metrics import FORECAST_COLUMNS
+from btcml.forecast.models.boosting import Bins
+from btcml.forecast.walk import walk_horizons
 
 EXPERIMENT = Experiment(
     "5m",
@@ -158,3 +161,17 @@ def test_forecast_candles_use_no_later_candle(candles):
     known = [frame[frame["open_time"] < candles["open_time"][cut]].reset_index(drop=True) for frame in frames]
     columns = ["open_time", "model", "y_hat", "open", "high", "low", "amp", "lo", "hi", "prob_up"]
     pd.testing.assert_frame_equal(known[0][columns], known[1][columns], check_exact=True)
+
+
+def test_fits_that_share_their_bins_are_those_of_each_alone(candles, monkeypatch):
+    """Of many rows; the bins come from rows that are known at the last outcome of the training."""
+    monkeypatch.setattr("btcml.forecast.models.boosting.LARGE_ROWS", 100)
+    seen = []
+    monkeypatch.setattr(walk, "Bins", lambda x, names, rows: seen.append(rows) or Bins(x, names, rows))
+    plan = Experiment("5m", candles["open_time"].iloc[-600].isoformat(), models=("lightgbm_l1",), purge=48)
+    data, folds = plan.dataset(candles), plan.plan.folds(candles["open_time"], "5m")
+    both = walk_horizons(data, folds, (1, 12), ("lightgbm_l1", "lightgbm_huber"), jobs=1)
+    for h, model in ((1, "lightgbm_huber"), (12, "lightgbm_l1")):
+        alone = walk_horizons(data, folds, (h,), (model,), jobs=1)[h].close.raw[model]
+        np.testing.assert_array_equal(both[h].close.raw[model], alone)
+    assert {data.made_time[rows[-1]] for rows in seen} <= {ticks(fold.cutoff) + data.prepared.step_us for fold in folds}
