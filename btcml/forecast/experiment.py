@@ -777,7 +777,7 @@ def horizon_row(result: Result) -> dict[str, Any]:
         if frame is not None and len(frame):
             r2 = evaluate(frame, ["range_r2"]).set_index("model")["range_r2"]
             row |= {f"{name}_r2": r2.get(RANGE, math.nan)}
-            row |= {f"{name}_r2_{reference}": r2.get(reference, math.nan) for reference in ("ewma", "har")}
+            row |= {f"{name}_r2_{reference}": r2[reference] for reference in ("ewma", "har") if reference in r2}
     return row | distribution_scores(result.of_leader, result.horizon)
 
 

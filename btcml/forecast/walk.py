@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -143,7 +142,7 @@ def walk(
         msg = f"fits run in at least 1 process, found {jobs}: give --jobs 1"
         raise UsageError(msg)
     tasks = _tasks(work)
-    groups = _groups(tasks, jobs)
+    groups = _groups(tasks)
     calls = [delayed(_one_by_one)(_fit_predict, _forecasts(tasks, group, fold)) for group in groups for fold in folds]
     with threadpool_limits(1):  # threads of one process share this limit, and each of them restores it
         forecasts = iter(Parallel(n_jobs=jobs, backend=backend)(calls))
@@ -210,7 +209,7 @@ def fit_all(
     works = [_work(close, names, (RANGE,), wide, volatility=close.horizon > 1) for close, names in closes]
     # The range model is the slowest, so it starts first: no process waits for it at the end.
     tasks = _tasks([part for work in works for part in [*work.values()][::-1]])
-    groups = _groups(tasks, jobs)
+    groups = _groups(tasks)
     calls = [delayed(_one_by_one)(_fit_dump, _fits([tasks[n] for n in group], start, cutoff)) for group in groups]
     found: dict[int, dict[str, Model]] = {close.horizon: {} for close, _ in closes}
     for n, files in zip(chain(*groups), chain(*Parallel(n_jobs=jobs)(calls)), strict=True):
@@ -266,17 +265,12 @@ def _tasks(work: Sequence[tuple[Dataset, Sequence[str]]]) -> list[tuple[str, Dat
     return tasks
 
 
-def _groups(tasks: Sequence[tuple[str, Dataset]], jobs: int) -> list[list[int]]:
-    """Places of tasks that are done together: those that can share the bins of their features; largest first.
-
-    None has more than its share of the tasks, so that no process waits for another.
-    """
+def _groups(tasks: Sequence[tuple[str, Dataset]]) -> list[list[int]]:
+    """Places of tasks that are done together: those that can share the bins of their features; largest first."""
     groups: dict[object, list[int]] = {}
     for n, (name, data) in enumerate(tasks):
         groups.setdefault(id(data.sample.x) if _shares_bins(name, data) else f"alone {n}", []).append(n)
-    most = math.ceil(len(tasks) / jobs)
-    parts = [group[start : start + most] for group in groups.values() for start in range(0, len(group), most)]
-    return sorted(parts, key=len, reverse=True)
+    return sorted(groups.values(), key=len, reverse=True)
 
 
 def _shares_bins(name: str, data: Dataset) -> bool:

@@ -64,9 +64,6 @@ _FIGURES = ("mae_usd", "mae_bp", "skill", "direction", "coverage")
 HORIZON_PLAN: dict[str, Any] = {"models": ("lightgbm_mean", "ridge"), "refit": "12 months"}
 """Challengers at the horizons beyond the next candle, and that each is fitted once for the whole test, to save time."""
 
-HORIZON_SIZES = (RANGE, "ewma", "har")
-"""Models of the range and volatility until these horizons: those of which `horizon_row` has figures."""
-
 _HORIZONS_EVERY = pd.Timedelta(days=7)
 
 _HALF_MADE_S = 3600.0
@@ -271,7 +268,7 @@ def _horizons(
     try:
         experiment = Experiment.default(candles, key.interval, wanted).replace(**HORIZON_PLAN)
         result = evaluate(
-            store, key, candles, experiment=experiment, incumbent=incumbent, range_models=HORIZON_SIZES, jobs=jobs
+            store, key, candles, experiment=experiment, incumbent=incumbent, range_models=(RANGE,), jobs=jobs
         )
     except NotReadyError:  # candles for the next one, but not for the longest
         return known

@@ -49,11 +49,11 @@ class Linear(Model):
         standard, y = sample.x.astype("float64"), np.clip(sample.y, -self.clip, self.clip)
         self.center = standard.mean(axis=0)
         standard -= self.center
-        width = np.sqrt(np.square(standard).mean(axis=0))
+        width = np.sqrt(np.einsum("ij,ij->j", standard, standard) / len(standard))  # without a copy
         self.width = np.where(width > 0, width, 1.0)
         standard /= self.width
         np.clip(standard, -REACH, REACH, out=standard)
-        line = Ridge(self.penalty).fit(standard, y)
+        line = Ridge(self.penalty, copy_X=self.passes > 0).fit(standard, y)
         for _ in range(self.passes):
             apart = np.maximum(np.abs(y - line.predict(standard)), 0.05)
             line.fit(standard, y, sample_weight=1 / apart)
