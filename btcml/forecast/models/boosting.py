@@ -84,16 +84,9 @@ class Bins:
         """Binned features of some of the rows, with their outcomes."""
         if self._whole is None:
             zeros, names = np.zeros(len(self._rows)), list(self._names)
-            self._whole = lightgbm.Dataset(self._x[self._rows], zeros, feature_name=names, params=_binning())
+            self._whole = lightgbm.Dataset(self._x[self._rows], zeros, feature_name=names, params=SETTINGS | LARGE)
         part = self._whole.subset(np.searchsorted(self._rows, rows).tolist()).construct()
         return part.set_label(y)
-
-
-def _binning() -> dict[str, Any]:
-    """LightGBM's parameters for many rows, of which the bins depend on those that no model has of its own."""
-    settings = SETTINGS | LARGE
-    del settings["num_iterations"]
-    return settings
 
 
 class Boosting(Model):
@@ -108,7 +101,7 @@ class Boosting(Model):
     features
         The feature set that it requires; empty where any will do.
     large
-        LightGBM's parameters over `LARGE`.
+        LightGBM's parameters over `LARGE`; none that `Bins` depend on.
     settings
         LightGBM's parameters over `SETTINGS`. ``num_iterations`` is the number of trees at a horizon of one candle;
         there are fewer at longer ones, as outcomes overlap and say less.
